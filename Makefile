@@ -1,0 +1,21 @@
+# `make check` is what CI runs. path.sh gives every command the environment, with these extras.
+export VIDPERSON_EXTRAS = demo torch dev
+SHELL = bash
+ENV = . ./path.sh &&
+SCRIPTS = $(shell git ls-files -co --exclude-standard | xargs grep -lsE '^\#(! */.*[/ ]bash$$| shellcheck shell=bash)')
+
+.PHONY: check lint types shell test
+
+check: lint types shell test
+
+lint:
+	$(ENV) python -m ruff check
+
+types:
+	$(ENV) python -m mypy vidperson steps_face local utils/run.py
+
+shell:
+	$(ENV) shellcheck -x $(SCRIPTS)
+
+test:
+	$(ENV) python -m pytest

@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+"""Own folders of persons and videos -> data folders; every person is tried against every video.
+
+inputs:  <persons-dir>/<person>/...  portraits or videos of each person; <videos-dir>/...  videos or images
+         optional key: lines '<person><tab><video below videos-dir>' naming the target pairs
+outputs: <data-dir>/folder_enroll  vid.scp utt2spk spk2utt names
+         <data-dir>/folder_test    vid.scp utt2spk spk2utt trials names
+         standard output: the folders written, one per line
+
+example: python local/folder/prepare_data.py --data-dir data --persons-dir ~/people --videos-dir ~/videos
+"""
+
+from __future__ import annotations
+
+from vidperson import cli
+
+
+def prepare_data(data_dir: str, persons_dir: str, videos_dir: str, key: str) -> None:
+    from vidperson.corpora import folder
+
+    for path in folder.prepare(data_dir, persons_dir, videos_dir, key):
+        print(path)
+
+
+if __name__ == "__main__":
+    parser = cli.parser(__doc__)
+    parser.add_argument("--data-dir", default="data", help="where the data folders are written")
+    parser.add_argument("--persons-dir", required=True, help="one folder per person")
+    parser.add_argument("--videos-dir", required=True, help="videos or images to search")
+    parser.add_argument("--key", default="", help="list of the target pairs; empty: trials have no key")
+    cli.main(prepare_data, parser.parse_args())

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Get the networks that the config names: taken from --model-dir or VIDPERSON_MODEL_DIR, else downloaded; checked, converted.
+#
+# Reads:  model cards in vidperson/zoo
+# Writes: exp/face_models/<model>/
+#
+#   ./run_000_get_pretrained_models.sh --config-file global_conf/config_r50.sh
+#   ./run_000_get_pretrained_models.sh --list        shows the networks that have a card
+set -euo pipefail
+. ./cmd.sh
+
+if [ "${1:-}" = --list ]; then
+  . ./path.sh
+  exec python steps_face/get_models.py --list
+fi
+
+. ./utils/parse_options.sh
+. ./path.sh
+
+get_models=(python steps_face/get_models.py --models-dir "$exp_dir/face_models" --model-dir "$model_dir" --cards "$detector $embedder")
+if [ "$("${get_models[@]}" --needs-torch)" = true ] && [ -z "${VIDPERSON_PYTHON:-}" ]; then
+  echo "a PyTorch checkpoint has to be converted once: installing the torch extra"
+  utils/make_env.sh torch
+fi
+"${get_models[@]}"

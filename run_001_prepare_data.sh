@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Turn the folders of each corpus into data folders.
+#
+# Reads:  the corpora's own folders, given by options such as --sre19-dev-dir, --janus-dir, --folder-persons
+# Writes: data/<set>/ with vid.scp, utt2spk, spk2utt, face_boundingbox, trials, vid2dur
+#
+#   ./run_001_prepare_data.sh --sre19-dev-dir /corpora/LDC2019E56 --sre19-eval-dir /corpora/LDC2019E57 --corpora sre19_av_v
+set -euo pipefail
+. ./cmd.sh
+stage=1       # first part to run: 1 the corpora's lists, 2 durations of the videos
+stop_stage=2  # last part to run
+. ./utils/parse_options.sh
+. ./path.sh
+
+if ((stage <= 1 && stop_stage >= 1)); then
+  export data_dir sre19_dev_dir sre19_eval_dir janus_dir folder_persons folder_videos folder_key
+  for corpus in $corpora; do
+    if [ ! -x "local/$corpus/prepare.sh" ]; then
+      echo "$0: no corpus '$corpus'; valid: $(cd local && echo */)" >&2
+      exit 1
+    fi
+    "local/$corpus/prepare.sh"
+  done
+fi
+
+if ((stage <= 2 && stop_stage >= 2)); then
+  for set in ${trial_sets//:/ }; do
+    [ -d "$data_dir/$set" ] || continue
+    python steps_face/get_durations.py --data-dir "$data_dir/$set"
+    echo "$data_dir/$set: $(wc -l < "$data_dir/$set/vid.scp") segments"
+  done
+fi

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Turn the aligned faces into embeddings; video is not read again.
+#
+# Reads:  exp/face_det/<detector>/<set>, exp/face_models/<embedder>
+# Writes: exp/face_embed/<embedder>/<set>/ with embed.{ark,scp}, status
+#
+#   ./run_003_extract_embeddings.sh --config-file global_conf/config_r50.sh --nj 20
+set -euo pipefail
+. ./cmd.sh
+force=false  # true: make sets anew that are done or were started with other settings
+. ./utils/parse_options.sh
+. ./path.sh
+
+model=$exp_dir/face_models/$embedder
+for set in ${trial_sets//:/ }; do
+  suffixes=""
+  [ ! -f "$data_dir/$set/face_boundingbox" ] || suffixes="_ref _facedet"
+  for name in $(printf "$set%s\n" ${suffixes:-""}); do
+    faces=$exp_dir/face_det/$detector/$name
+    embeddings=$exp_dir/face_embed/$embedder/$name
+    if [ ! -f "$faces/.done" ]; then
+      echo "$0: $faces is not done; run ./run_002_detect_faces.sh first" >&2
+      exit 1
+    fi
+    utils/segment_jobs.sh --cmd "$cmd" --nj "$nj" --force "$force" --archives embed.ark \
+      --inputs "$model/installed.json $faces/settings $faces/status" --speed-args "--threads $threads --embed-batch $embed_batch" \
+      "$data_dir/$set" "$embeddings" -- \
+      python steps_face/extract_embeddings.py --face-dir "$faces" --model "$model" --engine "$engine" --device "$device"
+    save_settings "$embeddings/config"
+  done
+done

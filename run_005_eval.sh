@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Evaluate the scores of every test set: tables, plots and one report.
+#
+# Reads:  exp/scores/<embedder>/<backend>/<test set>_scores, data/<test set>/trials
+# Writes: exp/results/<embedder>/<backend>/ with results.{txt,csv,json} and report.html
+#
+#   ./run_005_eval.sh --config-file global_conf/config_r50.sh
+set -euo pipefail
+. ./cmd.sh
+. ./utils/parse_options.sh
+. ./path.sh
+
+scores=$exp_dir/scores/$embedder/$backend
+results=$exp_dir/results/$embedder/$backend
+faces=()
+for pair in $trial_sets; do
+  enroll=${pair%%:*}
+  test=${pair##*:}
+  python steps_face/evaluate.py --scores "$scores/${test}_scores" --trials "$data_dir/$test/trials" --name "$test" \
+    --system "$embedder/$backend" --output-dir "$results"
+  for set in "$enroll" "${enroll}_ref" "${enroll}_facedet" "$test"; do
+    [ ! -f "$exp_dir/face_det/$detector/$set/.done" ] || faces+=("$exp_dir/face_det/$detector/$set")
+  done
+done
+save_settings "$results/config"
+python steps_face/make_report.py --results-dir "$results" --face-det "${faces[@]}"

@@ -1,0 +1,182 @@
+"""Find, select and align the faces of one job's segments.
+
+Inputs:  vid.scp (segment, path of a video or a picture), optionally face_boundingbox (segment, frame or seconds, x1 y1 x2 y2);
+         an installed face detector.
+Outputs, in --output-dir, joined over the jobs by steps_face/merge_jobs.py:
+         faces.ark    per segment (N, 17) float32: frame, time_s, x1 y1 x2 y2 in pixels, score, 5 landmarks x y
+         quality.ark  per segment (N, 2) float32: distance of the eyes in pixels, share of black pixels in the crop
+         crops.tar    N lossless PNG of 112 x 112 RGB per segment
+         thumbs.tar   with --contact-sheet, one JPEG per segment: a frame with its faces drawn
+         journal.jsonl  what is finished, with the segment's status; a killed job goes on behind it
+
+Without labels frames are sampled at --fps and every face is taken; with --labels the frames round each labelled time are
+searched for the labelled person only.
+
+Example:
+  python steps_face/detect_faces.py --scp data/demo_dev_test/split2/1/vid.scp --model exp/face_models/retinaface_mnet025_pytorch \
+      --output-dir exp/face_det/retinaface_mnet025_pytorch/demo_dev_test/jobs2/1
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from itertools import groupby, islice
+from typing import TYPE_CHECKING
+
+from vidperson import cli
+
+if TYPE_CHECKING:
+    from vidperson.io.lists import LabelledBox
+    from vidperson.media.sampling import UniformSampling, WindowSampling
+    from vidperson.models.candidates import SelectedFaces, SelectionPolicy
+    from vidperson.models.detector import FaceDetector
+
+
+def detect_faces(
+    scp: str,
+    model: str,
+    output_dir: str,
+    labels: str | None = None,
+    label_unit: str = "seconds",
+    det_window: int = 5,
+    fps: float = 1.0,
+    engine: str = "openvino",
+    device: str = "cpu",
+    threads: int = 1,
+    max_size: int = 800,
+    det_batch: int = 8,
+    nms_threshold: float = 0.4,
+    det_threshold: float = 0.9,
+    min_faces: int = 1,
+    max_centre_distance: float = 1.0,
+    discard_low_quality: bool = False,
+    contact_sheet: bool = False,
+) -> dict[str, str]:
+    """Do the segments of ``scp`` that the job has not finished yet. Returns segment -> status.
+
+    Raises VidPersonError for lists, models and options that are wrong; a bad video only gets a status.
+    """
+    import cv2
+
+    from vidperson.engines import load_network
+    from vidperson.io.job_store import JobStore
+    from vidperson.io.lists import read_boxes, read_scp
+    from vidperson.media.sampling import UniformSampling, WindowSampling
+    from vidperson.models.candidates import Candidates, SelectionPolicy
+    from vidperson.models.detector import make_detector
+    from vidperson.models.install import installed_model
+    from vidperson.progress import Progress
+
+    cv2.setNumThreads(threads)
+    segments = read_scp(scp)
+    boxes = read_boxes(labels) if labels else {}
+    installed = installed_model(model)
+    network = load_network(installed.network, engine, device, threads)
+    detector = make_detector(network, installed.card, max_size, nms_threshold)
+    policy = SelectionPolicy(det_threshold, min_faces, max_centre_distance, discard_low_quality)
+    with JobStore(output_dir, archive_names(contact_sheet)) as store:
+        progress = Progress(len(segments), "segments", done=len(store.statuses))
+        for segment, path in segments.items():
+            if segment in store.statuses:
+                continue
+            found = boxes.get(segment, [])
+            times = sorted({label.position for label in found})
+            if labels and not found:
+                status, faces = "no_face: no labelled box", Candidates(policy).select()
+            else:
+                sampling = WindowSampling(tuple(times), label_unit, det_window) if labels else UniformSampling(fps)
+                status, faces = find_faces(path, sampling, _boxes_at(times, found), detector, policy, det_batch, threads, contact_sheet)
+            store.append(segment, status, _archive_entries(segment, faces))
+            logging.info("%s %s", segment, status)
+            progress.step()
+        return store.statuses
+
+
+def archive_names(contact_sheet: bool) -> tuple[str, ...]:
+    """The archives that a job writes."""
+    return ("faces.ark", "quality.ark", "crops.tar", *(["thumbs.tar"] if contact_sheet else []))
+
+
+def find_faces(
+    path: str,
+    sampling: UniformSampling | WindowSampling,
+    labels: list[list[tuple[float, float, float, float]]],
+    detector: FaceDetector,
+    policy: SelectionPolicy,
+    batch_size: int = 8,
+    threads: int = 1,
+    thumbnail: bool = False,
+) -> tuple[str, SelectedFaces]:
+    """One segment: decode, detect, choose, crop. Returns its status and the faces kept; a bad file is a status."""
+    from vidperson.errors import MediaError
+    from vidperson.media.video import FrameReader
+    from vidperson.models.candidates import Candidates
+
+    candidates = Candidates(policy, labels, thumbnail)
+    try:
+        with FrameReader(path, sampling, threads) as reader:
+            for _, same_size in groupby(reader, key=lambda frame: frame.image.shape):
+                while batch := list(islice(same_size, batch_size)):
+                    detections = detector.detect([frame.image for frame in batch], candidates.min_score)
+                    for frame, found in zip(batch, detections, strict=True):
+                        candidates.add(frame, found)
+    except MediaError as error:
+        return f"unreadable: {error}", Candidates(policy).select()
+    faces = candidates.select()
+    if reader.damage:
+        return f"damaged: {reader.damage}", faces
+    if len(faces.rows):
+        return "ok", faces
+    late = reader.labels_past_end
+    return f"no_face: {late} of {len(labels)} labelled times lie after the end of the video" if late else "no_face", faces
+
+
+def _boxes_at(times: list[float], labels: list[LabelledBox]) -> list[list[tuple[float, float, float, float]]]:
+    return [[label.box for label in labels if label.position == time] for time in times]
+
+
+def _archive_entries(segment: str, faces: SelectedFaces) -> dict[str, Iterator[bytes]]:
+    """The bytes that a segment adds to each archive."""
+    import cv2
+
+    from vidperson.io.crops import tar_entry
+    from vidperson.io.matrices import matrix_bytes
+    from vidperson.report.contact_sheet import draw_faces
+
+    names = (f"{segment}/{number:05d}_{int(frame):07d}.png" for number, frame in enumerate(faces.rows[:, 0]))
+    entries: dict[str, Iterator[bytes]] = {
+        "faces.ark": iter([matrix_bytes(segment, faces.rows)]),
+        "quality.ark": iter([matrix_bytes(segment, faces.quality)]),
+        "crops.tar": (tar_entry(name, png) for name, png in zip(names, faces.crops, strict=True)),
+        "thumbs.tar": iter([]),
+    }
+    if faces.thumbnail is not None:
+        drawn = draw_faces(faces.thumbnail, faces.thumbnail_faces, faces.thumbnail.shape[1])
+        jpeg = cv2.imencode(".jpg", drawn[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+        entries["thumbs.tar"] = iter([tar_entry(f"{segment}.jpg", jpeg)])
+    return entries
+
+
+if __name__ == "__main__":
+    parser = cli.parser(__doc__)
+    parser.add_argument("--scp", required=True, help="segment and path")
+    parser.add_argument("--model", required=True, help="folder of the installed detector")
+    parser.add_argument("--output-dir", required=True, help="the job's own folder")
+    parser.add_argument("--labels", help="face_boundingbox: keep only the labelled person")
+    parser.add_argument("--label-unit", default="seconds", choices=["seconds", "frames"], help="unit of the labelled times")
+    parser.add_argument("--det-window", type=int, default=5, help="frames to search round a labelled time")
+    parser.add_argument("--fps", type=float, default=1.0, help="frames to take per second of video, without labels")
+    parser.add_argument("--engine", default="openvino", help="what runs the network")
+    parser.add_argument("--device", default="cpu", help="where the network runs")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the decoder and of the network")
+    parser.add_argument("--max-size", type=int, default=800, help="long side in pixels that frames are brought down to")
+    parser.add_argument("--det-batch", type=int, default=8, help="frames per call of the network")
+    parser.add_argument("--nms-threshold", type=float, default=0.4, help="intersection over union above which the lower box goes")
+    parser.add_argument("--det-threshold", type=float, default=0.9, help="score from which on faces are kept")
+    parser.add_argument("--min-faces", type=int, default=1, help="a segment with fewer faces takes the next lower threshold")
+    parser.add_argument("--max-centre-distance", type=float, default=1.0, help="in diagonals of the label box")
+    parser.add_argument("--discard-low-quality", type=cli.flag, default=False, help="true: drop small and cut faces")
+    parser.add_argument("--contact-sheet", type=cli.flag, default=False, help="true: keep a thumbnail per segment")
+    cli.main(detect_faces, parser.parse_args())

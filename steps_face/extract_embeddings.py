@@ -1,0 +1,91 @@
+"""Embed the aligned faces of one job's segments.
+
+Inputs:  faces.scp and crops.scp of stage 2 (video is not read again); an installed face network; the segments to do.
+Outputs, in --output-dir, joined over the jobs by steps_face/merge_jobs.py:
+         embed.ark      per segment (N, D) float32, one row per face in the order of faces.ark, not length-normalised
+         journal.jsonl  what is finished; a killed job goes on behind it
+
+Example:
+  python steps_face/extract_embeddings.py --face-dir exp/face_det/retinaface_mnet025_pytorch/demo_dev_test --scp jobs/1/vid.scp \
+      --model exp/face_models/mobilefacenet_casia_pytorch --output-dir exp/face_embed/mobilefacenet_casia_pytorch/demo_dev_test/jobs2/1
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from vidperson import cli
+
+
+def extract_embeddings(
+    face_dir: str, scp: str, model: str, output_dir: str, engine: str = "openvino", device: str = "cpu", threads: int = 1, embed_batch: int = 16
+) -> None:
+    """Do the segments of ``scp`` that the job has not finished yet; batches run across segments.
+
+    Raises VidPersonError for archives, models and options that are wrong.
+    """
+    import cv2
+    import numpy as np
+
+    from vidperson.engines import load_network
+    from vidperson.errors import DataError
+    from vidperson.io.crops import read_tar_files
+    from vidperson.io.job_store import JobStore
+    from vidperson.io.lists import read_scp
+    from vidperson.io.matrices import load_matrices, matrix_bytes
+    from vidperson.models.embedder import FaceEmbedder
+    from vidperson.models.install import installed_model
+    from vidperson.progress import Progress
+    from vidperson.types import FACE_COLUMNS, Image
+
+    installed = installed_model(model)
+    embedder = FaceEmbedder(load_network(installed.network, engine, device, threads), installed.card)
+    faces = load_matrices(Path(face_dir) / "faces.scp", len(FACE_COLUMNS))
+    crops = read_scp(Path(face_dir) / "crops.scp")
+    statuses = read_scp(Path(face_dir) / "status")
+    with JobStore(output_dir, ["embed.ark"]) as store:
+        segments = [segment for segment in read_scp(scp) if segment not in store.statuses]
+        counts = {segment: len(faces[segment]) for segment in segments}
+        progress = Progress(len(segments) + len(store.statuses), "segments", done=len(store.statuses))
+
+        def all_crops() -> Iterator[tuple[str, Image]]:
+            for segment in segments:
+                for name, png in read_tar_files(crops[segment], counts[segment]):
+                    crop = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+                    if crop is None or not name.startswith(f"{segment}/"):
+                        raise DataError(f"'{name}' at {crops[segment]} is not a crop of {segment}; redo ./run_002_detect_faces.sh")
+                    yield segment, crop[..., ::-1]
+
+        waiting = deque(segments)
+        ready: dict[str, list[np.ndarray]] = {segment: [] for segment in segments}
+
+        def flush() -> None:
+            while waiting and len(ready[waiting[0]]) == counts[waiting[0]]:
+                segment = waiting.popleft()
+                rows = ready.pop(segment)
+                matrix = np.stack(rows) if rows else np.zeros((0, embedder.embedding_size), np.float32)
+                store.append(segment, statuses[segment], {"embed.ark": [matrix_bytes(segment, matrix)]})
+                progress.step()
+
+        stream = all_crops()
+        while batch := list(islice(stream, embed_batch)):
+            for (segment, _), embedding in zip(batch, embedder.embed(np.stack([crop for _, crop in batch])), strict=True):
+                ready[segment].append(embedding)
+            flush()
+        flush()
+
+
+if __name__ == "__main__":
+    parser = cli.parser(__doc__)
+    parser.add_argument("--face-dir", required=True, help="output folder of stage 2 for the set")
+    parser.add_argument("--scp", required=True, help="list whose first column names the job's segments")
+    parser.add_argument("--model", required=True, help="folder of the installed face network")
+    parser.add_argument("--output-dir", required=True, help="the job's own folder")
+    parser.add_argument("--engine", default="openvino", help="what runs the network")
+    parser.add_argument("--device", default="cpu", help="where the network runs")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the network")
+    parser.add_argument("--embed-batch", type=int, default=16, help="crops per call of the network")
+    cli.main(extract_embeddings, parser.parse_args())

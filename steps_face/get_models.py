@@ -1,0 +1,74 @@
+"""Put the networks that a config names under exp/face_models: found in a local folder or downloaded, checked, converted.
+
+Inputs:  model cards (names in vidperson/zoo, or paths of .yaml files).
+Outputs: <models-dir>/<name>/ with network.onnx, <name>.yaml and installed.json.
+
+Example:
+  python steps_face/get_models.py --models-dir exp/face_models --cards "retinaface_mnet025_pytorch mobilefacenet_casia_pytorch"
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from vidperson import cli
+
+
+def get_models(cards: str, models_dir: str, model_dir: str = "", needs_torch: bool = False) -> None:
+    """Install every card; raises ModelError, after all were tried, with the reasons of those that failed.
+
+    needs_torch: only print "true" or "false": whether a checkpoint waits for conversion and torch is not installed.
+    """
+    import importlib.util
+
+    from vidperson.errors import ModelError, VidPersonError
+    from vidperson.models.install import install_model, needs_conversion
+    from vidperson.progress import Progress
+
+    names = list(dict.fromkeys(cards.split()))
+    if needs_torch:
+        missing = importlib.util.find_spec("torch") is None
+        print("true" if missing and any(needs_conversion(name, models_dir) for name in names) else "false")
+        return
+    folders = [folder for folder in (model_dir, os.environ.get("VIDPERSON_MODEL_DIR", "")) if folder]
+    failures: list[str] = []
+    for name in names:
+        bar: list[Progress] = []
+
+        def report(done: int, total: int, bar: list[Progress] = bar) -> None:
+            if not bar:
+                bar.append(Progress(total >> 20, "MiB", done=done >> 20))
+            bar[0].step((done >> 20) - bar[0].done)
+
+        try:
+            installed = install_model(name, models_dir, folders, report)
+            logging.info("%s: ready; licence: %s; training data: %s", name, installed.card.licence, installed.card.training_data)
+        except VidPersonError as error:
+            failures.append(str(error))
+    if failures:
+        raise ModelError(f"{len(failures)} of {len(names)} networks are missing:\n  " + "\n  ".join(failures))
+
+
+def list_models() -> None:
+    """Print the cards in the zoo."""
+    from vidperson.models.card import card_names, load_card
+
+    for name in card_names():
+        card = load_card(name)
+        print(f"{name:32} {card.kind:14} {card.file.size_bytes / 1e6:7.1f} MB  {card.licence}\n    {card.description}")
+
+
+if __name__ == "__main__":
+    parser = cli.parser(__doc__)
+    parser.add_argument("--cards", default="", help="names or paths, separated by spaces")
+    parser.add_argument("--models-dir", default="exp/face_models", help="where the networks are put")
+    parser.add_argument("--model-dir", default="", help="folder to look in before downloading; so is VIDPERSON_MODEL_DIR")
+    parser.add_argument("--needs-torch", action="store_true", help="only tell whether the torch extra has to be installed first")
+    parser.add_argument("--list", action="store_true", help="list the cards in the zoo and stop")
+    arguments = parser.parse_args()
+    if arguments.list:
+        arguments = cli.argparse.Namespace()
+        cli.main(list_models, arguments)
+    del arguments.list
+    cli.main(get_models, arguments)

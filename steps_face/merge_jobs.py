@@ -1,0 +1,42 @@
+"""Join the archives of all jobs of a stage and write what belongs to the whole set.
+
+Inputs:  the jobs' folders <jobs-dir>/1 ... <jobs-dir>/N with their journals; the list of all segments.
+Outputs: in --output-dir each archive with its scp, and status (one line per segment of the list).
+         The jobs' folders are removed when all of that is in place.
+
+Example:
+  python steps_face/merge_jobs.py --scp data/demo_dev_test/vid.scp --jobs-dir exp/face_det/x/demo_dev_test/jobs2 --nj 2 \
+      --archives "faces.ark quality.ark crops.tar" --output-dir exp/face_det/x/demo_dev_test
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+from vidperson import cli
+
+
+def merge(scp: str, jobs_dir: str, nj: int, archives: str, output_dir: str) -> None:
+    """See the top of the file. Raises DataError when some segment is not done."""
+    from vidperson.io.job_store import merge_jobs
+    from vidperson.io.lists import read_scp
+
+    jobs = [Path(jobs_dir) / str(job) for job in range(1, nj + 1)]
+    statuses = merge_jobs(jobs, output_dir, archives.split(), list(read_scp(scp)))
+    shutil.rmtree(jobs_dir)
+    counts = Counter(status.partition(":")[0] for status in statuses.values())
+    print(f"{output_dir}: {len(statuses)} segments: " + ", ".join(f"{n} {state}" for state, n in sorted(counts.items())))
+    bad = [f"  {segment} {status}" for segment, status in statuses.items() if status.startswith(("damaged", "unreadable"))]
+    print("\n".join(bad[:20] + ([f"  and {len(bad) - 20} more, see {output_dir}/status"] if len(bad) > 20 else [])), end="\n" if bad else "")
+
+
+if __name__ == "__main__":
+    parser = cli.parser(__doc__)
+    parser.add_argument("--scp", required=True, help="list of all segments")
+    parser.add_argument("--jobs-dir", required=True, help="folder with one folder per job")
+    parser.add_argument("--nj", type=int, required=True, help="number of jobs")
+    parser.add_argument("--archives", required=True, help="names of the archives, separated by spaces")
+    parser.add_argument("--output-dir", required=True, help="folder of the set")
+    cli.main(merge, parser.parse_args())

@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""Score the trials of a test set.
+
+Inputs:
+  ENROLL_EMBED/embed.scp    one (N, dim) float32 matrix per enrolment segment, a face per row; 0 rows is legal
+  FALLBACK_EMBED/embed.scp  optional, the same for faces found without labels: a segment without a row in the
+                            former gets the mean of its rows here
+  ENROLL_DATA/spk2utt       <model> <segment> <segment> ...; a model holds the faces of all its segments
+  TEST_EMBED/embed.scp      one (N, dim) float32 matrix per test segment
+  TRIALS                    <model> <segment> [target|nontarget]
+Output:
+  OUTPUT                    <model> <segment> <score>, in the order of the trials, with as many digits as the
+                            float32 score has; appears only when it is whole
+
+A model or a test segment without any face scores 0 (see docs/metrics.md).
+
+Example:
+  steps_face/score_trials.py --enroll-embed exp/face_embed/r100/sre19_enroll_ref \\
+    --fallback-embed exp/face_embed/r100/sre19_enroll_facedet --enroll-data data/sre19_enroll \\
+    --test-embed exp/face_embed/r100/sre19_test --trials data/sre19_test/trials --backend max \\
+    --output exp/scores/r100/max/sre19_test_scores
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+
+def score_trials(
+    enroll_embed: Path,
+    fallback_embed: Path | None,
+    enroll_data: Path,
+    test_embed: Path,
+    trials: Path,
+    backend: str,
+    output: Path,
+) -> None:
+    """See the top of this file.
+
+    Raises ScoringError for an unknown back-end, for models and segments of the trials that the other inputs
+    lack, for embeddings that are not finite or of different sizes; DataError for malformed files. Nothing is
+    written then.
+    """
+    import numpy as np
+
+    from vidperson.backends import EmbeddingSets, get_backend, replace_missing_reference
+    from vidperson.io.atomic import atomic_write
+    from vidperson.io.lists import read_spk2utt, read_trials
+    from vidperson.io.matrices import load_matrices
+
+    score = get_backend(backend)
+    trial_list = read_trials(trials)
+    spk2utt = read_spk2utt(enroll_data / "spk2utt")
+    enrol_matrices = load_matrices(enroll_embed / "embed.scp")
+    test_matrices = load_matrices(test_embed / "embed.scp")
+
+    models = list(dict.fromkeys(trial_list.models))
+    segments = list(dict.fromkeys(trial_list.segments))
+    _require(models, spk2utt, f"models of {trials} are not in {enroll_data / 'spk2utt'}")
+    groups = {model: spk2utt[model] for model in models}
+    videos = list(dict.fromkeys(video for members in groups.values() for video in members))
+    _require(videos, enrol_matrices, f"enrolment segments are not in {enroll_embed / 'embed.scp'}")
+    _require(segments, test_matrices, f"test segments of {trials} are not in {test_embed / 'embed.scp'}")
+
+    reference = EmbeddingSets.from_items((video, enrol_matrices[video]) for video in videos)
+    if fallback_embed is not None:
+        detected = load_matrices(fallback_embed / "embed.scp")
+        _require(
+            reference.empty_keys(),
+            detected,
+            f"segments without reference faces are not in {fallback_embed / 'embed.scp'}",
+        )
+        reference, replaced, _ = replace_missing_reference(reference, detected)
+        _log_each(replaced, logging.info, "no reference face: the mean of the detected faces stands for it")
+    _log_each(reference.empty_keys(), logging.warning, "enrolment segment without any face")
+    enrolment = reference.union(groups)
+    _log_each(enrolment.empty_keys(), logging.warning, "model without any face: its trials score 0")
+    test = EmbeddingSets.from_items((segment, test_matrices[segment]) for segment in segments)
+    _log_each(test.empty_keys(), logging.warning, "test segment without any face: its trials score 0")
+
+    row = {model: i for i, model in enumerate(models)}
+    column = {segment: i for i, segment in enumerate(segments)}
+    pairs = np.empty((len(trial_list), 2), dtype=np.int64)
+    pairs[:, 0] = [row[model] for model in trial_list.models]
+    pairs[:, 1] = [column[segment] for segment in trial_list.segments]
+    scores = score(enrolment, test, pairs)
+
+    with atomic_write(output) as stream:
+        stream.writelines(
+            f"{model} {segment} {value!s}\n"
+            for model, segment, value in zip(trial_list.models, trial_list.segments, scores, strict=True)
+        )
+    logging.info(
+        "%s: %d trials scored with '%s'; %d of %d models and %d of %d test segments without a face",
+        output,
+        len(trial_list),
+        backend,
+        len(enrolment.empty_keys()),
+        len(models),
+        len(test.empty_keys()),
+        len(segments),
+    )
+
+
+def _require(names: Iterable[str], known: Iterable[str], problem: str) -> None:
+    from vidperson.errors import ScoringError
+
+    names, listed = (
+        list(names),
+        set(known),
+    )  # a set of names: asking the archive itself would read the matrices
+    missing = [name for name in names if name not in listed]
+    if missing:
+        first = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise ScoringError(f"{len(missing)} of {len(names)} {problem}: {first}; redo the stage that wrote it")
+
+
+def _log_each(names: list[str], log: Callable[..., None], what: str) -> None:
+    for name in names:
+        log("%s: %s", name, what)
+    if names:
+        log("%d in all: %s", len(names), what)
+
+
+if __name__ == "__main__":
+    from vidperson import cli
+
+    parser = cli.parser(__doc__)
+    parser.add_argument(
+        "--enroll-embed", type=Path, required=True, help="folder with the reference faces' embed.scp"
+    )
+    parser.add_argument("--fallback-embed", type=Path, help="folder with the embed.scp of all detected faces")
+    parser.add_argument("--enroll-data", type=Path, required=True, help="data folder with spk2utt")
+    parser.add_argument(
+        "--test-embed", type=Path, required=True, help="folder with the test faces' embed.scp"
+    )
+    parser.add_argument("--trials", type=Path, required=True, help="trial list")
+    parser.add_argument("--backend", default="max", help="how two sets of embeddings are compared")
+    parser.add_argument("--output", type=Path, required=True, help="score file to write")
+    cli.main(score_trials, parser.parse_args())

@@ -1,0 +1,39 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real videos, faces and networks for testing, which is not part of the project."""
+    folder = Path(os.environ.get("VIDPERSON_SHARED") or ROOT.parent / "shared")
+    if not (folder / "data").is_dir() or not (folder / "models").is_dir():
+        pytest.skip(
+            f"needs real media and networks: VIDPERSON_SHARED names no folder with data/ and models/ ({folder})"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The RetinaFace and MobileFaceNet checkpoints, installed as run_000 does: a folder like exp/face_models."""
+    pytest.importorskip("torch", reason="converting a checkpoint needs the torch extra")
+    from vidperson.models.install import install_model
+
+    folder = tmp_path_factory.mktemp("face_models")
+    for name in ("retinaface_mnet025_pytorch", "mobilefacenet_casia_pytorch"):
+        install_model(name, folder, [shared / "models"])
+    return folder

@@ -1,0 +1,236 @@
+"""Set-to-set scoring against a plain double loop."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vidperson.backends import EmbeddingSets, get_backend, max_cosine, replace_missing_reference
+from vidperson.backends.cosine import length_normalise
+from vidperson.errors import ScoringError
+
+
+def make_sets(arrays, prefix="s"):
+    return EmbeddingSets.from_items((f"{prefix}{i}", array) for i, array in enumerate(arrays))
+
+
+def random_arrays(rng, counts, dim):
+    return [rng.standard_normal((n, dim)).astype(np.float32) * rng.uniform(0.1, 30) for n in counts]
+
+
+def all_pairs(num_models, num_videos):
+    return np.array([(m, v) for m in range(num_models) for v in range(num_videos)], dtype=np.int64).reshape(
+        -1, 2
+    )
+
+
+def naive_max_cosine(enrolment, test, trials):
+    """Pair by pair, face by face; no face on one side: 0."""
+    scores = []
+    for m, v in trials:
+        best = None
+        for a in enrolment[m].astype(np.float64):
+            for b in test[v].astype(np.float64):
+                norms = np.sqrt(a @ a) * np.sqrt(b @ b)
+                cosine = a @ b / norms if norms > 0 else 0.0
+                best = cosine if best is None or cosine > best else best
+        scores.append(0.0 if best is None else best)
+    return np.array(scores)
+
+
+counts = st.lists(st.integers(0, 6), min_size=1, max_size=7)
+
+
+@settings(max_examples=150, deadline=None)
+@given(counts, counts, st.integers(1, 9), st.integers(1, 25), st.integers(0, 2**32 - 1), st.data())
+def test_max_cosine_ragged_sets_any_block_size_equals_double_loop(left, right, dim, block_size, seed, data):
+    rng = np.random.default_rng(seed)
+    enrolment, test = random_arrays(rng, left, dim), random_arrays(rng, right, dim)
+    for arrays in (enrolment, test):
+        if len(arrays[0]):
+            arrays[0][0] = 0
+    pairs = all_pairs(len(left), len(right))
+    chosen = data.draw(st.lists(st.integers(0, len(pairs) - 1), unique=True))
+    trials = pairs[chosen]
+    scores = max_cosine(make_sets(enrolment), make_sets(test), trials, block_size)
+    assert scores.shape == (len(trials),) and scores.dtype == np.float32
+    np.testing.assert_allclose(scores, naive_max_cosine(enrolment, test, trials), atol=2e-7)
+
+
+def test_max_cosine_different_block_sizes_trial_subsets_and_orders_scores_identical():
+    rng = np.random.default_rng(1)
+    enrolment = make_sets(random_arrays(rng, rng.integers(0, 40, 30), 512))
+    test = make_sets(random_arrays(rng, rng.integers(0, 60, 50), 512))
+    trials = all_pairs(30, 50)
+    expected = max_cosine(enrolment, test, trials)
+    for block_size in (1, 7, 64, 333, 10**6):
+        order = rng.permutation(len(trials))[: 5 if block_size == 1 else len(trials) // 3]
+        scores = max_cosine(enrolment, test, trials[order], block_size)
+        assert scores.tobytes() == expected[order].tobytes(), block_size
+
+
+def test_max_cosine_swapped_sides_scores_identical():
+    rng = np.random.default_rng(2)
+    left, right = make_sets(random_arrays(rng, [3, 0, 5], 128)), make_sets(random_arrays(rng, [2, 9], 128))
+    trials = all_pairs(3, 2)
+    np.testing.assert_array_equal(max_cosine(left, right, trials), max_cosine(right, left, trials[:, ::-1]))
+
+
+def test_max_cosine_same_direction_any_length_scores_one_at_most():
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((200, 64)).astype(np.float32)
+    one = EmbeddingSets.from_items((f"m{i}", rows[i : i + 1]) for i in range(200))
+    scaled = EmbeddingSets.from_items(
+        (f"v{i}", rows[i : i + 1] * np.float32(10.0 ** rng.uniform(-18, 18))) for i in range(200)
+    )
+    scores = max_cosine(one, scaled, np.stack([np.arange(200)] * 2, axis=1))
+    assert scores.max() <= 1
+    np.testing.assert_allclose(scores, 1, atol=3e-7)
+
+
+@pytest.mark.parametrize(("left", "right"), [((0, 0), (2, 8)), ((2, 8), (0, 0)), ((0, 0), (0, 8))])
+def test_max_cosine_side_without_any_embedding_scores_zero(left, right):
+    scores = max_cosine(make_sets([np.ones(left)]), make_sets([np.ones(right)]), all_pairs(1, 1))
+    assert scores.tolist() == [0]
+
+
+def test_max_cosine_all_cosines_negative_keeps_the_largest_and_empty_neighbour_scores_zero():
+    enrolment = make_sets([np.array([[1, 0]]), np.zeros((0, 2)), np.array([[0, 2]])])
+    test = make_sets([np.zeros((0, 2)), np.array([[-1, 0], [-3, -4]]), np.zeros((0, 2))])
+    scores = max_cosine(enrolment, test, all_pairs(3, 3)).reshape(3, 3)
+    np.testing.assert_allclose(scores, [[0, -0.6, 0], [0, 0, 0], [0, 0, 0]], atol=1e-7)
+
+
+def test_max_cosine_no_trials_returns_no_scores():
+    assert max_cosine(make_sets([np.ones((1, 2))]), make_sets([np.ones((1, 2))]), all_pairs(0, 0)).shape == (
+        0,
+    )
+
+
+def test_max_cosine_different_embedding_sizes_raises_with_both_sizes():
+    with pytest.raises(ScoringError, match=r"128.*512"):
+        max_cosine(make_sets([np.ones((1, 128))]), make_sets([np.ones((1, 512))]), all_pairs(1, 1))
+
+
+def test_length_normalise_inner_products_are_exact_in_any_order_of_summing():
+    rng = np.random.default_rng(6)
+    rows = length_normalise(rng.standard_normal((40, 512)).astype(np.float32))
+    products = rows @ rows.T
+    exact = [[math.fsum(a * b) for b in rows] for a in rows]
+    order = rng.permutation(512)
+    assert products.tolist() == exact
+    assert (rows[:, order] @ rows[:, order].T).tolist() == exact
+
+
+def test_max_cosine_zero_vector_against_negative_numbers_scores_zero_without_sign():
+    scores = max_cosine(make_sets([np.zeros((1, 3))]), make_sets([-np.ones((1, 3))]), all_pairs(1, 1))
+    assert str(scores[0]) == "0.0"
+
+
+def test_length_normalise_zero_vector_stays_zero_and_others_have_length_one():
+    rows = length_normalise(np.array([[0, 0, 0], [3, 0, 4], [1e-30, 0, 0]], dtype=np.float32))
+    np.testing.assert_allclose(rows, [[0, 0, 0], [0.6, 0, 0.8], [1, 0, 0]], atol=1e-8)
+
+
+@settings(deadline=None)
+@given(counts, st.integers(1, 12), st.randoms(use_true_random=False))
+def test_blocks_any_size_give_back_every_row_once_in_order(sizes, block_size, random):
+    sets = make_sets([np.full((n, 1), i) + np.arange(n)[:, None] / 8 for i, n in enumerate(sizes)])
+    asked = list(range(len(sizes)))
+    random.shuffle(asked)
+    rows: dict[int, list[float]] = {i: [] for i in asked}
+    for block in sets.blocks(np.array(asked, dtype=np.int64), block_size):
+        assert 0 < len(block.rows) <= block_size
+        for position, part in zip(block.sets.tolist(), np.split(block.rows, block.starts[1:]), strict=True):
+            assert len(part)
+            rows[position] += part[:, 0].tolist()
+    assert rows == {i: (i + np.arange(n) / 8).tolist() for i, n in enumerate(sizes)}
+
+
+def test_union_model_of_several_segments_holds_all_faces_and_may_share_them():
+    rng = np.random.default_rng(4)
+    sets = make_sets(random_arrays(rng, [2, 0, 3], 4))
+    models = sets.union({"a": ["s2", "s0"], "b": ["s1"], "c": ["s0", "s1"]})
+    assert models.keys == ("a", "b", "c") and models.counts.tolist() == [5, 0, 2]
+    np.testing.assert_array_equal(models[0], np.concatenate([sets[2], sets[0]]))
+    np.testing.assert_array_equal(models[2], sets[0])
+    assert models.empty_keys() == ["b"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_sets_embedding_not_finite_raises_naming_the_segment(bad):
+    rows = np.ones((2, 3))
+    rows[1, 2] = bad
+    items = [
+        ("good", np.ones((2, 3))),
+        ("empty", np.zeros((0, 0))),
+        ("broken-7", rows),
+        ("later", np.ones((1, 3))),
+    ]
+    with pytest.raises(ScoringError, match=r"'broken-7'.*1 of 5"):
+        EmbeddingSets.from_items(items)
+
+
+def test_sets_infinities_of_both_signs_in_one_row_raises():
+    with pytest.raises(ScoringError, match="'x'"):
+        EmbeddingSets.from_items([("x", np.array([[np.inf, -np.inf]]))])
+
+
+def test_sets_segments_of_different_size_raises_naming_the_segment():
+    with pytest.raises(ScoringError, match="'b': embeddings have 3 numbers, those before it 2"):
+        EmbeddingSets.from_items([("a", np.ones((1, 2))), ("b", np.ones((1, 3)))])
+
+
+@pytest.mark.parametrize("offsets", [[0, 2], [0, 1, 3], [1, 1, 2], [0, 3, 2]])
+def test_sets_offsets_that_do_not_fit_raise(offsets):
+    with pytest.raises(ValueError, match="offsets"):
+        EmbeddingSets(("a", "b"), np.ones((2, 2), np.float32), np.array(offsets))
+
+
+def test_sets_name_given_twice_raises():
+    with pytest.raises(ValueError, match="unique"):
+        EmbeddingSets.from_items([("a", np.ones((1, 2)))] * 2)
+
+
+def test_replace_missing_reference_takes_mean_of_detected_faces_only_where_none_is_left():
+    reference = EmbeddingSets.from_items(
+        [
+            ("kept", np.array([[1.0, 2.0]])),
+            ("filled", np.zeros((0, 2))),
+            ("lost", np.zeros((0, 0))),
+            ("unknown", np.zeros((0, 0))),
+        ]
+    )
+    detected = {
+        "kept": np.array([[9.0, 9.0]], np.float32),
+        "filled": np.array([[2.0, 0.0], [4.0, 8.0]], np.float32),
+        "lost": np.zeros((0, 0), np.float32),
+    }
+    completed, replaced, absent = replace_missing_reference(reference, detected)
+    assert completed.keys == reference.keys and completed.counts.tolist() == [1, 1, 0, 0]
+    assert completed[0].tolist() == [[1, 2]] and completed[1].tolist() == [[3, 4]]
+    assert replaced == ["filled"] and absent == ["lost", "unknown"]
+
+
+def test_replace_missing_reference_nothing_missing_returns_the_same_sets():
+    reference = make_sets([np.ones((1, 2))])
+    assert replace_missing_reference(reference, {}) == (reference, [], [])
+
+
+def test_get_backend_unknown_name_raises_with_the_valid_ones():
+    assert get_backend("max") is max_cosine
+    with pytest.raises(ScoringError, match=r"'mean'; valid: max"):
+        get_backend("mean")
+
+
+@pytest.mark.parametrize("package", ["vidperson.backends", "vidperson.metrics"])
+def test_import_without_engines_and_opencv_works(package):
+    absent = ["cv2", "av", "torch", "onnxruntime", "openvino", "matplotlib", "scipy", "kaldiio", "PIL"]
+    code = f"import sys\nfor name in {absent}: sys.modules[name] = None\nimport {package}"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,158 @@
+"""A user's own folders with all the names that people give to files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vidperson.corpora import folder
+from vidperson.errors import DataError
+from vidperson.io import data_dir
+from vidperson.io.lists import read_scp, read_spk2utt, read_trials
+
+PORTRAITS = (
+    "José Pérez/my face (1).JPG",
+    "José Pérez/sub/clip.mp4",
+    "Ann 'O\"Neil/a.png",
+    "王伟/1.jpg",
+    "李娜/1.jpg",
+)
+VIDEOS = ("a b.mp4", "a_b.mp4", "x/été.MKV", "x/été.jpg")
+
+
+def _touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> tuple[Path, Path]:
+    return _touch(tmp_path / "p", *PORTRAITS), _touch(tmp_path / "v", *VIDEOS)
+
+
+def _names(path: Path) -> dict[str, str]:
+    return {original: unique for unique, original in read_scp(path / "names").items()}
+
+
+def test_folder_odd_names_give_valid_sets_with_every_pair(tmp_path: Path, roots: tuple[Path, Path]) -> None:
+    enroll, test = folder.prepare(tmp_path / "data", *roots)
+    assert set(read_scp(enroll / "vid.scp").values()) == {f"{roots[0]}/{name}" for name in PORTRAITS}
+    assert set(read_scp(test / "vid.scp").values()) == {f"{roots[1]}/{name}" for name in VIDEOS}
+    models = read_spk2utt(enroll / "spk2utt")
+    assert len(models) == 4
+    assert models["Jose_Perez"] == ["Jose_Perez-my_face_1", "Jose_Perez-sub_clip"]
+    trials = read_trials(test / "trials")
+    assert len(trials) == 4 * 4 and trials.is_target is None
+    assert set(trials.models) == set(models) and set(trials.segments) == set(read_scp(test / "vid.scp"))
+    for path in (enroll, test):
+        assert data_dir.validate(path) == []
+
+
+def test_folder_names_list_leads_back_to_every_original(tmp_path: Path, roots: tuple[Path, Path]) -> None:
+    enroll, test = folder.prepare(tmp_path / "data", *roots)
+    names = _names(enroll)
+    assert set(names) == {*PORTRAITS, "José Pérez", "Ann 'O\"Neil", "王伟", "李娜"}
+    assert read_scp(enroll / "vid.scp")[names["王伟/1.jpg"]] == f"{roots[0]}/王伟/1.jpg"
+    assert read_scp(enroll / "utt2spk")[names["王伟/1.jpg"]] == names["王伟"]
+    assert set(_names(test)) == set(VIDEOS)
+
+
+def test_folder_another_video_leaves_the_other_ids_as_they_are(
+    tmp_path: Path, roots: tuple[Path, Path]
+) -> None:
+    before = _names(folder.prepare(tmp_path / "data", *roots)[1])
+    _touch(roots[1], "0.mp4")
+    after = _names(folder.prepare(tmp_path / "data", *roots)[1])
+    assert before.items() < after.items()
+
+
+def test_folder_key_makes_the_listed_pairs_targets(tmp_path: Path, roots: tuple[Path, Path]) -> None:
+    key = tmp_path / "key.tsv"
+    key.write_bytes("José Pérez\ta b.mp4\r\n\r\n王伟\tx/été.MKV\r\n".encode())
+    enroll, test = folder.prepare(tmp_path / "data", *roots, key)
+    models, videos, trials = _names(enroll), _names(test), read_trials(test / "trials")
+    assert trials.is_target is not None
+    pairs = zip(trials.models, trials.segments, strict=True)
+    targets = {pair for pair, target in zip(pairs, trials.is_target, strict=True) if target}
+    assert targets == {(models["José Pérez"], videos["a b.mp4"]), (models["王伟"], videos["x/été.MKV"])}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("José Pérez a b.mp4\n", r"key.tsv:1: expected '<person><tab><video>'"),
+        ("\nNobody\ta b.mp4\n", r"key.tsv:2: no media of a person 'Nobody'; the persons are: Ann"),
+        ("José Pérez\tc.mp4\n", r"key.tsv:1: no video 'c.mp4'; the videos are: a b.mp4"),
+        ("\n", "no target pair"),
+    ],
+)
+def test_folder_key_broken_is_refused(
+    tmp_path: Path, roots: tuple[Path, Path], text: str, message: str
+) -> None:
+    (tmp_path / "key.tsv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        folder.prepare(tmp_path / "data", *roots, tmp_path / "key.tsv")
+
+
+@pytest.mark.parametrize(
+    "name", ["two\nlines.mp4", "tab\there.mp4", "sub\nfolder/a.mp4", os.fsdecode(b"latin\xe9.mp4")]
+)
+def test_folder_name_that_no_list_can_hold_is_refused(
+    tmp_path: Path, roots: tuple[Path, Path], name: str
+) -> None:
+    _touch(roots[1], name)
+    with pytest.raises(DataError, match="rename"):
+        folder.prepare(tmp_path / "data", *roots)
+    assert not (tmp_path / "data").exists()
+
+
+def test_folder_hidden_and_other_files_are_left_out_and_counted(
+    tmp_path: Path, roots: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    _touch(roots[1], ".hidden.mp4", ".cache/c.mp4", "notes.txt", "x/list.csv")
+    _touch(roots[0], "loose.jpg", "Nobody/readme.md")
+    enroll, test = folder.prepare(tmp_path / "data", *roots)
+    assert len(read_scp(test / "vid.scp")) == len(VIDEOS)
+    assert len(read_spk2utt(enroll / "spk2utt")) == 4
+    assert "2 files that are no media by their extension left out: notes.txt, x/list.csv" in caplog.text
+    assert "Nobody: no image or video in it" in caplog.text
+    assert "1 files beside the persons' folders left out: loose.jpg" in caplog.text
+
+
+def test_folder_links_are_followed_but_not_in_circles(tmp_path: Path, roots: tuple[Path, Path]) -> None:
+    outside = _touch(tmp_path / "outside", "far.mp4")
+    (roots[1] / "linked").symlink_to(outside)
+    (roots[1] / "link.mp4").symlink_to(outside / "far.mp4")
+    (outside / "back").symlink_to(roots[1])
+    (roots[1] / "dangling.mp4").symlink_to(tmp_path / "nowhere")
+    _, test = folder.prepare(tmp_path / "data", *roots)
+    assert set(_names(test)) == {*VIDEOS, "linked/far.mp4", "link.mp4"}
+
+
+def test_folder_segment_named_like_a_person_gets_its_own_id(tmp_path: Path, roots: tuple[Path, Path]) -> None:
+    persons = _touch(tmp_path / "persons", "a/b.jpg", "a-b/c.jpg", "a/b-c.jpg")
+    enroll, _ = folder.prepare(tmp_path / "data", persons, roots[1])
+    names = _names(enroll)
+    assert len(set(names.values())) == len(names) == 5
+    assert names["a"] == "a" and names["a-b"] == "a-b"
+
+
+@pytest.mark.parametrize(
+    ("persons", "videos", "message"),
+    [
+        ((), ("a.mp4",), "p: no such folder"),
+        (("x.jpg",), ("a.mp4",), "one folder per person"),
+        (("x/a.txt",), ("a.mp4",), "no image or video in any person's folder"),
+        (("x/a.jpg",), (), "v: no such folder"),
+        (("x/a.jpg",), ("a.txt",), "v: no video or image"),
+    ],
+)
+def test_folder_nothing_to_read_is_refused(
+    tmp_path: Path, persons: tuple[str, ...], videos: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        folder.prepare(tmp_path / "data", _touch(tmp_path / "p", *persons), _touch(tmp_path / "v", *videos))

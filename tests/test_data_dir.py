@@ -1,0 +1,343 @@
+"""vidperson/io/data_dir.py: checking, mending and splitting data folders."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vidperson.errors import DataError
+from vidperson.io.data_dir import balanced_ranges, fix, require_valid, split, validate
+from vidperson.io.lists import read_boxes, read_scp, read_spk2utt, read_trials
+
+GOOD = {
+    "vid.scp": "B-1 /videos/a b.mp4\na-1 c.mp4\na-2 d.mp4\n\u00e9-1 \u00e9.mp4\n",
+    "utt2spk": "B-1 B\na-1 a\na-2 a\n\u00e9-1 \u00e9\n",
+    "spk2utt": "B B-1\na a-1 a-2\n\u00e9 \u00e9-1\n",
+    "face_boundingbox": "B-1 0 1 2 3 4\nB-1 10 1 2 3 4\nB-1 9.5 1 2 3 4\na-2 0 1 2 3 4\n",
+    "face_boundingbox_conf": "seconds 5\n",
+    "trials": "m B-1 target\nm a-1 nontarget\nn a-2 nontarget\n",
+    "vid2dur": "B-1 2.5\na-1 1\na-2 0.5\n\u00e9-1 4\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write(tmp_path / "set", GOOD)
+
+
+def write(folder: Path, lists: dict[str, str]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, text in lists.items():
+        (folder / name).write_bytes(text.encode())
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_validate_good_folder_finds_nothing(folder: Path) -> None:
+    assert validate(folder) == []
+    for name in ("vid.scp", "utt2spk", "spk2utt", "face_boundingbox", "trials", "vid2dur"):
+        subprocess.run(
+            ["sort", "-c", folder / name], check=True, env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"}
+        )
+
+
+@pytest.mark.parametrize("scp", ["wav.scp", "img.scp"])
+def test_validate_other_kinds_of_scp_do(folder: Path, scp: str) -> None:
+    (folder / "vid.scp").rename(folder / scp)
+    assert validate(folder) == []
+
+
+def test_validate_only_required_lists_finds_nothing(tmp_path: Path) -> None:
+    assert validate(write(tmp_path / "set", {k: GOOD[k] for k in ("vid.scp", "utt2spk", "spk2utt")})) == []
+
+
+MALFORMED = [
+    (
+        "vid.scp",
+        GOOD["vid.scp"].replace("a-1 c.mp4", "a-1 "),
+        "vid.scp:2: expected '<segment> <path>', found",
+    ),
+    ("vid.scp", GOOD["vid.scp"] + "\n", "vid.scp:5: expected '<segment> <path>', found ''"),
+    ("vid.scp", GOOD["vid.scp"].replace("a-1 ", "B-1 "), "vid.scp:2: 'B-1' is there twice, first in line 1"),
+    ("vid.scp", GOOD["vid.scp"].replace("B-1 ", "b-1 "), "vid.scp:2: not in the order of the C locale"),
+    ("vid.scp", GOOD["vid.scp"].replace("B-1 ", "../x "), "vid.scp:1: id '../x' has blanks or control"),
+    ("vid.scp", GOOD["vid.scp"].replace("B-1 ", "B\u00a01 "), "vid.scp:1: id 'B\\xa01' has blanks"),
+    ("vid.scp", GOOD["vid.scp"].replace("\n", "\r\n"), "vid.scp:1: Windows line end (CRLF)"),
+    ("vid.scp", GOOD["vid.scp"].replace("a-2 ", "a-2\t"), "vid.scp:3: expected one blank between fields"),
+    ("vid.scp", "B-1 x.mp4\n", "utt2spk:2: segment 'a-1' is not in vid.scp"),
+    (
+        "utt2spk",
+        GOOD["utt2spk"].replace("a-1 a", "a-1 a b"),
+        "utt2spk:2: expected '<segment> <model>', found",
+    ),
+    ("utt2spk", GOOD["utt2spk"].replace("a-1 a\n", ""), "vid.scp:2: segment 'a-1' is not in utt2spk"),
+    ("utt2spk", GOOD["utt2spk"].replace("a-1 a", "a-1 B"), "spk2utt:1: expected 'B B-1 a-1' by utt2spk"),
+    ("spk2utt", GOOD["spk2utt"].replace("a-1 a-2", "a-2 a-1"), "spk2utt:2: expected 'a a-1 a-2' by utt2spk"),
+    ("spk2utt", GOOD["spk2utt"].replace("B B-1\n", ""), "spk2utt: model 'B' of utt2spk is missing"),
+    ("spk2utt", GOOD["spk2utt"] + "\u00ea x\n", "spk2utt:4: expected 'no such model' by utt2spk"),
+    ("face_boundingbox", "x 0 1 2 3 4\n", "face_boundingbox:1: segment 'x' is not in utt2spk"),
+    ("face_boundingbox", "B-1 0 1 2 3\n", "face_boundingbox:1: expected '<segment> <frame or seconds>"),
+    ("face_boundingbox", "B-1 0 1 2 x 4\n", "face_boundingbox:1: expected '<segment>"),
+    ("face_boundingbox", "B-1 0 3 2 3 4\n", "face_boundingbox:1: expected '<segment>"),
+    ("face_boundingbox", "B-1 -1 1 2 3 4\n", "face_boundingbox:1: expected '<segment>"),
+    ("face_boundingbox", "B-1 0 1 2 3 inf\n", "face_boundingbox:1: expected '<segment>"),
+    ("face_boundingbox", "B-1 0 1 2 3 4\n" * 2, "face_boundingbox:2: 'B-1 0 1 2 3 4' is there twice"),
+    ("trials", "m x target\n", "trials:1: segment 'x' is not in utt2spk"),
+    ("trials", "m B-1 Target\n", "trials:1: expected '<model> <segment> [target|nontarget]'"),
+    ("trials", "m B-1 target\nm a-1\n", "trials:2: expected 3 columns as in line 1"),
+    ("trials", "m B-1 nontarget\nm B-1 target\n", "trials:2: 'm B-1' is there twice"),
+    ("vid2dur", "B-1 -1\n", "vid2dur:1: expected '<segment> <seconds>'"),
+    ("vid2dur", "B-1 nan\n", "vid2dur:1: expected '<segment> <seconds>'"),
+    ("vid2dur", "x 1\n", "vid2dur:1: segment 'x' is not in utt2spk"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), MALFORMED)
+def test_validate_malformed_list_names_file_line_and_mending_command(
+    folder: Path, name: str, text: str, message: str
+) -> None:
+    write(folder, {name: text})
+    problems = validate(folder)
+    matching = [p for p in problems if p.startswith(f"{folder}/{message}")]
+    assert len(matching) == 1, problems
+    assert matching[0].endswith(f"; mend it: utils/fix_data_dir.sh {folder}")
+
+
+@pytest.mark.parametrize(("name", "text", "message"), MALFORMED)
+def test_fix_malformed_list_gives_a_valid_folder_and_keeps_the_old_list(
+    folder: Path, name: str, text: str, message: str
+) -> None:
+    write(folder, {name: text})
+    fix(folder)
+    assert validate(folder) == []
+    changed = contents(folder / ".backup")
+    assert changed, "the malformed list was not replaced"
+    for old, content in changed.items():
+        assert content.decode() == {**GOOD, name: text}[old]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("vid.scp", "", "vid.scp: empty; make the folder again"),
+        ("trials", "", "trials: empty; make the folder again"),
+        ("face_boundingbox_conf", "minutes 5\n", "face_boundingbox_conf:1: expected one line"),
+        ("face_boundingbox_conf", "seconds\n", "face_boundingbox_conf:1: expected one line"),
+        ("face_boundingbox_conf", "frames 0\n", "face_boundingbox_conf:1: expected one line"),
+        ("face_boundingbox_conf", "seconds 5\nframes 5\n", "face_boundingbox_conf:1: expected one line"),
+    ],
+)
+def test_validate_what_the_fixer_cannot_mend_says_what_to_do(
+    folder: Path, name: str, text: str, message: str
+) -> None:
+    write(folder, {name: text})
+    matching = [p for p in validate(folder) if p.startswith(f"{folder}/{message}")]
+    assert len(matching) == 1
+    assert "fix_data_dir" not in matching[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vid.scp", ": none of vid.scp, wav.scp, img.scp is there; make the folder again"),
+        ("utt2spk", "/utt2spk: no such file; mend it:"),
+        ("spk2utt", "/spk2utt: no such file; mend it:"),
+        ("face_boundingbox_conf", "/face_boundingbox_conf: no such file; expected one line"),
+        ("face_boundingbox", "/face_boundingbox_conf: there is no face_boundingbox that it could belong to"),
+    ],
+)
+def test_validate_missing_list_is_named(folder: Path, name: str, message: str) -> None:
+    (folder / name).unlink()
+    assert [p for p in validate(folder) if p.startswith(f"{folder}{message}")]
+
+
+def test_validate_list_that_is_not_utf8_names_line_and_iconv(folder: Path) -> None:
+    (folder / "vid.scp").write_bytes(b"B-1 a\na-1 \xe9.mp4\n")
+    assert validate(folder) == [
+        f"{folder}/vid.scp:2: not UTF-8 text; convert it: iconv -f <its encoding> -t UTF-8 {folder}/vid.scp"
+    ]
+
+
+def test_validate_missing_folder_is_named(tmp_path: Path) -> None:
+    assert validate(tmp_path / "nix")[0].startswith(f"{tmp_path}/nix: no such folder")
+
+
+def test_validate_check_files_names_those_that_are_not_there(folder: Path) -> None:
+    (folder / "there").touch()
+    write(folder, {"vid.scp": GOOD["vid.scp"].replace("c.mp4", str(folder / "there"))})
+    assert [p.partition(": ")[0] for p in validate(folder, check_files=True)] == [
+        f"{folder}/vid.scp:{line}" for line in (1, 3, 4)
+    ]
+
+
+def test_require_valid_many_problems_tells_twenty_and_how_many_more(folder: Path) -> None:
+    write(folder, {"trials": "".join(f"m x{i:02d}\n" for i in range(25))})
+    with pytest.raises(DataError) as error:
+        require_valid(folder)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 21
+    assert lines[19].startswith(f"{folder}/trials:20: ")
+    assert lines[20] == "... and 5 more"
+
+
+def test_fix_good_folder_changes_nothing(folder: Path) -> None:
+    before = contents(folder)
+    assert fix(folder) == []
+    assert contents(folder) == before
+
+
+def test_fix_unsorted_lists_gives_the_good_ones_back(folder: Path) -> None:
+    shuffled = {
+        name: "".join(reversed(text.splitlines(keepends=True)))
+        for name, text in GOOD.items()
+        if name != "face_boundingbox_conf"
+    }
+    write(folder, shuffled)
+    assert fix(folder) == []
+    found = contents(folder)
+    assert {name: found[name].decode() for name in GOOD} == GOOD
+    assert contents(folder / ".backup") == {name: text.encode() for name, text in sorted(shuffled.items())}
+    assert fix(folder) == []
+    assert contents(folder) == found
+
+
+def test_fix_segment_not_in_all_lists_is_dropped_everywhere_and_told(folder: Path) -> None:
+    write(folder, {"vid.scp": GOOD["vid.scp"].replace("B-1 /videos/a b.mp4\n", "")})
+    notes = fix(folder)
+    assert validate(folder) == []
+    assert all(b"B-1" not in text for name, text in contents(folder).items() if not name.startswith("."))
+    assert f"{folder}/utt2spk:1: dropped: segment not in all lists: 'B-1 B'" in notes
+    assert f"{folder}/trials:1: dropped: segment not in all lists: 'm B-1 target'" in notes
+    assert len(notes) == 6
+
+
+def test_fix_missing_utt2spk_is_made_from_spk2utt_and_the_reverse(folder: Path) -> None:
+    for name in ("utt2spk", "spk2utt"):
+        (folder / name).unlink()
+        assert fix(folder) == []
+        assert (folder / name).read_text(encoding="utf-8") == GOOD[name]
+
+
+def test_fix_no_common_segment_raises_and_changes_nothing(folder: Path) -> None:
+    write(folder, {"vid.scp": "x y.mp4\n"})
+    before = contents(folder)
+    with pytest.raises(DataError, match="no segment is in utt2spk and in every scp"):
+        fix(folder)
+    assert contents(folder) == before
+
+
+def test_fix_boxes_of_which_none_is_left_go_with_their_conf(folder: Path) -> None:
+    write(folder, {"face_boundingbox": "x 0 1 2 3 4\n"})
+    fix(folder)
+    assert validate(folder) == []
+    assert not (folder / "face_boundingbox").exists() and not (folder / "face_boundingbox_conf").exists()
+
+
+def cuts(count: int, parts: int) -> Iterator[list[range]]:
+    """Every way to cut ``count`` items into ``parts`` consecutive ranges, empty ones included."""
+    for inner in itertools.combinations_with_replacement(range(count + 1), parts - 1):
+        yield [range(a, b) for a, b in itertools.pairwise([0, *inner, count])]
+
+
+def heaviest(weights: Sequence[int], ranges: Sequence[range]) -> int:
+    return max(sum(weights[i] for i in part) for part in ranges)
+
+
+@given(weights=st.lists(st.integers(1, 50), max_size=7), parts=st.integers(1, 5))
+def test_balanced_ranges_are_as_good_as_the_best_of_all_cuts(weights: list[int], parts: int) -> None:
+    found = balanced_ranges(weights, parts)
+    assert [i for part in found for i in part] == list(range(len(weights)))
+    assert len(found) == parts
+    assert heaviest(weights, found) == min(heaviest(weights, cut) for cut in cuts(len(weights), parts))
+    assert sum(not part for part in found) == max(0, parts - len(weights))
+    assert found[: len(weights)] == [part for part in found if part][: len(weights)]
+
+
+def test_split_joins_to_the_whole_and_is_balanced_by_duration(folder: Path) -> None:
+    top = split(folder, 2)
+    assert top == folder / "split2"
+    assert list(read_scp(top / "1" / "vid.scp")) == ["B-1", "a-1", "a-2"]
+    assert read_scp(top / "2" / "vid.scp") == {"\u00e9-1": "\u00e9.mp4"}
+    for name in ("vid.scp", "utt2spk", "face_boundingbox", "vid2dur"):
+        assert "".join((top / job / name).read_text(encoding="utf-8") for job in "12") == GOOD[name]
+    assert read_spk2utt(top / "1" / "spk2utt") == {"B": ["B-1"], "a": ["a-1", "a-2"]}
+    assert len(read_boxes(top / "1" / "face_boundingbox")["B-1"]) == 3
+    assert (top / "2" / "face_boundingbox_conf").read_text() == "seconds 5\n"
+    assert not (top / "1" / "trials").exists()
+    assert read_trials(folder / "trials").segments == ["B-1", "a-1", "a-2"]
+
+
+def test_split_without_durations_is_balanced_by_count(folder: Path) -> None:
+    (folder / "vid2dur").unlink()
+    top = split(folder, 2)
+    assert [len(read_scp(top / job / "vid.scp")) for job in "12"] == [2, 2]
+
+
+def test_split_durations_of_zero_or_missing_are_legal(folder: Path) -> None:
+    write(folder, {"vid2dur": "a-1 0\na-2 4\n"})
+    assert validate(folder) == []
+    top = split(folder, 3)  # the two that it lacks count as 2 s
+    assert [list(read_scp(top / job / "vid.scp")) for job in "123"] == [["B-1", "a-1"], ["a-2"], ["\u00e9-1"]]
+
+
+def test_split_part_is_itself_a_valid_folder(folder: Path) -> None:
+    assert validate(split(folder, 1) / "1") == []
+
+
+def test_split_fewer_segments_than_jobs_gives_empty_last_parts(folder: Path) -> None:
+    top = split(folder, 6)
+    assert [len(read_scp(top / str(job) / "vid.scp")) for job in range(1, 7)] == [1, 1, 1, 1, 0, 0]
+
+
+def test_split_again_writes_nothing_and_after_a_change_what_is_due(folder: Path) -> None:
+    top = split(folder, 2)
+    before = {p: p.stat().st_mtime_ns for p in top.rglob("*")}
+    split(folder, 2)
+    assert {p: p.stat().st_mtime_ns for p in top.rglob("*")} == before
+    (folder / "face_boundingbox").unlink()
+    (folder / "face_boundingbox_conf").unlink()
+    write(folder, {"vid.scp": GOOD["vid.scp"].replace("c.mp4", "e.mp4")})
+    split(folder, 2)
+    assert read_scp(top / "1" / "vid.scp")["a-1"] == "e.mp4"
+    assert not list(top.rglob("face_boundingbox*"))
+
+
+def test_split_malformed_folder_raises_and_writes_nothing(folder: Path) -> None:
+    (folder / "spk2utt").unlink()
+    with pytest.raises(DataError, match="spk2utt: no such file"):
+        split(folder, 2)
+    assert not (folder / "split2").exists()
+
+
+def command(repo: Path, *args: str | Path) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, "-m", "vidperson.io.data_dir", *map(str, args)]
+    return subprocess.run(call, cwd=repo, capture_output=True, text=True)
+
+
+def test_command_validate_fix_validate_mends_a_folder(repo: Path, folder: Path) -> None:
+    (folder / "spk2utt").unlink()
+    write(folder, {"trials": "m x target\nm B-1 target\n"})
+    bad = command(repo, "validate", folder)
+    assert bad.returncode == 1
+    assert len(bad.stderr.splitlines()) == 3 and "Traceback" not in bad.stderr
+    fixed = command(repo, "fix", folder)
+    assert fixed.returncode == 0
+    assert fixed.stderr == f"{folder}/trials:1: dropped: segment not in all lists: 'm x target'\n"
+    assert command(repo, "validate", folder).returncode == 0
+    assert command(repo, "split", folder, "3").returncode == 0
+    assert (folder / "split3" / "3" / "vid.scp").is_file()
+
+
+def test_command_zero_jobs_is_refused(repo: Path, folder: Path) -> None:
+    result = command(repo, "split", folder, "0")
+    assert result.returncode == 1 and "expected at least one job" in result.stderr

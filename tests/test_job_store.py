@@ -1,0 +1,164 @@
+"""Archives that survive a kill, and what other programs read in them."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import kaldi_native_io
+import numpy as np
+import pytest
+
+from vidperson.errors import DataError
+from vidperson.io.crops import read_tar_files, tar_entry
+from vidperson.io.job_store import JOURNAL, JobStore, merge_jobs
+from vidperson.io.lists import read_scp
+from vidperson.io.matrices import load_matrices, matrix_bytes
+
+ARCHIVES = ("faces.ark", "crops.tar")
+
+
+def segment_parts(number: int) -> tuple[str, np.ndarray, dict[str, list[bytes]]]:
+    rng = np.random.default_rng(number)
+    name = f"seg{number:02d}-é"
+    matrix = rng.normal(size=(number % 4, 17)).astype(np.float32)
+    crops = [tar_entry(f"{name}/{k}.png", rng.bytes(300 * k + 1)) for k in range(len(matrix))]
+    return name, matrix, {"faces.ark": [matrix_bytes(name, matrix)], "crops.tar": crops}
+
+
+def run_job(directory: Path, numbers: range, stop_after: int | None = None) -> int:
+    """Append what is missing; returns how many segments were done in this run."""
+    done = 0
+    with JobStore(directory, ARCHIVES) as store:
+        for number in numbers:
+            name, matrix, parts = segment_parts(number)
+            if name in store.statuses:
+                continue
+            if done == stop_after:
+                break
+            store.append(name, "ok" if len(matrix) else "no_face", parts)
+            done += 1
+    return done
+
+
+def merged(output: Path, jobs: list[Path], numbers: range) -> dict[str, bytes]:
+    merge_jobs(jobs, output, ARCHIVES, [segment_parts(n)[0] for n in numbers])
+    content = {p.name: p.read_bytes().replace(str(output).encode(), b"OUT") for p in output.iterdir() if p.is_file()}
+    return {name: data for name, data in content.items() if name != JOURNAL}
+
+
+def test_store_cut_anywhere_and_run_again_gives_the_undisturbed_bytes(tmp_path: Path) -> None:
+    numbers = range(12)
+    run_job(tmp_path / "whole", numbers)
+    expected = merged(tmp_path / "expected", [tmp_path / "whole"], numbers)
+    rng = np.random.default_rng(0)
+    for trial in range(25):
+        job = tmp_path / f"job{trial}"
+        run_job(job, numbers, stop_after=int(rng.integers(0, 12)))
+        for name in (*ARCHIVES, JOURNAL):  # what a kill leaves: any file may hold more, or less of its last line
+            path = job / name
+            if rng.random() < 0.5:
+                path.write_bytes(path.read_bytes() + rng.bytes(int(rng.integers(1, 2000))))
+            elif name == JOURNAL and rng.random() < 0.5:
+                path.write_bytes(path.read_bytes()[: -int(rng.integers(1, 60))])
+        run_job(job, numbers)
+        assert merged(tmp_path / f"out{trial}", [job], numbers) == expected
+
+
+def test_store_that_lost_the_end_of_an_archive_redoes_the_segments_that_were_in_it(tmp_path: Path) -> None:
+    numbers = range(8)
+    run_job(tmp_path / "whole", numbers)
+    expected = merged(tmp_path / "expected", [tmp_path / "whole"], numbers)
+    run_job(tmp_path / "job", numbers)
+    crops = tmp_path / "job" / "crops.tar"
+    crops.write_bytes(crops.read_bytes()[:-1])
+    assert run_job(tmp_path / "job", numbers) == 1
+    assert merged(tmp_path / "out", [tmp_path / "job"], numbers) == expected
+
+
+def test_store_run_again_when_done_does_nothing(tmp_path: Path) -> None:
+    assert run_job(tmp_path, range(5)) == 5
+    assert run_job(tmp_path, range(5)) == 0
+
+
+@pytest.mark.parametrize("cuts", [[0, 12], [0, 5, 12], [0, 1, 2, 3, 9, 12], [0, 0, 12, 12]])
+def test_merge_of_any_number_of_jobs_gives_the_same_bytes(tmp_path: Path, cuts: list[int]) -> None:
+    run_job(tmp_path / "one", range(12))
+    expected = merged(tmp_path / "expected", [tmp_path / "one"], range(12))
+    jobs = [tmp_path / f"{k}" for k in range(len(cuts) - 1)]
+    for job, first, last in zip(jobs, cuts, cuts[1:], strict=False):
+        run_job(job, range(first, last))
+    assert merged(tmp_path / "out", jobs, range(12)) == expected
+
+
+def test_merge_with_an_unfinished_job_names_what_is_missing_and_writes_nothing(tmp_path: Path) -> None:
+    run_job(tmp_path / "job", range(3))
+    with pytest.raises(DataError, match="1 of 4 segments are not done .*seg03"):
+        merge_jobs([tmp_path / "job"], tmp_path / "out", ARCHIVES, [segment_parts(n)[0] for n in range(4)])
+    assert not (tmp_path / "out").exists()
+
+
+def test_archive_is_read_by_kaldis_own_reader(tmp_path: Path) -> None:
+    run_job(tmp_path / "job", range(9))
+    merged(tmp_path / "out", [tmp_path / "job"], range(9))
+    with kaldi_native_io.RandomAccessFloatMatrixReader(f"scp:{tmp_path}/out/faces.scp") as reader:
+        for number in range(9):
+            name, matrix, _ = segment_parts(number)
+            found = reader[name]
+            assert (found.numpy() if hasattr(found, "numpy") else np.array(found)).tobytes() == matrix.tobytes()
+
+
+def test_archive_without_rows_reads_back_with_the_columns_asked_for(tmp_path: Path) -> None:
+    run_job(tmp_path / "job", range(5))
+    merged(tmp_path / "out", [tmp_path / "job"], range(5))
+    table = load_matrices(tmp_path / "out" / "faces.scp", 17)
+    assert {name: len(matrix) for name, matrix in table.items()} == {segment_parts(n)[0]: n % 4 for n in range(5)}
+    assert table[segment_parts(0)[0]].shape == (0, 17)
+    with pytest.raises(DataError, match="expected 18 columns, found 17"):
+        load_matrices(tmp_path / "out" / "faces.scp", 18)[segment_parts(1)[0]]
+
+
+def test_archive_cut_off_is_named(tmp_path: Path) -> None:
+    run_job(tmp_path / "job", range(4))
+    merged(tmp_path / "out", [tmp_path / "job"], range(4))
+    archive = tmp_path / "out" / "faces.ark"
+    archive.write_bytes(archive.read_bytes()[:-40])
+    with pytest.raises(DataError, match="seg03.*redo the stage"):
+        load_matrices(tmp_path / "out" / "faces.scp", 17)[segment_parts(3)[0]]
+
+
+def test_crops_are_an_ordinary_tar_and_are_found_by_offset(tmp_path: Path) -> None:
+    run_job(tmp_path / "job", range(8))
+    merged(tmp_path / "out", [tmp_path / "job"], range(8))
+    with tarfile.open(tmp_path / "out" / "crops.tar") as archive:
+        names = archive.getnames()
+    assert names == [f"{segment_parts(n)[0]}/{k}.png" for n in range(8) for k in range(n % 4)]
+    where = read_scp(tmp_path / "out" / "crops.scp")[segment_parts(7)[0]]
+    assert [name for name, _ in read_tar_files(where, 3)] == names[-3:]
+    with pytest.raises(DataError, match="expected 4 files"):
+        list(read_tar_files(where, 4))
+
+
+def test_crops_scp_that_points_nowhere_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        list(read_tar_files(f"{tmp_path}/none.tar:0", 1))
+
+
+def test_long_segment_names_survive_the_tar(tmp_path: Path) -> None:
+    name = "n" * 180 + "/" + "ü" * 120 + ".png"
+    path = tmp_path / "x.tar"
+    path.write_bytes(tar_entry(name, b"abc") + b"\0" * 1024)
+    with tarfile.open(path) as archive:
+        assert archive.getnames() == [name]
+
+
+def test_status_that_is_no_state_is_refused(tmp_path: Path) -> None:
+    with JobStore(tmp_path, ()) as store, pytest.raises(ValueError, match="expected a status"):
+        store.append("a", "fine", {})
+
+
+def test_journal_line_holds_what_a_person_needs(tmp_path: Path) -> None:
+    run_job(tmp_path, range(2))
+    note = json.loads((tmp_path / JOURNAL).read_text().splitlines()[1])
+    assert note["segment"] == segment_parts(1)[0] and note["status"] == "ok" and note["end"]["crops.tar"] == (tmp_path / "crops.tar").stat().st_size

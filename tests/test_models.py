@@ -1,0 +1,235 @@
+"""Model cards, and installing what they name: from folders, from a server that breaks off, with wrong files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vidperson.errors import ModelError
+from vidperson.models.card import card_names, load_card
+from vidperson.models.install import install_model, installed_model
+
+CONTENT = bytes(range(256)) * 9000  # 2.3 MB: more than one chunk
+
+
+class Server(ThreadingHTTPServer):
+    """Serves ``files``; breaks the connection off after ``budget`` bytes, once."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.budget: int | None = None
+        self.ranges: list[str | None] = []
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{name}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        content = self.server.files.get(self.path[1:])
+        if content is None:
+            self.send_error(404)
+            return
+        asked = self.headers["Range"]
+        self.server.ranges.append(asked)
+        start = int(asked[6:-1]) if asked else 0
+        if asked and start >= len(content):
+            self.send_error(416)
+            return
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        body = content[start:]
+        if self.server.budget is not None:
+            body, self.server.budget = body[: self.server.budget], None
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+@pytest.fixture
+def write_card(tmp_path: Path) -> Callable[..., str]:
+    """A card for CONTENT as an ONNX embedder, with fields replaced (dotted names)."""
+
+    def write(**changes: Any) -> str:
+        fields: dict[str, Any] = {
+            "name": "tiny", "kind": "face_embedder", "description": "d", "licence": "MIT", "homepage": "https://example.org/tiny",
+            "training_data": "none",
+            "file": {"name": "tiny.onnx", "sha256": hashlib.sha256(CONTENT).hexdigest(), "size_bytes": len(CONTENT), "sources": []},
+            "input": {"channels": "rgb", "mean": [0, 0, 0], "std": [1, 1, 1], "width": 112, "height": 112},
+            "output": {"embedding_size": 8},
+        }  # fmt: skip
+        for dotted, value in changes.items():
+            *parents, last = dotted.split("__")
+            target = fields
+            for parent in parents:
+                target = target[parent]
+            if value is ...:
+                del target[last]
+            else:
+                target[last] = value
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(fields))
+        return str(path)
+
+    return write
+
+
+def test_every_card_in_the_zoo_is_valid_and_names_source_and_licence() -> None:
+    assert len(card_names()) >= 4
+    for name in card_names():
+        card = load_card(name)
+        assert card.licence and card.homepage.startswith("https://") and card.file.sources
+
+
+@pytest.mark.parametrize("change,message", [
+    ({"nmae": 1}, "nmae: unknown field; valid fields: name kind"),
+    ({"licence": ...}, "licence: missing field"),
+    ({"input__channels": "rbg"}, "input.channels: expected rgb or bgr, found 'rbg'"),
+    ({"input__mean": [1, 2]}, "input.mean: expected three numbers"),
+    ({"input__std": [1, 0, 1]}, "input.std: expected three positive numbers"),
+    ({"input__width": 113}, "at most 112"),
+    ({"input__width": "112"}, "input.width: expected int, found '112'"),
+    ({"output__embedding_size": ...}, "positive sizes"),
+    ({"output__mirror": "twice"}, "output.mirror: expected one of none concatenate sum"),
+    ({"kind": "voice"}, "kind: expected one of face_detector face_embedder"),
+    ({"kind": "face_detector"}, "output.decoder: expected the name of a decoder"),
+    ({"file__sha256": "abc"}, "file.sha256: expected 64"),
+    ({"file__name": "../../etc/passwd"}, "file.name: expected a plain file name"),
+    ({"name": "other"}, "name: expected the file's name 'tiny'"),
+    ({"input": 3}, "input.: expected fields, found 3"),
+    ({"file__sources": [{"url": 4}]}, "file.sources.url: expected str, found 4"),
+])  # fmt: skip
+def test_card_with_a_bad_field_names_file_field_and_expectation(write_card: Callable[..., str], change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match="tiny.yaml") as error:
+        load_card(write_card(**change))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "- 1\n- 2", "!!python/object/apply:os.system ['true']", "\x00"])
+def test_card_that_is_no_card_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ModelError, match="x.yaml"):
+        load_card(tmp_path / "x.yaml")
+
+
+def test_card_unknown_by_name_lists_the_zoo() -> None:
+    with pytest.raises(ModelError, match="retinaface_mnet025_pytorch"):
+        load_card("retinaface_r51")
+
+
+@pytest.mark.parametrize("place", ["tiny.onnx", "tiny/tiny.onnx"])
+def test_install_takes_a_file_put_there_by_hand(tmp_path: Path, write_card: Callable[..., str], place: str) -> None:
+    by_hand = tmp_path / "mine" / place
+    by_hand.parent.mkdir(parents=True)
+    by_hand.write_bytes(CONTENT)
+    installed = install_model(write_card(), tmp_path / "models", [tmp_path / "mine"])
+    assert installed.network.read_bytes() == CONTENT and installed == installed_model(tmp_path / "models" / "tiny")
+    by_hand.unlink()
+    assert install_model(write_card(), tmp_path / "models") == installed  # nothing is needed the second time
+
+
+def test_install_refuses_a_local_file_with_another_hash(tmp_path: Path, write_card: Callable[..., str]) -> None:
+    (tmp_path / "tiny.onnx").write_bytes(CONTENT + b"!")
+    with pytest.raises(ModelError, match="expected SHA-256 .* found .*; remove the file or get it again"):
+        install_model(write_card(), tmp_path / "models", [tmp_path])
+
+
+def test_install_downloads_and_goes_on_where_a_broken_connection_stopped(tmp_path: Path, write_card: Callable[..., str], server: Server) -> None:
+    server.files["tiny.onnx"] = CONTENT
+    server.budget = 1_500_000
+    card = write_card(file__sources=[{"url": server.url("tiny.onnx")}])
+    with pytest.raises(ModelError, match="cannot be downloaded"):
+        install_model(card, tmp_path / "models")
+    seen: list[tuple[int, int]] = []
+    installed = install_model(card, tmp_path / "models", report=lambda done, total: seen.append((done, total)))
+    assert installed.network.read_bytes() == CONTENT
+    first, second = server.ranges
+    assert first is None and second is not None and 1_000_000 <= int(second[6:-1]) <= 1_500_000
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+
+
+def test_install_tries_the_next_source_after_a_dead_link_and_a_wrong_file(tmp_path: Path, write_card: Callable[..., str], server: Server) -> None:
+    server.files.update({"wrong": b"something else", "right": CONTENT})
+    urls = [server.url(name) for name in ("dead", "wrong", "right")]
+    installed = install_model(write_card(file__sources=[{"url": url} for url in urls]), tmp_path / "models")
+    assert installed.network.read_bytes() == CONTENT
+
+
+def test_install_without_any_working_source_says_what_to_put_where(tmp_path: Path, write_card: Callable[..., str], server: Server) -> None:
+    server.files["wrong"] = b"x"
+    card = write_card(file__sources=[{"url": server.url("dead")}, {"url": server.url("wrong")}])
+    with pytest.raises(ModelError) as error:
+        install_model(card, tmp_path / "models")
+    for part in ("404", "expected SHA-256", "tiny.onnx", "https://example.org/tiny", str(tmp_path / "models" / "tiny"), "VIDPERSON_MODEL_DIR"):
+        assert part in str(error.value)
+    assert not (tmp_path / "models" / "tiny" / "tiny.onnx").exists()
+
+
+def test_install_unpacks_only_the_named_member_of_a_zip(tmp_path: Path, write_card: Callable[..., str], server: Server) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("../../evil", b"evil")
+        archive.writestr("pack/tiny.onnx", CONTENT)
+    server.files["pack.zip"] = packed.getvalue()
+    card = write_card(file__sources=[{"url": server.url("pack.zip"), "member": "pack/tiny.onnx"}])
+    install_model(card, tmp_path / "models")
+    assert sorted(p.name for p in (tmp_path / "models" / "tiny").iterdir()) == ["installed.json", "network.onnx", "tiny.onnx", "tiny.yaml"]
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_install_from_a_damaged_zip_is_an_error_with_the_reason(tmp_path: Path, write_card: Callable[..., str], server: Server) -> None:
+    server.files["pack.zip"] = b"PK\x03\x04 not really"
+    with pytest.raises(ModelError, match="zip"):
+        install_model(write_card(file__sources=[{"url": server.url("pack.zip"), "member": "a"}]), tmp_path / "models")
+
+
+def test_installed_network_that_changed_is_noticed(tmp_path: Path, write_card: Callable[..., str]) -> None:
+    (tmp_path / "tiny.onnx").write_bytes(CONTENT)
+    installed = install_model(write_card(), tmp_path / "models", [tmp_path])
+    installed.network.write_bytes(CONTENT[:-1])
+    with pytest.raises(ModelError, match="expected SHA-256"):
+        installed_model(tmp_path / "models" / "tiny")
+
+
+def test_network_that_was_never_installed_says_which_stage_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="run_000_get_pretrained_models"):
+        installed_model(tmp_path / "none")
+
+
+def test_checkpoint_that_is_no_checkpoint_is_an_error_without_running_it(tmp_path: Path, write_card: Callable[..., str]) -> None:
+    pytest.importorskip("torch")
+    import os
+    import pickle as evil_format  # noqa: F401 - the attack, not our format
+
+    class Attack:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "attacked"),)
+
+    content = evil_format.dumps({"weights": Attack()})
+    (tmp_path / "tiny.onnx").write_bytes(content)
+    card = write_card(checkpoint={"architecture": "mobilefacenet"}, file__sha256=hashlib.sha256(content).hexdigest())
+    with pytest.raises(ModelError, match="not a checkpoint of tensors"):
+        install_model(card, tmp_path / "models", [tmp_path])
+    assert not (tmp_path / "attacked").exists()

@@ -1,0 +1,236 @@
+"""utils/parse_options.sh in a small recipe of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+STAGE = """#!/usr/bin/env bash
+# Do a thing: data -> exp.
+#
+#   ./stage.sh --nj 2
+set -euo pipefail
+stage=1          # first part to run
+force=false      # do all anew
+name_of_it="a b" # it's quoted
+threads=3
+. ./utils/parse_options.sh
+later=5
+save_settings out/settings
+for name in stage force name_of_it threads detector fps contact_sheet model_dir config_file nj; do
+  printf '%s=%s\\n' "$name" "${!name}"
+done
+"""
+DEFAULTS = """
+config_file=global_conf/config_a.sh  # the config
+detector=retina      # the detector
+fps=1                # pictures per second
+contact_sheet=false  # a sheet
+model_dir=           # where models are
+threads=1            # threads per job
+nj=$((1 + 3))        # jobs
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, repo: Path) -> Path:
+    (tmp_path / "utils").mkdir()
+    (tmp_path / "global_conf").mkdir()
+    shutil.copy(repo / "utils" / "parse_options.sh", tmp_path / "utils")
+    (tmp_path / "global_conf" / "defaults.sh").write_text(DEFAULTS)
+    (tmp_path / "global_conf" / "config_a.sh").write_text("detector=from_a\nfps=0.5\n")
+    (tmp_path / "global_conf" / "config_b.sh").write_text(". global_conf/config_a.sh\nfps=2\nstage=7\n")
+    (tmp_path / "stage.sh").write_text(STAGE)
+    return tmp_path
+
+
+def call(recipe: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", "stage.sh", *args], cwd=recipe, capture_output=True, text=True, timeout=30)
+
+
+def values(recipe: Path, *args: str) -> dict[str, str]:
+    result = call(recipe, *args)
+    assert (result.returncode, result.stderr) == (0, "")
+    return dict(line.split("=", 1) for line in result.stdout.splitlines())
+
+
+def refusal(recipe: Path, *args: str) -> str:
+    result = call(recipe, *args)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert not (recipe / "out").exists()
+    return result.stderr
+
+
+def test_options_none_given_takes_defaults_and_default_config(recipe: Path) -> None:
+    assert values(recipe) == {
+        "stage": "1",
+        "force": "false",
+        "name_of_it": "a b",
+        "threads": "3",
+        "detector": "from_a",
+        "fps": "0.5",
+        "contact_sheet": "false",
+        "model_dir": "",
+        "config_file": "global_conf/config_a.sh",
+        "nj": "4",
+    }
+
+
+def test_options_config_wins_over_script_and_command_line_over_config(recipe: Path) -> None:
+    found = values(recipe, "--config-file", "global_conf/config_b.sh", "--fps", "5")
+    assert (found["fps"], found["stage"], found["detector"]) == ("5", "7", "from_a")
+    assert values(recipe, "--stage=2", "--config-file=global_conf/config_b.sh")["stage"] == "2"
+
+
+def test_options_config_with_threads_wins_over_the_script(recipe: Path) -> None:
+    (recipe / "mine.sh").write_text("threads=9\n")
+    assert values(recipe, "--config-file", "mine.sh")["threads"] == "9"
+
+
+@pytest.mark.parametrize("form", [["--model-dir", "{}"], ["--model-dir={}"]])
+@pytest.mark.parametrize(
+    "value", ["$(touch x)", "`touch x`; touch x", "a b", "it's", '"q" \\ *', "-1", "a=b", ""]
+)
+def test_options_value_is_taken_literally_and_survives_the_settings_file(
+    recipe: Path, form: list[str], value: str
+) -> None:
+    assert values(recipe, *[part.format(value) for part in form])["model_dir"] == value
+    read_back = subprocess.run(
+        ["bash", "-c", '. out/settings; printf %s "$model_dir"'], cwd=recipe, capture_output=True, text=True
+    )
+    assert read_back.stdout == value
+    assert not (recipe / "x").exists()
+
+
+def test_options_last_of_two_wins(recipe: Path) -> None:
+    assert values(recipe, "--nj", "2", "--nj", "3")["nj"] == "3"
+
+
+def test_options_unknown_option_is_refused_with_the_valid_ones(recipe: Path) -> None:
+    message = refusal(recipe, "--detctor", "x")
+    assert message.startswith(
+        "stage.sh: unknown option --detctor; valid: --stage --force --name-of-it --threads"
+    )
+    assert "--contact-sheet" in message and "--later" not in message
+
+
+@pytest.mark.parametrize("name", ["--stage force", "--a[$(touch x)]", "--stage]", "--PATH", "--po_names"])
+def test_options_name_that_is_no_name_is_refused(recipe: Path, name: str) -> None:
+    assert f"unknown option {name};" in refusal(recipe, name, "1")
+    assert not (recipe / "x").exists()
+
+
+@pytest.mark.parametrize("args", [["--nj"], ["--nj", "--stage", "2"]])
+def test_options_value_missing_is_refused(recipe: Path, args: list[str]) -> None:
+    assert "option --nj lacks its value" in refusal(recipe, *args)
+
+
+def test_options_positional_argument_is_refused(recipe: Path) -> None:
+    assert "expected options, found 'data/dev'" in refusal(recipe, "data/dev")
+
+
+@pytest.mark.parametrize("args", [["--contact-sheet", "yes"], ["--contact-sheet="], ["--force", "True"]])
+def test_options_switch_with_other_value_is_refused(recipe: Path, args: list[str]) -> None:
+    assert "command line: expected true or false for" in refusal(recipe, *args)
+
+
+def test_options_text_where_the_default_is_a_number_is_refused(recipe: Path) -> None:
+    assert "command line: expected a number for stage, found 'two'" in refusal(recipe, "--stage", "two")
+
+
+def test_options_switch_with_other_value_in_config_is_refused_naming_the_config(recipe: Path) -> None:
+    (recipe / "mine.sh").write_text("contact_sheet=1\n")
+    assert "mine.sh: expected true or false for contact_sheet, found '1'" in refusal(
+        recipe, "--config-file", "mine.sh"
+    )
+
+
+@pytest.mark.parametrize("line", ["face_detctor=x", "export face_detctor=x", 'face_detctor+=" x"'])
+def test_options_unknown_variable_in_config_is_refused_with_file_and_line(recipe: Path, line: str) -> None:
+    (recipe / "mine.sh").write_text(f"# mine\n\n{line}\n")
+    message = refusal(recipe, "--config-file", "mine.sh")
+    assert "mine.sh:3: there is no variable 'face_detctor'; valid: stage force" in message
+
+
+def test_options_unknown_variable_in_config_that_a_config_sources_is_refused(recipe: Path) -> None:
+    (recipe / "inner.sh").write_text("fpss=2\n")
+    (recipe / "mine.sh").write_text('. "./inner.sh"\n')
+    assert "./inner.sh:1: there is no variable 'fpss'" in refusal(recipe, "--config-file", "mine.sh")
+
+
+def test_options_config_with_windows_line_ends_is_refused(recipe: Path) -> None:
+    (recipe / "mine.sh").write_bytes(b"fps=2\r\n")
+    assert "mine.sh:1: Windows line end" in refusal(recipe, "--config-file", "mine.sh")
+
+
+def test_options_config_missing_is_refused_with_those_that_there_are(recipe: Path) -> None:
+    message = refusal(recipe, "--config-file", "config_r51.sh")
+    assert "no config 'config_r51.sh'; there are: global_conf/config_a.sh global_conf/config_b.sh" in message
+
+
+def test_options_upper_case_variables_of_a_config_are_free(recipe: Path) -> None:
+    (recipe / "mine.sh").write_text("export CUDA_VISIBLE_DEVICES=1\n")
+    assert values(recipe, "--config-file", "mine.sh")["stage"] == "1"
+
+
+def test_options_help_shows_purpose_and_options_with_resolved_values_and_comments(recipe: Path) -> None:
+    result = call(recipe, "--config-file", "global_conf/config_b.sh", "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[:3] == ["Do a thing: data -> exp.", "", "  ./stage.sh --nj 2"]
+    assert "set -euo" not in result.stdout
+    shown = [" ".join(line.split()) for line in lines]
+    assert "--stage 7 first part to run" in shown
+    assert "--name-of-it a b it's quoted" in shown
+    assert "--threads 3 threads per job" in shown
+    assert "--fps 2 pictures per second" in shown
+    assert '--model-dir "" where models are' in shown
+    assert not (recipe / "out").exists()
+
+
+def test_save_settings_writes_all_options_sorted_and_quoted(recipe: Path) -> None:
+    values(recipe, "--model-dir", "it's", "--nj", "2")
+    assert (recipe / "out" / "settings").read_text().splitlines() == [
+        "config_file='global_conf/config_a.sh'",
+        "contact_sheet='false'",
+        "detector='from_a'",
+        "force='false'",
+        "fps='0.5'",
+        "model_dir='it'\\''s'",
+        "name_of_it='a b'",
+        "nj='2'",
+        "stage='1'",
+        "threads='3'",
+    ]
+    assert [p.name for p in (recipe / "out").iterdir()] == ["settings"]
+
+
+@pytest.mark.parametrize("config", sorted((Path(__file__).parents[1] / "global_conf").glob("config_*.sh")))
+def test_options_configs_of_the_recipe_are_valid(recipe: Path, repo: Path, config: Path) -> None:
+    shutil.copytree(repo / "global_conf", recipe / "global_conf", dirs_exist_ok=True)
+    found = values(recipe, "--config-file", f"global_conf/{config.name}")
+    assert found["detector"] == "retinaface_mnet025_pytorch"
+
+
+def test_options_every_default_of_the_recipe_has_a_comment(recipe: Path, repo: Path) -> None:
+    shutil.copytree(repo / "global_conf", recipe / "global_conf", dirs_exist_ok=True)
+    (recipe / "stage.sh").write_text(STAGE.replace("threads=3\n", ""))
+    text = call(recipe, "--help").stdout.replace("\n" + " " * 42, " ")
+    options = [line for line in text.splitlines() if line.startswith("  --")]
+    assert len(options) > 30
+    for line in options:
+        assert len(line.split("  ")[-1].split()) > 1, line
+
+
+def test_default_number_of_jobs_is_not_the_number_of_threads(recipe: Path, repo: Path) -> None:
+    shutil.copytree(repo / "global_conf", recipe / "global_conf", dirs_exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    text = subprocess.run(
+        ["bash", "stage.sh", "--config-file=global_conf/config_r50.sh"],
+        cwd=recipe, env=environment, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    assert f"\nnj={len(os.sched_getaffinity(0))}\n" in text

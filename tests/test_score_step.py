@@ -1,0 +1,153 @@
+"""steps_face/score_trials.py on tiny archives, from the command line and as a function."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steps_face.score_trials import score_trials
+from vidperson.errors import DataError, ScoringError
+from vidperson.io.lists import read_scores
+from vidperson.io.matrices import matrix_bytes
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def write_embeddings(folder: Path, matrices) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "embed.ark", "wb") as ark, open(folder / "embed.scp", "w") as scp:
+        for key, matrix in matrices.items():
+            scp.write(f"{key} {folder / 'embed.ark'}:{ark.tell() + len(key) + 1}\n")
+            ark.write(matrix_bytes(key, np.asarray(matrix, dtype=np.float32)))
+
+
+NONE = np.zeros((0, 2))
+
+
+@pytest.fixture
+def task(tmp_path):
+    """Model a: two videos; b: reference missing, detected faces there; c: nothing at all; t3: no face."""
+    write_embeddings(tmp_path / "ref", {"a-1": [[1, 0]], "a-2": [[0, 5], [0, 1]], "b-1": NONE, "c-1": NONE})
+    write_embeddings(
+        tmp_path / "facedet", {"a-1": [[9, 9]], "a-2": NONE, "b-1": [[4, 0], [0, -4]], "c-1": NONE}
+    )
+    write_embeddings(
+        tmp_path / "test", {"t1": [[2, 0], [-1, 0]], "t2": [[-3, -4]], "t3": NONE, "unused": [[7, 7, 7]]}
+    )
+    (tmp_path / "enroll").mkdir()
+    (tmp_path / "enroll/spk2utt").write_text("a a-1 a-2\nb b-1\nc c-1\nd d-1\n")
+    lines = [f"{model} {segment}" for segment in ("t2", "t1", "t3") for model in "cab"]
+    (tmp_path / "trials").write_text("\n".join(lines) + "\n")
+    return {
+        "enroll_embed": tmp_path / "ref",
+        "fallback_embed": tmp_path / "facedet",
+        "enroll_data": tmp_path / "enroll",
+        "test_embed": tmp_path / "test",
+        "trials": tmp_path / "trials",
+        "backend": "max",
+        "output": tmp_path / "out/test_scores",
+    }
+
+
+def test_score_trials_with_fallback_writes_all_trials_in_order(task, caplog):
+    caplog.set_level(logging.INFO)
+    score_trials(**task)
+    lines = [line.split() for line in task["output"].read_text().splitlines()]
+    assert [line[:2] for line in lines] == [line.split() for line in task["trials"].read_text().splitlines()]
+    half = np.sqrt(0.5)
+    expected = [0, -0.6, (-0.6 + 0.8) * half, 0, 1, half, 0, 0, 0]
+    np.testing.assert_allclose([float(line[2]) for line in lines], expected, atol=1e-7)
+    assert "9 trials scored with 'max'; 1 of 3 models and 1 of 3 test segments without a face" in caplog.text
+    for logged in (
+        "b-1: no reference face",
+        "c-1: enrolment segment without",
+        "c: model without",
+        "t3: test segment",
+    ):
+        assert logged in caplog.text
+
+
+def test_score_trials_without_fallback_scores_zero_for_missing_reference(task):
+    score_trials(**{**task, "fallback_embed": None})
+    scores = read_scores(task["output"])
+    assert scores["b", "t1"] == scores["b", "t2"] == 0 and scores["a", "t1"] == 1
+
+
+def test_score_trials_written_digits_give_the_float32_back_and_runs_are_identical(task, tmp_path):
+    rng = np.random.default_rng(0)
+    enrolled = {f"m{i}": rng.standard_normal((2, 64)) for i in range(9)}
+    tested = {f"v{i}": rng.standard_normal((3, 64)) for i in range(9)}
+    write_embeddings(tmp_path / "ref", enrolled)
+    write_embeddings(tmp_path / "test", tested)
+    (tmp_path / "enroll/spk2utt").write_text("".join(f"m{i} m{i}\n" for i in range(9)))
+    pairs = [(m, v) for m in enrolled for v in tested]
+    (tmp_path / "trials").write_text("".join(f"{m} {v} target\n" for m, v in pairs))
+    task["fallback_embed"] = None
+    score_trials(**task)
+    first = task["output"].read_bytes()
+    for line in first.decode().splitlines():
+        text = line.split()[2]
+        assert str(np.float32(text)) == text
+    (tmp_path / "trials").write_text("".join(f"{m} {v} target\n" for m, v in reversed(pairs)))
+    score_trials(**task)
+    assert task["output"].read_bytes().splitlines() == first.splitlines()[::-1]
+
+
+def test_score_trials_command_line_exits_0_and_unknown_option_exits_2(task):
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in task.items()]
+    command = [sys.executable, ROOT / "steps_face/score_trials.py", *arguments]
+    run = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert len(task["output"].read_text().splitlines()) == 9
+    run = subprocess.run([*command, "--nope"], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert run.returncode == 2 and "--backend" in run.stderr
+
+
+def refuse(task, match, error=ScoringError):
+    with pytest.raises(error, match=match):
+        score_trials(**task)
+    assert not task["output"].exists() and not list(task["output"].parent.glob("*"))
+
+
+def test_score_trials_unknown_backend_names_the_valid_ones(task):
+    refuse({**task, "backend": "mix"}, "'mix'; valid: .*max")
+
+
+def test_score_trials_models_not_in_spk2utt_raises_with_first_and_count(task):
+    task["trials"].write_text("".join(f"x{i} t1\n" for i in range(5)) + "a t1\n")
+    refuse(task, "5 of 6 models .*: x0, x1, x2, ...;")
+
+
+def test_score_trials_enrolment_segment_without_embeddings_raises(task):
+    task["trials"].write_text("d t1\n")
+    refuse(task, "1 of 1 enrolment segments .*: d-1;")
+
+
+def test_score_trials_test_segment_without_embeddings_raises(task):
+    task["trials"].write_text("a t1\na t9\n")
+    refuse(task, "1 of 2 test segments .*: t9;")
+
+
+def test_score_trials_fallback_lacks_a_needed_segment_raises(task):
+    write_embeddings(task["fallback_embed"], {"a-1": [[1, 1]], "c-1": NONE})
+    refuse(task, "1 of 2 segments without reference faces .*: b-1;")
+
+
+def test_score_trials_different_embedding_sizes_raises(task):
+    write_embeddings(task["test_embed"], {key: np.ones((1, 3)) for key in ("t1", "t2", "t3")})
+    refuse(task, "enrolment embeddings have 2 numbers, test embeddings 3")
+
+
+def test_score_trials_nan_embedding_raises_naming_the_segment(task):
+    write_embeddings(task["test_embed"], {"t1": [[1, 1]], "t2": [[1, np.nan]], "t3": NONE})
+    refuse(task, "'t2': NaN")
+
+
+def test_score_trials_missing_input_raises_naming_the_file(task):
+    (task["test_embed"] / "embed.scp").unlink()
+    refuse(task, "test/embed.scp: no such file", DataError)

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Mend a data folder: sort, drop what is malformed or not in all lists, make spk2utt anew.
+# The lists as they were go to DIR/.backup.
+# Usage, from the repository root: utils/fix_data_dir.sh DIR
+set -euo pipefail
+. ./path.sh
+exec python -m vidperson.io.data_dir fix "$@"

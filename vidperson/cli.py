@@ -1,0 +1,55 @@
+"""What every step's command line shares: parsing, logging, and errors without a stack trace."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from vidperson.errors import VidPersonError
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses an unknown or shortened option and names the valid ones."""
+
+    def error(self, message: str) -> NoReturn:
+        valid = " ".join(sorted(o for a in self._actions for o in a.option_strings if o.startswith("--")))
+        self.exit(2, f"{self.prog}: {message}\nvalid options: {valid}\n")
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser whose help is the step's docstring, with the defaults shown per option."""
+
+    class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+        pass
+
+    return _Parser(description=doc, formatter_class=_Help, allow_abbrev=False)
+
+
+def flag(value: str) -> bool:
+    """``true`` / ``false`` as the recipe's configs write them.
+
+    Raises argparse.ArgumentTypeError for anything else.
+    """
+    if value not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"expected true or false, found '{value}'")
+    return value == "true"
+
+
+def main(function: Callable[..., Any], arguments: argparse.Namespace) -> NoReturn:
+    """Call ``function(**arguments)`` with logging set up and leave the process with its outcome.
+
+    Exit status 0 when it returns, 1 with a one-line message for a :class:`VidPersonError` or an OSError.
+    """
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        function(**vars(arguments))
+    except VidPersonError as error:
+        sys.exit(f"ERROR: {error}")
+    except OSError as error:
+        sys.exit(f"ERROR: {error.filename or 'file'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)

@@ -1,0 +1,160 @@
+"""Write a Kaldi data folder, and turn any name into a legal id."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidperson.errors import DataError
+from vidperson.io.lists import LabelledBox, sort_key, write_lines
+
+log = logging.getLogger(__name__)
+
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One video or image: its id, its file, and the model it belongs to (its own id in a test set)."""
+
+    id: str
+    path: Path
+    model: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A pair to score; ``is_target`` is None where there is no key."""
+
+    model: str
+    segment: str
+    is_target: bool | None = None
+
+
+def safe_id(name: str) -> str:
+    """A legal id close to ``name``; may be empty, and two names may share it (see :func:`unique_ids`).
+
+    Accents are dropped, everything but ASCII letters, digits, ``.``, ``_`` and ``-`` becomes ``_``, runs of
+    ``_`` become one, and ``.``, ``_``, ``-`` at the ends go.
+    """
+    decomposed = unicodedata.normalize("NFKD", name)
+    bare = "".join(c for c in decomposed if not unicodedata.combining(c))
+    return re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9._-]", "_", bare)).strip("._-")
+
+
+def unique_ids(wished: Mapping[str, str], taken: Collection[str] = ()) -> dict[str, str]:
+    """Original name -> id, from original name -> wished id.
+
+    A wished id that is empty, ``taken``, or wished for by several names gets ``-`` and the first 8
+    hexadecimal digits of the SHA-256 of the name, so an id depends on what it clashes with but
+    never on the order.
+
+    Raises DataError if ids still clash.
+    """
+    count = Counter([*wished.values(), *taken])
+    ids: dict[str, str] = {}
+    owner = dict.fromkeys(taken, "")
+    for name, wish in wished.items():
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        unique = wish if wish and count[wish] == 1 else f"{wish}-{digest}".lstrip("-")
+        if unique in owner:
+            raise DataError(f"'{name}' and '{owner[unique]}' both get the id '{unique}'; rename one")
+        owner[unique] = name
+        ids[name] = unique
+    return ids
+
+
+def report_missing(segments: Sequence[Segment], source: str | os.PathLike[str]) -> None:
+    """Warn of segments without a file; they stay in the list and end as `unreadable` in stage 2.
+
+    source: the list that names the segments. Raises DataError when no segment at all has its file.
+    """
+    missing = [s.path for s in segments if not s.path.is_file()]
+    if not missing:
+        return
+    message = f"{len(missing)} of {len(segments)} media files are missing: {shortened(missing)}"
+    if len(missing) == len(segments):
+        raise DataError(f"{message}; is the data folder of the release beside its docs folder?", source)
+    log.warning("%s: %s", os.fspath(source), message)
+
+
+def check_path(path: Path) -> None:
+    """Refuse a path that a line of a list cannot hold; DataError names it in escaped form."""
+    text = str(path)
+    if text != text.strip() or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in text):
+        raise DataError(
+            f"file name {text!r}: a list cannot hold line breaks, control characters, bytes that are "
+            "not UTF-8, or blanks at an end; rename the file or folder"
+        )
+
+
+def shortened(items: Sequence[object]) -> str:
+    """The first few items for a message."""
+    return ", ".join(str(item) for item in items[:SHOWN]) + (", ..." if len(items) > SHOWN else "")
+
+
+def write_data_folder(
+    folder: str | os.PathLike[str],
+    segments: Sequence[Segment],
+    *,
+    boxes: Mapping[str, Sequence[LabelledBox]] | None = None,
+    box_unit: str = "",
+    trials: Sequence[Trial] = (),
+    names: Mapping[str, str] | None = None,
+) -> Path:
+    """Write vid.scp, utt2spk, spk2utt and what else is given, C-locale sorted; lists of an earlier run go.
+
+    segments: at least one, ids unique and legal.
+    boxes: segment id -> labels, written as `face_boundingbox`.
+    box_unit: the line of `face_boundingbox_conf`, `seconds <frames>` or `frames <frames>`: the unit of the
+        labels' positions and the default window in frames.
+    trials: unique pairs, all with a key or all without.
+    names: id -> original name, written as `names`.
+
+    Returns the folder. Raises DataError for no segments, an id that is there twice, or a path that a list
+    cannot hold.
+    """
+    folder = Path(folder)
+    if not segments:
+        raise DataError("no segments", folder)
+    seen: set[str] = set()
+    for segment in segments:
+        if segment.id in seen:
+            raise DataError(f"segment '{segment.id}' appears twice", folder)
+        seen.add(segment.id)
+        check_path(segment.path)
+    by_model: dict[str, list[str]] = {}
+    for segment in sorted(segments, key=lambda s: s.id.encode()):
+        by_model.setdefault(segment.model, []).append(segment.id)
+
+    lists: dict[str, Iterable[str]] = {
+        "utt2spk": (f"{s.id} {s.model}" for s in segments),
+        "spk2utt": (" ".join([model, *ids]) for model, ids in by_model.items()),
+    }
+    if boxes is not None:
+        lists["face_boundingbox"] = (
+            f"{segment} {' '.join(f'{v:.10g}' for v in (label.position, *label.box))}"
+            for segment, labels in boxes.items()
+            for label in labels
+        )
+        lists["face_boundingbox_conf"] = [box_unit]
+    if trials:
+        key = {None: "", True: " target", False: " nontarget"}
+        lists["trials"] = (f"{t.model} {t.segment}{key[t.is_target]}" for t in trials)
+    if names is not None:
+        lists["names"] = (f"{unique} {original}" for unique, original in names.items())
+    lists["vid.scp"] = (f"{s.id} {s.path}" for s in segments)
+
+    for stale in ("vid.scp", "face_boundingbox", "face_boundingbox_conf", "trials", "names", "vid2dur"):
+        (folder / stale).unlink(missing_ok=True)
+    for name, lines in lists.items():
+        write_lines(folder / name, sorted(set(lines), key=sort_key))
+    log.info("%s: %d models, %d segments, %d trials", folder, len(by_model), len(segments), len(trials))
+    return folder

@@ -1,0 +1,179 @@
+"""A user's own folders: one of persons, one of videos, any names."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from vidperson.corpora.data_folder import (
+    Segment,
+    Trial,
+    check_path,
+    safe_id,
+    shortened,
+    unique_ids,
+    write_data_folder,
+)
+from vidperson.errors import DataError
+
+log = logging.getLogger(__name__)
+
+MEDIA = frozenset(
+    ".jpg .jpeg .png .bmp .webp .tif .tiff .gif "
+    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv .vob .y4m".split()
+)
+
+
+def prepare(
+    data_dir: str | os.PathLike[str],
+    persons_dir: str | os.PathLike[str],
+    videos_dir: str | os.PathLike[str],
+    key: str | os.PathLike[str] | None = None,
+) -> list[Path]:
+    """Write `folder_enroll` (a model per person) and `folder_test` below data_dir; every pair is a trial.
+
+    persons_dir: one folder per person with portraits or videos in it, at any depth.
+    videos_dir: videos or images at any depth.
+    key: optional list of the target pairs, one per line: person's folder name, tab, video's path below
+        videos_dir; all other pairs are non-target. Without it the trials have no key.
+
+    Names become ids by `safe_id` and `unique_ids`, enrolment ids are `<person>-<file>`; the `names` list of a
+    set gives the original of each id. Hidden files and what is no media by its extension are left out, links
+    are followed.
+
+    Returns the folders written. Raises DataError for a missing or empty folder, a name that no list can hold,
+    or a key that names what is not there.
+    """
+    persons_root, videos_root = Path(os.path.abspath(persons_dir)), Path(os.path.abspath(videos_dir))
+    portraits = _portraits(persons_root)
+    videos = _media_below(videos_root)
+    if not videos:
+        raise DataError("no video or image in it", videos_root)
+
+    models = unique_ids({person: safe_id(person) for person in portraits})
+    files = {f"{person}/{name}": (person, name) for person, names in portraits.items() for name in names}
+    enroll_ids = unique_ids(
+        {whole: f"{models[person]}-{_bare_id(name)}" for whole, (person, name) in files.items()},
+        set(models.values()),
+    )
+    enrolled = [
+        Segment(enroll_ids[whole], persons_root / whole, models[person])
+        for whole, (person, _) in files.items()
+    ]
+    test_ids = unique_ids({name: _bare_id(name) for name in videos})
+    tested = [Segment(test_ids[name], videos_root / name, test_ids[name]) for name in videos]
+
+    targets = _read_key(Path(key), set(portraits), set(videos)) if key else None
+    trials = [
+        Trial(models[person], test_ids[video], None if targets is None else (person, video) in targets)
+        for person in portraits
+        for video in videos
+    ]
+    names = {unique: whole for whole, unique in enroll_ids.items()} | {
+        unique: person for person, unique in models.items()
+    }
+    return [
+        write_data_folder(Path(data_dir) / "folder_enroll", enrolled, names=names),
+        write_data_folder(
+            Path(data_dir) / "folder_test",
+            tested,
+            trials=trials,
+            names={unique: name for name, unique in test_ids.items()},
+        ),
+    ]
+
+
+def _bare_id(name: str) -> str:
+    return safe_id(name.removesuffix(Path(name).suffix))
+
+
+def _portraits(root: Path) -> dict[str, list[str]]:
+    """Person -> media files relative to the person's folder; persons without any are named and left out."""
+    if not root.is_dir():
+        raise DataError("no such folder", root)
+    persons = sorted(
+        (p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")), key=os.fsencode
+    )
+    if not persons:
+        raise DataError("no folder in it; expected one folder per person", root)
+    if loose := [p.name for p in root.iterdir() if not p.is_dir() and p.suffix.lower() in MEDIA]:
+        log.warning(
+            "%s: %d files beside the persons' folders left out: %s",
+            root,
+            len(loose),
+            shortened(sorted(loose)),
+        )
+    found: dict[str, list[str]] = {}
+    for person in persons:
+        check_path(person)
+        if names := _media_below(person):
+            found[person.name] = names
+        else:
+            log.warning("%s: no image or video in it, so this person is left out", person)
+    if not found:
+        raise DataError("no image or video in any person's folder", root)
+    return found
+
+
+def _media_below(root: Path) -> list[str]:
+    """Media files below a folder, relative to it, in C-locale order."""
+    if not root.is_dir():
+        raise DataError("no such folder", root)
+    found: list[Path] = []
+    ignored: list[str] = []
+    for path in _files_below(root):
+        check_path(path)
+        if path.suffix.lower() in MEDIA and path.is_file():
+            found.append(path.relative_to(root))
+        else:
+            ignored.append(str(path.relative_to(root)))
+    if ignored:
+        message = "%s: %d files that are no media by their extension left out: %s"
+        log.warning(message, root, len(ignored), shortened(sorted(ignored)))
+    return [str(path) for path in sorted(found, key=os.fsencode)]
+
+
+def _files_below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Files that are not hidden; links are followed, except to a folder on the way here (``above``)."""
+    real = folder.resolve()
+    if real in above:
+        return
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _files_below(path, above | {real})
+        else:
+            yield path
+
+
+def _read_key(path: Path, persons: set[str], videos: set[str]) -> set[tuple[str, str]]:
+    """The target pairs (person, video)."""
+    if not path.is_file():
+        raise DataError("no such file", path)
+    targets: set[tuple[str, str]] = set()
+    try:
+        lines = re.split(r"\r?\n", path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8 text: {error.reason} at byte {error.start}", path) from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        person, tab, video = line.partition("\t")
+        if not tab:
+            raise DataError(f"expected '<person><tab><video>', found '{line}'", path, number)
+        if person not in persons:
+            raise DataError(
+                f"no media of a person '{person}'; the persons are: {shortened(sorted(persons))}",
+                path,
+                number,
+            )
+        if video not in videos:
+            raise DataError(f"no video '{video}'; the videos are: {shortened(sorted(videos))}", path, number)
+        targets.add((person, video))
+    if not targets:
+        raise DataError("no target pair in it", path)
+    return targets

@@ -1,0 +1,1 @@
+"""Kaldi lists and archives, atomic writes, journaled job outputs."""

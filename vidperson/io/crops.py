@@ -1,0 +1,40 @@
+"""Aligned crops: a tar of PNG files that ordinary tools open, with an scp that points at each segment's first file."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterator
+
+from vidperson.errors import DataError
+
+TAR_END = b"\0" * (2 * tarfile.BLOCKSIZE)
+
+
+def tar_entry(name: str, data: bytes) -> bytes:
+    """One file of a tar archive: header, data and padding; without owner or time, so that equal input gives equal bytes."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    info.mode = 0o644
+    header = info.tobuf(format=tarfile.PAX_FORMAT, encoding="utf-8", errors="strict")
+    return header + data + b"\0" * (-len(data) % tarfile.BLOCKSIZE)
+
+
+def read_tar_files(where: str, count: int) -> Iterator[tuple[str, bytes]]:
+    """``count`` files from ``<tar>:<offset>`` on, as (name, content).
+
+    Raises DataError when the archive ends early or is damaged there.
+    """
+    path, _, offset = where.rpartition(":")
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(int(offset))
+            with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8") as archive:
+                for _ in range(count):
+                    member = archive.next()
+                    content = archive.extractfile(member) if member else None
+                    if member is None or content is None:
+                        raise DataError(f"expected {count} files at {where}, the archive ends before; redo the stage that wrote it")
+                    yield member.name, content.read()
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise DataError(f"{os.fspath(where)} cannot be read ({error}); redo the stage that wrote it") from None

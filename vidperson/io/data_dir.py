@@ -1,0 +1,424 @@
+"""Check, mend and split a Kaldi data folder: `python -m vidperson.io.data_dir validate|fix|split <folder>`.
+
+A folder holds at least one of `vid.scp`, `wav.scp`, `img.scp`, and `utt2spk` and `spk2utt` for the same
+segments. It may hold `face_boundingbox` with `face_boundingbox_conf`, `trials` and `vid2dur`. Every list is
+in the order of the C locale (`LC_ALL=C sort -c` agrees), no line is there twice. Other files are left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import shlex
+import shutil
+import sys
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import NamedTuple
+
+from vidperson.errors import DataError
+from vidperson.io.lists import check_id, sort_key, write_lines
+
+PathLike = str | os.PathLike[str]
+
+SHOWN = 20
+SCPS = ("vid.scp", "wav.scp", "img.scp")
+BOXES_CONF = "face_boundingbox_conf"
+BACKUP = ".backup"
+AGAIN = "make the folder again with run_001_prepare_data.sh"
+
+
+def _numbers(fields: Sequence[str]) -> list[float]:
+    try:
+        return [float(field) for field in fields]
+    except ValueError:
+        return [math.nan]
+
+
+def _is_box(fields: list[str]) -> bool:
+    numbers = _numbers(fields[1:])
+    if len(numbers) != 5 or not all(map(math.isfinite, numbers)):
+        return False
+    position, x1, y1, x2, y2 = numbers
+    return position >= 0 and x1 < x2 and y1 < y2
+
+
+def _is_duration(fields: list[str]) -> bool:
+    return len(fields) == 2 and 0 <= _numbers(fields[1:])[0] < math.inf
+
+
+class _Format(NamedTuple):
+    """How the lines of a list are made; which fields are segments, are ids, must not be there twice."""
+
+    form: str
+    is_good: Callable[[list[str]], bool]
+    segments: slice = slice(0, 1)
+    ids: slice = slice(0, 1)
+    key: slice = slice(0, 1)
+    max_fields: int = 0
+
+
+_SCP = _Format("<segment> <path>", lambda f: len(f) == 2, max_fields=2)
+FORMATS = {
+    **dict.fromkeys(SCPS, _SCP),
+    "utt2spk": _Format("<segment> <model>", lambda f: len(f) == 2, ids=slice(0, 2)),
+    "spk2utt": _Format(
+        "<model> <segment> ...", lambda f: len(f) > 1, segments=slice(1, None), ids=slice(None)
+    ),
+    "face_boundingbox": _Format("<segment> <frame or seconds> <x1> <y1> <x2> <y2>", _is_box, key=slice(None)),
+    "vid2dur": _Format("<segment> <seconds>", _is_duration),
+    "trials": _Format(
+        "<model> <segment> [target|nontarget]",
+        lambda f: len(f) == 2 or (len(f) == 3 and f[2] in ("target", "nontarget")),
+        segments=slice(1, 2),
+        ids=slice(0, 2),
+        key=slice(0, 2),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a list: its 1-based number and its fields; the last field of an scp may hold blanks."""
+
+    line: int
+    fields: list[str]
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.fields)
+
+
+def _problem(path: Path, line: int | None, message: str, by_fix: bool = True) -> str:
+    """A message with file and line, and with the mending command where `utils/fix_data_dir.sh` mends it."""
+    mend = f"; mend it: utils/fix_data_dir.sh {shlex.quote(str(path.parent))}" if by_fix else ""
+    return str(DataError(message + mend, path, line))
+
+
+def _read_lines(path: Path) -> list[str]:
+    content = path.read_bytes()
+    try:
+        lines = content.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        message = f"not UTF-8 text; convert it: iconv -f <its encoding> -t UTF-8 {shlex.quote(str(path))}"
+        raise DataError(message, path, number) from None
+    return lines if lines[-1] else lines[:-1]
+
+
+def _fields(line: str, max_fields: int = 0) -> list[str]:
+    """Split at blanks and tabs only: other white space may be part of a path, and is refused in ids."""
+    line = line.strip(" \t\r")
+    return re.split(r"[ \t]+", line, maxsplit=max(max_fields - 1, 0)) if line else []
+
+
+def _bad_id(name: str) -> bool:
+    try:
+        check_id(name, "id", "", 0)
+    except DataError:
+        return True
+    return any(c.isspace() for c in name)
+
+
+def _parse(path: Path, lines: Sequence[str]) -> tuple[list[Row], list[tuple[int, str]]]:
+    """The good lines, and what is wrong with the others. Order and blanks are not looked at."""
+    layout = FORMATS[path.name]
+    rows: list[Row] = []
+    problems: list[tuple[int, str]] = []
+    first_at: dict[tuple[str, ...], int] = {}
+    for number, line in enumerate(lines, 1):
+        fields = _fields(line, layout.max_fields)
+        key = tuple(fields[layout.key])
+        if not layout.is_good(fields):
+            problem = f"expected '{layout.form}', found '{line}'"
+        elif bad := [name for name in fields[layout.ids] if _bad_id(name)]:
+            problem = f"id {bad[0]!r} has blanks or control characters or would leave the output folder"
+        elif key in first_at:
+            problem = f"'{' '.join(key)}' is there twice, first in line {first_at[key]}"
+        elif path.name == "trials" and rows and len(fields) != len(rows[0].fields):
+            problem = f"expected {len(rows[0].fields)} columns as in line {rows[0].line}, found '{line}'"
+        else:
+            first_at[key] = number
+            rows.append(Row(number, fields))
+            continue
+        problems.append((number, problem))
+    return rows, problems
+
+
+def _check_layout(path: Path, lines: Sequence[str]) -> list[str]:
+    """The first line with a Windows end, with blanks too many, and that breaks the order of the C locale."""
+    problems: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if line.endswith("\r"):
+            problems.setdefault("Windows line end (CRLF)", number)
+        elif line != " ".join(_fields(line, FORMATS[path.name].max_fields)):
+            problems.setdefault("expected one blank between fields and none at the ends", number)
+        if number > 1 and sort_key(line) < sort_key(lines[number - 2]):
+            problems.setdefault("not in the order of the C locale (LC_ALL=C sort)", number)
+    return [_problem(path, number, message) for message, number in problems.items()]
+
+
+def _by_model(utt2spk: Iterable[Row]) -> list[str]:
+    """The lines of spk2utt."""
+    models: dict[str, list[str]] = {}
+    for row in utt2spk:
+        models.setdefault(row.fields[1], []).append(row.fields[0])
+    return sorted(
+        (" ".join([model, *sorted(ids, key=sort_key)]) for model, ids in models.items()), key=sort_key
+    )
+
+
+def _check_conf(folder: Path) -> list[str]:
+    boxes, conf = folder / "face_boundingbox", folder / BOXES_CONF
+    expected = "expected one line: unit of the positions, seconds or frames, and number of frames around them"
+    if not conf.is_file():
+        return [_problem(conf, None, f"no such file; {expected}", False)] if boxes.is_file() else []
+    if not boxes.is_file():
+        return [_problem(conf, None, f"there is no {boxes.name} that it could belong to; remove it", False)]
+    lines = _read_lines(conf)
+    if len(lines) != 1 or not re.fullmatch(r"(seconds|frames) [1-9]\d*", lines[0]):
+        return [_problem(conf, 1, f"{expected}; found '{' / '.join(lines)}'", False)]
+    return []
+
+
+def _check_segments(folder: Path, tables: dict[str, list[Row]]) -> list[str]:
+    """Do all lists speak of the same segments, and do utt2spk and spk2utt say the same?"""
+    problems = []
+    known = {row.fields[0] for row in tables["utt2spk"]}
+    for name, rows in tables.items():
+        for row in rows:
+            for segment in row.fields[FORMATS[name].segments]:
+                if segment not in known:
+                    message = f"segment '{segment}' is not in utt2spk"
+                    problems.append(_problem(folder / name, row.line, message))
+    for scp in [name for name in SCPS if name in tables]:
+        listed = {row.fields[0] for row in tables[scp]}
+        for row in tables["utt2spk"]:
+            if row.fields[0] not in listed:
+                message = f"segment '{row.fields[0]}' is not in {scp}"
+                problems.append(_problem(folder / "utt2spk", row.line, message))
+    if "spk2utt" not in tables:
+        return problems
+    expected = {line.split()[0]: line for line in _by_model(tables["utt2spk"])}
+    for row in tables["spk2utt"]:
+        wanted = expected.pop(row.fields[0], None)
+        if wanted != row.text:
+            found = f"expected '{wanted or 'no such model'}' by utt2spk, found '{row.text}'"
+            problems.append(_problem(folder / "spk2utt", row.line, found))
+    for model in expected:
+        problems.append(_problem(folder / "spk2utt", None, f"model '{model}' of utt2spk is missing"))
+    return problems
+
+
+def validate(directory: PathLike, check_files: bool = False) -> list[str]:
+    """All that is wrong with a data folder; nothing for a good one. Of a list that is no text only that.
+
+    check_files: look also whether the files of the scps are there.
+    """
+    folder = Path(directory)
+    if not folder.is_dir():
+        return [_problem(folder, None, f"no such folder; {AGAIN}", False)]
+    problems: list[str] = []
+    tables: dict[str, list[Row]] = {}
+    for name in FORMATS:
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            lines = _read_lines(path)
+        except DataError as error:
+            return [str(error)]
+        if not lines:
+            problems.append(_problem(path, None, f"empty; {AGAIN}", False))
+        tables[name], wrong = _parse(path, lines)
+        problems += [_problem(path, number, message) for number, message in wrong]
+        problems += _check_layout(path, lines)
+    if not any(scp in tables for scp in SCPS):
+        problems.append(_problem(folder, None, f"none of {', '.join(SCPS)} is there; {AGAIN}", False))
+    for name, other in (("utt2spk", "spk2utt"), ("spk2utt", "utt2spk")):
+        if name not in tables:
+            problems.append(_problem(folder / name, None, "no such file", other in tables))
+    problems += _check_conf(folder)
+    if "utt2spk" in tables:
+        problems += _check_segments(folder, tables)
+    if check_files:
+        for scp in SCPS:
+            for row in tables.get(scp, []):
+                if not Path(row.fields[1]).exists():
+                    problems.append(
+                        _problem(folder / scp, row.line, f"no such file: '{row.fields[1]}'", False)
+                    )
+    return problems
+
+
+def require_valid(directory: PathLike, check_files: bool = False) -> None:
+    """Raises DataError that tells of every problem, of the first 20 if there are more."""
+    problems = validate(directory, check_files)
+    if problems:
+        more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        raise DataError("\n".join(problems[:SHOWN] + more))
+
+
+def fix(directory: PathLike) -> list[str]:
+    """Mend a data folder in place: sort, drop what is malformed or not in all lists, make spk2utt anew.
+
+    Files that change are kept in `.backup` as they were. A good folder is not touched.
+
+    Returns what was dropped, a line each. Raises DataError, with nothing changed, when there is no segment
+    that all lists have.
+    """
+    folder = Path(directory)
+    tables: dict[str, list[Row]] = {}
+    notes: list[str] = []
+    for name in FORMATS:
+        if (folder / name).is_file():
+            tables[name], problems = _parse(folder / name, _read_lines(folder / name))
+            notes += [f"{folder / name}:{number}: dropped: {message}" for number, message in problems]
+    models = tables.pop("spk2utt", None)
+    if "utt2spk" not in tables:
+        if models is None:
+            raise DataError(f"neither utt2spk nor spk2utt is there; {AGAIN}", folder)
+        tables["utt2spk"] = [Row(row.line, [s, row.fields[0]]) for row in models for s in row.fields[1:]]
+    needed = [name for name in ("utt2spk", *SCPS) if name in tables]
+    known = set.intersection(*({row.fields[0] for row in tables[name]} for name in needed))
+    if not known or needed == ["utt2spk"]:
+        raise DataError(
+            f"no segment is in all of {', '.join(needed)} and an scp; make the folder again", folder
+        )
+
+    new: dict[str, list[str]] = {}
+    for name, rows in tables.items():
+        kept = []
+        for row in rows:
+            if known.issuperset(row.fields[FORMATS[name].segments]):
+                kept.append(row.text)
+            else:
+                notes.append(f"{folder / name}:{row.line}: dropped: segment not in all lists: '{row.text}'")
+        new[name] = sorted(kept, key=sort_key)
+    new["spk2utt"] = _by_model(row for row in tables["utt2spk"] if row.fields[0] in known)
+    for name, lines in new.items():
+        _replace(folder / name, lines)
+    if not (folder / "face_boundingbox").is_file():
+        _replace(folder / BOXES_CONF, [])
+    return notes
+
+
+def _replace(path: Path, lines: list[str]) -> None:
+    """Write a list, or remove one of which nothing is left; the old one goes to `.backup` if it differs."""
+    content = "".join(line + "\n" for line in lines).encode()
+    if path.is_file():
+        if path.read_bytes() == content:
+            return
+        backup = path.parent / BACKUP
+        backup.mkdir(exist_ok=True)
+        shutil.copy2(path, backup / path.name)
+    if lines:
+        write_lines(path, lines)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def balanced_ranges(weights: Sequence[int], parts: int) -> list[range]:
+    """Cut a sequence into ``parts`` consecutive ranges so that the heaviest is as light as can be.
+
+    weights: positive. With fewer items than parts the last ranges are empty, otherwise none is.
+    """
+    sums = [0, *accumulate(weights)]
+    count = len(weights)
+
+    def end_of(start: int, limit: int) -> int:
+        return bisect_right(sums, sums[start] + limit) - 1
+
+    def fits(limit: int) -> bool:
+        end = 0
+        for _ in range(parts):
+            end = end_of(end, limit)
+        return end == count
+
+    low, high = max(weights, default=0), sums[-1]
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle + 1, high)
+    ranges, start = [], 0
+    for left in range(parts - 1, -1, -1):  # leave an item for each range to come, as far as there are
+        end = max(min(end_of(start, low), count - left), min(start + 1, count))
+        ranges.append(range(start, end))
+        start = end
+    return ranges
+
+
+def split(directory: PathLike, jobs: int) -> Path:
+    """Write `split<jobs>/<1..jobs>/` with consecutive segments, the longest part as short as can be.
+
+    Length is that of `vid2dur`, to the millisecond; a segment that it lacks counts as the mean of the others,
+    and without it all count the same. Each part has the scps, utt2spk, spk2utt, face_boundingbox (with conf)
+    and vid2dur of its segments; with fewer segments than jobs the last parts have empty lists. The same
+    folder gives the same files, and files that are right already are not written again.
+
+    Returns the folder `split<jobs>`. Raises DataError when the data folder is malformed.
+    """
+    folder = Path(directory)
+    if jobs < 1:
+        raise DataError(f"expected at least one job, found {jobs}", folder)
+    require_valid(folder)
+    paths = [folder / name for name in FORMATS if (folder / name).is_file()]
+    tables = {path.name: _parse(path, _read_lines(path))[0] for path in paths}
+    segments = [row.fields[0] for row in tables["utt2spk"]]
+    length_ms = {
+        row.fields[0]: max(1, round(1000 * float(row.fields[1]))) for row in tables.get("vid2dur", [])
+    }
+    mean = sum(length_ms.values()) // len(length_ms) if length_ms else 1
+    top = folder / f"split{jobs}"
+    for number, part in enumerate(balanced_ranges([length_ms.get(s, mean) for s in segments], jobs), 1):
+        chosen = set(segments[part.start : part.stop])
+        lists = {
+            name: [row.text for row in rows if row.fields[0] in chosen]
+            for name, rows in tables.items()
+            if name not in ("trials", "spk2utt")
+        }
+        lists["spk2utt"] = _by_model(row for row in tables["utt2spk"] if row.fields[0] in chosen)
+        if "face_boundingbox" in tables:
+            lists[BOXES_CONF] = _read_lines(folder / BOXES_CONF)
+        for name in {*FORMATS, BOXES_CONF} - lists.keys():
+            (top / str(number) / name).unlink(missing_ok=True)
+        for name, lines in lists.items():
+            path = top / str(number) / name
+            if not path.is_file() or path.read_bytes() != "".join(line + "\n" for line in lines).encode():
+                write_lines(path, lines)
+    return top
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="data_dir", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    verbs = {"validate": "name all that is wrong", "fix": "mend it", "split": "cut it into parts for jobs"}
+    for name, text in verbs.items():
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.add_argument("folder", help="data folder")
+        if name == "validate":
+            command.add_argument("--check-files", action="store_true", help="look for the media files too")
+        if name == "split":
+            command.add_argument("jobs", type=int, help="number of parts")
+    args = parser.parse_args()
+    try:
+        if args.command == "validate":
+            require_valid(args.folder, args.check_files)
+        elif args.command == "fix":
+            for note in fix(args.folder):
+                print(note, file=sys.stderr)
+            require_valid(args.folder)
+        else:
+            split(args.folder, args.jobs)
+    except DataError as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"{error.filename}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Outputs of a job that can be killed at any moment: append-only archives, a journal, and the merge of all jobs.
+
+A job appends each finished segment to its archives and then notes in ``journal.jsonl`` where they ended. When the job is
+run again, whatever the archives hold beyond the last note is cut off and the finished segments are not done again. Jobs
+hold consecutive segments, so the merged archives are the same whatever the number of jobs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from vidperson.errors import DataError
+from vidperson.io.atomic import atomic_write
+from vidperson.io.crops import TAR_END
+
+JOURNAL = "journal.jsonl"
+STATES = ("ok", "no_face", "damaged", "unreadable")
+
+
+class JobStore:
+    """The archives of one job, open for appending.
+
+    directory: the job's own folder, made if it is missing.
+    archives: file names, ending in ``.ark`` (entries start with key and space) or ``.tar``.
+    statuses: segment -> status of the segments that are finished.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], archives: Sequence[str]) -> None:
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.archives = tuple(archives)
+        notes = _read_journal(self.directory / JOURNAL, self.archives)
+        while notes and any(_size(self.directory / name) < notes[-1]["end"][name] for name in archives):
+            notes.pop()
+        self.statuses: dict[str, str] = {note["segment"]: note["status"] for note in notes}
+        self._streams = {}
+        for name in archives:
+            stream = open(self.directory / name, "ab")  # noqa: SIM115 - kept open, closed in close()
+            stream.truncate(notes[-1]["end"][name] if notes else 0)
+            stream.seek(0, os.SEEK_END)
+            self._streams[name] = stream
+        with atomic_write(self.directory / JOURNAL) as stream:
+            stream.writelines(json.dumps(note) + "\n" for note in notes)
+        self._journal = open(self.directory / JOURNAL, "a", encoding="utf-8")  # noqa: SIM115
+
+    def append(self, segment: str, status: str, parts: Mapping[str, Iterable[bytes]]) -> None:
+        """Add a finished segment: to every archive its chunks of bytes, then the note.
+
+        status: ``<state>`` or ``<state>: <why>``.
+        """
+        status = " ".join(status.split())
+        if status.partition(":")[0] not in STATES:
+            raise ValueError(f"{segment}: expected a status of {STATES}, found '{status}'")
+        note = {"segment": segment, "status": status, "start": self._ends(), "end": {}}
+        for name, stream in self._streams.items():
+            stream.writelines(parts[name])
+            stream.flush()
+        note["end"] = self._ends()
+        self._journal.write(json.dumps(note) + "\n")
+        self._journal.flush()
+        self.statuses[segment] = status
+
+    def _ends(self) -> dict[str, int]:
+        return {name: stream.tell() for name, stream in self._streams.items()}
+
+    def close(self) -> None:
+        for stream in (*self._streams.values(), self._journal):
+            stream.close()
+
+    def __enter__(self) -> JobStore:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def merge_jobs(job_dirs: Sequence[Path], output_dir: str | os.PathLike[str], archives: Sequence[str], segments: Sequence[str]) -> dict[str, str]:
+    """Join the jobs' archives in order into ``output_dir``; write an scp per archive and ``status``.
+
+    segments: all segments that were to be done, in order.
+    Returns segment -> status.
+    Raises DataError, before anything is written, when the jobs have not finished exactly these segments.
+    """
+    output = Path(output_dir)
+    journals = [_read_journal(job / JOURNAL, archives) for job in job_dirs]
+    done = [note["segment"] for notes in journals for note in notes]
+    if done != list(segments):
+        missing = sorted(set(segments) - set(done))
+        raise DataError(
+            f"{len(missing)} of {len(segments)} segments are not done (first: {missing[:3]})" if missing else "the jobs did other segments than the data folder lists",
+            output,
+        )
+    for name in archives:
+        scp: list[str] = []
+        with atomic_write(output / name, "wb") as merged:
+            for job, notes in zip(job_dirs, journals, strict=True):
+                base = merged.tell()
+                with open(job / name, "rb") as part:
+                    shutil.copyfileobj(part, merged, 1 << 20)
+                for note in notes:
+                    key_length = len(note["segment"].encode()) + 1 if name.endswith(".ark") else 0
+                    scp.append(f"{note['segment']} {output / name}:{base + note['start'][name] + key_length}\n")
+            if name.endswith(".tar"):
+                merged.write(TAR_END)
+        with atomic_write((output / name).with_suffix(".scp")) as stream:
+            stream.writelines(scp)
+    statuses = {note["segment"]: note["status"] for notes in journals for note in notes}
+    with atomic_write(output / "status") as stream:
+        stream.writelines(f"{segment} {status}\n" for segment, status in statuses.items())
+    return statuses
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _read_journal(path: Path, archives: Sequence[str]) -> list[dict]:
+    """The whole notes of a journal; a last line that was cut short does not count."""
+    notes: list[dict] = []
+    if not path.exists():
+        return notes
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            try:
+                note = json.loads(line)
+                whole = set(note["end"]) == set(archives)
+            except (ValueError, KeyError, TypeError):
+                whole = False
+            if not whole or not line.endswith("\n"):
+                break
+            notes.append(note)
+    return notes

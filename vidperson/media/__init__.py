@@ -1,0 +1,1 @@
+"""Decoding of videos and still images to RGB frames."""

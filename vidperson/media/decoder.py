@@ -1,0 +1,214 @@
+"""One video file as a stream of frames in display order, with what is lost told apart from what is sound."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from heapq import heappop, heappush
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from vidperson.errors import MediaError
+from vidperson.media.sampling import Clock, Shot
+
+_USUAL_RATE = Fraction(25)
+_FASTEST_RATE = 1000
+_SAME_RATE = Fraction(1, 10_000)
+_DEEPEST_REORDERING = 16  # frames, by the H.264 and HEVC standards
+_WIDEST_PIXEL = 8
+_SLACK_FRAMES = 4
+_SLACK = Fraction(1, 50)
+_COVER_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
+
+
+class Decoder:
+    """Decodes the first video stream of a file (a cover picture is none).
+
+    stream, clock: the stream and the times of its frames.
+    sound: frames decoded so far without damage.
+
+    Raises MediaError with the reason if there is no video stream with a known codec.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], threads: int) -> None:
+        self.container = open_container(path)
+        try:
+            self.stream = video_stream(self.container)
+        except MediaError:
+            self.container.close()
+            raise
+        self.stream.codec_context.thread_count = threads
+        self.stream.codec_context.thread_type = "AUTO"
+        self.clock = _clock(self.stream)
+        self.sound = 0
+        self._reordering = _DEEPEST_REORDERING / self.clock.rate
+        self._seen = 0
+        self._origin: Fraction | None = None
+        self._tick = self.stream.time_base or Fraction(1)
+        self._time = Fraction(0)
+        self._first_loss: Fraction | None = None
+        self._encrypted = False
+        self._ended = False
+        self._packets_seen = 0
+        self._video_end = self._end = Fraction(0)  # seconds on the container's own scale
+
+    def pixel_aspect(self) -> Fraction:
+        """Width of a pixel over its height, 1 where it is not told or absurd."""
+        aspect = self.stream.sample_aspect_ratio or Fraction(1)
+        return aspect if Fraction(1, _WIDEST_PIXEL) <= aspect <= _WIDEST_PIXEL else Fraction(1)
+
+    def shots(self) -> Iterator[Shot]:
+        """All frames in display order; ``picture`` is None from a loss to the next key frame.
+
+        A packet that cannot be decoded counts as one lost frame at its own place.
+        """
+        failed: list[int] = []  # timestamps of lost packets whose place in display order is still ahead
+        broken_at: int | None = None  # timestamp of the last loss that no key frame has mended yet
+        for packet in self._packets():
+            pictures = self._decode(packet)
+            if pictures is None:
+                lost = _stamp(packet) or 0
+                heappush(failed, lost)
+                broken_at = lost if broken_at is None else max(lost, broken_at)
+                continue
+            for picture in pictures:
+                stamp = picture.pts
+                while failed and stamp is not None and failed[0] < stamp:
+                    yield self._shot(heappop(failed), None)
+                if picture.is_corrupt:
+                    broken_at = stamp or 0
+                elif broken_at is not None and picture.key_frame and self._lies_behind(stamp, broken_at):
+                    broken_at = None
+                yield self._shot(stamp, picture if broken_at is None else None)
+        while failed:
+            yield self._shot(heappop(failed), None)
+        self._ended = True
+
+    def damage(self) -> str | None:
+        """What was lost of the part of the file that was read, and from where on; None if it is sound."""
+        reasons = []
+        frames = self._seen
+        if self._first_loss is not None:
+            reasons.append(f"the first loss is at {float(self._first_loss):.2f} s")
+        if self._ended and self._cut_short():
+            frames = max(frames, self.stream.frames)
+            reasons.append(f"the file ends early, at {float(self._time):.2f} s")
+        if self._encrypted:
+            reasons.append("a part is encrypted")
+        return ", ".join([f"{self.sound} of {frames} frames decoded", *reasons]) if reasons else None
+
+    def why_nothing(self) -> str:
+        """Why not a single frame came out."""
+        if self._encrypted:
+            return "the video is encrypted"
+        if not self._packets_seen:
+            return "the file holds no video data"
+        return "no frame of the video can be decoded"
+
+    def _packets(self) -> Iterator[av.Packet[Any] | None]:
+        """The stream's packets and a last None, keeping book of how far each stream reaches."""
+        packets = self.container.demux()
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, av.FFmpegError, OSError):
+                break
+            if not packet.size:
+                continue
+            stamp = _stamp(packet)
+            if stamp is not None and packet.time_base:
+                end = (stamp + (packet.duration or 0)) * packet.time_base
+                self._end = max(self._end, end)
+                if packet.stream_index == self.stream.index:
+                    self._video_end = max(self._video_end, end)
+            if packet.stream_index == self.stream.index:
+                self._packets_seen += 1
+                yield packet
+        yield None
+
+    def _decode(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame] | None:
+        """The frames that the decoder gives for a packet, None if the packet is lost."""
+        if packet is not None and packet.has_sidedata("encryption_info"):
+            self._encrypted = True
+            return None
+        if packet is not None and packet.is_corrupt:
+            return None
+        try:
+            return self.stream.codec_context.decode(packet)
+        except av.FFmpegError:
+            return [] if packet is None else None
+
+    def _lies_behind(self, stamp: int | None, loss: int) -> bool:
+        """Whether a key frame comes after a loss; one far before it does too: times have started anew."""
+        return stamp is None or stamp > loss or (loss - stamp) * self._tick > self._reordering
+
+    def _shot(self, stamp: int | None, picture: av.VideoFrame | None) -> Shot:
+        """The next frame in display order, at a time that goes on where the file's times start anew."""
+        if stamp is None or self.container.format.name == "avi":  # AVI knows no display times
+            time = self._seen / self.clock.rate
+        else:
+            own = stamp * self._tick
+            if self._origin is None:
+                self._origin = own
+            if own - self._origin < self._time - self._reordering:
+                self._origin = own - self._time - 1 / self.clock.rate
+            time = own - self._origin
+        self._time = max(self._time, time)
+        if picture is not None:
+            self.sound += 1
+        elif self._first_loss is None:
+            self._first_loss = self._time
+        self._seen += 1
+        return Shot(self._seen - 1, self._time, picture)
+
+    def _cut_short(self) -> bool:
+        """Whether the headers promise clearly more than was there: more video, or more of any stream."""
+        stream, container = self.stream, self.container
+        if stream.frames > self._packets_seen and stream.duration:
+            promised = ((stream.start_time or 0) + stream.duration) * self._tick
+            if self._falls_short(self._video_end, promised):
+                return True
+        if container.duration is None:
+            return False
+        promised = Fraction((container.start_time or 0) + container.duration, av.time_base)
+        return self._falls_short(self._end, promised)
+
+    def _falls_short(self, end: Fraction, promised: Fraction) -> bool:
+        return promised - end > max(_SLACK_FRAMES / self.clock.rate, promised * _SLACK)
+
+
+def open_container(path: str | os.PathLike[str]) -> InputContainer:
+    """The open file. Raises MediaError with the reason if it is not a media file."""
+    try:  # the prefix keeps names with a colon from being taken for a network address
+        return av.open("file:" + os.fspath(path), options={"protocol_whitelist": "file"})
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise MediaError("not a media file, or its header is damaged") from error
+
+
+def video_stream(container: InputContainer) -> VideoStream:
+    """The first video stream that is no cover picture. Raises MediaError if there is none, or no decoder."""
+    streams = [stream for stream in container.streams.video if not int(stream.disposition) & _COVER_PICTURE]
+    if not streams:
+        raise MediaError("the file has no video stream")
+    if streams[0].codec_context is None:
+        raise MediaError("the video codec is unknown")
+    return streams[0]
+
+
+def _clock(stream: VideoStream) -> Clock:
+    """Constant where the mean rate and the rate that libav deems real agree."""
+    mean, real = stream.average_rate, stream.guessed_rate
+    if mean and real and abs(mean - real) <= real * _SAME_RATE:
+        return Clock(real, constant=True, tick=stream.time_base or Fraction(0))
+    rate = mean or real
+    return Clock(rate if rate and rate <= _FASTEST_RATE else _USUAL_RATE, constant=False)
+
+
+def _stamp(packet: av.Packet[Any] | None) -> int | None:
+    if packet is None:
+        return None
+    return packet.dts if packet.pts is None else packet.pts

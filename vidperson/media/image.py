@@ -1,0 +1,89 @@
+"""Still pictures: JPEG, PNG, WebP, BMP and TIFF, upright and in RGB."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+
+from vidperson.errors import MediaError
+from vidperson.types import Image
+
+_SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
+_MAX_PNG_BYTES = 1 << 30
+
+
+def kind_of_image(head: bytes) -> str | None:
+    """Name of the picture format that the first 12 bytes of a file show, None if it is none of ours."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    return next((kind for signature, kind in _SIGNATURES.items() if head.startswith(signature)), None)
+
+
+def decode_image(data: bytes) -> tuple[Image, str | None]:
+    """(height, width, 3) uint8 RGB with the EXIF orientation applied, and the damage (None if sound).
+
+    A JPEG or PNG file that ends early gives the part that is there; the rest is grey or black.
+    Raises MediaError with the reason if there is nothing to show.
+    """
+    kind = kind_of_image(data[:12])
+    damage = None
+    if kind == "JPEG" and not _jpeg_is_whole(data):
+        data, damage = data + b"\xff\xd9", "the JPEG picture is cut short"
+    elif kind == "PNG" and b"IEND" not in data[-4096:]:
+        data, damage = _mended_png(data), "the PNG picture is cut short"
+    try:
+        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise MediaError(f"the {kind or 'picture'} file cannot be decoded")
+    return np.ascontiguousarray(image, dtype=np.uint8), damage
+
+
+def _jpeg_is_whole(data: bytes) -> bool:
+    """Whether an end marker follows the start of the scan; a thumbnail in the header has its own."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        if data[at + 1] == 0xDA:
+            return b"\xff\xd9" in data[at:]
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big") if data[at + 1] != 0xFF else 1
+    return False
+
+
+def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _mended_png(data: bytes) -> bytes:
+    """A whole PNG file made of the whole rows of one that ends early; the rows that are missing are black."""
+    head, packed, at = [], b"", 8
+    while at + 8 <= len(data):
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
+        body = data[at + 8 : at + 8 + size]
+        if kind == b"IDAT":
+            packed += body
+        elif len(body) == size and not packed:
+            head.append((kind, body))
+        at += 12 + size
+    if not packed or head[0][0] != b"IHDR" or len(head[0][1]) != 13:
+        raise MediaError("the PNG file is cut short before its first row")
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", head[0][1])
+    row = 1 + (width * depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1) + 7) // 8
+    if interlaced or row * height > _MAX_PNG_BYTES:
+        raise MediaError("the PNG file is cut short")
+    try:
+        rows = zlib.decompressobj().decompress(packed, row * height)
+    except zlib.error as error:
+        raise MediaError("the PNG file is damaged") from error
+    rows = rows[: len(rows) // row * row]
+    chunks = [*head, (b"IDAT", zlib.compress(rows + bytes(row * height - len(rows)), 1)), (b"IEND", b"")]
+    return data[:8] + b"".join(_png_chunk(kind, body) for kind, body in chunks)

@@ -1,0 +1,121 @@
+"""RetinaFace with a MobileNet-0.25 backbone, a feature pyramid and SSH context modules.
+
+Deng et al., "RetinaFace: Single-stage Dense Face Localisation in the Wild", 2019 (arXiv:1905.00641). Module names
+follow the public checkpoint of biubug6/Pytorch_Retinaface (MIT), so that its state dict loads as it is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+NUM_ANCHORS = 2
+SLOPE = 0.1
+
+
+def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = True) -> nn.Sequential:
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
+    if relu:
+        layers.append(nn.LeakyReLU(SLOPE))
+    return nn.Sequential(*layers)
+
+
+def _separable(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False),
+        nn.BatchNorm2d(inputs),
+        nn.LeakyReLU(SLOPE),
+        nn.Conv2d(inputs, outputs, 1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.LeakyReLU(SLOPE),
+    )
+
+
+class _Backbone(nn.Module):
+    """MobileNet v1 at a quarter of its width; features at strides 8, 16 and 32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage1 = nn.Sequential(
+            _conv(3, 8, stride=2), _separable(8, 16), _separable(16, 32, 2), _separable(32, 32), _separable(32, 64, 2), _separable(64, 64)
+        )
+        self.stage2 = nn.Sequential(_separable(64, 128, 2), *(_separable(128, 128) for _ in range(5)))
+        self.stage3 = nn.Sequential(_separable(128, 256, 2), _separable(256, 256))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        stride8 = self.stage1(images)
+        stride16 = self.stage2(stride8)
+        return stride8, stride16, self.stage3(stride16)
+
+
+class _Pyramid(nn.Module):
+    def __init__(self, widths: tuple[int, int, int], outputs: int) -> None:
+        super().__init__()
+        self.output1, self.output2, self.output3 = (_conv(width, outputs, 1) for width in widths)
+        self.merge1 = _conv(outputs, outputs)
+        self.merge2 = _conv(outputs, outputs)
+
+    def forward(self, features: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        stride8, stride16, stride32 = self.output1(features[0]), self.output2(features[1]), self.output3(features[2])
+        stride16 = self.merge2(stride16 + nn.functional.interpolate(stride32, scale_factor=2.0))
+        stride8 = self.merge1(stride8 + nn.functional.interpolate(stride16, scale_factor=2.0))
+        return stride8, stride16, stride32
+
+
+class _Context(nn.Module):
+    """SSH context module (Najibi et al., ICCV 2017): 3x3, 5x5 and 7x7 receptive fields side by side."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv3X3 = _conv(width, width // 2, relu=False)
+        self.conv5X5_1 = _conv(width, width // 4)
+        self.conv5X5_2 = _conv(width // 4, width // 4, relu=False)
+        self.conv7X7_2 = _conv(width // 4, width // 4)
+        self.conv7x7_3 = _conv(width // 4, width // 4, relu=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        shared = self.conv5X5_1(features)
+        wide = self.conv7x7_3(self.conv7X7_2(shared))
+        return torch.relu(torch.cat([self.conv3X3(features), self.conv5X5_2(shared), wide], dim=1))
+
+
+class _Head(nn.Module):
+    """(N, C, H, W) features to (N, H * W * anchors, values)."""
+
+    def __init__(self, width: int, values: int) -> None:
+        super().__init__()
+        self.values = values
+        self.conv1x1 = nn.Conv2d(width, NUM_ANCHORS * values, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        anchors = self.conv1x1(features).permute(0, 2, 3, 1)
+        return anchors.reshape(anchors.shape[0], -1, self.values)
+
+
+class RetinaFaceMobileNet025(nn.Module):
+    """(N, 3, H, W) float images, H and W multiples of 32, to raw predictions for A anchors.
+
+    Returns boxes (N, A, 4), face probability (N, A) and landmarks (N, A, 10); anchors run over strides 8, 16, 32, then rows,
+    columns and sizes. ``vidperson.models.retinaface`` turns them into pixels.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.body = _Backbone()
+        self.fpn = _Pyramid((64, 128, 256), width)
+        self.ssh1, self.ssh2, self.ssh3 = (_Context(width) for _ in range(3))
+        self.ClassHead = nn.ModuleList(_Head(width, 2) for _ in range(3))
+        self.BboxHead = nn.ModuleList(_Head(width, 4) for _ in range(3))
+        self.LandmarkHead = nn.ModuleList(_Head(width, 10) for _ in range(3))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pyramid = self.fpn(self.body(images))
+        levels = [ssh(level) for ssh, level in zip((self.ssh1, self.ssh2, self.ssh3), pyramid, strict=True)]
+
+        def predict(heads: nn.ModuleList) -> Tensor:
+            return torch.cat([head(level) for head, level in zip(heads, levels, strict=True)], dim=1)
+
+        return predict(self.BboxHead), predict(self.ClassHead).softmax(dim=-1)[..., 1], predict(self.LandmarkHead)

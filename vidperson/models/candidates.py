@@ -1,0 +1,120 @@
+"""The faces of one segment that may be kept, gathered frame by frame; memory does not grow with the video."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from vidperson.align import align_faces, eye_distances
+from vidperson.models.selection import above_levels, keep_labelled, keep_quality, match_label, pick_level, score_levels
+from vidperson.types import FACE_COLUMNS, Detections, Float, Frame, Image
+
+THUMB_WIDTH = 320
+_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 3]
+Boxes = Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class SelectionPolicy:
+    """Which faces of a segment are kept.
+
+    threshold, min_faces: faces from this score on; a segment with fewer than ``min_faces`` takes the next lower tenth.
+    max_centre_distance: how far from a label a face that does not overlap it may be, in diagonals of the label box.
+    discard_low_quality: drop small faces and faces cut by the picture's border.
+    """
+
+    threshold: float = 0.9
+    min_faces: int = 1
+    max_centre_distance: float = 1.0
+    discard_low_quality: bool = False
+
+
+@dataclass(frozen=True)
+class SelectedFaces:
+    """What is kept of a segment.
+
+    rows: (N, 17) float32, columns ``vidperson.types.FACE_COLUMNS``.
+    quality: (N, 2) float32: eye distance in pixels, share of black pixels.
+    crops: N PNG files of 112 x 112 RGB, to be read once.
+    thumbnail: (height, 320, 3) uint8 RGB of the frame with the best face, None if no frame was seen or none was asked for.
+    thumbnail_faces: the kept faces of that frame, in its pixels.
+    """
+
+    rows: Float
+    quality: Float
+    crops: Iterator[bytes]
+    thumbnail: Image | None
+    thumbnail_faces: Detections
+
+
+class Candidates:
+    """Faces that some threshold still in question would choose; their crops wait in a temporary file.
+
+    labels: the labelled boxes of each labelled time, as ``Frame.label`` counts them; empty: every face counts.
+    """
+
+    def __init__(self, policy: SelectionPolicy, labels: Sequence[Boxes] = (), thumbnail: bool = False) -> None:
+        self.policy, self.labels, self.thumbnail = policy, labels, thumbnail
+        self._levels = score_levels(policy.threshold)
+        self._reached = np.zeros(len(self._levels), dtype=int)
+        self._spool = tempfile.TemporaryFile()
+        self._ends = [0]
+        self._rows = [np.zeros((0, len(FACE_COLUMNS)), np.float32)]
+        self._quality = [np.zeros((0, 2), np.float32)]
+        self._chosen = [np.zeros((0, len(self._levels)), bool)]
+        self._match = [np.zeros((0, 2), np.float32)]
+        self._thumb: Image | None = None
+        self._thumb_rank = (-1.0, -1.0)
+        self._thumb_frame, self._thumb_scale = -1, 1.0
+
+    @property
+    def min_score(self) -> float:
+        """The lowest score that the detector has to report."""
+        return float(self._levels[-1])
+
+    def add(self, frame: Frame, found: Detections) -> None:
+        """Take the faces of one frame."""
+        if self.labels:
+            chosen, overlap, distance = match_label(found, self.labels[frame.label], self._levels, self.policy.max_centre_distance)
+        else:
+            chosen = above_levels(found, self._levels)
+            overlap = distance = np.zeros(len(found), np.float32)
+        enough = np.flatnonzero(self._reached >= self.policy.min_faces)
+        wanted = chosen[:, : enough[0] + 1 if len(enough) else None].any(axis=1)
+        self._reached += chosen.sum(axis=0)
+        found, overlap = found[wanted], overlap[wanted]
+        crops, black = align_faces(frame.image, found.landmarks)
+        for crop in crops:
+            self._spool.write(cv2.imencode(".png", crop[..., ::-1], _PNG)[1].tobytes())
+            self._ends.append(self._spool.tell())
+        self._rows.append(found.as_rows(frame))
+        self._quality.append(np.stack([eye_distances(found.landmarks), black], axis=1))
+        self._chosen.append(chosen[wanted])
+        self._match.append(np.stack([overlap, distance[wanted]], axis=1))
+        rank = (float(overlap.max(initial=0)), float(found.scores.max(initial=0)))
+        if self.thumbnail and rank > self._thumb_rank:
+            height, width = frame.image.shape[:2]
+            self._thumb_rank, self._thumb_frame, self._thumb_scale = rank, frame.index, THUMB_WIDTH / width
+            self._thumb = cv2.resize(frame.image, (THUMB_WIDTH, max(1, round(height * self._thumb_scale))), interpolation=cv2.INTER_AREA)
+
+    def select(self) -> SelectedFaces:
+        """Apply the policy to all that was added."""
+        rows, quality, chosen, match = (np.concatenate(parts) for parts in (self._rows, self._quality, self._chosen, self._match))
+        kept = np.flatnonzero(chosen[:, pick_level(chosen, self.policy.min_faces)])
+        if self.labels:
+            kept = kept[keep_labelled(match[kept, 0], match[kept, 1])]
+        if self.policy.discard_low_quality:
+            kept = kept[keep_quality(quality[kept, 0], quality[kept, 1])]
+        rows, quality = rows[kept], quality[kept]
+        shown = Detections.from_rows(rows[rows[:, 0] == self._thumb_frame])
+        scaled = Detections(shown.boxes * self._thumb_scale, shown.scores, shown.landmarks * self._thumb_scale)
+        return SelectedFaces(rows, quality, self._crops(kept.tolist()), self._thumb, scaled)
+
+    def _crops(self, kept: list[int]) -> Iterator[bytes]:
+        for index in kept:
+            self._spool.seek(self._ends[index])
+            yield self._spool.read(self._ends[index + 1] - self._ends[index])

@@ -1,0 +1,174 @@
+"""Model cards: what a network file is, where it comes from, and how pictures go in and numbers come out.
+
+Cards ship in ``vidperson/zoo``; a user's own card is named by its path. Every field is checked, unknown ones are refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vidperson.errors import ModelError
+
+ZOO = Path(__file__).parent.parent / "zoo"
+KINDS = ("face_detector", "face_embedder")
+MIRROR = ("none", "concatenate", "sum")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the file can be downloaded: a link to the file, or to a zip with the file as ``member``."""
+
+    url: str
+    member: str | None = None
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """The published file: name, lower-case hexadecimal SHA-256, size and sources in order of preference."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+    sources: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A PyTorch checkpoint, converted to ONNX once: the architecture to build and the key of the weights in the file."""
+
+    architecture: str
+    state_dict: str | None = None
+
+
+@dataclass(frozen=True)
+class Input:
+    """Pictures as the network wants them: ``(pixel - mean) / std`` per channel, pixels 0..255.
+
+    width, height: fixed size in pixels (embedders; the middle of the 112 x 112 crop is taken); None for detectors.
+    """
+
+    channels: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """What comes out. Detectors: the decoder. Embedders: size of the embedding, mirrored pass included."""
+
+    decoder: str | None = None
+    embedding_size: int | None = None
+    mirror: str = "none"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """One network. ``name`` is also the folder name below ``exp/face_models``."""
+
+    name: str
+    kind: str
+    description: str
+    licence: str
+    homepage: str
+    training_data: str
+    file: NetworkFile
+    input: Input
+    output: Output
+    checkpoint: Checkpoint | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def load_card(name_or_path: str | os.PathLike[str]) -> ModelCard:
+    """A card by its name in the zoo or by the path of a ``.yaml`` file.
+
+    Raises ModelError that names the file and the field.
+    """
+    path = card_path(name_or_path)
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ModelError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+    card = _build(ModelCard, fields, str(path), "")
+    _check(card, path)
+    return card
+
+
+def card_path(name_or_path: str | os.PathLike[str]) -> Path:
+    """The file of a card. Raises ModelError, with the names in the zoo, where there is none."""
+    text = os.fspath(name_or_path)
+    path = Path(text) if text.endswith(".yaml") else ZOO / f"{text}.yaml"
+    if not path.is_file():
+        raise ModelError(f"no model card '{text}'; cards in the zoo: {' '.join(card_names())}; or give the path of a .yaml card")
+    return path
+
+
+def card_names() -> list[str]:
+    """Names of the cards in the zoo."""
+    return sorted(path.stem for path in ZOO.glob("*.yaml"))
+
+
+def _build(cls: Any, value: Any, path: str, where: str) -> Any:
+    """A dataclass from parsed YAML, with types checked."""
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: {where or 'card'}: expected fields, found {value!r}")
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(map(str, value)) - set(hints))
+    if unknown:
+        raise ModelError(f"{path}: {where}{unknown[0]}: unknown field; valid fields: {' '.join(hints)}")
+    arguments = {}
+    for item in dataclasses.fields(cls):
+        if item.name in value:
+            arguments[item.name] = _convert(hints[item.name], value[item.name], path, where + item.name)
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise ModelError(f"{path}: {where}{item.name}: missing field")
+    return cls(**arguments)
+
+
+def _convert(hint: Any, value: Any, path: str, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _convert(arguments[0], value, path, where)
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, path, where + ".")
+    if origin is tuple and isinstance(value, list):
+        return tuple(_convert(arguments[0], item, path, where) for item in value)
+    if origin is dict and isinstance(value, dict):
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint in (str, int, float) and type(value) is hint:
+        return value
+    raise ModelError(f"{path}: {where}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
+
+
+def _check(card: ModelCard, path: Path) -> None:
+    def expect(good: bool, where: str, expected: str, found: object) -> None:
+        if not good:
+            raise ModelError(f"{path}: {where}: expected {expected}, found {found!r}")
+
+    expect(card.name == path.stem, "name", f"the file's name '{path.stem}'", card.name)
+    expect(bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", card.name)), "name", "letters, digits, '.', '_' and '-'", card.name)
+    expect(card.kind in KINDS, "kind", f"one of {' '.join(KINDS)}", card.kind)
+    expect(bool(re.fullmatch(r"[0-9a-f]{64}", card.file.sha256)), "file.sha256", "64 lower-case hexadecimal digits", card.file.sha256)
+    expect(Path(card.file.name).name == card.file.name, "file.name", "a plain file name", card.file.name)
+    expect(card.input.channels in ("rgb", "bgr"), "input.channels", "rgb or bgr", card.input.channels)
+    expect(len(card.input.mean) == 3, "input.mean", "three numbers", card.input.mean)
+    expect(len(card.input.std) == 3 and all(s > 0 for s in card.input.std), "input.std", "three positive numbers", card.input.std)
+    expect(card.output.mirror in MIRROR, "output.mirror", f"one of {' '.join(MIRROR)}", card.output.mirror)
+    if card.kind == "face_embedder":
+        sizes = (card.input.width, card.input.height, card.output.embedding_size)
+        expect(all(s is not None and s > 0 for s in sizes), "input.width, input.height, output.embedding_size", "positive sizes", sizes)
+        expect(all(s is not None and s <= 112 for s in sizes[:2]), "input.width, input.height", "at most 112, the size of a crop", sizes[:2])
+    else:
+        expect(card.output.decoder is not None, "output.decoder", "the name of a decoder", None)

@@ -1,0 +1,109 @@
+"""PyTorch checkpoints to ONNX; needs the torch extra, which running the ONNX file does not."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from vidperson.errors import EngineError, ModelError
+from vidperson.models.card import ModelCard
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OPSET = 18
+
+
+def _retinaface_mobilenet025(card: ModelCard) -> nn.Module:
+    from vidperson.models.architectures.retinaface import RetinaFaceMobileNet025
+
+    return RetinaFaceMobileNet025()
+
+
+def _mobilefacenet(card: ModelCard) -> nn.Module:
+    from vidperson.models.architectures.mobilefacenet import MobileFaceNet
+
+    assert card.input.height and card.input.width and card.output.embedding_size
+    passes = 2 if card.output.mirror == "concatenate" else 1
+    return MobileFaceNet(card.input.height, card.input.width, card.output.embedding_size // passes)
+
+
+ARCHITECTURES: dict[str, Callable[[ModelCard], Any]] = {
+    "retinaface_mobilenet025": _retinaface_mobilenet025,
+    "mobilefacenet": _mobilefacenet,
+}
+
+
+def load_checkpoint(card: ModelCard, path: str | os.PathLike[str]) -> nn.Module:
+    """The card's architecture with the checkpoint's weights, in evaluation mode.
+
+    Raises EngineError without torch; ModelError for an unknown architecture, a file that holds more than tensors, or
+    weights of other names or shapes.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise EngineError(
+            f"{card.name}: converting a PyTorch checkpoint needs the torch extra; run: VIDPERSON_EXTRAS=torch ./run_000_get_pretrained_models.sh"
+        ) from None
+    checkpoint = card.checkpoint
+    if checkpoint is None or checkpoint.architecture not in ARCHITECTURES:
+        raise ModelError(f"{card.name}: checkpoint.architecture: expected one of {' '.join(ARCHITECTURES)}, found {checkpoint and checkpoint.architecture!r}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        weights = content if checkpoint.state_dict is None else content[checkpoint.state_dict]
+        weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    except Exception as error:  # torch.load raises whatever the damaged file leads it to
+        raise ModelError(f"{os.fspath(path)}: not a checkpoint of tensors: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
+    network: nn.Module = ARCHITECTURES[checkpoint.architecture](card)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(f"{os.fspath(path)}: the weights do not fit {checkpoint.architecture}: {' '.join(str(error).split())[:500]}") from None
+    return network.eval()
+
+
+def convert_checkpoint(card: ModelCard, path: str | os.PathLike[str], onnx_path: str | os.PathLike[str]) -> None:
+    """Write the checkpoint as an ONNX file with free batch size (and free picture size for detectors).
+
+    Inputs and outputs are named ``images`` and ``embeddings`` or ``boxes``, ``scores``, ``landmarks``.
+    """
+    network = load_checkpoint(card, path)
+    import onnx
+    import torch
+
+    detector = card.kind == "face_detector"
+    free = torch.export.Dim.DYNAMIC
+    height, width = card.input.height or 96, card.input.width or 128
+    for chatter in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(chatter).setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (torch.zeros(2, 3, height, width),),
+            input_names=["images"],
+            output_names=["boxes", "scores", "landmarks"] if detector else ["embeddings"],
+            dynamic_shapes=({0: free, 2: free, 3: free} if detector else {0: free},),
+            opset_version=OPSET,
+            dynamo=True,
+        )
+    assert program is not None
+    model = program.model_proto
+    _strip_metadata(model)
+    onnx.save(model, os.fspath(onnx_path))
+
+
+def _strip_metadata(model: Any) -> None:
+    """Drop what the exporter notes of the machine and the source lines that it ran on."""
+    graph = model.graph
+    del model.metadata_props[:]
+    del graph.metadata_props[:]
+    for item in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del item.metadata_props[:]
+        item.doc_string = ""

@@ -1,0 +1,49 @@
+"""Aligned crops in, embeddings out, as the model card says."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vidperson.align import CROP_SIZE
+from vidperson.engines import Network
+from vidperson.errors import ModelError
+from vidperson.models.card import ModelCard
+from vidperson.types import Float, Image
+
+
+class FaceEmbedder:
+    """A face network behind its card: cut-out, channel order, normalisation and mirrored pass.
+
+    Raises ModelError for a card of another kind.
+    """
+
+    def __init__(self, network: Network, card: ModelCard) -> None:
+        if card.kind != "face_embedder":
+            raise ModelError(f"{card.name} is a {card.kind}, not a face_embedder")
+        self.network, self.card = network, card
+        assert card.input.width and card.input.height and card.output.embedding_size
+        self.embedding_size = card.output.embedding_size
+        top, left = (CROP_SIZE - card.input.height) // 2, (CROP_SIZE - card.input.width) // 2
+        self._cut = np.s_[:, top : top + card.input.height, left : left + card.input.width]
+        self._order = np.array((0, 1, 2) if card.input.channels == "rgb" else (2, 1, 0))
+        self._mean = np.array(card.input.mean, np.float32)
+        self._scale = 1 / np.array(card.input.std, np.float32)
+
+    def embed(self, crops: Image) -> Float:
+        """(N, 112, 112, 3) uint8 RGB crops to (N, embedding_size) float32, not length-normalised.
+
+        Raises ModelError when the network gives another size than the card says, or numbers that are not finite.
+        """
+        if not len(crops):
+            return np.zeros((0, self.embedding_size), np.float32)
+        pictures = ((crops[self._cut][..., self._order] - self._mean) * self._scale).transpose(0, 3, 1, 2)
+        embeddings = self.network(pictures)[0]
+        if self.card.output.mirror != "none":
+            mirrored = self.network(pictures[..., ::-1])[0]
+            both = (embeddings, mirrored)
+            embeddings = np.concatenate(both, axis=1) if self.card.output.mirror == "concatenate" else both[0] + both[1]
+        if embeddings.shape != (len(crops), self.embedding_size):
+            raise ModelError(f"{self.card.name}: expected embeddings of shape {(len(crops), self.embedding_size)}, found {embeddings.shape}")
+        if not np.isfinite(embeddings).all():
+            raise ModelError(f"{self.card.name}: the network gave values that are not finite; the file or the card is wrong")
+        return embeddings

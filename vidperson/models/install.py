@@ -1,0 +1,177 @@
+"""From a model card to ``exp/face_models/<name>/network.onnx``: find or download the file, check it, convert it.
+
+The folder then holds ``<name>.yaml`` (the card), ``network.onnx`` and ``installed.json`` (the hashes of the published file
+and of the network). The record is written last: a folder without it is not installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidperson.errors import ModelError
+from vidperson.models.card import ModelCard, Source, card_path, load_card
+
+NETWORK = "network.onnx"
+RECORD = "installed.json"
+_CHUNK = 1 << 20
+_TIMEOUT_S = 30
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class InstalledModel:
+    """A network ready to be opened by an engine."""
+
+    card: ModelCard
+    network: Path
+    sha256: str
+
+
+def installed_model(directory: str | os.PathLike[str]) -> InstalledModel:
+    """The model that ``install_model`` put in a folder.
+
+    Raises ModelError when it is not there, not whole, or not the file that was installed.
+    """
+    folder = Path(directory)
+    network = folder / NETWORK
+    try:
+        expected = json.loads((folder / RECORD).read_text(encoding="utf-8"))["network_sha256"]
+        found = file_sha256(network)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ModelError(f"{folder}: no installed network; run ./run_000_get_pretrained_models.sh") from None
+    if found != expected:
+        raise ModelError(
+            f"{network}: expected SHA-256 {expected}, found {found}; remove the folder and run ./run_000_get_pretrained_models.sh"
+        )
+    return InstalledModel(load_card(folder / f"{folder.name}.yaml"), network, found)
+
+
+def install_model(
+    card_name: str, models_dir: str | os.PathLike[str], local_dirs: Sequence[str | os.PathLike[str]] = (), report: Report | None = None
+) -> InstalledModel:
+    """Make ``models_dir/<name>`` hold the card's network; does nothing where it does already.
+
+    The published file is looked for in ``models_dir`` and ``local_dirs`` (there, or in a subfolder with the card's name),
+    then downloaded; a download that broke off goes on where it stopped. ``report(done, total)`` gets bytes.
+    Raises ModelError for a file that cannot be had, has another SHA-256, or cannot be converted.
+    """
+    card = load_card(card_name)
+    folder = Path(models_dir) / card.name
+    if (folder / RECORD).is_file():
+        installed = installed_model(folder)
+        if installed.card == card:
+            return installed
+    folder.mkdir(parents=True, exist_ok=True)
+    path = _find_file(card, [models_dir, *local_dirs]) or _download(card, folder, report)
+    partial = folder / (NETWORK + ".tmp")
+    if card.checkpoint is None:
+        shutil.copyfile(path, partial)
+    else:
+        from vidperson.models.convert import convert_checkpoint
+
+        logging.info("converting %s to ONNX", path)
+        convert_checkpoint(card, path, partial)
+    (folder / RECORD).unlink(missing_ok=True)
+    os.replace(partial, folder / NETWORK)
+    shutil.copyfile(card_path(card_name), folder / f"{card.name}.yaml")
+    record = {"file": card.file.name, "file_sha256": card.file.sha256, "network_sha256": file_sha256(folder / NETWORK)}
+    (folder / (RECORD + ".tmp")).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    os.replace(folder / (RECORD + ".tmp"), folder / RECORD)
+    return installed_model(folder)
+
+
+def needs_conversion(card_name: str, models_dir: str | os.PathLike[str]) -> bool:
+    """Whether installing the card would need the torch extra."""
+    card = load_card(card_name)
+    return card.checkpoint is not None and not (Path(models_dir) / card.name / RECORD).is_file()
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Lower-case hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _find_file(card: ModelCard, folders: Sequence[str | os.PathLike[str]]) -> Path | None:
+    """The published file where a user or an earlier run put it.
+
+    Raises ModelError when the first file of that name is another one.
+    """
+    for folder in map(Path, folders):
+        for path in (folder / card.name / card.file.name, folder / card.file.name):
+            if path.is_file():
+                found = file_sha256(path)
+                if found != card.file.sha256:
+                    raise ModelError(f"{path}: expected SHA-256 {card.file.sha256}, found {found}; remove the file or get it again from {card.homepage}")
+                return path
+    return None
+
+
+def _download(card: ModelCard, folder: Path, report: Report | None) -> Path:
+    """Try the card's sources in turn; the licence is logged first."""
+    logging.info("%s: licence: %s; see %s", card.name, card.licence, card.homepage)
+    reasons: list[str] = []
+    for source in card.file.sources:
+        logging.info("%s: downloading %s", card.name, source.url)
+        try:
+            return _fetch(card, source, folder, report)
+        except (OSError, urllib.error.URLError, zipfile.BadZipFile, KeyError, ModelError) as error:
+            reasons.append(f"{source.url}: {error}")
+    tried = "; ".join(reasons) or "the card names no source"
+    raise ModelError(
+        f"{card.name}: cannot be downloaded ({tried}). Get '{card.file.name}' (SHA-256 {card.file.sha256}, {card.file.size_bytes} bytes) "
+        f"from {card.homepage} and put it in {folder}, or in a folder that --model-dir or VIDPERSON_MODEL_DIR names"
+    )
+
+
+def _fetch(card: ModelCard, source: Source, folder: Path, report: Report | None) -> Path:
+    target = folder / card.file.name
+    partial = folder / (hashlib.sha256(source.url.encode()).hexdigest()[:16] + ".part")
+    _resume_download(source.url, partial, report)
+    unpacked = partial
+    if source.member is not None:
+        unpacked = folder / (card.file.name + ".tmp")
+        with zipfile.ZipFile(partial) as archive, archive.open(source.member) as member, open(unpacked, "wb") as out:
+            shutil.copyfileobj(member, out, _CHUNK)
+        partial.unlink()
+    found = file_sha256(unpacked)
+    if found != card.file.sha256:
+        unpacked.unlink()
+        raise ModelError(f"expected SHA-256 {card.file.sha256}, found {found}")
+    os.replace(unpacked, target)
+    return target
+
+
+def _resume_download(url: str, partial: Path, report: Report | None) -> None:
+    """Fetch ``url`` into ``partial``, going on behind what is there if the server can."""
+    done = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and done:  # nothing is left to fetch
+            return
+        raise
+    with response, open(partial, "ab") as out:
+        if response.status != 206:
+            out.truncate(0)
+            done = 0
+        length = response.headers.get("Content-Length")
+        total = done + int(length) if length else 0
+        while chunk := response.read(_CHUNK):
+            out.write(chunk)
+            done += len(chunk)
+            if report:
+                report(done, total)
+    if total and done != total:
+        raise OSError(f"the connection ended after {done} of {total} bytes; run again to go on from there")

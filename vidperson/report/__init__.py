@@ -1,0 +1,1 @@
+"""Tables, contact sheets and the HTML report."""

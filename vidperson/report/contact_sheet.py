@@ -1,0 +1,163 @@
+"""Small pictures to see at a glance what the face detector found."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidperson.types import Detections, Float, Image
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
+TILE_WIDTH = 320
+PICTURE_HEIGHT = 240
+LABEL_HEIGHT = 44
+GAP = 8
+COLUMNS = 6
+
+_BOX = (0, 230, 0)
+_LANDMARKS = ((255, 60, 60), (60, 120, 255), (255, 220, 0), (255, 0, 255), (0, 230, 230))
+_STATE_COLOURS = {
+    "ok": (30, 120, 30),
+    "no_face": (150, 100, 0),
+    "damaged": (190, 60, 0),
+    "unreadable": (180, 0, 0),
+}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One segment of a contact sheet.
+
+    status: ``<state>[: <why>]``.
+    thumbnail: (height, width, 3) uint8 RGB, or None for a grey tile.
+    """
+
+    segment: str
+    status: str
+    thumbnail: Image | None
+
+
+def draw_faces(image: Image, faces: Detections, width: int = TILE_WIDTH) -> Image:
+    """A thumbnail with a box, five landmarks and the score for each face.
+
+    image: (H, W, 3) uint8 RGB, left as it is. faces: in pixels of ``image``.
+    Returns (round(H * width / W), width, 3) uint8 RGB, at least one pixel high.
+    """
+    import cv2
+
+    scale = width / image.shape[1]
+    height = max(1, round(image.shape[0] * scale))
+    small = cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    )
+    limit = 8 * max(width, height)  # OpenCV's integer coordinates overflow on boxes far outside the picture
+
+    def scaled(points: Float) -> NDArray[np.int64]:
+        return np.asarray(np.rint(np.clip(points * scale, -limit, limit)), dtype=np.int64)
+
+    for box, score, points in zip(scaled(faces.boxes), faces.scores, scaled(faces.landmarks), strict=True):
+        x1, y1, x2, y2 = box.tolist()
+        cv2.rectangle(small, (x1, y1), (x2, y2), _BOX, 1)
+        for point, colour in zip(points.tolist(), _LANDMARKS, strict=True):
+            cv2.circle(small, point, 2 if x2 - x1 > 40 else 1, colour, cv2.FILLED, cv2.LINE_AA)
+        text = f"{score:.2f}"
+        (text_width, text_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
+        left = min(max(x1, 0), max(width - text_width - 4, 0))
+        bottom = min(max(y1, text_height + 5), height)
+        cv2.rectangle(
+            small, (left, bottom - text_height - 5), (left + text_width + 3, bottom), (0, 0, 0), cv2.FILLED
+        )
+        cv2.putText(
+            small,
+            text,
+            (left + 2, bottom - 3),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.4,
+            (255, 255, 255),
+            1,
+            cv2.LINE_AA,
+        )
+    return np.asarray(small, dtype=np.uint8)
+
+
+def evenly_spaced(count: int, most: int) -> list[int]:
+    """At most ``most`` of the positions 0..count - 1, spread evenly, with the first and the last."""
+    positions: list[int] = np.rint(np.linspace(0, count - 1, min(count, most))).astype(int).tolist()
+    return positions
+
+
+def decode_picture(content: bytes) -> Image:
+    """(height, width, 3) uint8 RGB out of a JPEG or PNG file; raises OSError when it is damaged."""
+    from PIL import Image as Picture
+
+    with Picture.open(io.BytesIO(content)) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def compose(tiles: Sequence[Tile]) -> bytes:
+    """A JPEG file with the tiles in rows of at most six, the segment's name and status under each."""
+    from PIL import Image as Picture
+    from PIL import ImageDraw, ImageFont
+
+    font = ImageFont.truetype(_font_path(), 14)
+    columns = max(1, min(COLUMNS, len(tiles)))
+    rows = -(-len(tiles) // columns)
+    step_x, step_y = TILE_WIDTH + GAP, PICTURE_HEIGHT + LABEL_HEIGHT + GAP
+    sheet = Picture.new("RGB", (columns * step_x + GAP, rows * step_y + GAP), (255, 255, 255))
+    draw = ImageDraw.Draw(sheet)
+    for number, tile in enumerate(tiles):
+        x, y = GAP + number % columns * step_x, GAP + number // columns * step_y
+        state, _, why = tile.status.partition(": ")
+        colour = _STATE_COLOURS.get(state, (0, 0, 0))
+        if tile.thumbnail is None:
+            draw.rectangle((x, y, x + TILE_WIDTH - 1, y + PICTURE_HEIGHT - 1), (205, 205, 205))
+            for line, text in enumerate(_wrapped(why or "no picture", font, TILE_WIDTH - 20, 5)):
+                draw.text((x + 10, y + 70 + 20 * line), text, (60, 60, 60), font)
+        else:
+            draw.rectangle((x, y, x + TILE_WIDTH - 1, y + PICTURE_HEIGHT - 1), (240, 240, 240))
+            picture = Picture.fromarray(tile.thumbnail)
+            scale = min(TILE_WIDTH / picture.width, PICTURE_HEIGHT / picture.height)
+            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+            if size != picture.size:
+                picture = picture.resize(size, Picture.Resampling.BILINEAR)
+            sheet.paste(picture, (x + (TILE_WIDTH - size[0]) // 2, y + (PICTURE_HEIGHT - size[1]) // 2))
+        draw.text((x, y + PICTURE_HEIGHT + 3), shortened(tile.segment, font, TILE_WIDTH), (0, 0, 0), font)
+        draw.text((x, y + PICTURE_HEIGHT + 22), shortened(tile.status, font, TILE_WIDTH), colour, font)
+    stream = io.BytesIO()
+    sheet.save(stream, "JPEG", quality=85)
+    return stream.getvalue()
+
+
+def _font_path() -> str:
+    """DejaVu Sans comes with matplotlib and draws Latin, Greek, Cyrillic, Arabic and more."""
+    import matplotlib
+
+    return f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
+
+
+def shortened(text: str, font: FreeTypeFont, width: int) -> str:
+    """``text`` with its middle left out until it is at most ``width`` pixels wide."""
+    kept, short = len(text), text
+    while font.getlength(short) > width and kept > 1:
+        kept -= 1
+        short = text[: (kept + 1) // 2] + "\N{HORIZONTAL ELLIPSIS}" + text[len(text) - kept // 2 :]
+    return short
+
+
+def _wrapped(text: str, font: FreeTypeFont, width: int, most: int) -> list[str]:
+    """``text`` in at most ``most`` lines of at most ``width`` pixels."""
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}".strip()
+        if font.getlength(joined) <= width or not lines[-1]:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return [shortened(line, font, width) for line in lines[:most]]

@@ -1,0 +1,86 @@
+"""The types that cross module borders, checked when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+NUM_LANDMARKS = 5
+FACE_COLUMNS = ("frame", "time_s", "x1", "y1", "x2", "y2", "score") + tuple(
+    f"{axis}_{point}" for point in ("eye_r", "eye_l", "nose", "mouth_r", "mouth_l") for axis in "xy"
+)
+
+
+def _checked(name: str, array: NDArray[np.generic], shape: tuple[int, ...]) -> Float:
+    array = np.ascontiguousarray(array, dtype=np.float32)
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, found {array.shape}")
+    return array
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded picture.
+
+    image: (height, width, 3) uint8 RGB, upright, square pixels.
+    index: number of the frame in display order, from 0.
+    time_s: seconds since the first frame of the stream.
+    label: number of the labelled time whose window the frame belongs to, -1 outside windows.
+    """
+
+    image: Image
+    index: int
+    time_s: float
+    label: int = -1
+
+    def __post_init__(self) -> None:
+        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
+            raise ValueError(f"image: expected (height, width, 3) uint8, found {self.image.shape} {self.image.dtype}")
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Faces found in one frame, in pixels of that frame, best score first; no face is a normal case.
+
+    boxes: (N, 4) float32 x1 y1 x2 y2.
+    scores: (N,) float32 in 0..1.
+    landmarks: (N, 5, 2) float32 x y of the eyes (image left, image right), the nose and the mouth corners.
+    """
+
+    boxes: Float
+    scores: Float
+    landmarks: Float
+
+    def __post_init__(self) -> None:
+        n = len(self.scores)
+        object.__setattr__(self, "scores", _checked("scores", self.scores, (n,)))
+        object.__setattr__(self, "boxes", _checked("boxes", self.boxes, (n, 4)))
+        object.__setattr__(self, "landmarks", _checked("landmarks", self.landmarks, (n, NUM_LANDMARKS, 2)))
+
+    @classmethod
+    def empty(cls) -> Detections:
+        return cls(np.zeros((0, 4)), np.zeros(0), np.zeros((0, NUM_LANDMARKS, 2)))  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: NDArray[np.generic] | slice) -> Detections:
+        """The faces that a mask, an index array or a slice picks."""
+        return Detections(self.boxes[index], self.scores[index], self.landmarks[index])
+
+    def as_rows(self, frame: Frame) -> Float:
+        """(N, 17) float32 rows of the `faces` archive, columns as in ``FACE_COLUMNS``."""
+        n = len(self)
+        where = np.broadcast_to(np.array([frame.index, frame.time_s], dtype=np.float32), (n, 2))
+        return np.hstack([where, self.boxes, self.scores[:, None], self.landmarks.reshape(n, -1)])
+
+    @classmethod
+    def from_rows(cls, rows: Float) -> Detections:
+        """The inverse of :meth:`as_rows`, without frame number and time."""
+        rows = _checked("faces", rows, (len(rows), len(FACE_COLUMNS)))
+        return cls(rows[:, 2:6], rows[:, 6], rows[:, 7:].reshape(-1, NUM_LANDMARKS, 2))
