@@ -21,15 +21,13 @@ def shared() -> Path:
     """The folder of real videos, faces and networks for testing, which is not part of the project."""
     folder = Path(os.environ.get("VIDPERSON_SHARED") or ROOT.parent / "shared")
     if not (folder / "data").is_dir() or not (folder / "models").is_dir():
-        pytest.skip(
-            f"needs real media and networks: VIDPERSON_SHARED names no folder with data/ and models/ ({folder})"
-        )
+        pytest.skip(f"needs real media and networks: no data/ and models/ in VIDPERSON_SHARED ({folder})")
     return folder
 
 
 @pytest.fixture(scope="session")
 def models(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The RetinaFace and MobileFaceNet checkpoints, installed as run_000 does: a folder like exp/face_models."""
+    """The RetinaFace and MobileFaceNet checkpoints, installed as run_000 does: like exp/face_models."""
     pytest.importorskip("torch", reason="converting a checkpoint needs the torch extra")
     from vidperson.models.install import install_model
 

@@ -228,6 +228,13 @@ def test_fix_missing_utt2spk_is_made_from_spk2utt_and_the_reverse(folder: Path) 
         assert (folder / name).read_text(encoding="utf-8") == GOOD[name]
 
 
+def test_fix_missing_utt2spk_and_a_segment_of_two_models_gives_it_to_one(folder: Path) -> None:
+    (folder / "utt2spk").unlink()
+    write(folder, {"spk2utt": GOOD["spk2utt"].replace("a a-1", "a B-1 a-1")})
+    fix(folder)
+    assert validate(folder) == []
+
+
 def test_fix_no_common_segment_raises_and_changes_nothing(folder: Path) -> None:
     write(folder, {"vid.scp": "x y.mp4\n"})
     before = contents(folder)

@@ -1,8 +1,9 @@
-"""The demo corpus: layout, reproducibility, and boxes that fit the faces that YuNet, another detector, finds."""
+"""The demo corpus: layout, same bytes, and boxes that fit the faces found by YuNet, another detector."""
 
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -71,7 +72,7 @@ def test_build_folder_of_someone_else_or_no_length_is_refused(tmp_path: Path) ->
 def test_build_without_scikit_image_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "skimage.data", None)
+    monkeypatch.setitem(sys.modules, "skimage.data", None)
     with pytest.raises(DataError, match=r"pip install '\.\[demo\]'"):
         demo.build(tmp_path / "c")
 
@@ -108,7 +109,7 @@ def test_videos_are_h264_of_the_wanted_size_and_differ(sets: dict[str, Path]) ->
 def _faces(video: str, frames: set[int], model: Path) -> dict[int, list[tuple[float, ...]]]:
     """Frame -> boxes x1 y1 x2 y2 that YuNet finds."""
     detector = cv2.FaceDetectorYN.create(str(model), "", (demo.WIDTH, demo.HEIGHT), 0.8)
-    found = {}
+    found: dict[int, list[tuple[float, ...]]] = {}
     with av.open(video) as container:
         for index, frame in enumerate(container.decode(video=0)):
             if index in frames:
@@ -154,8 +155,6 @@ def test_test_videos_show_who_the_key_says(sets: dict[str, Path], shared: Path) 
 
 
 def test_prepare_data_says_when_it_is_already_made(corpus: Path, repo: Path) -> None:
-    import sys
-
     command = [
         sys.executable,
         "local/demo/prepare_data.py",

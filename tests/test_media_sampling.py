@@ -44,7 +44,7 @@ def test_uniform_constant_rate_equals_the_rounding_formula(
     times = [i / rate for i in range(n)]
     if rounding:
         times = [Fraction(round(t * rounding), rounding) for t in times]
-    clock = Clock(rate, constant=True, tick=Fraction(1, rounding or 90000))
+    clock = Clock(rate, constant=True)
     picked, _ = run(UniformSampling(fps), times, clock)
     assert [i for i, _ in picked] == pick_constant(n, rate, fps)
 
@@ -60,7 +60,7 @@ def test_uniform_variable_rate_equals_the_nearest_frames(gaps: list[int], fps: f
 
 def test_uniform_rate_declared_but_not_kept_takes_the_frames_own_times() -> None:
     times = [Fraction(i * i, 100) for i in range(40)]
-    picked, _ = run(UniformSampling(2), times, Clock(Fraction(25), constant=True, tick=Fraction(1, 1000)))
+    picked, _ = run(UniformSampling(2), times, Clock(Fraction(25), constant=True))
     assert [i for i, _ in picked] == pick_nearest(times, Fraction(25), 2)
 
 
@@ -140,6 +140,8 @@ def test_uniform_rate_that_is_not_positive_is_refused(fps: float) -> None:
     ("positions", "unit", "window"),
     [((1.0,), "minutes", 5), ((1.0,), "frames", 4), ((1.0,), "frames", 0), ((-1.0,), "seconds", 5)],
 )
-def test_windows_with_impossible_values_are_refused(positions: tuple[float, ...], unit: str, window: int) -> None:
+def test_windows_with_impossible_values_are_refused(
+    positions: tuple[float, ...], unit: str, window: int
+) -> None:
     with pytest.raises(VidPersonError):
         WindowSampling(positions, unit, window)

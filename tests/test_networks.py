@@ -16,7 +16,6 @@ from vidperson.models.card import load_card
 from vidperson.models.detector import FaceDetector, make_anchors, make_detector, non_maximum_suppression
 from vidperson.models.embedder import FaceEmbedder
 from vidperson.models.install import installed_model
-from vidperson.types import Detections
 
 DETECTOR, EMBEDDER = "retinaface_mnet025_pytorch", "mobilefacenet_casia_pytorch"
 
@@ -255,9 +254,3 @@ def test_anchors_lie_in_the_middle_of_their_cells_and_are_cached() -> None:
     np.testing.assert_array_equal(anchors[:3], [[4, 4, 16, 16], [4, 4, 32, 32], [12, 4, 16, 16]])
     np.testing.assert_array_equal(anchors[-1], [16, 48, 512, 512])
     assert make_anchors(64, 32, ((8, (16, 32)), (32, (256, 512)))) is anchors
-
-
-def test_detections_of_wrong_shapes_are_refused_with_both_shapes() -> None:
-    with pytest.raises(ValueError, match=r"boxes: expected shape \(2, 4\), found \(1, 4\)"):
-        Detections(np.zeros((1, 4)), np.zeros(2), np.zeros((2, 5, 2)))
-    assert len(Detections.empty()) == 0

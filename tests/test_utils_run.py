@@ -216,8 +216,9 @@ def on_terminal(cwd: Path, *args: str) -> tuple[int, str]:
 
 def test_run_on_terminal_adds_up_the_progress_of_the_jobs_in_one_line(tmp_path: Path) -> None:
     script = (
-        "echo progress 0/1JOB segments, 0/s, ? left; echo other; echo progress 4/1JOB segments, 2.5/s, 0:00:03 left;"
-        " sleep 1.3; echo progress 1JOB/1JOB segments, 2.5/s, 0:00:00 left"
+        "echo progress 0/1JOB segments, 0/s, ? left; echo other;"
+        " echo progress 4/1JOB segments, 2.5/s, 0:00:03 left; sleep 1.3;"
+        " echo progress 1JOB/1JOB segments, 2.5/s, 0:00:00 left"
     )
     status, text = on_terminal(tmp_path, "--max-jobs-run=2", "JOB=1:2", "x.JOB.log", "bash", "-c", script)
     assert status == 0

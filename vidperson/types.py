@@ -77,7 +77,7 @@ class Detections:
         """(N, 17) float32 rows of the `faces` archive, columns as in ``FACE_COLUMNS``."""
         n = len(self)
         where = np.broadcast_to(np.array([frame.index, frame.time_s], dtype=np.float32), (n, 2))
-        return np.hstack([where, self.boxes, self.scores[:, None], self.landmarks.reshape(n, -1)])
+        return np.hstack([where, self.boxes, self.scores[:, None], self.landmarks.reshape(n, 2 * NUM_LANDMARKS)])
 
     @classmethod
     def from_rows(cls, rows: Float) -> Detections:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from heapq import heappop, heappush
 from typing import Any
 
 import av
 from av.container import InputContainer
+from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from vidperson.errors import MediaError
@@ -62,7 +65,32 @@ class Decoder:
         return aspect if Fraction(1, _WIDEST_PIXEL) <= aspect <= _WIDEST_PIXEL else Fraction(1)
 
     def shots(self) -> Iterator[Shot]:
-        """All frames in display order; ``picture`` is None from a loss to the next key frame.
+        """All frames in display order; ``picture`` is None where one is lost or smeared.
+
+        That is from a loss to the next key frame, and in the run of B-frames that ends at a loss: they are
+        shown before the frame that is lost, yet made from it.
+        """
+        run: deque[Shot] = deque()
+        for shot in self._judged():
+            run.append(shot)
+            if shot.picture is None:
+                run = deque(replace(held, picture=None) for held in run)
+            if shot.picture is None or shot.picture.pict_type != PictureType.B:
+                yield from map(self._counted, run)
+                run.clear()
+            elif len(run) > _DEEPEST_REORDERING:
+                yield self._counted(run.popleft())
+        yield from map(self._counted, run)
+
+    def _counted(self, shot: Shot) -> Shot:
+        if shot.picture is not None:
+            self.sound += 1
+        elif self._first_loss is None:
+            self._first_loss = shot.time
+        return shot
+
+    def _judged(self) -> Iterator[Shot]:
+        """All frames in display order, without a picture from a loss to the next key frame.
 
         A packet that cannot be decoded counts as one lost frame at its own place.
         """
@@ -158,10 +186,6 @@ class Decoder:
                 self._origin = own - self._time - 1 / self.clock.rate
             time = own - self._origin
         self._time = max(self._time, time)
-        if picture is not None:
-            self.sound += 1
-        elif self._first_loss is None:
-            self._first_loss = self._time
         self._seen += 1
         return Shot(self._seen - 1, self._time, picture)
 
@@ -203,7 +227,7 @@ def _clock(stream: VideoStream) -> Clock:
     """Constant where the mean rate and the rate that libav deems real agree."""
     mean, real = stream.average_rate, stream.guessed_rate
     if mean and real and abs(mean - real) <= real * _SAME_RATE:
-        return Clock(real, constant=True, tick=stream.time_base or Fraction(0))
+        return Clock(real, constant=True)
     rate = mean or real
     return Clock(rate if rate and rate <= _FASTEST_RATE else _USUAL_RATE, constant=False)
 

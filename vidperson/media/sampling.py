@@ -37,22 +37,20 @@ class Clock:
 
     rate: mean frames per second.
     constant: whether the headers say that frame i is shown at i / rate.
-    tick: the unit, in seconds, that the container rounds times to.
     """
 
     rate: Fraction
     constant: bool
-    tick: Fraction = Fraction(0)
 
     def instant(self, shot: Shot) -> Fraction:
-        """Time of a frame in seconds, freed of the container's rounding where the rate is constant.
+        """Time of a frame in seconds, freed of rounding and jitter where the rate is constant.
 
-        A frame that rounding cannot have moved (a container that declares a rate it does not keep) stays
-        where it is.
+        A frame further off than half a frame stays where it is: some containers declare a rate that they
+        do not keep.
         """
         if self.constant:
             on_grid = shot.index / self.rate
-            if abs(shot.time - on_grid) <= min(self.tick, HALF / self.rate):
+            if abs(shot.time - on_grid) * self.rate <= HALF:
                 return on_grid
         return shot.time
 

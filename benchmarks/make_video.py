@@ -1,0 +1,101 @@
+"""Make a 720p video of any length from a short real clip, for the benchmarks.
+
+Inputs:  a clip with faces, of any size and rate.
+Outputs: an MP4 of 1280 x 720, 25 frames a second, H.264. One minute is encoded, the clip starting anew as often as it
+         takes; longer videos repeat the packets of that minute.
+
+Example:
+  python benchmarks/make_video.py --clip talk.mp4 --minutes 60 --mbit-per-s 0.5 --output talk_720p_60.mp4
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain, islice
+from typing import IO, TYPE_CHECKING
+
+from vidperson import cli
+
+if TYPE_CHECKING:
+    import av
+
+WIDTH, HEIGHT, RATE = 1280, 720, 25
+FRAMES = 60 * RATE
+
+
+def make_video(clip: str, minutes: int, output: str, mbit_per_s: float = 2.0) -> None:
+    """Write ``minutes`` of ``clip`` to ``output``."""
+    minute = io.BytesIO()
+    _encode_minute(clip, minute, mbit_per_s)
+    _repeat(minute, minutes, output)
+
+
+def _encode_minute(clip: str, output: IO[bytes], mbit_per_s: float) -> None:
+    import av
+
+    with av.open(output, "w", "mp4") as container:
+        stream = container.add_stream("libx264", RATE, options={"preset": "medium"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.bit_rate = round(mbit_per_s * 1e6)
+        stream.codec_context.time_base = Fraction(1, RATE)
+        for number, frame in enumerate(islice(_endless(clip), FRAMES)):
+            frame.pts, frame.time_base = number, Fraction(1, RATE)
+            frame.pict_type = av.video.frame.PictureType.NONE
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _endless(clip: str) -> Iterator[av.VideoFrame]:
+    """The frames of the clip at the wanted size and rate, over and over."""
+    import av
+
+    while True:
+        with av.open(clip) as container:
+            stream = container.streams.video[0]
+            graph = av.filter.Graph()
+            graph.link_nodes(
+                graph.add_buffer(template=stream),
+                graph.add("fps", str(RATE)),
+                graph.add("scale", f"{WIDTH}:{HEIGHT}:force_original_aspect_ratio=increase"),
+                graph.add("crop", f"{WIDTH}:{HEIGHT}"),
+                graph.add("setsar", "1"),
+                graph.add("format", "yuv420p"),
+                graph.add("buffersink"),
+            ).configure()
+            for source in chain(container.decode(stream), [None]):
+                graph.vpush(source)
+                while True:
+                    try:
+                        yield graph.vpull()
+                    except (av.BlockingIOError, av.EOFError):
+                        break
+
+
+
+
+def _repeat(minute: IO[bytes], minutes: int, output: str) -> None:
+    import av
+
+    with av.open(output, "w", "mp4") as target:
+        stream = None
+        for number in range(minutes):
+            minute.seek(0)
+            with av.open(minute) as source:
+                stream = stream or target.add_stream_from_template(source.streams.video[0])
+                for packet in source.demux(video=0):
+                    if packet.dts is None or packet.pts is None or not packet.time_base:
+                        continue
+                    shift = round(60 * number / packet.time_base)
+                    packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                    target.mux(packet)
+
+
+if __name__ == "__main__":
+    parser = cli.parser(__doc__)
+    parser.add_argument("--clip", required=True, help="a video with faces")
+    parser.add_argument("--minutes", type=int, required=True, help="length of the result")
+    parser.add_argument("--mbit-per-s", type=float, default=2.0, help="bit rate of the result in Mbit/s")
+    parser.add_argument("--output", required=True, help="MP4 to write")
+    cli.main(make_video, parser.parse_args())

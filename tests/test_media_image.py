@@ -1,0 +1,144 @@
+"""Still pictures as one-frame videos."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import pytest
+from numpy.typing import NDArray
+
+from vidperson.errors import MediaError
+from vidperson.media.image import decode_image
+from vidperson.media.video import FrameReader, UniformSampling, WindowSampling, probe_duration
+
+FORMATS = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "PNG": {},
+    "WEBP": {"lossless": True},
+    "BMP": {},
+    "TIFF": {},
+}
+
+
+def picture(height: int = 90, width: int = 120) -> NDArray[np.uint8]:
+    """A smooth picture without symmetries."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack(
+        [x * 255 // width, y * 255 // height, (x + 2 * y) * 255 // (width + 2 * height)], -1
+    ).astype(np.uint8)
+
+
+def saved(kind: str, image: NDArray[np.uint8], orientation: int | None = None, **options: object) -> bytes:
+    out = io.BytesIO()
+    if orientation is not None:
+        exif = PIL.Image.Exif()
+        exif[0x0112] = orientation
+        options["exif"] = exif
+    PIL.Image.fromarray(image).save(out, kind, **{**FORMATS.get(kind, {}), **options})
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_reader_still_picture_of_any_name_is_a_video_of_one_frame(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "portrait.mp4"
+    path.write_bytes(saved(kind, picture()))
+    for sampling in (UniformSampling(0.1), UniformSampling(30), WindowSampling((0,), "frames", 61)):
+        with FrameReader(path, sampling) as reader:
+            (frame,) = reader
+        assert (frame.index, frame.time_s, reader.damage, reader.frames_decoded) == (0, 0.0, None, 1)
+        assert frame.label == (0 if isinstance(sampling, WindowSampling) else -1)
+        assert np.abs(frame.image.astype(int) - picture()).max() <= (6 if kind == "JPEG" else 0)
+    assert probe_duration(path) == 0.04
+
+
+def test_reader_label_past_a_still_picture_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "p.png"
+    path.write_bytes(saved("PNG", picture()))
+    with FrameReader(path, WindowSampling((0.0, 7.0), "seconds", 5)) as reader:
+        assert [f.label for f in reader] == [0]
+    assert reader.labels_past_end == 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_image_exif_orientation_is_applied(kind: str, orientation: int) -> None:
+    data = saved(kind, picture(), orientation)
+    with PIL.Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(PIL.ImageOps.exif_transpose(image))
+    shown, damage = decode_image(data)
+    assert damage is None
+    assert shown.shape == expected.shape
+    assert np.abs(shown.astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "I;16"])
+def test_image_any_png_mode_gives_rgb(mode: str) -> None:
+    out = io.BytesIO()
+    if mode == "I;16":
+        PIL.Image.fromarray(picture()[..., 0].astype(np.uint16) * 257).save(out, "PNG")
+    else:
+        PIL.Image.fromarray(picture()).convert(mode).save(out, "PNG")
+    shown, _ = decode_image(out.getvalue())
+    assert (shown.shape, shown.dtype) == (picture().shape, np.uint8)
+    assert shown.std() > 20
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+def test_image_cut_short_gives_what_is_there(kind: str, mode: str) -> None:
+    image = picture(400, 300)
+    noisy = (
+        (image.astype(int) + np.random.default_rng(0).integers(-9, 9, image.shape))
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
+    source = PIL.Image.fromarray(noisy)
+    out = io.BytesIO()
+    source.convert("L" if kind == "JPEG" and mode == "P" else mode).save(out, kind)
+    data = out.getvalue()
+    whole, _ = decode_image(data)
+    part, damage = decode_image(data[: len(data) * 6 // 10])
+    assert damage is not None
+    assert "cut short" in damage
+    assert part.shape == whole.shape
+    assert np.array_equal(part[:180], whole[:180])
+    assert not np.array_equal(part[-100:], whole[-100:])
+
+
+def test_image_cut_short_behind_an_exif_thumbnail_is_damaged() -> None:
+    thumbnail = saved("JPEG", picture(30, 40))
+    segment = b"Exif\0\0" + thumbnail
+    data = saved("JPEG", picture(400, 300))
+    data = data[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + data[2:]
+    assert decode_image(data)[1] is None
+    assert decode_image(data[: len(data) - len(data) // 3])[1] is not None
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_image_cut_anywhere_never_fails_otherwise(kind: str) -> None:
+    data = saved(kind, picture())
+    for length in [*range(1, 60), *range(60, len(data), len(data) // 25)]:
+        try:
+            image, damage = decode_image(data[:length])
+        except MediaError:
+            continue
+        assert image.shape == picture().shape
+        assert damage is not None or length > len(data) // 2
+
+
+def test_image_that_promises_too_many_pixels_is_refused() -> None:
+    data = bytearray(saved("BMP", picture()))
+    data[18:26] = (2**30).to_bytes(4, "little") * 2
+    with pytest.raises(MediaError, match="BMP"):
+        decode_image(bytes(data))
+
+
+def test_image_gray_written_by_opencv_gives_equal_channels() -> None:
+    data = cv2.imencode(".png", picture()[..., 0])[1].tobytes()
+    shown, _ = decode_image(data)
+    assert np.array_equal(shown, np.repeat(picture()[..., :1], 3, axis=2))

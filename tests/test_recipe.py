@@ -1,0 +1,339 @@
+"""The numbered stages on real video, as a user runs them, each in folders of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidperson.io.crops import TAR_END
+from vidperson.io.lists import read_scores, read_scp, read_trials
+from vidperson.io.matrices import load_matrices
+
+DETECTOR, EMBEDDER = "retinaface_mnet025_pytorch", "mobilefacenet_casia_pytorch"
+STAGES = ("002_detect_faces", "003_extract_embeddings", "004_score", "005_eval")
+
+
+@dataclass
+class Recipe:
+    """The stage scripts with data and results under ``work``."""
+
+    root: Path
+    work: Path
+    config: str
+
+    def command(self, stage: str, *options: str) -> list[str]:
+        return [
+            f"./run_{stage}.sh", "--config-file", f"global_conf/config_{self.config}.sh",
+            "--data-dir", f"{self.work}/data", "--exp-dir", f"{self.work}/exp", *options,
+        ]  # fmt: skip
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "VIDPERSON_PYTHON": sys.executable}
+
+    def run(self, stage: str, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.command(stage, *options), cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=600
+        )
+        if check and done.returncode:
+            raise AssertionError(f"run_{stage}.sh gave {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+        return done
+
+    def faces(self, name: str) -> Path:
+        return self.work / "exp" / "face_det" / DETECTOR / name
+
+    def embeddings(self, name: str) -> Path:
+        return self.work / "exp" / "face_embed" / EMBEDDER / name
+
+    def scores(self, name: str) -> dict[tuple[str, str], float]:
+        return read_scores(self.work / "exp" / "scores" / EMBEDDER / "max" / f"{name}_scores")
+
+
+def make_recipe(repo: Path, models: Path, work: Path, config: str) -> Recipe:
+    (work / "exp").mkdir(parents=True)
+    shutil.copytree(models, work / "exp" / "face_models")
+    return Recipe(repo, work, config)
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """What a set's folder holds for the next stage, its own place written as OUT."""
+    kept = ("faces.ark", "faces.scp", "quality.ark", "quality.scp", "crops.tar", "crops.scp", "embed.ark", "embed.scp", "status")
+    return {name: (folder / name).read_bytes().replace(str(folder).encode(), b"OUT") for name in kept if (folder / name).exists()}
+
+
+@pytest.fixture(scope="module")
+def demo(repo: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """The demo, all stages done."""
+    recipe = make_recipe(repo, models, tmp_path_factory.mktemp("demo"), "demo")
+    for stage in ("000_get_pretrained_models", "001_prepare_data", *STAGES):
+        recipe.run(stage, "--nj", "2")
+    return recipe
+
+
+def test_demo_scores_every_target_trial_above_every_nontarget_trial(demo: Recipe) -> None:
+    for name in ("demo_dev_test", "demo_eval_test"):
+        scores, trials = demo.scores(name), read_trials(demo.work / "data" / name / "trials")
+        assert trials.is_target is not None and len(scores) == len(trials) == 16
+        values = [scores[pair] for pair in zip(trials.models, trials.segments, strict=True)]
+        targets = [value for value, target in zip(values, trials.is_target, strict=True) if target]
+        others = [value for value, target in zip(values, trials.is_target, strict=True) if not target]
+        assert len(targets) == 8 and min(targets) > max(others) + 0.2
+
+
+def test_demo_result_tables_agree_with_each_other_and_the_report_is_one_file(demo: Recipe) -> None:
+    results = demo.work / "exp" / "results" / EMBEDDER / "max"
+    rows = json.loads((results / "results.json").read_text())["results"]
+    with open(results / "results.csv", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert len(rows) == len(lines) == 8
+    assert {float(line["prior"]) for line in lines} == {0.05, 0.01, 0.005, 0.001}
+    assert all(float(line["eer"]) == row["eer"] == 0 for line, row in zip(lines, rows, strict=True))
+    assert "demo_eval_test" in (results / "results.txt").read_text()
+    page = (results / "report.html").read_text()
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page) and page.count("data:image/") >= 8
+
+
+def test_demo_labelled_enrolment_keeps_only_the_labelled_person(demo: Recipe) -> None:
+    """One model's enrolment video shows the other person too: facedet sees both, ref only the one in the box."""
+    for part in ("dev", "eval"):
+        reference = load_matrices(demo.embeddings(f"demo_{part}_enroll_ref") / "embed.scp")
+        everyone = load_matrices(demo.embeddings(f"demo_{part}_enroll_facedet") / "embed.scp")
+        crowded = 0
+        for segment, embeddings in reference.items():
+            unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+            assert len(unit) >= 10 and (unit @ unit.T).min() > 0.6
+            others = everyone[segment] / np.linalg.norm(everyone[segment], axis=1, keepdims=True)
+            crowded += bool((others @ unit.mean(axis=0)).min() < 0.4)
+        assert crowded >= 1
+
+
+def test_every_segment_has_exactly_one_status_and_every_face_a_crop_and_an_embedding(demo: Recipe) -> None:
+    import tarfile
+
+    for name in ("demo_dev_enroll_ref", "demo_dev_enroll_facedet", "demo_dev_test", "demo_eval_test"):
+        data = demo.work / "data" / name.removesuffix("_ref").removesuffix("_facedet")
+        segments = list(read_scp(data / "vid.scp"))
+        folder = demo.faces(name)
+        assert list(read_scp(folder / "status")) == segments == list(read_scp(folder / "faces.scp"))
+        faces, quality = load_matrices(folder / "faces.scp", 17), load_matrices(folder / "quality.scp", 2)
+        embeddings = load_matrices(demo.embeddings(name) / "embed.scp")
+        with tarfile.open(folder / "crops.tar") as archive:
+            members = [member.split("/")[0] for member in archive.getnames()]
+        for segment in segments:
+            assert len(faces[segment]) == len(quality[segment]) == len(embeddings[segment]) == members.count(segment)
+
+
+def test_rerun_of_a_finished_stage_does_nothing_and_says_so(demo: Recipe) -> None:
+    before = (demo.faces("demo_dev_test") / "faces.ark").stat().st_mtime_ns
+    done = demo.run("002_detect_faces", "--nj", "1")
+    assert done.stdout.count("done already: ") == 6
+    assert (demo.faces("demo_dev_test") / "faces.ark").stat().st_mtime_ns == before
+
+
+def test_rerun_with_other_settings_is_refused_with_both_settings_and_the_choice(demo: Recipe) -> None:
+    done = demo.run("002_detect_faces", "--fps", "2", check=False)
+    assert done.returncode == 1
+    assert "--fps 1" in done.stderr and "--fps 2" in done.stderr and "--force true" in done.stderr
+
+
+def test_stage_without_its_input_names_the_stage_to_run_first(repo: Path, demo: Recipe, tmp_path: Path) -> None:
+    empty = Recipe(repo, tmp_path, "demo")
+    shutil.copytree(demo.work / "data", tmp_path / "data")
+    assert "run_000_get_pretrained_models" in empty.run("002_detect_faces", check=False).stderr
+    assert "run_002_detect_faces" in empty.run("003_extract_embeddings", check=False).stderr
+
+
+@pytest.mark.parametrize("nj", ["1", "5"])
+def test_outputs_are_the_same_bytes_for_any_number_of_jobs(repo: Path, demo: Recipe, tmp_path: Path, nj: str) -> None:
+    again = Recipe(repo, tmp_path, "demo")
+    shutil.copytree(demo.work / "data", tmp_path / "data")
+    shutil.copytree(demo.work / "exp" / "face_models", tmp_path / "exp" / "face_models")
+    sets = ["--trial-sets", "demo_eval_enroll:demo_eval_test", "--contact-sheet", "false", "--nj", nj]
+    again.run("002_detect_faces", *sets)
+    again.run("003_extract_embeddings", *sets)
+    for name in ("demo_eval_enroll_ref", "demo_eval_enroll_facedet", "demo_eval_test"):
+        found, expected = outputs(again.faces(name)), outputs(demo.faces(name))
+        assert len(expected) == 7 and expected["crops.tar"].endswith(TAR_END)
+        assert found == expected
+        assert outputs(again.embeddings(name)) == outputs(demo.embeddings(name))
+
+
+def test_stage_killed_in_the_middle_and_rerun_gives_the_undisturbed_bytes(repo: Path, demo: Recipe, tmp_path: Path) -> None:
+    again = Recipe(repo, tmp_path, "demo")
+    shutil.copytree(demo.work / "data", tmp_path / "data")
+    shutil.copytree(demo.work / "exp" / "face_models", tmp_path / "exp" / "face_models")
+    sets = ["--trial-sets", "demo_eval_enroll:demo_eval_test", "--contact-sheet", "false", "--nj", "1"]
+    journal = again.faces("demo_eval_test") / "jobs1" / "1" / "journal.jsonl"
+    stage = subprocess.Popen(
+        again.command("002_detect_faces", *sets), cwd=repo, env=again.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (journal.exists() and journal.read_text().count("\n") >= 3) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(stage.pid, signal.SIGKILL)
+    stage.wait()
+    wait_until_gone(str(again.work))
+    finished = journal.read_text().count("\n")
+    assert 3 <= finished < 8
+    again.run("002_detect_faces", *sets)
+    log = (again.faces("demo_eval_test") / "log" / "1.log").read_text()
+    assert f"progress {finished}/8 segments" in log  # nothing that was finished is done again
+    assert outputs(again.faces("demo_eval_test")) == outputs(demo.faces("demo_eval_test"))
+
+
+def wait_until_gone(marker: str) -> None:
+    """Wait for processes that still have ``marker`` on their command line, such as jobs whose launcher was killed."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if not any(marker.encode() in command for command in commands()):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"a process of {marker} outlived its launcher")
+
+
+def commands() -> Iterator[bytes]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield path.read_bytes()
+        except OSError:
+            continue
+
+
+def link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.symlink_to(source)
+
+
+@pytest.fixture(scope="module")
+def hamilton(repo: Path, models: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """A user's own folders, with names that people give: spaces, quotes, accents."""
+    work = tmp_path_factory.mktemp("hamilton")
+    recipe = make_recipe(repo, models, work, "folder")
+    media = shared / "data/video/hamilton"
+    portraits = {
+        "Lin-Manuel Miranda": ["lin-manuel-miranda.png"],
+        'Alex "The Conductor" Lacamoire': ["alex-lacamoire.png", "alex_lacamoire1.jpg"],
+        "Barack Obama": ["obama.jpg"],
+        "Joe Biden's": ["biden.jpg"],
+    }
+    for person, files in portraits.items():
+        for name in files:
+            link(media / name, work / "my persons" / person / name)
+    link(media / "short_hamilton_clip.mp4", work / "my videos" / "soirée à Washington; $(touch pwned) 'live'.mp4")
+    options = ["--folder-persons", f"{work}/my persons", "--folder-videos", f"{work}/my videos", "--fps", "5", "--nj", "2"]
+    for stage in ("001_prepare_data", *STAGES):
+        recipe.run(stage, *options)
+    return recipe
+
+
+def test_folder_with_names_of_all_kinds_finds_who_is_in_the_clip_and_not_who_is_not(hamilton: Recipe, repo: Path) -> None:
+    """Obama is in it too: he sits in the audience from 8 s on, in profile. Biden is not."""
+    names = read_scp(hamilton.work / "data" / "folder_enroll" / "names")
+    best = {names[model]: score for (model, _), score in hamilton.scores("folder_test").items() if model in names}
+    assert len(best) == 4
+    biden = best["Joe Biden's"]
+    assert best["Lin-Manuel Miranda"] > 0.6 > 0.25 > biden
+    assert best['Alex "The Conductor" Lacamoire'] > biden + 0.1
+    assert not list(repo.glob("pwned")) and not list(hamilton.work.rglob("pwned"))
+
+
+def test_folder_obama_is_seen_only_where_the_clip_shows_the_audience(hamilton: Recipe) -> None:
+    names = read_scp(hamilton.work / "data" / "folder_enroll" / "names")
+    (obama,) = [model for model, original in names.items() if original == "Barack Obama"]
+    members = load_matrices(hamilton.embeddings("folder_enroll") / "embed.scp")
+    (clip,) = load_matrices(hamilton.embeddings("folder_test") / "embed.scp").values()
+    (faces,) = load_matrices(hamilton.faces("folder_test") / "faces.scp").values()
+    (portrait,) = [matrix for segment, matrix in members.items() if segment.startswith(f"{obama}-")]
+    cosine = (clip / np.linalg.norm(clip, axis=1, keepdims=True)) @ (portrait / np.linalg.norm(portrait)).T
+    times = faces[cosine.max(axis=1) > 0.4, 1]
+    assert len(times) >= 3 and times.min() > 7.5
+
+
+def test_folder_without_key_is_scored_and_reported_without_numbers(hamilton: Recipe) -> None:
+    results = hamilton.work / "exp" / "results" / EMBEDDER / "max"
+    assert json.loads((results / "results.json").read_text())["results"] == []
+    assert "no key" in (results / "report.html").read_text()
+
+
+def test_clips_of_four_corpora_are_verified_below_five_percent_equal_error(
+    repo: Path, models: Path, shared: Path, tmp_path: Path, record_property: pytest.FixtureRequest
+) -> None:
+    """First clip of each person enrols, the others test, all cross pairs are non-target trials."""
+    recipe = make_recipe(repo, models, tmp_path, "folder")
+    video = shared / "data/video"
+    clips: dict[str, list[Path]] = {}
+    for path in sorted([*video.glob("grid/*.mpg"), *video.glob("mead/*.mp4"), *video.glob("talks/*.mp4"), *video.glob("avspeech/*.mp4")]):
+        corpus, name = path.parent.name, path.stem
+        if corpus == "grid":
+            person = "s1" if name.startswith("s1_") else name
+        elif corpus == "avspeech":
+            person = "_".join(name.split("_")[:-2]).removesuffix("_co")
+        else:
+            person = re.split("_", name, maxsplit=1)[0]
+        if name.startswith("id2_"):  # may be one of the GRID_ speakers
+            continue
+        clips.setdefault(f"{corpus} {person}", []).append(path)
+    assert len(clips) == 11 + 3 + 5 + 5
+    key = []
+    for person, (first, *others) in clips.items():
+        link(first, tmp_path / "persons" / person / first.name)
+        for path in others:
+            link(path, tmp_path / "videos" / path.name)
+            key.append(f"{person}\t{path.name}")
+    (tmp_path / "key.tsv").write_text("\n".join(key) + "\n")
+    options = ["--folder-persons", f"{tmp_path}/persons", "--folder-videos", f"{tmp_path}/videos", "--folder-key", f"{tmp_path}/key.tsv"]
+    for stage in ("001_prepare_data", *STAGES):
+        recipe.run(stage, *options, "--contact-sheet", "false")
+    rows = json.loads((tmp_path / "exp/results" / EMBEDDER / "max" / "results.json").read_text())["results"]
+    print(f"EER {100 * rows[0]['eer']:.2f} %, {rows[0]['targets']} targets, {rows[0]['nontargets']} nontargets")
+    assert rows[0]["targets"] == len(key) and rows[0]["nontargets"] == len(clips) * len(key) - len(key)
+    assert rows[0]["eer"] < 0.05
+
+
+def test_every_readable_form_of_a_video_shows_the_face_of_the_original(models: Path, shared: Path) -> None:
+    import cv2
+    from vidperson.engines import load_network
+    from vidperson.media.video import UniformSampling
+    from vidperson.models.candidates import SelectionPolicy
+    from vidperson.models.detector import make_detector
+    from vidperson.models.embedder import FaceEmbedder
+    from vidperson.models.install import installed_model
+
+    from steps_face.detect_faces import find_faces
+
+    found, read = installed_model(models / DETECTOR), installed_model(models / EMBEDDER)
+    detector = make_detector(load_network(found.network, threads=2), found.card)
+    embedder = FaceEmbedder(load_network(read.network, threads=2), read.card)
+
+    def embed(path: Path) -> tuple[str, np.ndarray]:
+        status, faces = find_faces(str(path), UniformSampling(1), [], detector, SelectionPolicy())
+        crops = [cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1] for png in faces.crops]
+        vectors = embedder.embed(np.stack(crops) if crops else np.zeros((0, 112, 112, 3), np.uint8))
+        return status, vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+    folder = shared / "data/video/robustness"
+    _, base = embed(folder / "base.mp4")
+    without = {"audio_only", "black_silent_noface", "random_bytes", "text", "truncated_moov_at_end", "zero_bytes", "rot_pixels_90_nometa"}
+    without |= {f"rot_meta_{angle}" for angle in (90, 180, 270)}  # upright pixels with a rotation tag: shown lying, as every player does
+    missing = []
+    for path in sorted(folder.iterdir()):
+        status, vectors = embed(path)
+        if path.stem in without:
+            continue
+        if not len(vectors) or (vectors @ base.T).max() < 0.6:
+            missing.append((path.name, status, len(vectors), (vectors @ base.T).max() if len(vectors) else None))
+    assert not missing, missing
