@@ -12,15 +12,17 @@ set -euo pipefail
 
 scores=$exp_dir/scores/$embedder/$backend
 results=$exp_dir/results/$embedder/$backend
+tests=()
 faces=()
 for pair in $trial_sets; do
   enroll=${pair%%:*}
   test=${pair##*:}
+  tests+=("$test")
   python steps_face/evaluate.py --scores "$scores/${test}_scores" --trials "$data_dir/$test/trials" --name "$test" \
-    --system "$embedder/$backend" --output-dir "$results"
+    --system "$embedder/$backend" --priors "$priors" --output-dir "$results"
   for set in "$enroll" "${enroll}_ref" "${enroll}_facedet" "$test"; do
     [ ! -f "$exp_dir/face_det/$detector/$set/.done" ] || faces+=("$exp_dir/face_det/$detector/$set")
   done
 done
 save_settings "$results/config"
-python steps_face/make_report.py --results-dir "$results" --face-det "${faces[@]}"
+python steps_face/make_report.py --results-dir "$results" --sets "${tests[@]}" --face-det "${faces[@]}"

@@ -45,3 +45,6 @@ embed_batch=16                   # crops per run of the embedding network
 
 # stage 4, scores
 backend=max                      # how the embeddings of a model and of a segment become one score
+
+# stage 5, evaluation
+priors="0.05 0.01 0.005 0.001"   # target priors of the detection costs

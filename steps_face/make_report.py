@@ -6,14 +6,14 @@ Inputs:
   FACE_DET/status               per set of faces: <segment> <state>[: <why>]
   FACE_DET/contact_sheet.jpg    optional
 Outputs in RESULTS_DIR:
-  results.txt    aligned tables: one line per set and prior (EER in per cent), one line per set of faces
-  results.csv    the former at full precision (EER 0..1)
-  results.json   both, with the segments that are not ok
+  results.txt    aligned tables: one line per test set (EER in per cent), one line per set of faces
+  results.csv    one line per test set and prior, at full precision (EER 0..1), with costs and normalisation
+  results.json   the same and the segments that are not ok
   report.html    the same with score histograms and contact sheets, in one file that needs no network
 The tables and the path of the report go to stdout. Equal inputs give equal bytes.
 
 Example:
-  steps_face/make_report.py --results-dir exp/results/r100/max \\
+  steps_face/make_report.py --results-dir exp/results/r100/max --sets sre19_test \\
     --face-det exp/face_det/retinaface/sre19_enroll_ref exp/face_det/retinaface/sre19_test
 """
 
@@ -23,10 +23,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def make_report(results_dir: Path, face_det: Sequence[Path]) -> None:
+def make_report(results_dir: Path, sets: Sequence[str], face_det: Sequence[Path]) -> None:
     """See the top of this file.
 
-    Raises DataError when there is no result, or one that evaluate.py did not write, or a status list is
+    Raises DataError when a set has no result, or one that evaluate.py did not write, or a status list is
     missing.
     """
     import json
@@ -36,12 +36,11 @@ def make_report(results_dir: Path, face_det: Sequence[Path]) -> None:
     from vidperson.io.lists import read_scp
     from vidperson.report import html, plots, tables
 
-    files = sorted(path for path in results_dir.glob("*.json") if path.name != "results.json")
-    if not files:
-        raise DataError("no <set>.json with results; evaluate the scores first", results_dir)
     results, rows = [], []
-    sections = [html.Section("Results", tables.NOTE)]
-    for path in files:
+    sections: list[html.Section] = []
+    for path in (results_dir / f"{name}.json" for name in sets):
+        if not path.is_file():
+            raise DataError("no such result; run steps_face/evaluate.py for the set first", path)
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
             rows += tables.result_rows([result])
@@ -65,10 +64,9 @@ def make_report(results_dir: Path, face_det: Sequence[Path]) -> None:
         images = {f"Some segments of {name}": sheet.read_bytes()} if sheet.is_file() else {}
         sections.append(html.Section(f"Faces: {name}", images=images, details=faces[-1]["problems"]))
 
-    head = list(tables.RESULT_COLUMNS.values())
-    body = [tables.cells(row) for row in rows]
-    sections[0].table = (head, body)
-    text = tables.text_table(head, body) + tables.NOTE + "\n"
+    table, note = tables.result_table(results), tables.result_note(results)
+    sections.insert(0, html.Section("Results", note, table=table))
+    text = tables.text_table(*table) + note + "\n"
     if faces:
         counts = [{key: value for key, value in row.items() if key != "problems"} for row in faces]
         face_head, face_body = list(counts[0]), [tables.cells(row) for row in counts]
@@ -96,6 +94,7 @@ if __name__ == "__main__":
 
     parser = cli.parser(__doc__)
     parser.add_argument("--results-dir", type=Path, required=True, help="folder with the results of each set")
+    parser.add_argument("--sets", nargs="+", required=True, help="names of the test sets, as evaluated")
     parser.add_argument(
         "--face-det", type=Path, nargs="*", default=[], help="output folders of the face detection"
     )

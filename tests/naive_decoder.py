@@ -1,4 +1,4 @@
-"""Oracles for the frame reader: decode everything, then pick by the plain formula; and videos made for tests."""
+"""Oracles for the frame reader: decode everything and pick by the plain formula; videos made for tests."""
 
 from __future__ import annotations
 

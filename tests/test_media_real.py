@@ -193,7 +193,7 @@ def test_reader_phone_video_is_upright(video: Path) -> None:
         assert np.abs(a.image.astype(int) - b.image).mean() < 3
 
 
-@pytest.mark.parametrize("fps", [0.5, 3, 10, 12.5, 30])
+@pytest.mark.parametrize("fps", [3, 10, 30])
 @pytest.mark.parametrize(
     "name",
     [
@@ -213,7 +213,7 @@ def test_reader_constant_rate_gives_the_frames_of_the_formula(video: Path, name:
     assert [f.index for f in read(video / name, UniformSampling(fps))] == pick_constant(n, rate, fps)
 
 
-@pytest.mark.parametrize("fps", [0.5, 1, 2.5, 8, 10, 20, 25, 60])
+@pytest.mark.parametrize("fps", [0.5, 2.5, 10, 60])
 @pytest.mark.parametrize("name", ["robustness/vfr.mp4", "robustness/base.gif"])
 def test_reader_variable_rate_gives_the_nearest_frames(video: Path, name: str, fps: float) -> None:
     times, pictures, rate = decode_all(video / name)

@@ -197,7 +197,7 @@ def test_reader_pixels_are_stretched_before_the_turn(tmp_path: Path) -> None:
 
 
 def combing(image: NDArray[np.uint8]) -> float:
-    """Mean step to the next line over the mean step to the line after it: above 1 where two fields are woven."""
+    """Mean step to the next line over the mean step to the one after: above 1 where two fields are woven."""
     lines = image.astype(float)
     near = np.abs(lines[1:-1] - lines[:-2]).mean()
     return float(near / (np.abs(lines[2:] - lines[:-2]).mean() + 1e-6))

@@ -199,9 +199,12 @@ def results(tmp_path):
     return folder, tmp_path / "face_det/mnet/eval"
 
 
+SETS = ["dev_test", "eval_test", "nokey_test"]
+
+
 def test_make_report_two_keyed_sets_writes_tables_that_agree(results, capsys):
     folder, faces = results
-    make_report(folder, [faces])
+    make_report(folder, SETS, [faces])
     rows = list(csv.DictReader(io.StringIO((folder / "results.csv").read_text())))
     assert [(row["set"], row["prior"]) for row in rows] == [
         ("dev_test", "0.05"),
@@ -228,13 +231,13 @@ def test_make_report_two_keyed_sets_writes_tables_that_agree(results, capsys):
 
 def test_make_report_detected_set_given_twice_is_shown_once(results):
     folder, faces = results
-    make_report(folder, [faces, faces])
+    make_report(folder, SETS, [faces, faces])
     assert len(json.loads((folder / "results.json").read_text())["faces"]) == 1
 
 
 def test_make_report_html_parses_needs_no_network_and_escapes_names(results):
     folder, faces = results
-    make_report(folder, [faces])
+    make_report(folder, SETS, [faces])
     html = (folder / "report.html").read_text()
     page = Page(html)
     assert "script" not in page.tags and "<script" not in html
@@ -249,18 +252,18 @@ def test_make_report_html_parses_needs_no_network_and_escapes_names(results):
 def test_make_report_run_again_gives_equal_bytes_and_does_not_read_its_own_output(results):
     folder, faces = results
     outputs = ("results.txt", "results.csv", "results.json", "report.html")
-    make_report(folder, [faces])
+    make_report(folder, SETS, [faces])
     first = [(folder / name).read_bytes() for name in outputs]
-    make_report(folder, [faces])
+    make_report(folder, SETS, [faces])
     assert [(folder / name).read_bytes() for name in outputs] == first
 
 
 def test_make_report_without_detected_sets_or_contact_sheet_still_reports(results):
     folder, faces = results
     (faces / "contact_sheet.jpg").unlink()
-    make_report(folder, [faces])
+    make_report(folder, SETS, [faces])
     assert (folder / "report.html").read_text().count("<img") == 2
-    make_report(folder, [])
+    make_report(folder, SETS, [])
     assert "face detection" not in (folder / "report.html").read_text()
 
 
@@ -271,10 +274,27 @@ def test_make_report_json_that_is_no_result_raises_naming_the_file(results, cont
     folder, _ = results
     (folder / "other.json").write_text(content)
     with pytest.raises(DataError, match=r"other\.json: not a result"):
-        make_report(folder, [])
+        make_report(folder, ["other"], [])
     assert not (folder / "report.html").exists()
 
 
-def test_make_report_empty_folder_raises(tmp_path):
-    with pytest.raises(DataError, match=r"no <set>\.json"):
-        make_report(tmp_path, [])
+def test_make_report_set_that_was_not_evaluated_raises_naming_its_file(results):
+    folder, _ = results
+    with pytest.raises(DataError, match=r"missing\.json: no such result"):
+        make_report(folder, ["dev_test", "missing"], [])
+
+
+def test_make_report_leaves_out_results_of_sets_that_were_not_asked_for(results):
+    folder, _ = results
+    make_report(folder, ["eval_test"], [])
+    assert {row["set"] for row in json.loads((folder / "results.json").read_text())["results"]} == {"eval_test"}
+
+
+def test_make_report_table_has_a_line_per_set_and_columns_per_prior(results):
+    folder, _ = results
+    make_report(folder, SETS, [])
+    head, *lines = (folder / "results.txt").read_text().splitlines()
+    for name in ("EER %", "min DCF 0.05", "act DCF 0.05", "min DCF 0.01", "act DCF 0.01"):
+        assert name in head
+    assert [line.split()[0] for line in lines[:3]] == SETS and lines[2].split()[-1] == "-"
+    assert "C_miss = 1, C_fa = 1" in lines[3] and "min(P" in lines[3]

@@ -283,8 +283,8 @@ def fix(directory: PathLike) -> list[str]:
     if "utt2spk" not in tables:
         if models is None:
             raise DataError(f"neither utt2spk nor spk2utt is there; {AGAIN}", folder)
-        model_of = {segment: row.fields[0] for row in models for segment in row.fields[1:]}
-        tables["utt2spk"] = [Row(0, [segment, model]) for segment, model in model_of.items()]
+        of_segment = {s: Row(row.line, [s, row.fields[0]]) for row in models for s in row.fields[1:]}
+        tables["utt2spk"] = list(of_segment.values())
     needed = [name for name in ("utt2spk", *SCPS) if name in tables]
     known = set.intersection(*({row.fields[0] for row in tables[name]} for name in needed))
     if not known or needed == ["utt2spk"]:

@@ -48,6 +48,7 @@ class Decoder:
         self.stream.codec_context.thread_type = "AUTO"
         self.clock = _clock(self.stream)
         self.sound = 0
+        self._lost = 0
         self._reordering = _DEEPEST_REORDERING / self.clock.rate
         self._seen = 0
         self._origin: Fraction | None = None
@@ -85,7 +86,9 @@ class Decoder:
     def _counted(self, shot: Shot) -> Shot:
         if shot.picture is not None:
             self.sound += 1
-        elif self._first_loss is None:
+            return shot
+        self._lost += 1
+        if self._first_loss is None:
             self._first_loss = shot.time
         return shot
 
@@ -119,7 +122,7 @@ class Decoder:
     def damage(self) -> str | None:
         """What was lost of the part of the file that was read, and from where on; None if it is sound."""
         reasons = []
-        frames = self._seen
+        frames = self.sound + self._lost
         if self._first_loss is not None:
             reasons.append(f"the first loss is at {float(self._first_loss):.2f} s")
         if self._ended and self._cut_short():

@@ -9,26 +9,18 @@ from typing import Any
 
 STATES = ("ok", "no_face", "damaged", "unreadable")
 
-RESULT_COLUMNS = {
+SET_COLUMNS = {
     "set": "set",
     "system": "system",
     "num_trials": "trials",
     "num_targets": "targets",
     "num_nontargets": "nontargets",
     "eer": "EER %",
-    "prior": "prior",
-    "min_dcf": "min DCF",
-    "act_dcf": "act DCF",
-    "c_miss": "C_miss",
-    "c_fa": "C_fa",
-    "normalisation": "DCF normalised by",
 }
-"""Keys of a result row and what stands above them in a table."""
+"""Keys of a result that it has once per set, and what stands above them in a table."""
 
-NOTE = (
-    "EER on the ROC convex hull. The act DCF takes scores as natural log-likelihood ratios: "
-    "without calibration it says little."
-)
+RESULT_COLUMNS = (*SET_COLUMNS, "prior", "min_dcf", "act_dcf", "c_miss", "c_fa", "normalisation")
+"""Keys of a result row."""
 
 Row = dict[str, Any]
 
@@ -53,6 +45,29 @@ def result_rows(results: Sequence[Mapping[str, Any]]) -> list[Row]:
     return [{key: row[key] for key in RESULT_COLUMNS} for row in rows]
 
 
+def result_table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Head and body of the table that people read: a line per set, two columns per prior."""
+    points = {(row["prior"], name): None for row in result_rows(results) if row["prior"] is not None for name in ("min", "act")}
+    head = [*SET_COLUMNS.values(), *(f"{name} DCF {prior:g}" for prior, name in points)]
+    body = []
+    for result in results:
+        rows = result_rows([result])
+        values = {(row["prior"], name): row[f"{name}_dcf"] for row in rows for name in ("min", "act")}
+        line = {key: rows[0][key] for key in SET_COLUMNS} | {f"{name}_dcf_{prior}": values.get((prior, name)) for prior, name in points}
+        body.append(cells(line))
+    return head, body
+
+
+def result_note(results: Sequence[Mapping[str, Any]]) -> str:
+    """What the figures of :func:`result_table` mean: costs, normalisation, and how far to trust them."""
+    costs = {(r["c_miss"], r["c_fa"], r["normalisation"]) for r in results if r["has_key"]}
+    meaning = "; ".join(f"C_miss = {miss:g}, C_fa = {fa:g}, divided by {by}" for miss, fa, by in sorted(costs))
+    return (
+        "EER on the ROC convex hull. min and act DCF at the prior P that is named" + (f": {meaning}. " if meaning else ". ")
+        + "The act DCF takes scores as natural log-likelihood ratios: without calibration it says little."
+    )
+
+
 def status_row(name: str, statuses: Mapping[str, str]) -> Row:
     """How many segments of a set are in each state; a status is ``<state>[: <why>]``."""
     states = [status.partition(":")[0] for status in statuses.values()]
@@ -72,7 +87,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
             return "-"
         if key == "eer":
             return f"{100 * value:.3f}"
-        if key in ("min_dcf", "act_dcf"):
+        if key.startswith(("min_dcf", "act_dcf")):
             return f"{value:.4f}"
         return f"{value:g}" if isinstance(value, float) else str(value)
 
