@@ -12,10 +12,14 @@ force=false  # true: make sets anew that are done or were started with other set
 . ./path.sh
 
 model=$exp_dir/face_models/$embedder
+if [ ! -f "$model/installed.json" ]; then
+  echo "$0: the network $embedder is not in $model; run ./run_000_get_pretrained_models.sh first" >&2
+  exit 1
+fi
 for set in ${trial_sets//:/ }; do
-  suffixes=""
-  [ ! -f "$data_dir/$set/face_boundingbox" ] || suffixes="_ref _facedet"
-  for name in $(printf "$set%s\n" ${suffixes:-""}); do
+  names=("$set")
+  [ ! -f "$data_dir/$set/face_boundingbox" ] || names=("${set}_ref" "${set}_facedet")
+  for name in "${names[@]}"; do
     faces=$exp_dir/face_det/$detector/$name
     embeddings=$exp_dir/face_embed/$embedder/$name
     if [ ! -f "$faces/.done" ]; then

@@ -1,7 +1,8 @@
+#!/usr/bin/env python3
 """Find, select and align the faces of one job's segments.
 
-Inputs:  vid.scp (segment, path of a video or a picture), optionally face_boundingbox (segment, frame or seconds, x1 y1 x2 y2);
-         an installed face detector.
+Inputs:  vid.scp (segment, path of a video or a picture); an installed face detector; optionally face_boundingbox
+         (segment, frame or seconds, x1 y1 x2 y2 in pixels).
 Outputs, in --output-dir, joined over the jobs by steps_face/merge_jobs.py:
          faces.ark    per segment (N, 17) float32: frame, time_s, x1 y1 x2 y2 in pixels, score, 5 landmarks x y
          quality.ark  per segment (N, 2) float32: distance of the eyes in pixels, share of black pixels in the crop
@@ -9,18 +10,18 @@ Outputs, in --output-dir, joined over the jobs by steps_face/merge_jobs.py:
          thumbs.tar   with --contact-sheet, one JPEG per segment: a frame with its faces drawn
          journal.jsonl  what is finished, with the segment's status; a killed job goes on behind it
 
-Without labels frames are sampled at --fps and every face is taken; with --labels the frames round each labelled time are
-searched for the labelled person only.
+Without labels frames are sampled at --fps and every face is taken; with --labels the frames round each labelled time
+are searched for the labelled person only.
 
 Example:
-  python steps_face/detect_faces.py --scp data/demo_dev_test/split2/1/vid.scp --model exp/face_models/retinaface_mnet025_pytorch \
+  python steps_face/detect_faces.py --scp data/demo_dev_test/split2/1/vid.scp \\
+      --model exp/face_models/retinaface_mnet025_pytorch \\
       --output-dir exp/face_det/retinaface_mnet025_pytorch/demo_dev_test/jobs2/1
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
@@ -87,7 +88,16 @@ def detect_faces(
                 status, faces = "no_face: no labelled box", Candidates(policy).select()
             else:
                 sampling = WindowSampling(tuple(times), label_unit, det_window) if labels else UniformSampling(fps)
-                status, faces = find_faces(path, sampling, _boxes_at(times, found), detector, policy, det_batch, threads, contact_sheet)
+                status, faces = find_faces(
+                    path,
+                    sampling,
+                    _boxes_at(times, found),
+                    detector,
+                    policy,
+                    det_batch,
+                    threads,
+                    contact_sheet,
+                )
             store.append(segment, status, _archive_entries(segment, faces))
             logging.info("%s %s", segment, status)
             progress.step()
@@ -130,7 +140,10 @@ def find_faces(
     if len(faces.rows):
         return "ok", faces
     late = reader.labels_past_end
-    return f"no_face: {late} of {len(labels)} labelled times lie after the end of the video" if late else "no_face", faces
+    return (
+        f"no_face: {late} of {len(labels)} labelled times lie after the end of the video" if late else "no_face",
+        faces,
+    )
 
 
 def _boxes_at(times: list[float], labels: list[LabelledBox]) -> list[list[tuple[float, float, float, float]]]:
@@ -165,7 +178,9 @@ if __name__ == "__main__":
     parser.add_argument("--model", required=True, help="folder of the installed detector")
     parser.add_argument("--output-dir", required=True, help="the job's own folder")
     parser.add_argument("--labels", help="face_boundingbox: keep only the labelled person")
-    parser.add_argument("--label-unit", default="seconds", choices=["seconds", "frames"], help="unit of the labelled times")
+    parser.add_argument(
+        "--label-unit", default="seconds", choices=["seconds", "frames"], help="unit of the labelled times"
+    )
     parser.add_argument("--det-window", type=int, default=5, help="frames to search round a labelled time")
     parser.add_argument("--fps", type=float, default=1.0, help="frames to take per second of video, without labels")
     parser.add_argument("--engine", default="openvino", help="what runs the network")
@@ -173,9 +188,16 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the decoder and of the network")
     parser.add_argument("--max-size", type=int, default=800, help="long side in pixels that frames are brought down to")
     parser.add_argument("--det-batch", type=int, default=8, help="frames per call of the network")
-    parser.add_argument("--nms-threshold", type=float, default=0.4, help="intersection over union above which the lower box goes")
+    parser.add_argument(
+        "--nms-threshold",
+        type=float,
+        default=0.4,
+        help="intersection over union above which the lower box goes",
+    )
     parser.add_argument("--det-threshold", type=float, default=0.9, help="score from which on faces are kept")
-    parser.add_argument("--min-faces", type=int, default=1, help="a segment with fewer faces takes the next lower threshold")
+    parser.add_argument(
+        "--min-faces", type=int, default=1, help="a segment with fewer faces takes the next lower threshold"
+    )
     parser.add_argument("--max-centre-distance", type=float, default=1.0, help="in diagonals of the label box")
     parser.add_argument("--discard-low-quality", type=cli.flag, default=False, help="true: drop small and cut faces")
     parser.add_argument("--contact-sheet", type=cli.flag, default=False, help="true: keep a thumbnail per segment")

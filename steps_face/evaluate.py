@@ -23,9 +23,7 @@ from pathlib import Path
 from typing import Any
 
 
-def evaluate(
-    scores: Path, trials: Path, name: str, system: str, priors: str, output_dir: Path
-) -> dict[str, Any]:
+def evaluate(scores: Path, trials: Path, name: str, system: str, priors: str, output_dir: Path) -> dict[str, Any]:
     """See the top of this file. Returns what was written.
 
     Raises ScoringError when scores and trials are not the same pairs, when target or non-target trials are
@@ -41,9 +39,7 @@ def evaluate(
     from vidperson.io.lists import read_scores, read_trials
 
     if name == "results" or not name or "/" in name:
-        raise ScoringError(
-            f"a set cannot be evaluated under the name '{name}'; it names the file of its results"
-        )
+        raise ScoringError(f"a set cannot be evaluated under the name '{name}'; it names the file of its results")
     try:
         operating_points = [float(prior) for prior in priors.split()]
     except ValueError:
@@ -118,8 +114,6 @@ if __name__ == "__main__":
     parser.add_argument("--trials", type=Path, required=True, help="trial list with the key")
     parser.add_argument("--name", required=True, help="name of the test set")
     parser.add_argument("--system", required=True, help="what made the scores, e.g. network/back-end")
-    parser.add_argument(
-        "--priors", default="0.05 0.01 0.005 0.001", help="target priors of the detection costs"
-    )
+    parser.add_argument("--priors", default="0.05 0.01 0.005 0.001", help="target priors of the detection costs")
     parser.add_argument("--output-dir", type=Path, required=True, help="results folder")
     cli.main(evaluate, parser.parse_args())

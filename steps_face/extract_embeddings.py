@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Embed the aligned faces of one job's segments.
 
 Inputs:  faces.scp and crops.scp of stage 2 (video is not read again); an installed face network; the segments to do.
@@ -6,8 +7,9 @@ Outputs, in --output-dir, joined over the jobs by steps_face/merge_jobs.py:
          journal.jsonl  what is finished; a killed job goes on behind it
 
 Example:
-  python steps_face/extract_embeddings.py --face-dir exp/face_det/retinaface_mnet025_pytorch/demo_dev_test --scp jobs/1/vid.scp \
-      --model exp/face_models/mobilefacenet_casia_pytorch --output-dir exp/face_embed/mobilefacenet_casia_pytorch/demo_dev_test/jobs2/1
+  python steps_face/extract_embeddings.py --face-dir exp/face_det/retinaface_mnet025_pytorch/demo_dev_test \\
+      --scp data/demo_dev_test/split2/1/vid.scp --model exp/face_models/mobilefacenet_casia_pytorch \\
+      --output-dir exp/face_embed/mobilefacenet_casia_pytorch/demo_dev_test/jobs2/1
 """
 
 from __future__ import annotations
@@ -21,7 +23,14 @@ from vidperson import cli
 
 
 def extract_embeddings(
-    face_dir: str, scp: str, model: str, output_dir: str, engine: str = "openvino", device: str = "cpu", threads: int = 1, embed_batch: int = 16
+    face_dir: str,
+    scp: str,
+    model: str,
+    output_dir: str,
+    engine: str = "openvino",
+    device: str = "cpu",
+    threads: int = 1,
+    embed_batch: int = 16,
 ) -> None:
     """Do the segments of ``scp`` that the job has not finished yet; batches run across segments.
 
@@ -56,8 +65,10 @@ def extract_embeddings(
                 for name, png in read_tar_files(crops[segment], counts[segment]):
                     crop = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
                     if crop is None or not name.startswith(f"{segment}/"):
-                        raise DataError(f"'{name}' at {crops[segment]} is not a crop of {segment}; redo ./run_002_detect_faces.sh")
-                    yield segment, crop[..., ::-1]
+                        raise DataError(
+                            f"'{name}' at {crops[segment]} is not a crop of {segment}; redo ./run_002_detect_faces.sh"
+                        )
+                    yield segment, np.asarray(crop[..., ::-1], np.uint8)
 
         waiting = deque(segments)
         ready: dict[str, list[np.ndarray]] = {segment: [] for segment in segments}
@@ -72,7 +83,9 @@ def extract_embeddings(
 
         stream = all_crops()
         while batch := list(islice(stream, embed_batch)):
-            for (segment, _), embedding in zip(batch, embedder.embed(np.stack([crop for _, crop in batch])), strict=True):
+            for (segment, _), embedding in zip(
+                batch, embedder.embed(np.stack([crop for _, crop in batch])), strict=True
+            ):
                 ready[segment].append(embedding)
             flush()
         flush()

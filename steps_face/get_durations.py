@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Durations of the videos of a data folder, from their headers, so that jobs can be balanced.
 
 Inputs:  <data-dir>/vid.scp.

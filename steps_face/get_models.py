@@ -1,10 +1,12 @@
-"""Put the networks that a config names under exp/face_models: found in a local folder or downloaded, checked, converted.
+#!/usr/bin/env python3
+"""Put networks under exp/face_models: found in a local folder or downloaded, checked, converted.
 
 Inputs:  model cards (names in vidperson/zoo, or paths of .yaml files).
 Outputs: <models-dir>/<name>/ with network.onnx, <name>.yaml and installed.json.
 
 Example:
-  python steps_face/get_models.py --models-dir exp/face_models --cards "retinaface_mnet025_pytorch mobilefacenet_casia_pytorch"
+  python steps_face/get_models.py --models-dir exp/face_models \\
+      --cards "retinaface_mnet025_pytorch mobilefacenet_casia_pytorch"
 """
 
 from __future__ import annotations
@@ -43,7 +45,12 @@ def get_models(cards: str, models_dir: str, model_dir: str = "", needs_torch: bo
 
         try:
             installed = install_model(name, models_dir, folders, report)
-            logging.info("%s: ready; licence: %s; training data: %s", name, installed.card.licence, installed.card.training_data)
+            logging.info(
+                "%s: ready; licence: %s; training data: %s",
+                name,
+                installed.card.licence,
+                installed.card.training_data,
+            )
         except VidPersonError as error:
             failures.append(str(error))
     if failures:
@@ -63,8 +70,14 @@ if __name__ == "__main__":
     parser = cli.parser(__doc__)
     parser.add_argument("--cards", default="", help="names or paths, separated by spaces")
     parser.add_argument("--models-dir", default="exp/face_models", help="where the networks are put")
-    parser.add_argument("--model-dir", default="", help="folder to look in before downloading; so is VIDPERSON_MODEL_DIR")
-    parser.add_argument("--needs-torch", action="store_true", help="only tell whether the torch extra has to be installed first")
+    parser.add_argument(
+        "--model-dir", default="", help="folder to look in before downloading; so is VIDPERSON_MODEL_DIR"
+    )
+    parser.add_argument(
+        "--needs-torch",
+        action="store_true",
+        help="only tell whether the torch extra has to be installed first",
+    )
     parser.add_argument("--list", action="store_true", help="list the cards in the zoo and stop")
     arguments = parser.parse_args()
     if arguments.list:

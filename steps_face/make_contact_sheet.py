@@ -67,8 +67,6 @@ if __name__ == "__main__":
     from vidperson import cli
 
     parser = cli.parser(__doc__)
-    parser.add_argument(
-        "--input-dir", type=Path, required=True, help="output folder of the face detection of one set"
-    )
+    parser.add_argument("--input-dir", type=Path, required=True, help="output folder of the face detection of one set")
     parser.add_argument("--max-segments", type=int, default=60, help="segments to show at most")
     cli.main(make_contact_sheet, parser.parse_args())

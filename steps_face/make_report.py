@@ -44,13 +44,9 @@ def make_report(results_dir: Path, sets: Sequence[str], face_det: Sequence[Path]
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
             rows += tables.result_rows([result])
-            images = (
-                {"Score histogram": plots.score_histogram(**result["histogram"])} if result["has_key"] else {}
-            )
+            images = {"Score histogram": plots.score_histogram(**result["histogram"])} if result["has_key"] else {}
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"not a result of evaluate.py ({error!r}); delete it or evaluate again", path
-            ) from None
+            raise DataError(f"not a result of evaluate.py ({error!r}); delete it or evaluate again", path) from None
         results.append(result)
         note = "" if result["has_key"] else "There is no key: nothing to evaluate."
         sections.append(html.Section(f"{result['name']}, {result['system']}", note, images=images))
@@ -70,9 +66,7 @@ def make_report(results_dir: Path, sets: Sequence[str], face_det: Sequence[Path]
     if faces:
         counts = [{key: value for key, value in row.items() if key != "problems"} for row in faces]
         face_head, face_body = list(counts[0]), [tables.cells(row) for row in counts]
-        sections.insert(
-            1, html.Section("Segments by state of the face detection", table=(face_head, face_body))
-        )
+        sections.insert(1, html.Section("Segments by state of the face detection", table=(face_head, face_body)))
         text += "\n" + tables.text_table(face_head, face_body)
 
     systems = ", ".join(dict.fromkeys(str(result["system"]) for result in results))
@@ -95,7 +89,5 @@ if __name__ == "__main__":
     parser = cli.parser(__doc__)
     parser.add_argument("--results-dir", type=Path, required=True, help="folder with the results of each set")
     parser.add_argument("--sets", nargs="+", required=True, help="names of the test sets, as evaluated")
-    parser.add_argument(
-        "--face-det", type=Path, nargs="*", default=[], help="output folders of the face detection"
-    )
+    parser.add_argument("--face-det", type=Path, nargs="*", default=[], help="output folders of the face detection")
     cli.main(make_report, parser.parse_args())

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Join the archives of all jobs of a stage and write what belongs to the whole set.
 
 Inputs:  the jobs' folders <jobs-dir>/1 ... <jobs-dir>/N with their journals; the list of all segments.
@@ -5,8 +6,8 @@ Outputs: in --output-dir each archive with its scp, and status (one line per seg
          The jobs' folders are removed when all of that is in place.
 
 Example:
-  python steps_face/merge_jobs.py --scp data/demo_dev_test/vid.scp --jobs-dir exp/face_det/x/demo_dev_test/jobs2 --nj 2 \
-      --archives "faces.ark quality.ark crops.tar" --output-dir exp/face_det/x/demo_dev_test
+  python steps_face/merge_jobs.py --scp data/demo_dev_test/vid.scp --jobs-dir exp/face_det/x/demo_dev_test/jobs2 \\
+      --nj 2 --archives "faces.ark quality.ark crops.tar" --output-dir exp/face_det/x/demo_dev_test
 """
 
 from __future__ import annotations
@@ -27,9 +28,16 @@ def merge(scp: str, jobs_dir: str, nj: int, archives: str, output_dir: str) -> N
     statuses = merge_jobs(jobs, output_dir, archives.split(), list(read_scp(scp)))
     shutil.rmtree(jobs_dir)
     counts = Counter(status.partition(":")[0] for status in statuses.values())
-    print(f"{output_dir}: {len(statuses)} segments: " + ", ".join(f"{n} {state}" for state, n in sorted(counts.items())))
-    bad = [f"  {segment} {status}" for segment, status in statuses.items() if status.startswith(("damaged", "unreadable"))]
-    print("\n".join(bad[:20] + ([f"  and {len(bad) - 20} more, see {output_dir}/status"] if len(bad) > 20 else [])), end="\n" if bad else "")
+    print(
+        f"{output_dir}: {len(statuses)} segments: " + ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
+    )
+    bad = [
+        f"  {segment} {status}" for segment, status in statuses.items() if status.startswith(("damaged", "unreadable"))
+    ]
+    print(
+        "\n".join(bad[:20] + ([f"  and {len(bad) - 20} more, see {output_dir}/status"] if len(bad) > 20 else [])),
+        end="\n" if bad else "",
+    )
 
 
 if __name__ == "__main__":

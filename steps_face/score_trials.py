@@ -128,14 +128,10 @@ if __name__ == "__main__":
     from vidperson import cli
 
     parser = cli.parser(__doc__)
-    parser.add_argument(
-        "--enroll-embed", type=Path, required=True, help="folder with the reference faces' embed.scp"
-    )
+    parser.add_argument("--enroll-embed", type=Path, required=True, help="folder with the reference faces' embed.scp")
     parser.add_argument("--fallback-embed", type=Path, help="folder with the embed.scp of all detected faces")
     parser.add_argument("--enroll-data", type=Path, required=True, help="data folder with spk2utt")
-    parser.add_argument(
-        "--test-embed", type=Path, required=True, help="folder with the test faces' embed.scp"
-    )
+    parser.add_argument("--test-embed", type=Path, required=True, help="folder with the test faces' embed.scp")
     parser.add_argument("--trials", type=Path, required=True, help="trial list")
     parser.add_argument("--backend", default="max", help="how two sets of embeddings are compared")
     parser.add_argument("--output", type=Path, required=True, help="score file to write")

@@ -87,9 +87,7 @@ def write_video(
     colour: tuple[int, int] | None = None,
 ) -> Path:
     """Encodes RGB pictures; ``stamps`` in 1/1000 s make the rate variable, ``colour`` is (matrix, range)."""
-    with av.open(
-        str(path), "w", format=container_format, container_options=container_options or {}
-    ) as container:
+    with av.open(str(path), "w", format=container_format, container_options=container_options or {}) as container:
         stream: Any = None
         for i, image in enumerate(images):
             if stream is None:

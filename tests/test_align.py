@@ -19,8 +19,12 @@ def svd_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.hstack([scale * rotation, (mean_t - scale * rotation @ mean_s)[:, None]])
 
 
-@pytest.mark.parametrize("angle,scale,shift", [(0, 1, (0, 0)), (30, 2.5, (40, -7)), (-170, 0.2, (1000, 3)), (90, 1e-3, (0, 0))])
-def test_similarity_of_a_known_motion_is_recovered_exactly(angle: float, scale: float, shift: tuple[float, float]) -> None:
+@pytest.mark.parametrize(
+    "angle,scale,shift", [(0, 1, (0, 0)), (30, 2.5, (40, -7)), (-170, 0.2, (1000, 3)), (90, 1e-3, (0, 0))]
+)
+def test_similarity_of_a_known_motion_is_recovered_exactly(
+    angle: float, scale: float, shift: tuple[float, float]
+) -> None:
     radians = np.deg2rad(angle)
     linear = scale * np.array([[np.cos(radians), -np.sin(radians)], [np.sin(radians), np.cos(radians)]])
     moved = (TEMPLATE - shift) @ np.linalg.inv(linear).T

@@ -25,9 +25,7 @@ def random_arrays(rng, counts, dim):
 
 
 def all_pairs(num_models, num_videos):
-    return np.array([(m, v) for m in range(num_models) for v in range(num_videos)], dtype=np.int64).reshape(
-        -1, 2
-    )
+    return np.array([(m, v) for m in range(num_models) for v in range(num_videos)], dtype=np.int64).reshape(-1, 2)
 
 
 def naive_max_cosine(enrolment, test, trials):
@@ -108,9 +106,7 @@ def test_max_cosine_all_cosines_negative_keeps_the_largest_and_empty_neighbour_s
 
 
 def test_max_cosine_no_trials_returns_no_scores():
-    assert max_cosine(make_sets([np.ones((1, 2))]), make_sets([np.ones((1, 2))]), all_pairs(0, 0)).shape == (
-        0,
-    )
+    assert max_cosine(make_sets([np.ones((1, 2))]), make_sets([np.ones((1, 2))]), all_pairs(0, 0)).shape == (0,)
 
 
 def test_max_cosine_different_embedding_sizes_raises_with_both_sizes():

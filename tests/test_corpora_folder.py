@@ -61,9 +61,7 @@ def test_folder_names_list_leads_back_to_every_original(tmp_path: Path, roots: t
     assert set(_names(test)) == set(VIDEOS)
 
 
-def test_folder_another_video_leaves_the_other_ids_as_they_are(
-    tmp_path: Path, roots: tuple[Path, Path]
-) -> None:
+def test_folder_another_video_leaves_the_other_ids_as_they_are(tmp_path: Path, roots: tuple[Path, Path]) -> None:
     before = _names(folder.prepare(tmp_path / "data", *roots)[1])
     _touch(roots[1], "0.mp4")
     after = _names(folder.prepare(tmp_path / "data", *roots)[1])
@@ -90,9 +88,7 @@ def test_folder_key_makes_the_listed_pairs_targets(tmp_path: Path, roots: tuple[
         ("\n", "no target pair"),
     ],
 )
-def test_folder_key_broken_is_refused(
-    tmp_path: Path, roots: tuple[Path, Path], text: str, message: str
-) -> None:
+def test_folder_key_broken_is_refused(tmp_path: Path, roots: tuple[Path, Path], text: str, message: str) -> None:
     (tmp_path / "key.tsv").write_text(text)
     with pytest.raises(DataError, match=message):
         folder.prepare(tmp_path / "data", *roots, tmp_path / "key.tsv")
@@ -101,9 +97,7 @@ def test_folder_key_broken_is_refused(
 @pytest.mark.parametrize(
     "name", ["two\nlines.mp4", "tab\there.mp4", "sub\nfolder/a.mp4", os.fsdecode(b"latin\xe9.mp4")]
 )
-def test_folder_name_that_no_list_can_hold_is_refused(
-    tmp_path: Path, roots: tuple[Path, Path], name: str
-) -> None:
+def test_folder_name_that_no_list_can_hold_is_refused(tmp_path: Path, roots: tuple[Path, Path], name: str) -> None:
     _touch(roots[1], name)
     with pytest.raises(DataError, match="rename"):
         folder.prepare(tmp_path / "data", *roots)

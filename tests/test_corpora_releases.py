@@ -78,9 +78,7 @@ def test_sre19_columns_moved_windows_line_ends_and_repeated_rows_give_the_same_s
     assert "1 repeated rows" in caplog.text
 
 
-def test_sre19_box_list_with_unknown_names_is_read_at_the_published_positions(
-    tmp_path: Path, lists: Sre19
-) -> None:
+def test_sre19_box_list_with_unknown_names_is_read_at_the_published_positions(tmp_path: Path, lists: Sre19) -> None:
     text = lists["enrollment_boundingbox"].replace("type\tframe_sec\tbounding_box", "a\tb\tc")
     root = _release(tmp_path / "r", lists | {"enrollment_boundingbox": text})
     enroll, _ = sre19_av.prepare(tmp_path / "data", root, None)
@@ -238,11 +236,7 @@ def test_janus_release_gives_four_sets_without_the_unreadable_video(tmp_path: Pa
 
 
 def test_janus_ids_that_clash_are_kept_apart_in_lists_and_trials(tmp_path: Path) -> None:
-    rows = (
-        (JANUS_HEADER + JANUS_ROWS)
-        .replace("video/1.mp4", "video/a 1.mp4")
-        .replace("video/2.mp4", "video/a_1.mp4")
-    )
+    rows = (JANUS_HEADER + JANUS_ROWS).replace("video/1.mp4", "video/a 1.mp4").replace("video/2.mp4", "video/a_1.mp4")
     trials = JANUS_TRIALS.replace("video/1.mp4", "video/a 1.mp4").replace("video/2.mp4", "video/a_1.mp4")
     root = _janus(tmp_path / "j", rows, trials)
     (root / "videos/a 1.mp4").touch()
@@ -298,9 +292,7 @@ def test_janus_broken_media_list_is_refused(tmp_path: Path, old: str, new: str, 
 def test_janus_broken_trials_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in JANUS_TRIALS
     with pytest.raises(DataError, match=message):
-        janus_core.prepare(
-            tmp_path / "data", _janus(tmp_path / "j", trials=JANUS_TRIALS.replace(old, new, 1))
-        )
+        janus_core.prepare(tmp_path / "data", _janus(tmp_path / "j", trials=JANUS_TRIALS.replace(old, new, 1)))
 
 
 def _prepare_sh(repo: Path, corpus: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -133,9 +133,7 @@ def test_write_data_folder_full_is_sorted_and_read_back(tmp_path: Path) -> None:
 
 def test_write_data_folder_again_with_less_removes_the_old_lists(tmp_path: Path) -> None:
     segment = Segment("t", Path("/v"), "t")
-    folder = write_data_folder(
-        tmp_path, [segment], boxes={}, box_unit="frames 61", trials=[Trial("m", "t")], names={}
-    )
+    folder = write_data_folder(tmp_path, [segment], boxes={}, box_unit="frames 61", trials=[Trial("m", "t")], names={})
     write_data_folder(tmp_path, [segment])
     assert sorted(path.name for path in folder.iterdir()) == ["spk2utt", "utt2spk", "vid.scp"]
 
@@ -149,9 +147,7 @@ def test_write_data_folder_again_with_less_removes_the_old_lists(tmp_path: Path)
         ([Segment("a", Path("/v "), "a")], "blanks at an end"),
     ],
 )
-def test_write_data_folder_bad_segments_are_refused(
-    tmp_path: Path, segments: list[Segment], message: str
-) -> None:
+def test_write_data_folder_bad_segments_are_refused(tmp_path: Path, segments: list[Segment], message: str) -> None:
     with pytest.raises(DataError, match=message):
         write_data_folder(tmp_path / "s", segments)
     assert not (tmp_path / "s" / "vid.scp").exists()

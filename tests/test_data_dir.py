@@ -46,9 +46,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_validate_good_folder_finds_nothing(folder: Path) -> None:
     assert validate(folder) == []
     for name in ("vid.scp", "utt2spk", "spk2utt", "face_boundingbox", "trials", "vid2dur"):
-        subprocess.run(
-            ["sort", "-c", folder / name], check=True, env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"}
-        )
+        subprocess.run(["sort", "-c", folder / name], check=True, env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"})
 
 
 @pytest.mark.parametrize("scp", ["wav.scp", "img.scp"])
@@ -137,9 +135,7 @@ def test_fix_malformed_list_gives_a_valid_folder_and_keeps_the_old_list(
         ("face_boundingbox_conf", "seconds 5\nframes 5\n", "face_boundingbox_conf:1: expected one line"),
     ],
 )
-def test_validate_what_the_fixer_cannot_mend_says_what_to_do(
-    folder: Path, name: str, text: str, message: str
-) -> None:
+def test_validate_what_the_fixer_cannot_mend_says_what_to_do(folder: Path, name: str, text: str, message: str) -> None:
     write(folder, {name: text})
     matching = [p for p in validate(folder) if p.startswith(f"{folder}/{message}")]
     assert len(matching) == 1

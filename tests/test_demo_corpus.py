@@ -69,9 +69,7 @@ def test_build_folder_of_someone_else_or_no_length_is_refused(tmp_path: Path) ->
         demo.build(tmp_path / "new", 0)
 
 
-def test_build_without_scikit_image_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_build_without_scikit_image_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "skimage.data", None)
     with pytest.raises(DataError, match=r"pip install '\.\[demo\]'"):
         demo.build(tmp_path / "c")

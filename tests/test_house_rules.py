@@ -21,10 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "cli": {"errors"},
     "progress": set(),
-    **{
-        part: {"types", "errors"}
-        for part in ("io", "media", "engines", "align", "backends", "metrics", "report")
-    },
+    **{part: {"types", "errors"} for part in ("io", "media", "engines", "align", "backends", "metrics", "report")},
     "models": {"types", "errors", "engines", "align"},
     "corpora": {"types", "errors", "io"},
     "training": {"types", "errors", "models", "io"},
@@ -153,9 +150,7 @@ def test_import_rules_kept_is_not_found(path: str, source: str) -> None:
 def test_every_file_keeps_the_import_rules() -> None:
     names = python_files()
     assert len(names) > 20
-    assert [
-        v for name in names for v in import_violations((ROOT / name).read_text(encoding="utf-8"), name)
-    ] == []
+    assert [v for name in names for v in import_violations((ROOT / name).read_text(encoding="utf-8"), name)] == []
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,10 @@ def test_store_cut_anywhere_and_run_again_gives_the_undisturbed_bytes(tmp_path: 
     for trial in range(25):
         job = tmp_path / f"job{trial}"
         run_job(job, numbers, stop_after=int(rng.integers(0, 12)))
-        for name in (*ARCHIVES, JOURNAL):  # what a kill leaves: any file may hold more, or less of its last line
+        for name in (
+            *ARCHIVES,
+            JOURNAL,
+        ):  # what a kill leaves: any file may hold more, or less of its last line
             path = job / name
             if rng.random() < 0.5:
                 path.write_bytes(path.read_bytes() + rng.bytes(int(rng.integers(1, 2000))))
@@ -161,4 +164,8 @@ def test_status_that_is_no_state_is_refused(tmp_path: Path) -> None:
 def test_journal_line_holds_what_a_person_needs(tmp_path: Path) -> None:
     run_job(tmp_path, range(2))
     note = json.loads((tmp_path / JOURNAL).read_text().splitlines()[1])
-    assert note["segment"] == segment_parts(1)[0] and note["status"] == "ok" and note["end"]["crops.tar"] == (tmp_path / "crops.tar").stat().st_size
+    assert (
+        note["segment"] == segment_parts(1)[0]
+        and note["status"] == "ok"
+        and note["end"]["crops.tar"] == (tmp_path / "crops.tar").stat().st_size
+    )

@@ -28,9 +28,9 @@ FORMATS = {
 def picture(height: int = 90, width: int = 120) -> NDArray[np.uint8]:
     """A smooth picture without symmetries."""
     y, x = np.mgrid[0:height, 0:width]
-    return np.stack(
-        [x * 255 // width, y * 255 // height, (x + 2 * y) * 255 // (width + 2 * height)], -1
-    ).astype(np.uint8)
+    return np.stack([x * 255 // width, y * 255 // height, (x + 2 * y) * 255 // (width + 2 * height)], -1).astype(
+        np.uint8
+    )
 
 
 def saved(kind: str, image: NDArray[np.uint8], orientation: int | None = None, **options: object) -> bytes:
@@ -92,11 +92,7 @@ def test_image_any_png_mode_gives_rgb(mode: str) -> None:
 @pytest.mark.parametrize("mode", ["RGB", "L", "P"])
 def test_image_cut_short_gives_what_is_there(kind: str, mode: str) -> None:
     image = picture(400, 300)
-    noisy = (
-        (image.astype(int) + np.random.default_rng(0).integers(-9, 9, image.shape))
-        .clip(0, 255)
-        .astype(np.uint8)
-    )
+    noisy = (image.astype(int) + np.random.default_rng(0).integers(-9, 9, image.shape)).clip(0, 255).astype(np.uint8)
     source = PIL.Image.fromarray(noisy)
     out = io.BytesIO()
     source.convert("L" if kind == "JPEG" and mode == "P" else mode).save(out, kind)

@@ -130,9 +130,7 @@ def read(path: Path, sampling: UniformSampling | WindowSampling | None = None) -
 
 
 def test_tables_of_expected_outcomes_cover_every_file(video: Path) -> None:
-    there = {
-        f"{folder}/{path.name}" for folder in ("robustness", "odd") for path in (video / folder).iterdir()
-    }
+    there = {f"{folder}/{path.name}" for folder in ("robustness", "odd") for path in (video / folder).iterdir()}
     assert there == SOUND.keys() | DAMAGED.keys() | UNREADABLE.keys()
 
 

@@ -140,8 +140,6 @@ def test_uniform_rate_that_is_not_positive_is_refused(fps: float) -> None:
     ("positions", "unit", "window"),
     [((1.0,), "minutes", 5), ((1.0,), "frames", 4), ((1.0,), "frames", 0), ((-1.0,), "seconds", 5)],
 )
-def test_windows_with_impossible_values_are_refused(
-    positions: tuple[float, ...], unit: str, window: int
-) -> None:
+def test_windows_with_impossible_values_are_refused(positions: tuple[float, ...], unit: str, window: int) -> None:
     with pytest.raises(VidPersonError):
         WindowSampling(positions, unit, window)

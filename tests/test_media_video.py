@@ -24,9 +24,7 @@ EVERY = UniformSampling(1000)
 Turn = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
-def read(
-    path: Path | str, sampling: UniformSampling | WindowSampling = EVERY, threads: int = 1
-) -> list[Frame]:
+def read(path: Path | str, sampling: UniformSampling | WindowSampling = EVERY, threads: int = 1) -> list[Frame]:
     with FrameReader(path, sampling, threads) as reader:
         return list(reader)
 
@@ -233,9 +231,7 @@ def test_reader_flagged_colour_comes_back(tmp_path: Path, colour: tuple[int, int
 
 
 @pytest.mark.parametrize(("height", "matrix"), [(576, "ITU601"), (720, "ITU709")])
-def test_reader_colour_that_is_not_flagged_depends_on_the_height(
-    tmp_path: Path, height: int, matrix: str
-) -> None:
+def test_reader_colour_that_is_not_flagged_depends_on_the_height(tmp_path: Path, height: int, matrix: str) -> None:
     colour = (20, 180, 60)
     frame = av.VideoFrame.from_ndarray(np.full((height, 64, 3), colour, np.uint8), format="rgb24")
     path = tmp_path / "u.mp4"

@@ -153,16 +153,12 @@ def test_normalised_dcf_high_prior_normalises_by_false_alarms():
 
 def test_metrics_large_lists_stay_within_seconds_and_whole_numbers():
     rng = np.random.default_rng(0)
-    curve = roc(
-        rng.standard_normal(200_000).astype(np.float32) + 2, rng.standard_normal(2_000_000).astype(np.float32)
-    )
+    curve = roc(rng.standard_normal(200_000).astype(np.float32) + 2, rng.standard_normal(2_000_000).astype(np.float32))
     assert eer(curve) == pytest.approx(norm.cdf(-1), abs=2e-3)
     assert convex_hull(curve)[0].dtype == np.int64
 
 
-@pytest.mark.parametrize(
-    ("targets", "nontargets", "named"), [([], [1], "no target"), ([1], [], "no nontarget")]
-)
+@pytest.mark.parametrize(("targets", "nontargets", "named"), [([], [1], "no target"), ([1], [], "no nontarget")])
 def test_roc_one_kind_missing_raises(targets, nontargets, named):
     with pytest.raises(ScoringError, match=named):
         roc(targets, nontargets)

@@ -76,7 +76,10 @@ def write_card(tmp_path: Path) -> Callable[..., str]:
         fields: dict[str, Any] = {
             "name": "tiny", "kind": "face_embedder", "description": "d", "licence": "MIT", "homepage": "https://example.org/tiny",
             "training_data": "none",
-            "file": {"name": "tiny.onnx", "sha256": hashlib.sha256(CONTENT).hexdigest(), "size_bytes": len(CONTENT), "sources": []},
+            "file": {
+                "name": "tiny.onnx", "sha256": hashlib.sha256(CONTENT).hexdigest(), "size_bytes": len(CONTENT),
+                "sources": [],
+            },
             "input": {"channels": "rgb", "mean": [0, 0, 0], "std": [1, 1, 1], "width": 112, "height": 112},
             "output": {"embedding_size": 8},
         }  # fmt: skip
@@ -121,7 +124,9 @@ def test_every_card_in_the_zoo_is_valid_and_names_source_and_licence() -> None:
     ({"input": 3}, "input.: expected fields, found 3"),
     ({"file__sources": [{"url": 4}]}, "file.sources.url: expected str, found 4"),
 ])  # fmt: skip
-def test_card_with_a_bad_field_names_file_field_and_expectation(write_card: Callable[..., str], change: dict[str, Any], message: str) -> None:
+def test_card_with_a_bad_field_names_file_field_and_expectation(
+    write_card: Callable[..., str], change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ModelError, match="tiny.yaml") as error:
         load_card(write_card(**change))
     assert message in str(error.value)
@@ -156,7 +161,9 @@ def test_install_refuses_a_local_file_with_another_hash(tmp_path: Path, write_ca
         install_model(write_card(), tmp_path / "models", [tmp_path])
 
 
-def test_install_downloads_and_goes_on_where_a_broken_connection_stopped(tmp_path: Path, write_card: Callable[..., str], server: Server) -> None:
+def test_install_downloads_and_goes_on_where_a_broken_connection_stopped(
+    tmp_path: Path, write_card: Callable[..., str], server: Server
+) -> None:
     server.files["tiny.onnx"] = CONTENT
     server.budget = 1_500_000
     card = write_card(file__sources=[{"url": server.url("tiny.onnx")}])
@@ -170,24 +177,37 @@ def test_install_downloads_and_goes_on_where_a_broken_connection_stopped(tmp_pat
     assert seen[-1] == (len(CONTENT), len(CONTENT))
 
 
-def test_install_tries_the_next_source_after_a_dead_link_and_a_wrong_file(tmp_path: Path, write_card: Callable[..., str], server: Server) -> None:
+def test_install_tries_the_next_source_after_a_dead_link_and_a_wrong_file(
+    tmp_path: Path, write_card: Callable[..., str], server: Server
+) -> None:
     server.files.update({"wrong": b"something else", "right": CONTENT})
     urls = [server.url(name) for name in ("dead", "wrong", "right")]
     installed = install_model(write_card(file__sources=[{"url": url} for url in urls]), tmp_path / "models")
     assert installed.network.read_bytes() == CONTENT
 
 
-def test_install_without_any_working_source_says_what_to_put_where(tmp_path: Path, write_card: Callable[..., str], server: Server) -> None:
+def test_install_without_any_working_source_says_what_to_put_where(
+    tmp_path: Path, write_card: Callable[..., str], server: Server
+) -> None:
     server.files["wrong"] = b"x"
     card = write_card(file__sources=[{"url": server.url("dead")}, {"url": server.url("wrong")}])
     with pytest.raises(ModelError) as error:
         install_model(card, tmp_path / "models")
-    for part in ("404", "expected SHA-256", "tiny.onnx", "https://example.org/tiny", str(tmp_path / "models" / "tiny"), "VIDPERSON_MODEL_DIR"):
+    for part in (
+        "404",
+        "expected SHA-256",
+        "tiny.onnx",
+        "https://example.org/tiny",
+        str(tmp_path / "models" / "tiny"),
+        "VIDPERSON_MODEL_DIR",
+    ):
         assert part in str(error.value)
     assert not (tmp_path / "models" / "tiny" / "tiny.onnx").exists()
 
 
-def test_install_unpacks_only_the_named_member_of_a_zip(tmp_path: Path, write_card: Callable[..., str], server: Server) -> None:
+def test_install_unpacks_only_the_named_member_of_a_zip(
+    tmp_path: Path, write_card: Callable[..., str], server: Server
+) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("../../evil", b"evil")
@@ -195,11 +215,18 @@ def test_install_unpacks_only_the_named_member_of_a_zip(tmp_path: Path, write_ca
     server.files["pack.zip"] = packed.getvalue()
     card = write_card(file__sources=[{"url": server.url("pack.zip"), "member": "pack/tiny.onnx"}])
     install_model(card, tmp_path / "models")
-    assert sorted(p.name for p in (tmp_path / "models" / "tiny").iterdir()) == ["installed.json", "network.onnx", "tiny.onnx", "tiny.yaml"]
+    assert sorted(p.name for p in (tmp_path / "models" / "tiny").iterdir()) == [
+        "installed.json",
+        "network.onnx",
+        "tiny.onnx",
+        "tiny.yaml",
+    ]
     assert not list(tmp_path.rglob("evil"))
 
 
-def test_install_from_a_damaged_zip_is_an_error_with_the_reason(tmp_path: Path, write_card: Callable[..., str], server: Server) -> None:
+def test_install_from_a_damaged_zip_is_an_error_with_the_reason(
+    tmp_path: Path, write_card: Callable[..., str], server: Server
+) -> None:
     server.files["pack.zip"] = b"PK\x03\x04 not really"
     with pytest.raises(ModelError, match="zip"):
         install_model(write_card(file__sources=[{"url": server.url("pack.zip"), "member": "a"}]), tmp_path / "models")
@@ -218,10 +245,12 @@ def test_network_that_was_never_installed_says_which_stage_to_run(tmp_path: Path
         installed_model(tmp_path / "none")
 
 
-def test_checkpoint_that_is_no_checkpoint_is_an_error_without_running_it(tmp_path: Path, write_card: Callable[..., str]) -> None:
+def test_checkpoint_that_is_no_checkpoint_is_an_error_without_running_it(
+    tmp_path: Path, write_card: Callable[..., str]
+) -> None:
     pytest.importorskip("torch")
     import os
-    import pickle as evil_format  # noqa: F401 - the attack, not our format
+    import pickle as evil_format
 
     class Attack:
         def __reduce__(self) -> tuple[Any, ...]:

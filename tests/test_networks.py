@@ -89,7 +89,9 @@ def test_engine_given_a_batch_of_the_wrong_shape_names_the_file(models: Path, en
         load_network(models / EMBEDDER / "network.onnx", engine)(np.zeros((1, 3, 7, 5), np.float32))
 
 
-def decode_in_float64(boxes: np.ndarray, scores: np.ndarray, points: np.ndarray, height: int, width: int, limit: float) -> list[tuple]:
+def decode_in_float64(
+    boxes: np.ndarray, scores: np.ndarray, points: np.ndarray, height: int, width: int, limit: float
+) -> list[tuple]:
     """One anchor after the other, straight from the definition of the SSD box code."""
     faces, index = [], 0
     for stride, sizes in ((8, (16, 32)), (16, (64, 128)), (32, (256, 512))):
@@ -132,7 +134,9 @@ def test_detections_equal_a_naive_float64_decoding_of_the_same_outputs(detector:
     np.testing.assert_allclose(found.landmarks, [face[2] for face in expected], atol=1e-3)
 
 
-def test_one_pass_at_a_low_threshold_holds_the_detections_of_every_higher_one(detector: FaceDetector, shared: Path) -> None:
+def test_one_pass_at_a_low_threshold_holds_the_detections_of_every_higher_one(
+    detector: FaceDetector, shared: Path
+) -> None:
     image = cv2.imread(str(shared / "data/photos/deepface_pairs/selfie-many-people.jpg"))[..., ::-1]
     low = detector.detect([image], 0.1)[0]
     for threshold in (0.3, 0.6, 0.9):
@@ -164,7 +168,9 @@ def test_detector_finds_every_large_face_that_yunet_finds(detector: FaceDetector
 def test_landmarks_lie_where_yunet_puts_them(detector: FaceDetector, shared: Path) -> None:
     image = cv2.imread(str(shared / "data/video/hamilton/obama.jpg"))
     image = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    yunet = cv2.FaceDetectorYN.create(str(shared / "models/yunet_onnx/yunet_n_dynamic.onnx"), "", image.shape[1::-1], 0.9, 0.3)
+    yunet = cv2.FaceDetectorYN.create(
+        str(shared / "models/yunet_onnx/yunet_n_dynamic.onnx"), "", image.shape[1::-1], 0.9, 0.3
+    )
     expected = yunet.detect(image)[1][0, 4:14].reshape(5, 2)
     found = detector.detect([image[..., ::-1]], 0.9)[0].landmarks[0]
     eye_distance = np.linalg.norm(expected[0] - expected[1])

@@ -92,9 +92,7 @@ def test_options_config_with_threads_wins_over_the_script(recipe: Path) -> None:
 
 
 @pytest.mark.parametrize("form", [["--model-dir", "{}"], ["--model-dir={}"]])
-@pytest.mark.parametrize(
-    "value", ["$(touch x)", "`touch x`; touch x", "a b", "it's", '"q" \\ *', "-1", "a=b", ""]
-)
+@pytest.mark.parametrize("value", ["$(touch x)", "`touch x`; touch x", "a b", "it's", '"q" \\ *', "-1", "a=b", ""])
 def test_options_value_is_taken_literally_and_survives_the_settings_file(
     recipe: Path, form: list[str], value: str
 ) -> None:
@@ -112,9 +110,7 @@ def test_options_last_of_two_wins(recipe: Path) -> None:
 
 def test_options_unknown_option_is_refused_with_the_valid_ones(recipe: Path) -> None:
     message = refusal(recipe, "--detctor", "x")
-    assert message.startswith(
-        "stage.sh: unknown option --detctor; valid: --stage --force --name-of-it --threads"
-    )
+    assert message.startswith("stage.sh: unknown option --detctor; valid: --stage --force --name-of-it --threads")
     assert "--contact-sheet" in message and "--later" not in message
 
 
@@ -144,9 +140,7 @@ def test_options_text_where_the_default_is_a_number_is_refused(recipe: Path) -> 
 
 def test_options_switch_with_other_value_in_config_is_refused_naming_the_config(recipe: Path) -> None:
     (recipe / "mine.sh").write_text("contact_sheet=1\n")
-    assert "mine.sh: expected true or false for contact_sheet, found '1'" in refusal(
-        recipe, "--config-file", "mine.sh"
-    )
+    assert "mine.sh: expected true or false for contact_sheet, found '1'" in refusal(recipe, "--config-file", "mine.sh")
 
 
 @pytest.mark.parametrize("line", ["face_detctor=x", "export face_detctor=x", 'face_detctor+=" x"'])

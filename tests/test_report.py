@@ -178,9 +178,7 @@ def results(tmp_path):
     folder = tmp_path / "results/net/max"
     rng = np.random.default_rng(5)
     for name, columns in (("dev_test", 3), ("eval_test", 3), ("nokey_test", 2)):
-        pairs = [
-            (f"m{m}", f"v{v}", "target" if m == v % 5 else "nontarget") for m in range(5) for v in range(30)
-        ]
+        pairs = [(f"m{m}", f"v{v}", "target" if m == v % 5 else "nontarget") for m in range(5) for v in range(30)]
         (tmp_path / "trials").write_text("".join(" ".join(pair[:columns]) + "\n" for pair in pairs))
         scores = rng.normal([0.6 if pair[2] == "target" else 0.1 for pair in pairs], 0.15)
         (tmp_path / "scores").write_text(
@@ -220,9 +218,11 @@ def test_make_report_two_keyed_sets_writes_tables_that_agree(results, capsys):
     assert float(rows[2]["eer"]) == source["eer"] and float(rows[3]["act_dcf"]) == source["dcf"][1]["act"]
     assert rows[0]["c_miss"] == rows[0]["c_fa"] == "1.0" and "min(P" in rows[0]["normalisation"]
     counts = {"segments": 5, "ok": 2, "no_face": 1, "damaged": 1, "unreadable": 1}
-    assert gathered["faces"][0] | counts == gathered["faces"][0] and list(
-        gathered["faces"][0]["problems"]
-    ) == [NASTY, "c", "d"]
+    assert gathered["faces"][0] | counts == gathered["faces"][0] and list(gathered["faces"][0]["problems"]) == [
+        NASTY,
+        "c",
+        "d",
+    ]
     text = (folder / "results.txt").read_text()
     assert f"{100 * source['eer']:.3f}" in text and "mnet/eval" in text
     printed = capsys.readouterr().out
@@ -267,9 +267,7 @@ def test_make_report_without_detected_sets_or_contact_sheet_still_reports(result
     assert "face detection" not in (folder / "report.html").read_text()
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"name": "x", "system": "y", "num_trials": 1, "has_key": true}']
-)
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"name": "x", "system": "y", "num_trials": 1, "has_key": true}'])
 def test_make_report_json_that_is_no_result_raises_naming_the_file(results, content):
     folder, _ = results
     (folder / "other.json").write_text(content)

@@ -33,12 +33,8 @@ NONE = np.zeros((0, 2))
 def task(tmp_path):
     """Model a: two videos; b: reference missing, detected faces there; c: nothing at all; t3: no face."""
     write_embeddings(tmp_path / "ref", {"a-1": [[1, 0]], "a-2": [[0, 5], [0, 1]], "b-1": NONE, "c-1": NONE})
-    write_embeddings(
-        tmp_path / "facedet", {"a-1": [[9, 9]], "a-2": NONE, "b-1": [[4, 0], [0, -4]], "c-1": NONE}
-    )
-    write_embeddings(
-        tmp_path / "test", {"t1": [[2, 0], [-1, 0]], "t2": [[-3, -4]], "t3": NONE, "unused": [[7, 7, 7]]}
-    )
+    write_embeddings(tmp_path / "facedet", {"a-1": [[9, 9]], "a-2": NONE, "b-1": [[4, 0], [0, -4]], "c-1": NONE})
+    write_embeddings(tmp_path / "test", {"t1": [[2, 0], [-1, 0]], "t2": [[-3, -4]], "t3": NONE, "unused": [[7, 7, 7]]})
     (tmp_path / "enroll").mkdir()
     (tmp_path / "enroll/spk2utt").write_text("a a-1 a-2\nb b-1\nc c-1\nd d-1\n")
     lines = [f"{model} {segment}" for segment in ("t2", "t1", "t3") for model in "cab"]

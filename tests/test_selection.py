@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidperson.models.selection import above_levels, keep_labelled, keep_quality, match_label, pick_level, score_levels
+from vidperson.models.selection import (
+    above_levels,
+    keep_labelled,
+    keep_quality,
+    match_label,
+    pick_level,
+    score_levels,
+)
 from vidperson.types import Detections
 
 
@@ -33,7 +40,8 @@ def test_levels_of_an_impossible_threshold_are_refused(threshold: float) -> None
 
 
 @pytest.mark.parametrize("scores,min_faces,kept", [
-    ([0.95, 0.85], 1, 1), ([0.85, 0.84, 0.3], 1, 2), ([0.95, 0.85], 2, 2), ([0.15], 1, 1), ([0.95, 0.3], 3, 2), ([], 1, 0), ([0.9], 1, 1),
+    ([0.95, 0.85], 1, 1), ([0.85, 0.84, 0.3], 1, 2), ([0.95, 0.85], 2, 2), ([0.15], 1, 1), ([0.95, 0.3], 3, 2),
+    ([], 1, 0), ([0.9], 1, 1),
 ])  # fmt: skip
 def test_threshold_goes_down_until_there_are_enough_faces(scores: list[float], min_faces: int, kept: int) -> None:
     chosen = above_levels(faces(*[(0, 0, 1, 1, score) for score in scores]), LEVELS)
@@ -67,7 +75,12 @@ def test_label_in_a_frame_without_faces_chooses_none() -> None:
 
 
 def test_labelled_faces_keep_more_than_half_of_the_best_overlap() -> None:
-    assert keep_labelled(np.array([0.8, 0.4, 0.41, 0.0]), np.array([1.0, 0, 0, 0])).tolist() == [True, False, True, False]
+    assert keep_labelled(np.array([0.8, 0.4, 0.41, 0.0]), np.array([1.0, 0, 0, 0])).tolist() == [
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_labelled_faces_without_overlap_keep_those_within_a_quarter_of_the_smallest_distance() -> None:
@@ -79,10 +92,14 @@ def test_quality_drops_small_faces_then_faces_with_black_border() -> None:
     assert keep_quality(eyes, black).tolist() == [True, True, False, False]
 
 
-@pytest.mark.parametrize("black,kept", [([0.2, 0.3], [True, False]), ([0.3, 0.49], [True, True]), ([0.6, 0.7], [True, True])])
+@pytest.mark.parametrize(
+    "black,kept", [([0.2, 0.3], [True, False]), ([0.3, 0.49], [True, True]), ([0.6, 0.7], [True, True])]
+)
 def test_quality_relaxes_the_black_share_until_a_face_is_left(black: list[float], kept: list[bool]) -> None:
     assert keep_quality(np.array([40.0, 40]), np.array(black)).tolist() == kept
 
 
 def test_quality_of_no_faces_keeps_none() -> None:
-    assert keep_quality(np.zeros(0), np.zeros(0)).shape == (0,) and keep_labelled(np.zeros(0), np.zeros(0)).shape == (0,)
+    assert keep_quality(np.zeros(0), np.zeros(0)).shape == (0,) and keep_labelled(np.zeros(0), np.zeros(0)).shape == (
+        0,
+    )

@@ -34,7 +34,9 @@ def test_detections_picked_by_a_mask_keep_their_rows_together() -> None:
     assert len(found[np.zeros(3, bool)]) == len(Detections.empty()) == 0
 
 
-@pytest.mark.parametrize("image", [np.zeros((4, 6), np.uint8), np.zeros((4, 6, 4), np.uint8), np.zeros((4, 6, 3), np.float32)])
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 6), np.uint8), np.zeros((4, 6, 4), np.uint8), np.zeros((4, 6, 3), np.float32)]
+)
 def test_frame_that_is_no_rgb_uint8_picture_is_refused(image: np.ndarray) -> None:
     with pytest.raises(ValueError, match="expected"):
         Frame(image, 0, 0.0)

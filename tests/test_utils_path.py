@@ -47,9 +47,7 @@ def recipe(tmp_path: Path, repo: Path) -> Path:
     return root
 
 
-def start(
-    recipe: Path, command: str = "true", source: str = SOURCE, **variables: str
-) -> subprocess.Popen[str]:
+def start(recipe: Path, command: str = "true", source: str = SOURCE, **variables: str) -> subprocess.Popen[str]:
     environment = {"PATH": f"{recipe.parent / 'bin'}:/usr/bin:/bin", "HOME": "", **variables}
     call = ["bash", "-c", source + command]
     return subprocess.Popen(
@@ -154,9 +152,7 @@ def test_path_killed_while_installing_is_made_anew_with_all_extras(recipe: Path,
     assert source(recipe)[0] == 0
     venv, pip = calls(recipe)
     assert venv == "venv with python3"
-    assert sorted(pip.split()[2::2]) == ["base.txt", "demo.txt"] + (
-        ["torch.txt"] if first == "update" else []
-    )
+    assert sorted(pip.split()[2::2]) == ["base.txt", "demo.txt"] + (["torch.txt"] if first == "update" else [])
     assert not (recipe / ".venv" / "left_over").exists()
 
 
@@ -204,9 +200,7 @@ def test_path_environment_made_by_hand_is_completed_not_removed(recipe: Path) ->
 
 
 def test_path_default_interpreter_too_old_takes_the_next_that_will_do(recipe: Path) -> None:
-    (recipe.parent / "bin" / "python3.14").write_text(
-        "#!/bin/bash\nexit 127\n"
-    )  # as a version manager's shim
+    (recipe.parent / "bin" / "python3.14").write_text("#!/bin/bash\nexit 127\n")  # as a version manager's shim
     assert source(recipe, OLD_PYTHON="python3")[0] == 0
     assert calls(recipe) == ["venv with python3.13", "pip -r base.txt"]
 
@@ -220,9 +214,7 @@ def test_path_no_interpreter_new_enough_says_so(recipe: Path) -> None:
 
 
 def test_path_sourced_elsewhere_says_where_to_go(recipe: Path, tmp_path: Path) -> None:
-    result = subprocess.run(
-        ["bash", "-c", f". '{recipe}/path.sh'"], cwd=tmp_path, capture_output=True, text=True
-    )
+    result = subprocess.run(["bash", "-c", f". '{recipe}/path.sh'"], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1
     assert f"run the recipe's scripts from the repository root: cd '{recipe}'" in result.stderr
 

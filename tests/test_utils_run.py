@@ -53,9 +53,7 @@ def test_run_single_command_writes_log_with_header_output_and_footer(tmp_path: P
 
 def test_run_array_replaces_job_name_in_log_and_everywhere_in_arguments(tmp_path: Path) -> None:
     args = ["part/JOB/vid.scp", "JOB.JOB", "--n=JOB"]
-    assert (
-        run(tmp_path, "JOB=2:4", "log/x.JOB.log", sys.executable, "-c", ECHO_ARGUMENTS, *args).returncode == 0
-    )
+    assert run(tmp_path, "JOB=2:4", "log/x.JOB.log", sys.executable, "-c", ECHO_ARGUMENTS, *args).returncode == 0
     assert sorted(p.name for p in (tmp_path / "log").iterdir()) == ["x.2.log", "x.3.log", "x.4.log"]
     assert "['part/3/vid.scp', '3.3', '--n=3']" in (tmp_path / "log" / "x.3.log").read_text()
 
@@ -145,12 +143,7 @@ def test_run_malformed_call_is_refused_with_the_reason(tmp_path: Path, args: lis
 def test_run_second_run_removes_logs_of_the_first(tmp_path: Path) -> None:
     (tmp_path / "x.1.log").write_text("# Ended (code 0) long ago\n")
     (tmp_path / "x.2.log").write_text("# Ended (code 0) long ago\n")
-    assert (
-        run(
-            tmp_path, "--max-jobs-run=1", "JOB=1:2", "x.JOB.log", "bash", "-c", "[ JOB = 2 ] || ls"
-        ).returncode
-        == 0
-    )
+    assert run(tmp_path, "--max-jobs-run=1", "JOB=1:2", "x.JOB.log", "bash", "-c", "[ JOB = 2 ] || ls").returncode == 0
     first = (tmp_path / "x.1.log").read_text()
     assert "long ago" not in first and "x.2.log" not in first
 
@@ -176,12 +169,8 @@ def test_run_interrupted_ends_jobs_and_what_they_started(tmp_path: Path, number:
 
 
 def test_run_job_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
-    script = (
-        "import signal, time; signal.signal(15, signal.SIG_IGN); open('ready', 'w').close(); time.sleep(100)"
-    )
-    process = subprocess.Popen(
-        [RUN, "x.log", sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.DEVNULL
-    )
+    script = "import signal, time; signal.signal(15, signal.SIG_IGN); open('ready', 'w').close(); time.sleep(100)"
+    process = subprocess.Popen([RUN, "x.log", sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.DEVNULL)
     wait_for((tmp_path / "ready").exists, "the job")
     process.terminate()
     assert process.wait(timeout=20) == 143

@@ -11,11 +11,14 @@ from vidperson.types import Float, Image
 CROP_SIZE = 112
 # Eyes, nose and mouth corners in a 112 x 112 crop, as all ArcFace networks are trained with (Deng et al., CVPR 2019).
 TEMPLATE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], dtype=np.float64
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]],
+    dtype=np.float64,
 )
 
 
-def similarity_transforms(points: NDArray[np.floating], template: NDArray[np.floating] = TEMPLATE) -> NDArray[np.float64]:
+def similarity_transforms(
+    points: NDArray[np.floating], template: NDArray[np.floating] = TEMPLATE
+) -> NDArray[np.float64]:
     """Least-squares rotation, uniform scale and shift from each point set to the template.
 
     points: (N, K, 2). Returns (N, 2, 3) float64 matrices M with ``template ~ M[:, :2] @ point + M[:, 2]``.
@@ -44,7 +47,9 @@ def align_faces(image: Image, landmarks: Float) -> tuple[Image, Float]:
     crops = np.zeros((len(landmarks), CROP_SIZE, CROP_SIZE, 3), np.uint8)
     for crop, matrix in zip(crops, similarity_transforms(landmarks), strict=True):
         if matrix[:, :2].any():
-            cv2.warpAffine(image, matrix, (CROP_SIZE, CROP_SIZE), dst=crop, flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0))
+            cv2.warpAffine(
+                image, matrix, (CROP_SIZE, CROP_SIZE), dst=crop, flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0)
+            )
     black = (crops == 0).all(axis=-1).mean(axis=(1, 2), dtype=np.float64)
     return crops, black.astype(np.float32)
 

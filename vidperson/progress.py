@@ -29,7 +29,11 @@ class Progress:
         elapsed = time.monotonic() - self._start
         rate = (self.done - self._first) / elapsed if elapsed > 0 else 0.0
         left = format_duration((self.total - self.done) / rate) if rate > 0 else "?"
-        print(f"progress {self.done}/{self.total} {self.unit}, {rate:.3g}/s, {left} left", file=sys.stderr, flush=True)
+        print(
+            f"progress {self.done}/{self.total} {self.unit}, {rate:.3g}/s, {left} left",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def format_duration(seconds: float) -> str:

@@ -17,10 +17,10 @@ FACE_COLUMNS = ("frame", "time_s", "x1", "y1", "x2", "y2", "score") + tuple(
 
 
 def _checked(name: str, array: NDArray[np.generic], shape: tuple[int, ...]) -> Float:
-    array = np.ascontiguousarray(array, dtype=np.float32)
-    if array.shape != shape:
-        raise ValueError(f"{name}: expected shape {shape}, found {array.shape}")
-    return array
+    checked = np.ascontiguousarray(array, dtype=np.float32)
+    if checked.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, found {checked.shape}")
+    return checked
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, index: NDArray[np.generic] | slice) -> Detections:
+    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.intp] | slice) -> Detections:
         """The faces that a mask, an index array or a slice picks."""
         return Detections(self.boxes[index], self.scores[index], self.landmarks[index])
 

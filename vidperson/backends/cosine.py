@@ -59,9 +59,7 @@ def max_cosine(
         for videos in test.blocks(np.unique(tested), block_size):
             mine = named[_range(tested, videos.sets)]
             cosines = model_rows @ length_normalise(videos.rows).T
-            best = np.maximum.reduceat(
-                np.maximum.reduceat(cosines, videos.starts, axis=1), models.starts, axis=0
-            )
+            best = np.maximum.reduceat(np.maximum.reduceat(cosines, videos.starts, axis=1), models.starts, axis=0)
             row = np.searchsorted(models.sets, trials[mine, 0])
             column = np.searchsorted(videos.sets, trials[mine, 1])
             scores[mine] = np.maximum(scores[mine], best[row, column])

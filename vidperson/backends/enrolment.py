@@ -34,7 +34,5 @@ def replace_missing_reference(
             replaced[key] = faces.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
     if not replaced:
         return reference, [], absent
-    completed = EmbeddingSets.from_items(
-        (key, replaced.get(key, reference[i])) for i, key in enumerate(reference.keys)
-    )
+    completed = EmbeddingSets.from_items((key, replaced.get(key, reference[i])) for i, key in enumerate(reference.keys))
     return completed, list(replaced), absent

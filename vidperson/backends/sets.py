@@ -60,9 +60,7 @@ class EmbeddingSets:
             broken = np.flatnonzero(~np.isfinite(self.embeddings.sum(axis=1, dtype=np.float64)))
         if len(broken):
             key = self.keys[int(np.searchsorted(offsets, broken[0], side="right")) - 1]
-            raise ScoringError(
-                f"'{key}': NaN or infinite embedding ({len(broken)} of {n} in all); extract it again"
-            )
+            raise ScoringError(f"'{key}': NaN or infinite embedding ({len(broken)} of {n} in all); extract it again")
 
     @classmethod
     def from_items(cls, items: Iterable[tuple[str, NDArray[np.generic]]]) -> EmbeddingSets:
@@ -75,9 +73,7 @@ class EmbeddingSets:
         counts = [0]
         for key, array in items:
             if array.ndim != 2:
-                raise ScoringError(
-                    f"'{key}': expected a matrix with one embedding per row, found shape {array.shape}"
-                )
+                raise ScoringError(f"'{key}': expected a matrix with one embedding per row, found shape {array.shape}")
             if len(array):
                 if arrays and array.shape[1] != arrays[0].shape[1]:
                     raise ScoringError(
@@ -139,6 +135,4 @@ class EmbeddingSets:
             shift = self.offsets[members + 1] - ends[inside]
             starts = np.maximum(ends[inside] - self.counts[members], begin)
             lengths = np.minimum(ends[inside], end) - starts
-            yield Block(
-                members, starts - begin, self.embeddings[np.arange(begin, end) + np.repeat(shift, lengths)]
-            )
+            yield Block(members, starts - begin, self.embeddings[np.arange(begin, end) + np.repeat(shift, lengths)])

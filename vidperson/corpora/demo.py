@@ -52,9 +52,7 @@ class Video:
     background: str
 
 
-def build(
-    out_dir: str | os.PathLike[str], seconds: float = 6.0, on_video: Callable[[], None] = lambda: None
-) -> bool:
+def build(out_dir: str | os.PathLike[str], seconds: float = 6.0, on_video: Callable[[], None] = lambda: None) -> bool:
     """Make `<out_dir>/dev` and `<out_dir>/eval`, each laid out like an LDC release of SRE19 AV.
 
     seconds: length of every video. on_video is called after each of the ``NUM_VIDEOS`` videos.
@@ -90,9 +88,7 @@ def _load_pictures() -> tuple[dict[str, Pixels], dict[str, Pixels]]:
         from matplotlib import cbook
         from matplotlib.image import imread
     except ImportError as error:
-        raise DataError(
-            f"the demo corpus needs the package {error.name}; run: pip install '.[demo]'"
-        ) from None
+        raise DataError(f"the demo corpus needs the package {error.name}; run: pip install '.[demo]'") from None
     hopper = imread(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
     pictures: Any = skimage.data
     portraits = {"collins": pictures.astronaut(), "hopper": np.asarray(hopper)}
@@ -144,9 +140,7 @@ def _build_part(
     table("enrollment_boundingbox", "segmentid type frame_sec bounding_box", list(boxes))
     table("segment_key", "segmentid subjectid gender partition", list(keys))
     table("trials", "modelid segmentid side", [(model, name, "a") for model, name, _ in trials])
-    table(
-        "trial_key", "modelid segmentid side targettype", [(m, name, "a", label) for m, name, label in trials]
-    )
+    table("trial_key", "modelid segmentid side targettype", [(m, name, "a", label) for m, name, label in trials])
 
 
 class Wave:
@@ -160,9 +154,7 @@ class Wave:
         return float(np.dot((0.7, 0.3), np.sin(2 * np.pi * self._hz * time_s + self._phase)))
 
 
-def _similarity(
-    scale: float, degrees: float, source: tuple[float, float], target: tuple[float, float]
-) -> Matrix:
+def _similarity(scale: float, degrees: float, source: tuple[float, float], target: tuple[float, float]) -> Matrix:
     """(3, 3) matrix that scales, turns and takes the point ``source`` to ``target``."""
     angle = np.deg2rad(degrees)
     c, s = scale * np.cos(angle), scale * np.sin(angle)
@@ -199,9 +191,7 @@ class Actor:
     def pose(self, time_s: float) -> Matrix:
         """(3, 3) matrix from the cut-out to the scene."""
         x, y, roll, size = (wave(time_s) for wave in self._waves)
-        return _similarity(
-            1 + 0.05 * size, 7 * roll, self.center, (self._at[0] + 18 * x, self._at[1] + 8 * y)
-        )
+        return _similarity(1 + 0.05 * size, 7 * roll, self.center, (self._at[0] + 18 * x, self._at[1] + 8 * y))
 
     def face_box(self, matrix: Matrix) -> Matrix:
         """(4,) x1 y1 x2 y2 round the face's oval under a (3, 3) matrix from the cut-out to the picture.

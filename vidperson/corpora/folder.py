@@ -22,8 +22,33 @@ from vidperson.errors import DataError
 log = logging.getLogger(__name__)
 
 MEDIA = frozenset(
-    ".jpg .jpeg .png .bmp .webp .tif .tiff .gif "
-    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv .vob .y4m".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".png",
+        ".bmp",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".wmv",
+        ".flv",
+        ".3gp",
+        ".ogv",
+        ".vob",
+        ".y4m",
+    ]
 )
 
 
@@ -60,8 +85,7 @@ def prepare(
         set(models.values()),
     )
     enrolled = [
-        Segment(enroll_ids[whole], persons_root / whole, models[person])
-        for whole, (person, _) in files.items()
+        Segment(enroll_ids[whole], persons_root / whole, models[person]) for whole, (person, _) in files.items()
     ]
     test_ids = unique_ids({name: _bare_id(name) for name in videos})
     tested = [Segment(test_ids[name], videos_root / name, test_ids[name]) for name in videos]
@@ -94,9 +118,7 @@ def _portraits(root: Path) -> dict[str, list[str]]:
     """Person -> media files relative to the person's folder; persons without any are named and left out."""
     if not root.is_dir():
         raise DataError("no such folder", root)
-    persons = sorted(
-        (p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")), key=os.fsencode
-    )
+    persons = sorted((p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")), key=os.fsencode)
     if not persons:
         raise DataError("no folder in it; expected one folder per person", root)
     if loose := [p.name for p in root.iterdir() if not p.is_dir() and p.suffix.lower() in MEDIA]:

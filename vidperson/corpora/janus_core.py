@@ -65,9 +65,7 @@ def prepare(data_dir: str | os.PathLike[str], janus_dir: str | os.PathLike[str])
     media_list = root / "docs" / "janus_multimedia.tsv"
     trial_list = root / "docs" / "janus_multimedia_trials.tsv"
     rows = read_table(media_list, MEDIA_COLUMNS)
-    ids = unique_ids(
-        {row["video"]: safe_id(str(PurePosixPath(row["video"]).with_suffix(""))) for row in rows}
-    )
+    ids = unique_ids({row["video"]: safe_id(str(PurePosixPath(row["video"]).with_suffix(""))) for row in rows})
     trial_rows = read_table(trial_list, TRIAL_COLUMNS)
     written: list[Path] = []
     for part in UNREADABLE:
@@ -76,9 +74,7 @@ def prepare(data_dir: str | os.PathLike[str], janus_dir: str | os.PathLike[str])
         left_out = [name for name in tested_names if PurePosixPath(name).stem in UNREADABLE[part]]
         tested = [Segment(ids[n], _media_file(root, n), ids[n]) for n in tested_names if n not in left_out]
         models = {row["video"]: ids[row["video"]] for row in enroll_rows}
-        enrolled = [
-            Segment(f"{model}-{model}", _media_file(root, name), model) for name, model in models.items()
-        ]
+        enrolled = [Segment(f"{model}-{model}", _media_file(root, name), model) for name, model in models.items()]
         tests = {name: ids[name] for name in tested_names}
         trials = _read_trials(trial_rows, part, models, tests, {ids[name] for name in left_out})
         if left_out:
@@ -87,9 +83,7 @@ def prepare(data_dir: str | os.PathLike[str], janus_dir: str | os.PathLike[str])
         report_missing(tested, media_list)
         boxes = _read_boxes(enroll_rows, models)
         written += [
-            write_data_folder(
-                Path(data_dir) / f"janus_{part}_enroll", enrolled, boxes=boxes, box_unit=BOX_UNIT
-            ),
+            write_data_folder(Path(data_dir) / f"janus_{part}_enroll", enrolled, boxes=boxes, box_unit=BOX_UNIT),
             write_data_folder(Path(data_dir) / f"janus_{part}_test_core", tested, trials=trials),
         ]
     return written

@@ -125,14 +125,10 @@ def _read_boxes(path: Path, enrolled: list[Segment]) -> dict[str, list[LabelledB
             if label not in labels:
                 labels.append(label)
     if foreign:
-        log.warning(
-            "%s: %d boxes of segments not enrolled left out: %s", path, len(foreign), shortened(foreign)
-        )
+        log.warning("%s: %d boxes of segments not enrolled left out: %s", path, len(foreign), shortened(foreign))
     without = [segment.id for segment in enrolled if segment.id not in boxes]
     if len(without) == len(enrolled):
-        raise DataError(
-            f"no box for any enrolment segment, e.g. '{without[0]}'; do both lists' ids agree?", path
-        )
+        raise DataError(f"no box for any enrolment segment, e.g. '{without[0]}'; do both lists' ids agree?", path)
     if without:
         message = "%s: %d of %d enrolment segments have no box: %s"
         log.warning(message, path, len(without), len(enrolled), shortened(without))

@@ -101,9 +101,7 @@ def read_table(path: PathLike, columns: Mapping[str, Column]) -> list[Row]:
             raise DataError(message, path, number)
         values.extend([""] * (len(header) - len(values)))
     places = {name: _find(column, header, body, path) for name, column in columns.items()}
-    return [
-        Row(path, number, {k: "" if at is None else v[at] for k, at in places.items()}) for number, v in body
-    ]
+    return [Row(path, number, {k: "" if at is None else v[at] for k, at in places.items()}) for number, v in body]
 
 
 def _split(line: str, separator: str | None) -> list[str]:
@@ -125,9 +123,7 @@ def _find(column: Column, header: list[str], body: list[tuple[int, list[str]]], 
     if column.optional:
         return None
     accepted = ", ".join(column.spellings)
-    raise DataError(
-        f"no column '{column.spellings[0]}' (accepted: {accepted}); the header has: {shown}", path
-    )
+    raise DataError(f"no column '{column.spellings[0]}' (accepted: {accepted}); the header has: {shown}", path)
 
 
 def _plain(name: str) -> str:

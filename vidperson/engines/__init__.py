@@ -27,7 +27,9 @@ class Network(Protocol):
     def __call__(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]: ...
 
 
-def load_network(path: str | os.PathLike[str], engine: str = "openvino", device: str = "cpu", threads: int = 1) -> Network:
+def load_network(
+    path: str | os.PathLike[str], engine: str = "openvino", device: str = "cpu", threads: int = 1
+) -> Network:
     """Open an ONNX file with an engine; logs engine, device and precision.
 
     threads: CPU threads of one call; keep jobs x threads at or below the number of cores.

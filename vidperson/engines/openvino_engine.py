@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 from vidperson.errors import ModelError
 
 # Thread pinning is off: every process would pin to the same first cores, and the jobs of one machine would share them.
-_SETTINGS = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}
+_SETTINGS = {
+    "PERFORMANCE_HINT": "LATENCY",
+    "NUM_STREAMS": 1,
+    "INFERENCE_PRECISION_HINT": "f32",
+    "ENABLE_CPU_PINNING": False,
+}
 
 
 class OpenVinoNetwork:

@@ -12,7 +12,7 @@ TAR_END = b"\0" * (2 * tarfile.BLOCKSIZE)
 
 
 def tar_entry(name: str, data: bytes) -> bytes:
-    """One file of a tar archive: header, data and padding; without owner or time, so that equal input gives equal bytes."""
+    """One file of a tar archive: header, data and padding; without owner or time, so equal input gives equal bytes."""
     info = tarfile.TarInfo(name)
     info.size = len(data)
     info.mode = 0o644
@@ -34,7 +34,9 @@ def read_tar_files(where: str, count: int) -> Iterator[tuple[str, bytes]]:
                     member = archive.next()
                     content = archive.extractfile(member) if member else None
                     if member is None or content is None:
-                        raise DataError(f"expected {count} files at {where}, the archive ends before; redo the stage that wrote it")
+                        raise DataError(
+                            f"expected {count} files at {where}, the archive ends before; redo the stage that wrote it"
+                        )
                     yield member.name, content.read()
     except (tarfile.TarError, OSError, ValueError) as error:
         raise DataError(f"{os.fspath(where)} cannot be read ({error}); redo the stage that wrote it") from None

@@ -67,9 +67,7 @@ _SCP = _Format("<segment> <path>", lambda f: len(f) == 2, max_fields=2)
 FORMATS = {
     **dict.fromkeys(SCPS, _SCP),
     "utt2spk": _Format("<segment> <model>", lambda f: len(f) == 2, ids=slice(0, 2)),
-    "spk2utt": _Format(
-        "<model> <segment> ...", lambda f: len(f) > 1, segments=slice(1, None), ids=slice(None)
-    ),
+    "spk2utt": _Format("<model> <segment> ...", lambda f: len(f) > 1, segments=slice(1, None), ids=slice(None)),
     "face_boundingbox": _Format("<segment> <frame or seconds> <x1> <y1> <x2> <y2>", _is_box, key=slice(None)),
     "vid2dur": _Format("<segment> <seconds>", _is_duration),
     "trials": _Format(
@@ -168,9 +166,7 @@ def _by_model(utt2spk: Iterable[Row]) -> list[str]:
     models: dict[str, list[str]] = {}
     for row in utt2spk:
         models.setdefault(row.fields[1], []).append(row.fields[0])
-    return sorted(
-        (" ".join([model, *sorted(ids, key=sort_key)]) for model, ids in models.items()), key=sort_key
-    )
+    return sorted((" ".join([model, *sorted(ids, key=sort_key)]) for model, ids in models.items()), key=sort_key)
 
 
 def _check_conf(folder: Path) -> list[str]:
@@ -250,9 +246,7 @@ def validate(directory: PathLike, check_files: bool = False) -> list[str]:
         for scp in SCPS:
             for row in tables.get(scp, []):
                 if not Path(row.fields[1]).exists():
-                    problems.append(
-                        _problem(folder / scp, row.line, f"no such file: '{row.fields[1]}'", False)
-                    )
+                    problems.append(_problem(folder / scp, row.line, f"no such file: '{row.fields[1]}'", False))
     return problems
 
 
@@ -368,9 +362,7 @@ def split(directory: PathLike, jobs: int) -> Path:
     paths = [folder / name for name in FORMATS if (folder / name).is_file()]
     tables = {path.name: _parse(path, _read_lines(path))[0] for path in paths}
     segments = [row.fields[0] for row in tables["utt2spk"]]
-    length_ms = {
-        row.fields[0]: max(1, round(1000 * float(row.fields[1]))) for row in tables.get("vid2dur", [])
-    }
+    length_ms = {row.fields[0]: max(1, round(1000 * float(row.fields[1]))) for row in tables.get("vid2dur", [])}
     mean = sum(length_ms.values()) // len(length_ms) if length_ms else 1
     top = folder / f"split{jobs}"
     for number, part in enumerate(balanced_ranges([length_ms.get(s, mean) for s in segments], jobs), 1):

@@ -1,8 +1,8 @@
 """Outputs of a job that can be killed at any moment: append-only archives, a journal, and the merge of all jobs.
 
-A job appends each finished segment to its archives and then notes in ``journal.jsonl`` where they ended. When the job is
-run again, whatever the archives hold beyond the last note is cut off and the finished segments are not done again. Jobs
-hold consecutive segments, so the merged archives are the same whatever the number of jobs.
+A job appends each finished segment to its archives and then notes in ``journal.jsonl`` where they ended. When the job
+is run again, whatever the archives hold beyond the last note is cut off and the finished segments are not done again.
+Jobs hold consecutive segments, so the merged archives are the same whatever the number of jobs.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class JobStore:
             stream.truncate(notes[-1]["end"][name] if notes else 0)
             stream.seek(0, os.SEEK_END)
             self._streams[name] = stream
-        with atomic_write(self.directory / JOURNAL) as stream:
-            stream.writelines(json.dumps(note) + "\n" for note in notes)
+        with atomic_write(self.directory / JOURNAL) as journal:
+            journal.writelines(json.dumps(note) + "\n" for note in notes)
         self._journal = open(self.directory / JOURNAL, "a", encoding="utf-8")  # noqa: SIM115
 
     def append(self, segment: str, status: str, parts: Mapping[str, Iterable[bytes]]) -> None:
@@ -78,7 +78,12 @@ class JobStore:
         self.close()
 
 
-def merge_jobs(job_dirs: Sequence[Path], output_dir: str | os.PathLike[str], archives: Sequence[str], segments: Sequence[str]) -> dict[str, str]:
+def merge_jobs(
+    job_dirs: Sequence[Path],
+    output_dir: str | os.PathLike[str],
+    archives: Sequence[str],
+    segments: Sequence[str],
+) -> dict[str, str]:
     """Join the jobs' archives in order into ``output_dir``; write an scp per archive and ``status``.
 
     segments: all segments that were to be done, in order.
@@ -91,7 +96,9 @@ def merge_jobs(job_dirs: Sequence[Path], output_dir: str | os.PathLike[str], arc
     if done != list(segments):
         missing = sorted(set(segments) - set(done))
         raise DataError(
-            f"{len(missing)} of {len(segments)} segments are not done (first: {missing[:3]})" if missing else "the jobs did other segments than the data folder lists",
+            f"{len(missing)} of {len(segments)} segments are not done (first: {missing[:3]})"
+            if missing
+            else "the jobs did other segments than the data folder lists",
             output,
         )
     for name in archives:

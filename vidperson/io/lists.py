@@ -30,7 +30,9 @@ def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
             for number, raw in enumerate(stream, 1):
                 line = raw.rstrip("\n")
                 if line.endswith("\r"):
-                    raise DataError(f"Windows line end (CRLF); run: sed -i 's/\\r$//' '{os.fspath(path)}'", path, number)
+                    raise DataError(
+                        f"Windows line end (CRLF); run: sed -i 's/\\r$//' '{os.fspath(path)}'", path, number
+                    )
                 if line.strip():
                     yield number, line
         except UnicodeDecodeError as error:
@@ -94,7 +96,11 @@ def read_trials(path: PathLike) -> Trials:
         fields = line.split()
         columns = columns or len(fields)
         if len(fields) not in (2, 3) or len(fields) != columns:
-            raise DataError(f"expected '<model> <segment>{' target|nontarget' if columns == 3 else ''}', found '{line}'", path, number)
+            raise DataError(
+                f"expected '<model> <segment>{' target|nontarget' if columns == 3 else ''}', found '{line}'",
+                path,
+                number,
+            )
         if (fields[0], fields[1]) in seen:
             raise DataError(f"trial '{fields[0]} {fields[1]}' appears twice", path, number)
         seen.add((fields[0], fields[1]))
@@ -123,7 +129,9 @@ def read_boxes(path: PathLike) -> dict[str, list[LabelledBox]]:
     for number, line in read_lines(path):
         fields = line.split()
         if len(fields) != 6:
-            raise DataError(f"expected '<segment> <frame or seconds> <x1> <y1> <x2> <y2>', found '{line}'", path, number)
+            raise DataError(
+                f"expected '<segment> <frame or seconds> <x1> <y1> <x2> <y2>', found '{line}'", path, number
+            )
         try:
             position, x1, y1, x2, y2 = (float(f) for f in fields[1:])
         except ValueError:

@@ -46,7 +46,9 @@ class MatrixTable(Mapping[str, Float]):
         try:
             matrix = kaldiio.load_mat(where)
         except (OSError, ValueError, RuntimeError, AssertionError) as error:
-            raise DataError(f"matrix '{key}' at {where} cannot be read ({error}); redo the stage that wrote it", self.scp) from None
+            raise DataError(
+                f"matrix '{key}' at {where} cannot be read ({error}); redo the stage that wrote it", self.scp
+            ) from None
         if not isinstance(matrix, np.ndarray) or matrix.ndim != 2:
             raise DataError(f"'{key}' at {where} is not a matrix", self.scp)
         if not len(matrix):

@@ -15,12 +15,7 @@ from vidperson.types import Image
 # AVCOL_SPC_*: BT.709, FCC, BT.601 for 625 and 525 lines, SMPTE 240M, BT.2020
 _KNOWN_MATRICES = {1, 4, 5, 6, 7, 9}
 _HD_HEIGHT = 720
-_EXACT = (
-    Interpolation.BILINEAR
-    | Interpolation.ACCURATE_RND
-    | Interpolation.BITEXACT
-    | Interpolation.FULL_CHR_H_INT
-)
+_EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
 
 
 def to_rgb(frame: av.VideoFrame, aspect: Fraction, reformatter: VideoReformatter) -> Image:

@@ -46,9 +46,7 @@ class Roc:
 def _scores(name: str, values: ArrayLike) -> NDArray[np.float64]:
     scores = np.asarray(values, dtype=np.float64).ravel()
     if not len(scores):
-        raise ScoringError(
-            f"no {name} scores: both target and non-target trials are needed for a detection error"
-        )
+        raise ScoringError(f"no {name} scores: both target and non-target trials are needed for a detection error")
     broken = np.count_nonzero(~np.isfinite(scores))
     if broken:
         raise ScoringError(f"{broken} of {len(scores)} {name} scores are NaN or infinite")

@@ -10,7 +10,14 @@ import cv2
 import numpy as np
 
 from vidperson.align import align_faces, eye_distances
-from vidperson.models.selection import above_levels, keep_labelled, keep_quality, match_label, pick_level, score_levels
+from vidperson.models.selection import (
+    above_levels,
+    keep_labelled,
+    keep_quality,
+    match_label,
+    pick_level,
+    score_levels,
+)
 from vidperson.types import FACE_COLUMNS, Detections, Float, Frame, Image
 
 THUMB_WIDTH = 320
@@ -40,7 +47,7 @@ class SelectedFaces:
     rows: (N, 17) float32, columns ``vidperson.types.FACE_COLUMNS``.
     quality: (N, 2) float32: eye distance in pixels, share of black pixels.
     crops: N PNG files of 112 x 112 RGB, to be read once.
-    thumbnail: (height, 320, 3) uint8 RGB of the frame with the best face, None if no frame was seen or none was asked for.
+    thumbnail: (height, 320, 3) uint8 RGB of the frame with the best face; None if no frame was seen or none asked for.
     thumbnail_faces: the kept faces of that frame, in its pixels.
     """
 
@@ -61,7 +68,7 @@ class Candidates:
         self.policy, self.labels, self.thumbnail = policy, labels, thumbnail
         self._levels = score_levels(policy.threshold)
         self._reached = np.zeros(len(self._levels), dtype=int)
-        self._spool = tempfile.TemporaryFile()
+        self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the candidates
         self._ends = [0]
         self._rows = [np.zeros((0, len(FACE_COLUMNS)), np.float32)]
         self._quality = [np.zeros((0, 2), np.float32)]
@@ -79,12 +86,14 @@ class Candidates:
     def add(self, frame: Frame, found: Detections) -> None:
         """Take the faces of one frame."""
         if self.labels:
-            chosen, overlap, distance = match_label(found, self.labels[frame.label], self._levels, self.policy.max_centre_distance)
+            chosen, overlap, distance = match_label(
+                found, self.labels[frame.label], self._levels, self.policy.max_centre_distance
+            )
         else:
             chosen = above_levels(found, self._levels)
             overlap = distance = np.zeros(len(found), np.float32)
         enough = np.flatnonzero(self._reached >= self.policy.min_faces)
-        wanted = chosen[:, : enough[0] + 1 if len(enough) else None].any(axis=1)
+        wanted = np.flatnonzero(chosen[:, : enough[0] + 1 if len(enough) else None].any(axis=1))
         self._reached += chosen.sum(axis=0)
         found, overlap = found[wanted], overlap[wanted]
         crops, black = align_faces(frame.image, found.landmarks)
@@ -99,11 +108,14 @@ class Candidates:
         if self.thumbnail and rank > self._thumb_rank:
             height, width = frame.image.shape[:2]
             self._thumb_rank, self._thumb_frame, self._thumb_scale = rank, frame.index, THUMB_WIDTH / width
-            self._thumb = cv2.resize(frame.image, (THUMB_WIDTH, max(1, round(height * self._thumb_scale))), interpolation=cv2.INTER_AREA)
+            size = (THUMB_WIDTH, max(1, round(height * self._thumb_scale)))
+            self._thumb = np.asarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
     def select(self) -> SelectedFaces:
         """Apply the policy to all that was added."""
-        rows, quality, chosen, match = (np.concatenate(parts) for parts in (self._rows, self._quality, self._chosen, self._match))
+        rows, quality, chosen, match = (
+            np.concatenate(parts) for parts in (self._rows, self._quality, self._chosen, self._match)
+        )
         kept = np.flatnonzero(chosen[:, pick_level(chosen, self.policy.min_faces)])
         if self.labels:
             kept = kept[keep_labelled(match[kept, 0], match[kept, 1])]

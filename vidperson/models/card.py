@@ -1,6 +1,7 @@
 """Model cards: what a network file is, where it comes from, and how pictures go in and numbers come out.
 
-Cards ship in ``vidperson/zoo``; a user's own card is named by its path. Every field is checked, unknown ones are refused.
+Cards ship in ``vidperson/zoo``; a user's own card is named by its path. Every field is checked, unknown ones are
+refused.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class NetworkFile:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A PyTorch checkpoint, converted to ONNX once: the architecture to build and the key of the weights in the file."""
+    """A PyTorch checkpoint, converted to ONNX once: the architecture to build, the key of the weights in the file."""
 
     architecture: str
     state_dict: str | None = None
@@ -109,7 +110,9 @@ def card_path(name_or_path: str | os.PathLike[str]) -> Path:
     text = os.fspath(name_or_path)
     path = Path(text) if text.endswith(".yaml") else ZOO / f"{text}.yaml"
     if not path.is_file():
-        raise ModelError(f"no model card '{text}'; cards in the zoo: {' '.join(card_names())}; or give the path of a .yaml card")
+        raise ModelError(
+            f"no model card '{text}'; cards in the zoo: {' '.join(card_names())}; or give the path of a .yaml card"
+        )
     return path
 
 
@@ -158,17 +161,42 @@ def _check(card: ModelCard, path: Path) -> None:
             raise ModelError(f"{path}: {where}: expected {expected}, found {found!r}")
 
     expect(card.name == path.stem, "name", f"the file's name '{path.stem}'", card.name)
-    expect(bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", card.name)), "name", "letters, digits, '.', '_' and '-'", card.name)
+    expect(
+        bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", card.name)),
+        "name",
+        "letters, digits, '.', '_' and '-'",
+        card.name,
+    )
     expect(card.kind in KINDS, "kind", f"one of {' '.join(KINDS)}", card.kind)
-    expect(bool(re.fullmatch(r"[0-9a-f]{64}", card.file.sha256)), "file.sha256", "64 lower-case hexadecimal digits", card.file.sha256)
+    expect(
+        bool(re.fullmatch(r"[0-9a-f]{64}", card.file.sha256)),
+        "file.sha256",
+        "64 lower-case hexadecimal digits",
+        card.file.sha256,
+    )
     expect(Path(card.file.name).name == card.file.name, "file.name", "a plain file name", card.file.name)
     expect(card.input.channels in ("rgb", "bgr"), "input.channels", "rgb or bgr", card.input.channels)
     expect(len(card.input.mean) == 3, "input.mean", "three numbers", card.input.mean)
-    expect(len(card.input.std) == 3 and all(s > 0 for s in card.input.std), "input.std", "three positive numbers", card.input.std)
+    expect(
+        len(card.input.std) == 3 and all(s > 0 for s in card.input.std),
+        "input.std",
+        "three positive numbers",
+        card.input.std,
+    )
     expect(card.output.mirror in MIRROR, "output.mirror", f"one of {' '.join(MIRROR)}", card.output.mirror)
     if card.kind == "face_embedder":
         sizes = (card.input.width, card.input.height, card.output.embedding_size)
-        expect(all(s is not None and s > 0 for s in sizes), "input.width, input.height, output.embedding_size", "positive sizes", sizes)
-        expect(all(s is not None and s <= 112 for s in sizes[:2]), "input.width, input.height", "at most 112, the size of a crop", sizes[:2])
+        expect(
+            all(s is not None and s > 0 for s in sizes),
+            "input.width, input.height, output.embedding_size",
+            "positive sizes",
+            sizes,
+        )
+        expect(
+            all(s is not None and s <= 112 for s in sizes[:2]),
+            "input.width, input.height",
+            "at most 112, the size of a crop",
+            sizes[:2],
+        )
     else:
         expect(card.output.decoder is not None, "output.decoder", "the name of a decoder", None)

@@ -49,22 +49,29 @@ def load_checkpoint(card: ModelCard, path: str | os.PathLike[str]) -> nn.Module:
         import torch
     except ImportError:
         raise EngineError(
-            f"{card.name}: converting a PyTorch checkpoint needs the torch extra; run: VIDPERSON_EXTRAS=torch ./run_000_get_pretrained_models.sh"
+            f"{card.name}: converting a PyTorch checkpoint needs the torch extra; run: "
+            "VIDPERSON_EXTRAS=torch ./run_000_get_pretrained_models.sh"
         ) from None
     checkpoint = card.checkpoint
     if checkpoint is None or checkpoint.architecture not in ARCHITECTURES:
-        raise ModelError(f"{card.name}: checkpoint.architecture: expected one of {' '.join(ARCHITECTURES)}, found {checkpoint and checkpoint.architecture!r}")
+        raise ModelError(
+            f"{card.name}: checkpoint.architecture: expected one of {' '.join(ARCHITECTURES)}, "
+            f"found {checkpoint and checkpoint.architecture!r}"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         weights = content if checkpoint.state_dict is None else content[checkpoint.state_dict]
         weights = {key.removeprefix("module."): value for key, value in weights.items()}
     except Exception as error:  # torch.load raises whatever the damaged file leads it to
-        raise ModelError(f"{os.fspath(path)}: not a checkpoint of tensors: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{os.fspath(path)}: not a checkpoint of tensors: {reason}") from None
     network: nn.Module = ARCHITECTURES[checkpoint.architecture](card)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise ModelError(f"{os.fspath(path)}: the weights do not fit {checkpoint.architecture}: {' '.join(str(error).split())[:500]}") from None
+        raise ModelError(
+            f"{os.fspath(path)}: the weights do not fit {checkpoint.architecture}: {' '.join(str(error).split())[:500]}"
+        ) from None
     return network.eval()
 
 

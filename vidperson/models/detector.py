@@ -32,10 +32,12 @@ class FaceDetector(ABC):
         order = (0, 1, 2) if card.input.channels == "rgb" else (2, 1, 0)
         self._order = np.array(order)
         self._mean = np.array(card.input.mean, np.float32)
-        self._scale = 1 / np.array(card.input.std, np.float32)
+        self._scale = np.reciprocal(np.array(card.input.std, np.float32))
 
     @abstractmethod
-    def decode(self, outputs: Sequence[Float], height: int, width: int, min_score: float) -> list[tuple[Float, Float, Float]]:
+    def decode(
+        self, outputs: Sequence[Float], height: int, width: int, min_score: float
+    ) -> list[tuple[Float, Float, Float]]:
         """Per picture: boxes (K, 4), scores (K,) and landmarks (K, 5, 2) with score >= min_score, in network pixels."""
 
     def detect(self, images: Sequence[Image], min_score: float = 0.1) -> list[Detections]:
@@ -55,7 +57,7 @@ class FaceDetector(ABC):
         back = np.array([width / new_width, height / new_height], np.float32)
         limits = np.array([width, height, width, height], np.float32)
         results = []
-        for boxes, scores, landmarks in self.decode(outputs, *batch.shape[2:], min_score):
+        for boxes, scores, landmarks in self.decode(outputs, batch.shape[2], batch.shape[3], min_score):
             order = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
             boxes, scores, landmarks = boxes[order], scores[order], landmarks[order]
             keep = non_maximum_suppression(boxes, self.nms_threshold)
@@ -69,7 +71,7 @@ class FaceDetector(ABC):
         batch = np.zeros((len(images), 3, *padded), np.float32)
         for item, image in zip(batch, images, strict=True):
             if image.shape[:2] != (height, width):
-                image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+                image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
             planes = (image[..., self._order] - self._mean) * self._scale
             item[:, :height, :width] = planes.transpose(2, 0, 1)
         return batch
@@ -88,14 +90,16 @@ def non_maximum_suppression(boxes: Float, threshold: float) -> NDArray[np.intp]:
     while len(left):
         best, left = left[0], left[1:]
         keep.append(best)
-        shared = np.clip(np.minimum(corner2[best], corner2[left]) - np.maximum(corner1[best], corner1[left]), 0, None).prod(axis=1)
+        shared = np.clip(
+            np.minimum(corner2[best], corner2[left]) - np.maximum(corner1[best], corner1[left]), 0, None
+        ).prod(axis=1)
         union = area[best] + area[left] - shared
         left = left[shared <= threshold * union]
     return np.array(keep, dtype=np.intp)
 
 
 class RetinaFaceDetector(FaceDetector):
-    """Anchors at strides 8, 16, 32 with two sizes each; outputs boxes (N, A, 4), face scores (N, A), landmarks (N, A, 10).
+    """Anchors at strides 8, 16, 32 with two sizes each; outputs boxes (N, A, 4), scores (N, A), landmarks (N, A, 10).
 
     Boxes are coded as in SSD (Liu et al., ECCV 2016), landmarks as shifts from the anchor's centre.
     """
@@ -103,11 +107,14 @@ class RetinaFaceDetector(FaceDetector):
     anchor_sizes = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))
     centre_variance, size_variance = 0.1, 0.2
 
-    def decode(self, outputs: Sequence[Float], height: int, width: int, min_score: float) -> list[tuple[Float, Float, Float]]:
+    def decode(
+        self, outputs: Sequence[Float], height: int, width: int, min_score: float
+    ) -> list[tuple[Float, Float, Float]]:
         anchors = make_anchors(height, width, self.anchor_sizes)
         if len(outputs) != 3 or any(out.shape[1] != len(anchors) for out in outputs):
             raise ModelError(
-                f"{self.card.name}: expected boxes, scores and landmarks for {len(anchors)} anchors, found outputs of shapes {[out.shape for out in outputs]}"
+                f"{self.card.name}: expected boxes, scores and landmarks for {len(anchors)} anchors, "
+                f"found outputs of shapes {[out.shape for out in outputs]}"
             )
         results = []
         for codes, scores, points in zip(*outputs, strict=True):
@@ -126,7 +133,10 @@ def make_anchors(height: int, width: int, anchor_sizes: tuple[tuple[int, tuple[i
     levels = []
     for stride, sizes in anchor_sizes:
         y, x, size = np.meshgrid(
-            np.arange(-(-height // stride)) * stride + stride / 2, np.arange(-(-width // stride)) * stride + stride / 2, sizes, indexing="ij"
+            np.arange(-(-height // stride)) * stride + stride / 2,
+            np.arange(-(-width // stride)) * stride + stride / 2,
+            sizes,
+            indexing="ij",
         )
         levels.append(np.stack([x, y, size, size], axis=-1).reshape(-1, 4))
     anchors = np.concatenate(levels).astype(np.float32)
@@ -142,5 +152,7 @@ def make_detector(network: Network, card: ModelCard, max_size: int = 800, nms_th
     if card.kind != "face_detector":
         raise ModelError(f"{card.name} is a {card.kind}, not a face_detector")
     if card.output.decoder not in DECODERS:
-        raise ModelError(f"{card.name}: output.decoder: expected one of {' '.join(DECODERS)}, found {card.output.decoder!r}")
+        raise ModelError(
+            f"{card.name}: output.decoder: expected one of {' '.join(DECODERS)}, found {card.output.decoder!r}"
+        )
     return DECODERS[card.output.decoder](network, card, max_size, nms_threshold)

@@ -27,7 +27,7 @@ class FaceEmbedder:
         self._cut = np.s_[:, top : top + card.input.height, left : left + card.input.width]
         self._order = np.array((0, 1, 2) if card.input.channels == "rgb" else (2, 1, 0))
         self._mean = np.array(card.input.mean, np.float32)
-        self._scale = 1 / np.array(card.input.std, np.float32)
+        self._scale = np.reciprocal(np.array(card.input.std, np.float32))
 
     def embed(self, crops: Image) -> Float:
         """(N, 112, 112, 3) uint8 RGB crops to (N, embedding_size) float32, not length-normalised.
@@ -43,7 +43,12 @@ class FaceEmbedder:
             both = (embeddings, mirrored)
             embeddings = np.concatenate(both, axis=1) if self.card.output.mirror == "concatenate" else both[0] + both[1]
         if embeddings.shape != (len(crops), self.embedding_size):
-            raise ModelError(f"{self.card.name}: expected embeddings of shape {(len(crops), self.embedding_size)}, found {embeddings.shape}")
+            raise ModelError(
+                f"{self.card.name}: expected embeddings of shape {(len(crops), self.embedding_size)}, "
+                f"found {embeddings.shape}"
+            )
         if not np.isfinite(embeddings).all():
-            raise ModelError(f"{self.card.name}: the network gave values that are not finite; the file or the card is wrong")
+            raise ModelError(
+                f"{self.card.name}: the network gave values that are not finite; the file or the card is wrong"
+            )
         return embeddings

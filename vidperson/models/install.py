@@ -1,7 +1,7 @@
 """From a model card to ``exp/face_models/<name>/network.onnx``: find or download the file, check it, convert it.
 
-The folder then holds ``<name>.yaml`` (the card), ``network.onnx`` and ``installed.json`` (the hashes of the published file
-and of the network). The record is written last: a folder without it is not installed.
+The folder then holds ``<name>.yaml`` (the card), ``network.onnx`` and ``installed.json`` (the hashes of the published
+file and of the network). The record is written last: a folder without it is not installed.
 """
 
 from __future__ import annotations
@@ -51,18 +51,22 @@ def installed_model(directory: str | os.PathLike[str]) -> InstalledModel:
         raise ModelError(f"{folder}: no installed network; run ./run_000_get_pretrained_models.sh") from None
     if found != expected:
         raise ModelError(
-            f"{network}: expected SHA-256 {expected}, found {found}; remove the folder and run ./run_000_get_pretrained_models.sh"
+            f"{network}: expected SHA-256 {expected}, found {found}; remove the folder and run "
+            "./run_000_get_pretrained_models.sh"
         )
     return InstalledModel(load_card(folder / f"{folder.name}.yaml"), network, found)
 
 
 def install_model(
-    card_name: str, models_dir: str | os.PathLike[str], local_dirs: Sequence[str | os.PathLike[str]] = (), report: Report | None = None
+    card_name: str,
+    models_dir: str | os.PathLike[str],
+    local_dirs: Sequence[str | os.PathLike[str]] = (),
+    report: Report | None = None,
 ) -> InstalledModel:
     """Make ``models_dir/<name>`` hold the card's network; does nothing where it does already.
 
-    The published file is looked for in ``models_dir`` and ``local_dirs`` (there, or in a subfolder with the card's name),
-    then downloaded; a download that broke off goes on where it stopped. ``report(done, total)`` gets bytes.
+    The published file is looked for in ``models_dir`` and ``local_dirs`` (there, or in a subfolder with the card's
+    name), then downloaded; a download that broke off goes on where it stopped. ``report(done, total)`` gets bytes.
     Raises ModelError for a file that cannot be had, has another SHA-256, or cannot be converted.
     """
     card = load_card(card_name)
@@ -84,7 +88,11 @@ def install_model(
     (folder / RECORD).unlink(missing_ok=True)
     os.replace(partial, folder / NETWORK)
     shutil.copyfile(card_path(card_name), folder / f"{card.name}.yaml")
-    record = {"file": card.file.name, "file_sha256": card.file.sha256, "network_sha256": file_sha256(folder / NETWORK)}
+    record = {
+        "file": card.file.name,
+        "file_sha256": card.file.sha256,
+        "network_sha256": file_sha256(folder / NETWORK),
+    }
     (folder / (RECORD + ".tmp")).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     os.replace(folder / (RECORD + ".tmp"), folder / RECORD)
     return installed_model(folder)
@@ -112,7 +120,10 @@ def _find_file(card: ModelCard, folders: Sequence[str | os.PathLike[str]]) -> Pa
             if path.is_file():
                 found = file_sha256(path)
                 if found != card.file.sha256:
-                    raise ModelError(f"{path}: expected SHA-256 {card.file.sha256}, found {found}; remove the file or get it again from {card.homepage}")
+                    raise ModelError(
+                        f"{path}: expected SHA-256 {card.file.sha256}, found {found}; "
+                        f"remove the file or get it again from {card.homepage}"
+                    )
                 return path
     return None
 
@@ -129,7 +140,8 @@ def _download(card: ModelCard, folder: Path, report: Report | None) -> Path:
             reasons.append(f"{source.url}: {error}")
     tried = "; ".join(reasons) or "the card names no source"
     raise ModelError(
-        f"{card.name}: cannot be downloaded ({tried}). Get '{card.file.name}' (SHA-256 {card.file.sha256}, {card.file.size_bytes} bytes) "
+        f"{card.name}: cannot be downloaded ({tried}). "
+        f"Get '{card.file.name}' (SHA-256 {card.file.sha256}, {card.file.size_bytes} bytes) "
         f"from {card.homepage} and put it in {folder}, or in a folder that --model-dir or VIDPERSON_MODEL_DIR names"
     )
 
@@ -141,7 +153,11 @@ def _fetch(card: ModelCard, source: Source, folder: Path, report: Report | None)
     unpacked = partial
     if source.member is not None:
         unpacked = folder / (card.file.name + ".tmp")
-        with zipfile.ZipFile(partial) as archive, archive.open(source.member) as member, open(unpacked, "wb") as out:
+        with (
+            zipfile.ZipFile(partial) as archive,
+            archive.open(source.member) as member,
+            open(unpacked, "wb") as out,
+        ):
             shutil.copyfileobj(member, out, _CHUNK)
         partial.unlink()
     found = file_sha256(unpacked)

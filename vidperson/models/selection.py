@@ -29,11 +29,13 @@ def above_levels(detections: Detections, levels: Float) -> Mask:
     return detections.scores[:, None] >= levels[None, :]
 
 
-def match_label(detections: Detections, boxes: Sequence[Sequence[float]], levels: Float, max_distance: float) -> tuple[Mask, Float, Float]:
+def match_label(
+    detections: Detections, boxes: Sequence[Sequence[float]], levels: Float, max_distance: float
+) -> tuple[Mask, Float, Float]:
     """Which face of a frame is the labelled person, at each threshold level.
 
-    The face with the largest share of the label box covered; where no face that reaches the level overlaps, the one whose
-    centre is nearest, up to ``max_distance`` diagonals of the label box.
+    The face with the largest share of the label box covered; where no face that reaches the level overlaps, the one
+    whose centre is nearest, up to ``max_distance`` diagonals of the label box.
     boxes: the label, x1 y1 x2 y2 in pixels; of several boxes for one time the best counts.
     Returns chosen (N, L) with at most one face a column, overlap (N,) in 0..1, centre distance (N,) in label diagonals.
     """
@@ -42,7 +44,9 @@ def match_label(detections: Detections, boxes: Sequence[Sequence[float]], levels
     extent = np.clip(np.minimum(detections.boxes[:, None, 2:], labels[None, :, 2:]) - corner, 0, None)
     size = labels[:, 2:] - labels[:, :2]
     overlap = (extent.prod(axis=-1) / size.prod(axis=-1)).max(axis=1, initial=0)
-    centre_shift = (detections.boxes[:, None, :2] + detections.boxes[:, None, 2:] - labels[None, :, :2] - labels[None, :, 2:]) / 2
+    centre_shift = (
+        detections.boxes[:, None, :2] + detections.boxes[:, None, 2:] - labels[None, :, :2] - labels[None, :, 2:]
+    ) / 2
     distance = (np.linalg.norm(centre_shift, axis=-1) / np.linalg.norm(size, axis=-1)).min(axis=1, initial=np.inf)
     chosen = np.zeros((len(detections), len(levels)), dtype=bool)
     for level, reached in enumerate(above_levels(detections, levels).T):

@@ -54,9 +54,7 @@ def draw_faces(image: Image, faces: Detections, width: int = TILE_WIDTH) -> Imag
 
     scale = width / image.shape[1]
     height = max(1, round(image.shape[0] * scale))
-    small = cv2.resize(
-        image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    )
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     limit = 8 * max(width, height)  # OpenCV's integer coordinates overflow on boxes far outside the picture
 
     def scaled(points: Float) -> NDArray[np.int64]:
@@ -71,9 +69,7 @@ def draw_faces(image: Image, faces: Detections, width: int = TILE_WIDTH) -> Imag
         (text_width, text_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
         left = min(max(x1, 0), max(width - text_width - 4, 0))
         bottom = min(max(y1, text_height + 5), height)
-        cv2.rectangle(
-            small, (left, bottom - text_height - 5), (left + text_width + 3, bottom), (0, 0, 0), cv2.FILLED
-        )
+        cv2.rectangle(small, (left, bottom - text_height - 5), (left + text_width + 3, bottom), (0, 0, 0), cv2.FILLED)
         cv2.putText(
             small,
             text,

@@ -58,8 +58,7 @@ def _section(section: Section) -> str:
         data = base64.b64encode(content).decode()
         text = escape(caption)
         parts.append(
-            f'<figure><img alt="{text}" src="data:image/{kind};base64,{data}">'
-            f"<figcaption>{text}</figcaption></figure>"
+            f'<figure><img alt="{text}" src="data:image/{kind};base64,{data}"><figcaption>{text}</figcaption></figure>'
         )
     if section.details:
         parts.append(f"<details><summary>{len(section.details)} segments that are not ok</summary>")

@@ -37,8 +37,7 @@ def result_rows(results: Sequence[Mapping[str, Any]]) -> list[Row]:
             rows.append(dict.fromkeys(RESULT_COLUMNS) | common)
             continue
         common |= {
-            key: result[key]
-            for key in ("num_targets", "num_nontargets", "eer", "c_miss", "c_fa", "normalisation")
+            key: result[key] for key in ("num_targets", "num_nontargets", "eer", "c_miss", "c_fa", "normalisation")
         }
         for point in result["dcf"]:
             rows.append(common | {"prior": point["prior"], "min_dcf": point["min"], "act_dcf": point["act"]})
@@ -47,13 +46,20 @@ def result_rows(results: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 def result_table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Head and body of the table that people read: a line per set, two columns per prior."""
-    points = {(row["prior"], name): None for row in result_rows(results) if row["prior"] is not None for name in ("min", "act")}
+    points = {
+        (row["prior"], name): None
+        for row in result_rows(results)
+        if row["prior"] is not None
+        for name in ("min", "act")
+    }
     head = [*SET_COLUMNS.values(), *(f"{name} DCF {prior:g}" for prior, name in points)]
     body = []
     for result in results:
         rows = result_rows([result])
         values = {(row["prior"], name): row[f"{name}_dcf"] for row in rows for name in ("min", "act")}
-        line = {key: rows[0][key] for key in SET_COLUMNS} | {f"{name}_dcf_{prior}": values.get((prior, name)) for prior, name in points}
+        line = {key: rows[0][key] for key in SET_COLUMNS} | {
+            f"{name}_dcf_{prior}": values.get((prior, name)) for prior, name in points
+        }
         body.append(cells(line))
     return head, body
 
@@ -63,7 +69,8 @@ def result_note(results: Sequence[Mapping[str, Any]]) -> str:
     costs = {(r["c_miss"], r["c_fa"], r["normalisation"]) for r in results if r["has_key"]}
     meaning = "; ".join(f"C_miss = {miss:g}, C_fa = {fa:g}, divided by {by}" for miss, fa, by in sorted(costs))
     return (
-        "EER on the ROC convex hull. min and act DCF at the prior P that is named" + (f": {meaning}. " if meaning else ". ")
+        "EER on the ROC convex hull. min and act DCF at the prior P that is named"
+        + (f": {meaning}. " if meaning else ". ")
         + "The act DCF takes scores as natural log-likelihood ratios: without calibration it says little."
     )
 

@@ -40,7 +40,12 @@ class _Backbone(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stage1 = nn.Sequential(
-            _conv(3, 8, stride=2), _separable(8, 16), _separable(16, 32, 2), _separable(32, 32), _separable(32, 64, 2), _separable(64, 64)
+            _conv(3, 8, stride=2),
+            _separable(8, 16),
+            _separable(16, 32, 2),
+            _separable(32, 32),
+            _separable(32, 64, 2),
+            _separable(64, 64),
         )
         self.stage2 = nn.Sequential(_separable(64, 128, 2), *(_separable(128, 128) for _ in range(5)))
         self.stage3 = nn.Sequential(_separable(128, 256, 2), _separable(256, 256))
@@ -59,7 +64,11 @@ class _Pyramid(nn.Module):
         self.merge2 = _conv(outputs, outputs)
 
     def forward(self, features: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        stride8, stride16, stride32 = self.output1(features[0]), self.output2(features[1]), self.output3(features[2])
+        stride8, stride16, stride32 = (
+            self.output1(features[0]),
+            self.output2(features[1]),
+            self.output3(features[2]),
+        )
         stride16 = self.merge2(stride16 + nn.functional.interpolate(stride32, scale_factor=2.0))
         stride8 = self.merge1(stride8 + nn.functional.interpolate(stride16, scale_factor=2.0))
         return stride8, stride16, stride32
@@ -98,8 +107,8 @@ class _Head(nn.Module):
 class RetinaFaceMobileNet025(nn.Module):
     """(N, 3, H, W) float images, H and W multiples of 32, to raw predictions for A anchors.
 
-    Returns boxes (N, A, 4), face probability (N, A) and landmarks (N, A, 10); anchors run over strides 8, 16, 32, then rows,
-    columns and sizes. ``vidperson.models.retinaface`` turns them into pixels.
+    Returns boxes (N, A, 4), face probability (N, A) and landmarks (N, A, 10); anchors run over strides 8, 16, 32, then
+    rows, columns and sizes. ``vidperson.models.retinaface`` turns them into pixels.
     """
 
     def __init__(self, width: int = 64) -> None:
@@ -118,4 +127,8 @@ class RetinaFaceMobileNet025(nn.Module):
         def predict(heads: nn.ModuleList) -> Tensor:
             return torch.cat([head(level) for head, level in zip(heads, levels, strict=True)], dim=1)
 
-        return predict(self.BboxHead), predict(self.ClassHead).softmax(dim=-1)[..., 1], predict(self.LandmarkHead)
+        return (
+            predict(self.BboxHead),
+            predict(self.ClassHead).softmax(dim=-1)[..., 1],
+            predict(self.LandmarkHead),
+        )
