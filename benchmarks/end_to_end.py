@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,11 @@ from vidperson import cli
 if TYPE_CHECKING:
     import numpy as np
 
-OPENING, OVERHEAD = "opening the network, once per job", "bookkeeping and the rest"
+BARE = "decoding alone, without conversion to RGB (PyAV)"
+READING = "decoding alone (FrameReader, 1 frame a second)"
+STAGE2, DETECTOR, JOINING = "stage 2", "detector alone", "joining of the jobs"
+STAGE3, EMBEDDER = "stage 3", "face network alone"
+OPENING, REST = "opening the network, once per job", "bookkeeping and the rest"
 
 
 class Stopwatch:
@@ -100,71 +105,99 @@ class Stopwatch:
 
 
 def end_to_end(
-    clip: str, detector: str, embedder: str, minutes: int, repeat: int, engine: str, work_dir: str | None = None
+    clip: str,
+    detector: str,
+    embedder: str,
+    minutes: int,
+    repeat: int,
+    engine: str,
+    work_dir: str | None = None,
 ) -> None:
     """Print the tables."""
     import cv2
 
     from benchmarks.make_video import make_video
 
+    cv2.setNumThreads(1)
+    rounds: list[Round] = []
     with tempfile.TemporaryDirectory(dir=work_dir) as folder:
         video = Path(folder) / "video.mp4"
         make_video(clip, minutes, str(video))
-        rounds: list[dict[str, tuple[float, float]]] = []
-        parts: dict[str, list[dict[str, float]]] = {"stage 2": [], "stage 3": []}
         for number in range(repeat + 1):
-            costs: dict[str, tuple[float, float]] = {}
-            round_folder = Path(folder) / str(number)
-            cv2.setNumThreads(1)
-            costs["decoding alone, without conversion to RGB (PyAV)"] = cost(lambda: decode(video))
-            costs["decoding alone (FrameReader, 1 frame a second)"] = cost(lambda: read_frames(video))
-            with stage2_stopwatch() as watch2:
-                costs["stage 2"] = cost(lambda: stage2(video, detector, engine, round_folder))
-            costs["detector alone"] = cost(*replay(detector, engine, watch2.batches))
-            costs["joining of the jobs"] = cost(lambda: join(round_folder))
-            with stage3_stopwatch() as watch3:
-                costs["stage 3"] = cost(lambda: stage3(embedder, engine, round_folder))
-            costs["face network alone"] = cost(*replay(embedder, engine, watch3.batches))
-            if number:
-                rounds.append(costs)
-                parts["stage 2"].append(watch2.seconds)
-                parts["stage 3"].append(watch3.seconds)
+            rounds.append(measure(video, detector, embedder, engine, Path(folder) / str(number)))
+    print(
+        f"{minutes} min of 1280 x 720 video, 25 frames a second, {rounds[0].faces / minutes:.0f} faces a minute; "
+        f"engine {engine}, 1 thread, median of {repeat}\n"
+    )
+    report(rounds[1:], minutes)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round found.
+
+    costs: per task (CPU seconds of this process, wall seconds).
+    parts: per stage and part CPU seconds.
+    """
+
+    costs: dict[str, tuple[float, float]]
+    parts: dict[str, dict[str, float]]
+    faces: int
+
+
+def measure(video: Path, detector: str, embedder: str, engine: str, folder: Path) -> Round:
+    """Each task once."""
+    costs = {BARE: cost(decode, video), READING: cost(read_frames, video)}
+    with stage2_stopwatch() as watch2:
+        costs[STAGE2] = cost(stage2, video, detector, engine, folder)
+    costs[DETECTOR] = cost_of_network(detector, engine, watch2.batches)
+    costs[JOINING] = cost(join, folder)
+    with stage3_stopwatch() as watch3:
+        costs[STAGE3] = cost(stage3, embedder, engine, folder)
+    costs[EMBEDDER] = cost_of_network(embedder, engine, watch3.batches)
     faces = sum(len(batch) for batch in watch3.batches)
-    print(f"{minutes} min of 1280 x 720 video at 25 frames a second, {faces / minutes:.0f} faces a minute, ", end="")
-    print(f"engine {engine}, 1 thread, median of {repeat}\n")
-    report(rounds, parts, minutes)
+    return Round(costs, {STAGE2: watch2.seconds, STAGE3: watch3.seconds}, faces)
 
 
-def report(rounds: list[dict[str, tuple[float, float]]], parts: dict[str, list[dict[str, float]]], minutes: int) -> None:
-    """The tables: costs per minute, ratios, and the parts of each stage."""
+def report(rounds: list[Round], minutes: int) -> None:
+    """Print costs per minute, ratios, and the parts of each stage."""
     print("| what | CPU s per minute of video | wall s |\n|---|---|---|")
     cpu: dict[str, float] = {}
-    for name in rounds[0]:
-        cpu[name] = median(costs[name][0] for costs in rounds) / minutes
-        print(f"| {name} | {cpu[name]:.2f} | {median(costs[name][1] for costs in rounds) / minutes:.2f} |")
-    reading = cpu["decoding alone (FrameReader, 1 frame a second)"]
-    floor2, floor3 = reading + cpu["detector alone"], cpu["face network alone"]
-    both = cpu["stage 2"] + cpu["joining of the jobs"] + cpu["stage 3"]
-    print("\n| ratio of CPU s | |\n|---|---|")
-    print(f"| stage 2 / (decoding + detector alone) | {cpu['stage 2'] / floor2:.3f} |")
-    print(f"| stage 3 / face network alone | {cpu['stage 3'] / floor3:.3f} |")
+    for task in rounds[0].costs:
+        cpu[task], wall = (median(one.costs[task][kind] for one in rounds) / minutes for kind in (0, 1))
+        print(f"| {task} | {cpu[task]:.2f} | {wall:.2f} |")
+    floor2, floor3 = cpu[READING] + cpu[DETECTOR], cpu[EMBEDDER]
+    both = cpu[STAGE2] + cpu[JOINING] + cpu[STAGE3]
+    print("\n| ratio of CPU seconds | |\n|---|---|")
+    print(f"| stage 2 / (decoding + detector alone) | {cpu[STAGE2] / floor2:.3f} |")
+    print(f"| stage 3 / face network alone | {cpu[STAGE3] / floor3:.3f} |")
     print(f"| stages 2 and 3 / (decoding + both networks alone) | {both / (floor2 + floor3):.3f} |")
-    for stage, seconds in parts.items():
-        whole = cpu[stage]
+    for stage in rounds[0].parts:
+        parts = {part: median(one.parts[stage][part] for one in rounds) / minutes for part in rounds[0].parts[stage]}
+        parts[REST] = cpu[stage] - sum(parts.values())
         print(f"\n| part of {stage} | CPU s per minute of video | share |\n|---|---|---|")
-        medians = {name: median(one[name] for one in seconds) / minutes for name in seconds[0]}
-        medians[OVERHEAD] = whole - sum(medians.values())
-        for name, value in sorted(medians.items(), key=lambda item: -item[1]):
-            print(f"| {name} | {value:.3f} | {100 * value / whole:.1f} % |")
+        for part, seconds in sorted(parts.items(), key=lambda item: -item[1]):
+            print(f"| {part} | {seconds:.3f} | {100 * seconds / cpu[stage]:.1f} % |")
 
 
-def cost(*tasks: Callable[[], object]) -> tuple[float, float]:
-    """(CPU seconds of this process, wall seconds) of the last task; those before it only prepare."""
-    for task in tasks[:-1]:
-        task()
+def cost(task: Callable[..., object], *args: object) -> tuple[float, float]:
+    """(CPU seconds of this process, wall seconds) of a call."""
     cpu, wall = time.process_time(), time.monotonic()
-    tasks[-1]()
+    task(*args)
     return time.process_time() - cpu, time.monotonic() - wall
+
+
+def cost_of_network(model: str, engine: str, batches: list[np.ndarray]) -> tuple[float, float]:
+    """The cost of the batches, without opening the network. Raises DataError when there are none."""
+    from vidperson.engines import load_network
+    from vidperson.errors import DataError
+    from vidperson.models.install import installed_model
+
+    if not batches:
+        raise DataError("no face was found in the clip; give one with faces")
+    network = load_network(installed_model(model).network, engine)
+    network(batches[0])
+    return cost(lambda: [network(batch) for batch in batches])
 
 
 def decode(video: Path) -> None:
@@ -187,15 +220,6 @@ def read_frames(video: Path) -> None:
             pass
 
 
-def replay(model: str, engine: str, batches: list[np.ndarray]) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Tasks: a first batch through a fresh network, and all of them."""
-    from vidperson.engines import load_network
-    from vidperson.models.install import installed_model
-
-    network = load_network(installed_model(model).network, engine)
-    return lambda: network(batches[0]), lambda: [network(batch) for batch in batches]
-
-
 def stage2(video: Path, detector: str, engine: str, folder: Path) -> None:
     from steps_face.detect_faces import detect_faces
 
@@ -207,14 +231,16 @@ def stage2(video: Path, detector: str, engine: str, folder: Path) -> None:
 def join(folder: Path) -> None:
     from steps_face.merge_jobs import merge
 
+    scp, jobs = str(folder / "vid.scp"), str(folder / "jobs")
     with contextlib.redirect_stdout(None):
-        merge(str(folder / "vid.scp"), str(folder / "jobs"), 1, "faces.ark quality.ark crops.tar", str(folder / "faces"))
+        merge(scp, jobs, 1, "faces.ark quality.ark crops.tar", str(folder / "faces"))
 
 
 def stage3(embedder: str, engine: str, folder: Path) -> None:
     from steps_face.extract_embeddings import extract_embeddings
 
-    extract_embeddings(str(folder / "faces"), str(folder / "vid.scp"), embedder, str(folder / "embed"), engine=engine)
+    scp = str(folder / "vid.scp")
+    extract_embeddings(str(folder / "faces"), scp, embedder, str(folder / "embed"), engine=engine)
 
 
 def stage2_stopwatch() -> Stopwatch:
@@ -260,5 +286,5 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=int, default=2, help="length of the video")
     parser.add_argument("--repeat", type=int, default=3, help="rounds to take the median of")
     parser.add_argument("--engine", default="openvino", help="what runs the networks")
-    parser.add_argument("--work-dir", help="folder for the video and the outputs, which are removed; default: the system's")
+    parser.add_argument("--work-dir", help="folder for temporary files; default: the system's")
     cli.main(end_to_end, parser.parse_args())

@@ -17,6 +17,7 @@ from itertools import chain, islice
 from typing import IO, TYPE_CHECKING
 
 from vidperson import cli
+from vidperson.errors import MediaError
 
 if TYPE_CHECKING:
     import av
@@ -48,10 +49,11 @@ def _encode_minute(clip: str, output: IO[bytes], mbit_per_s: float) -> None:
 
 
 def _endless(clip: str) -> Iterator[av.VideoFrame]:
-    """The frames of the clip at the wanted size and rate, over and over."""
+    """The frames of the clip at the wanted size and rate, over and over. Raises MediaError when it has none."""
     import av
 
     while True:
+        count = 0
         with av.open(clip) as container:
             stream = container.streams.video[0]
             graph = av.filter.Graph()
@@ -69,10 +71,11 @@ def _endless(clip: str) -> Iterator[av.VideoFrame]:
                 while True:
                     try:
                         yield graph.vpull()
+                        count += 1
                     except (av.BlockingIOError, av.EOFError):
                         break
-
-
+        if not count:
+            raise MediaError(f"{clip}: no frame of the video can be decoded")
 
 
 def _repeat(minute: IO[bytes], minutes: int, output: str) -> None:
@@ -82,7 +85,7 @@ def _repeat(minute: IO[bytes], minutes: int, output: str) -> None:
         stream = None
         for number in range(minutes):
             minute.seek(0)
-            with av.open(minute) as source:
+            with av.open(minute, "r") as source:
                 stream = stream or target.add_stream_from_template(source.streams.video[0])
                 for packet in source.demux(video=0):
                     if packet.dts is None or packet.pts is None or not packet.time_base:

@@ -22,10 +22,18 @@ STEP = "steps_face/detect_faces.py"
 
 
 def compare(
-    clip: str, detector: str, minutes: list[int], fps: float = 1.0, limit_mb: float = 50.0, work_dir: str | None = None
+    clip: str,
+    detector: str,
+    minutes: list[int],
+    fps: float = 1.0,
+    limit_mb: float = 50.0,
+    work_dir: str | None = None,
 ) -> None:
     """Print the table and leave with the outcome."""
-    print("| minutes of 720p video | faces | peak memory, MB | CPU s | wall s |\n|---|---|---|---|---|", flush=True)
+    print(
+        "| minutes of 720p video | faces | peak memory, MB | CPU s | wall s |\n|---|---|---|---|---|",
+        flush=True,
+    )
     peaks = []
     for length in minutes:
         with tempfile.TemporaryDirectory(dir=work_dir) as folder:
@@ -48,7 +56,17 @@ def measure(clip: str, minutes: int, detector: str, fps: float, folder: Path) ->
     maker = ["benchmarks/make_video.py", "--clip", clip, "--minutes", str(minutes), "--mbit-per-s", "0.5"]
     subprocess.run([sys.executable, *maker, "--output", str(video)], check=True)
     scp.write_text(f"video {video}\n")
-    step = [STEP, "--scp", str(scp), "--model", detector, "--output-dir", str(folder / "out"), "--fps", str(fps)]
+    step = [
+        STEP,
+        "--scp",
+        str(scp),
+        "--model",
+        detector,
+        "--output-dir",
+        str(folder / "out"),
+        "--fps",
+        str(fps),
+    ]
     begin = time.monotonic()
     with open(log, "wb") as stream:
         child = subprocess.Popen([sys.executable, *step], stderr=stream)
@@ -67,5 +85,5 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=int, nargs="+", default=[1, 60], help="lengths to compare with the first")
     parser.add_argument("--fps", type=float, default=1.0, help="frames looked at per second of video")
     parser.add_argument("--limit-mb", type=float, default=50.0, help="by how much the peaks may differ")
-    parser.add_argument("--work-dir", help="folder for the videos, which are removed; default: the system's")
+    parser.add_argument("--work-dir", help="folder for temporary files; default: the system's")
     cli.main(compare, parser.parse_args())

@@ -3,7 +3,6 @@
 
 Inputs:  the jobs' folders <jobs-dir>/1 ... <jobs-dir>/N with their journals; the list of all segments.
 Outputs: in --output-dir each archive with its scp, and status (one line per segment of the list).
-         The jobs' folders are removed when all of that is in place.
 
 Example:
   python steps_face/merge_jobs.py --scp data/demo_dev_test/vid.scp --jobs-dir exp/face_det/x/demo_dev_test/jobs2 \\
@@ -12,7 +11,6 @@ Example:
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -26,7 +24,6 @@ def merge(scp: str, jobs_dir: str, nj: int, archives: str, output_dir: str) -> N
 
     jobs = [Path(jobs_dir) / str(job) for job in range(1, nj + 1)]
     statuses = merge_jobs(jobs, output_dir, archives.split(), list(read_scp(scp)))
-    shutil.rmtree(jobs_dir)
     counts = Counter(status.partition(":")[0] for status in statuses.values())
     print(
         f"{output_dir}: {len(statuses)} segments: " + ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))

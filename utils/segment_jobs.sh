@@ -69,3 +69,4 @@ python steps_face/merge_jobs.py --scp "$data/vid.scp" --jobs-dir "$out/jobs$nj" 
   --archives "$archives" --output-dir "$out"
 echo "$num_segments segments" > "$out/.done.tmp"
 mv "$out/.done.tmp" "$out/.done"
+rm -rf "$out"/jobs[0-9]*

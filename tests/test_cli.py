@@ -1,0 +1,109 @@
+"""What the steps' command lines share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vidperson import cli
+from vidperson.errors import DataError
+from vidperson.progress import Progress, format_duration
+
+STEPS = sorted(path.name for path in (Path(__file__).parents[1] / "steps_face").glob("*.py"))
+
+
+def run_step(repo: Path, step: str, *options: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(repo)}
+    command = [sys.executable, str(repo / "steps_face" / step), *options]
+    return subprocess.run(command, cwd=repo, env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_help_of_every_step_shows_inputs_outputs_and_an_example_that_its_parser_takes(repo: Path, step: str) -> None:
+    done = run_step(repo, step, "--help")
+    assert done.returncode == 0
+    for part in ("Inputs:", "Output", "Example:"):
+        assert part in done.stdout, part
+    example = done.stdout.partition("Example:")[2].partition("options:")[0]
+    assert f"steps_face/{step}" in example
+    for option in set(re.findall(r"--[a-z-]+", example)):
+        assert re.search(rf"^\s+{option}\b", done.stdout, re.MULTILINE), option
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_unknown_option_of_every_step_is_refused_with_the_valid_ones(repo: Path, step: str) -> None:
+    done = run_step(repo, step, "--no-such-option", "1")
+    assert done.returncode == 2 and "valid options: " in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("step,options", [
+    ("detect_faces.py", ["--scp", "no/such", "--model", "no/model", "--output-dir", "{tmp}/out"]),
+    ("extract_embeddings.py", ["--face-dir", "no/such", "--scp", "no/such", "--model", "no", "--output-dir", "{tmp}/out"]),
+    ("merge_jobs.py", ["--scp", "no/such", "--jobs-dir", "no", "--nj", "1", "--archives", "a.ark", "--output-dir", "{tmp}"]),
+    ("get_durations.py", ["--data-dir", "no/such"]),
+    ("get_models.py", ["--cards", "no_such_card", "--models-dir", "{tmp}/models"]),
+])  # fmt: skip
+def test_missing_input_of_a_step_gives_one_message_and_no_stack_trace(
+    repo: Path, tmp_path: Path, step: str, options: list[str]
+) -> None:
+    done = run_step(repo, step, *(option.format(tmp=tmp_path) for option in options))
+    assert done.returncode == 1 and "ERROR: " in done.stderr and "Traceback" not in done.stderr
+    assert "no/such" in done.stderr or "no_such_card" in done.stderr or "run_000" in done.stderr
+
+
+def test_shortened_option_is_refused() -> None:
+    parser = cli.parser("doc")
+    parser.add_argument("--max-size", type=int)
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(["--max", "3"])
+    assert stop.value.code == 2
+
+
+def test_flag_takes_true_and_false_only() -> None:
+    assert cli.flag("true") is True and cli.flag("false") is False
+    with pytest.raises(argparse.ArgumentTypeError, match="expected true or false, found 'yes'"):
+        cli.flag("yes")
+
+
+def raise_error(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("error,message", [
+    (DataError("expected a, found b", "list.txt", 3), "ERROR: list.txt:3: expected a, found b"),
+    (FileNotFoundError(2, "No such file or directory", "x.ark"), "ERROR: x.ark: No such file or directory"),
+    (OSError(28, "No space left on device"), "ERROR: file: No space left on device"),
+])  # fmt: skip
+def test_error_that_a_user_can_cause_ends_the_step_with_its_message(error: Exception, message: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(raise_error, argparse.Namespace(error=error))
+    assert stop.value.code == message
+
+
+def test_error_of_the_program_itself_keeps_its_stack_trace() -> None:
+    with pytest.raises(ZeroDivisionError):
+        cli.main(raise_error, argparse.Namespace(error=ZeroDivisionError()))
+
+
+def test_progress_prints_first_and_last_line_with_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(3, "segments", done=1, every_s=1000)
+    progress.step()
+    progress.step()
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("progress 1/3 segments, ") and last.startswith("progress 3/3 segments, ")
+    assert last.endswith("0:00:00 left")
+
+
+def test_progress_of_nothing_is_complete_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    Progress(0, "segments")
+    assert capsys.readouterr().err.startswith("progress 0/0 segments")
+
+
+def test_duration_is_written_in_hours_minutes_seconds() -> None:
+    assert [format_duration(s) for s in (0, 59.9, 3661.2, 360000)] == ["0:00:00", "0:00:59", "1:01:01", "100:00:00"]
