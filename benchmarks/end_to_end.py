@@ -155,8 +155,10 @@ def measure(video: Path, detector: str, embedder: str, engine: str, folder: Path
     with stage3_stopwatch() as watch3:
         costs[STAGE3] = cost(stage3, embedder, engine, folder)
     costs[EMBEDDER] = cost_of_network(embedder, engine, watch3.batches)
-    faces = sum(len(batch) for batch in watch3.batches)
-    return Round(costs, {STAGE2: watch2.seconds, STAGE3: watch3.seconds}, faces)
+    parts = {STAGE2: watch2.seconds, STAGE3: watch3.seconds}
+    for stage, seconds in parts.items():
+        seconds[REST] = costs[stage][0] - sum(seconds.values())
+    return Round(costs, parts, sum(len(batch) for batch in watch3.batches))
 
 
 def report(rounds: list[Round], minutes: int) -> None:
@@ -174,7 +176,6 @@ def report(rounds: list[Round], minutes: int) -> None:
     print(f"| stages 2 and 3 / (decoding + both networks alone) | {both / (floor2 + floor3):.3f} |")
     for stage in rounds[0].parts:
         parts = {part: median(one.parts[stage][part] for one in rounds) / minutes for part in rounds[0].parts[stage]}
-        parts[REST] = cpu[stage] - sum(parts.values())
         print(f"\n| part of {stage} | CPU s per minute of video | share |\n|---|---|---|")
         for part, seconds in sorted(parts.items(), key=lambda item: -item[1]):
             print(f"| {part} | {seconds:.3f} | {100 * seconds / cpu[stage]:.1f} % |")

@@ -52,10 +52,12 @@ def _endless(clip: str) -> Iterator[av.VideoFrame]:
     """The frames of the clip at the wanted size and rate, over and over. Raises MediaError when it has none."""
     import av
 
+    from vidperson.media.decoder import open_container, video_stream
+
     while True:
         count = 0
-        with av.open(clip) as container:
-            stream = container.streams.video[0]
+        with open_container(clip) as container:
+            stream = video_stream(container)
             graph = av.filter.Graph()
             graph.link_nodes(
                 graph.add_buffer(template=stream),

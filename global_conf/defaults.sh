@@ -24,7 +24,7 @@ cmd=${train_cmd:-utils/run.py}   # launcher of job arrays, see cmd.sh
 nj=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)  # jobs that a set is split into, by default the CPU cores
 threads=1                        # threads per job
 engine=openvino                  # what runs the networks: openvino or onnxruntime
-device=cpu                       # where it runs them, such as cpu or cuda
+device=cpu                       # where it runs them
 
 # stage 2, faces in videos
 detector=retinaface_mnet025_pytorch  # detection network: a folder of exp/face_models

@@ -174,6 +174,7 @@ def test_stage_without_its_input_names_the_stage_to_run_first(repo: Path, demo: 
     empty = Recipe(repo, tmp_path, "demo")
     shutil.copytree(demo.work / "data", tmp_path / "data")
     assert "run_000_get_pretrained_models" in empty.run("002_detect_faces", check=False).stderr
+    shutil.copytree(demo.work / "exp" / "face_models", tmp_path / "exp" / "face_models")
     assert "run_002_detect_faces" in empty.run("003_extract_embeddings", check=False).stderr
 
 
@@ -278,7 +279,7 @@ def hamilton(repo: Path, models: Path, shared: Path, tmp_path_factory: pytest.Te
 def test_folder_with_names_of_all_kinds_finds_who_is_in_the_clip_and_not_who_is_not(
     hamilton: Recipe, repo: Path
 ) -> None:
-    """Obama is in it too: he sits in the audience from 8 s on, in profile. Biden is not."""
+    """Obama is in it too: he sits in the audience that is shown from 7 s on, in profile. Biden is not."""
     names = read_scp(hamilton.work / "data" / "folder_enroll" / "names")
     best = {names[model]: score for (model, _), score in hamilton.scores("folder_test").items() if model in names}
     assert len(best) == 4
@@ -297,7 +298,7 @@ def test_folder_obama_is_seen_only_where_the_clip_shows_the_audience(hamilton: R
     (portrait,) = [matrix for segment, matrix in members.items() if segment.startswith(f"{obama}-")]
     cosine = (clip / np.linalg.norm(clip, axis=1, keepdims=True)) @ (portrait / np.linalg.norm(portrait)).T
     times = faces[cosine.max(axis=1) > 0.4, 1]
-    assert len(times) >= 3 and times.min() > 7.5
+    assert len(times) >= 3 and times.min() > 7  # seconds; the camera turns to the audience at 7.2
 
 
 def test_folder_without_key_is_scored_and_reported_without_numbers(hamilton: Recipe) -> None:

@@ -58,7 +58,7 @@ def test_draw_faces_marks_box_and_landmarks_in_scaled_place_and_leaves_the_input
     assert thumbnail[150, 150].tolist() == list(contact_sheet._BOX)
     assert thumbnail[120, 100].tolist() == list(contact_sheet._BOX)
     assert thumbnail[100, 150].tolist() == list(contact_sheet._LANDMARKS[-1])
-    assert (thumbnail == 255).all(axis=2).any(), "no white score text"
+    assert (thumbnail > 200).all(axis=2).any(), "no white score text"
     marked = thumbnail.any(axis=2)
     assert not marked[152:].any() and not marked[:, :98].any() and not marked[:, 202:].any()
 
