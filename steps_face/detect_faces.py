@@ -47,7 +47,7 @@ def detect_faces(
     device: str = "cpu",
     threads: int = 1,
     max_size: int = 800,
-    det_batch: int = 8,
+    det_batch: int = 1,
     nms_threshold: float = 0.4,
     det_threshold: float = 0.9,
     min_faces: int = 1,
@@ -115,7 +115,7 @@ def find_faces(
     labels: list[list[tuple[float, float, float, float]]],
     detector: FaceDetector,
     policy: SelectionPolicy,
-    batch_size: int = 8,
+    batch_size: int = 1,
     threads: int = 1,
     thumbnail: bool = False,
 ) -> tuple[str, SelectedFaces]:
@@ -187,7 +187,7 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="cpu", help="where the network runs")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the decoder and of the network")
     parser.add_argument("--max-size", type=int, default=800, help="long side in pixels that frames are brought down to")
-    parser.add_argument("--det-batch", type=int, default=8, help="frames per call of the network")
+    parser.add_argument("--det-batch", type=int, default=1, help="frames per call of the network")
     parser.add_argument(
         "--nms-threshold",
         type=float,

@@ -44,8 +44,10 @@ def test_unknown_option_of_every_step_is_refused_with_the_valid_ones(repo: Path,
 
 @pytest.mark.parametrize("step,options", [
     ("detect_faces.py", ["--scp", "no/such", "--model", "no/model", "--output-dir", "{tmp}/out"]),
-    ("extract_embeddings.py", ["--face-dir", "no/such", "--scp", "no/such", "--model", "no", "--output-dir", "{tmp}/out"]),
-    ("merge_jobs.py", ["--scp", "no/such", "--jobs-dir", "no", "--nj", "1", "--archives", "a.ark", "--output-dir", "{tmp}"]),
+    ("extract_embeddings.py",
+     ["--face-dir", "no/such", "--scp", "no/such", "--model", "no", "--output-dir", "{tmp}/out"]),
+    ("merge_jobs.py",
+     ["--scp", "no/such", "--jobs-dir", "no", "--nj", "1", "--archives", "a.ark", "--output-dir", "{tmp}"]),
     ("get_durations.py", ["--data-dir", "no/such"]),
     ("get_models.py", ["--cards", "no_such_card", "--models-dir", "{tmp}/models"]),
 ])  # fmt: skip

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"types", "errors", "models", "io"},
     "zoo": set(),
 }
-USERS = re.compile(r"(local|steps_[a-z]+|tests)/")
+USERS = re.compile(r"(local|steps_[a-z]+|tests|benchmarks)/")
 
 TOP_LEVEL = re.compile(
     r"run_00[0-5]_\w+\.sh|run_01\d_train_\w+\.sh|run_demo\.sh|run_tests\.sh|path\.sh|cmd\.sh|global_conf|local"

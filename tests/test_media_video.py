@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -433,6 +434,18 @@ for sampling in (UniformSampling(1000), WindowSampling((1.0, 30.0, 90.0), "secon
         n = sum(1 for _ in reader)
 print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
+
+
+def test_reader_lets_go_of_each_picture_without_the_garbage_collector(talk: Path) -> None:
+    """A cycle through PyAV's side data would keep every sampled picture until a collection."""
+    gc.collect()
+    gc.disable()
+    try:
+        with FrameReader(talk, EVERY) as reader:
+            assert sum(1 for _ in reader) == 100
+            assert sum(isinstance(item, av.VideoFrame) for item in gc.get_objects()) <= 5
+    finally:
+        gc.enable()
 
 
 def test_reader_long_video_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:

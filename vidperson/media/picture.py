@@ -8,6 +8,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from vidperson.types import Image
@@ -47,7 +48,8 @@ def to_rgb(frame: av.VideoFrame, aspect: Fraction, reformatter: VideoReformatter
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     """(a, b, c, d) of the display matrix: a pixel (x, y) is shown at (a x + c y, b x + d y), up to scale."""
-    side_data: Any = frame.side_data  # PyAV's type stub is wrong
+    # frame.side_data would make a cycle that keeps the picture until the garbage collector runs
+    side_data: Any = SideDataContainer(frame)  # type: ignore[call-arg]  # the stub is wrong
     if "DISPLAYMATRIX" not in side_data:
         return 1, 0, 0, 1
     a, b, _, c, d = np.frombuffer(bytes(side_data["DISPLAYMATRIX"]), dtype=np.int32)[:5].tolist()
