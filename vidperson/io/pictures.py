@@ -1,0 +1,82 @@
+"""Many pictures in folders and tar archives: what is where is listed once, the bytes are read when they are wanted."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidperson.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of one folder or tar archive, in C-locale order of their names.
+
+    names: N paths below the folder or inside the archive, ``/`` between their parts.
+    offsets, sizes: (N,) int64 bytes in the archive; size -1 in a folder, where each picture is a file of its own.
+    """
+
+    source: str
+    names: list[str]
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> bytes:
+        """The encoded bytes of one picture. Raises OSError where they are not there any more."""
+        if self.sizes[index] < 0:
+            return Path(self.source, self.names[index]).read_bytes()
+        return os.pread(_descriptor(self.source), int(self.sizes[index]), int(self.offsets[index]))
+
+    def where(self, index: int) -> str:
+        """The picture's place for a message."""
+        return f"{self.source}:{self.names[index]}" if self.sizes[index] >= 0 else f"{self.source}/{self.names[index]}"
+
+
+@lru_cache(maxsize=256)
+def _descriptor(path: str) -> int:
+    """An archive stays open: it is read from at random, by several processes."""
+    return os.open(path, os.O_RDONLY)
+
+
+def list_pictures(source: str | os.PathLike[str]) -> Pictures:
+    """The pictures in a folder, at any depth, or in an uncompressed tar archive; other files are passed over.
+
+    Raises DataError for a source that is neither, an archive that is damaged, or one without any picture.
+    """
+    path = os.fspath(source)
+    if os.path.isdir(path):
+        entries = [(name, 0, -1) for name in _files(path)]
+    elif os.path.isfile(path):
+        try:
+            with tarfile.open(path, "r:", encoding="utf-8") as archive:
+                entries = [(member.name, member.offset_data, member.size) for member in archive if member.isfile()]
+        except tarfile.TarError as error:
+            raise DataError(f"not an uncompressed tar archive ({error})", path) from None
+    else:
+        raise DataError("no such folder or tar archive of pictures", path)
+    entries = sorted(
+        (entry for entry in entries if entry[0].lower().endswith(SUFFIXES)), key=lambda e: os.fsencode(e[0])
+    )
+    if not entries:
+        raise DataError(f"no picture ({' '.join(SUFFIXES)}) in it", path)
+    names, offsets, sizes = zip(*entries, strict=True)
+    return Pictures(path, list(names), np.array(offsets, np.int64), np.array(sizes, np.int64))
+
+
+def _files(folder: str) -> Iterator[str]:
+    for where, _, names in os.walk(folder, followlinks=True):
+        inside = os.path.relpath(where, folder)
+        for name in names:
+            yield name if inside == "." else f"{inside}/{name}"

@@ -1,0 +1,77 @@
+"""How often a threshold on a score tells same from different pairs; from the exact ROC of ``detection``.
+
+Definitions: G. B. Huang et al., "Labeled Faces in the Wild", technical report 07-49 (2007), for accuracy with a
+threshold learnt elsewhere and for ten folds; the true accept rate at a false accept rate as in NIST FRVT reports.
+A pair is accepted when its score is at least the threshold.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vidperson.errors import ScoringError
+from vidperson.metrics.detection import Roc, roc
+
+
+def best_threshold(curve: Roc) -> float:
+    """The threshold of highest accuracy, in the middle between the two scores that it parts.
+
+    Of several equally good ones the lowest; scores' extremes where accepting or rejecting everything is best.
+    """
+    wrong = curve.misses + curve.false_alarms
+    at = int(np.argmin(wrong))
+    scores = curve.thresholds[:-1]
+    if at == 0:
+        return float(scores[0])
+    if at == len(scores):
+        return float(np.nextafter(scores[-1], np.inf))
+    return float((scores[at - 1] + scores[at]) / 2)
+
+
+def accuracy(targets: ArrayLike, nontargets: ArrayLike, threshold: float) -> float:
+    """Share, 0..1, of all pairs that are decided rightly at a threshold.
+
+    Raises ScoringError as :func:`roc` does.
+    """
+    curve = roc(targets, nontargets)
+    at = int(np.searchsorted(curve.thresholds, threshold, side="left"))
+    wrong = curve.misses[at] + curve.false_alarms[at]
+    return float(1 - wrong / (curve.num_targets + curve.num_nontargets))
+
+
+def fold_accuracies(scores: ArrayLike, is_target: ArrayLike, folds: ArrayLike) -> NDArray[np.float64]:
+    """(K,) accuracies of each fold at the threshold that is best on all the others.
+
+    scores, is_target, folds: (N,); the folds' numbers are taken in ascending order.
+    Raises ScoringError for fewer than two folds, or folds that lack targets or non-targets.
+    """
+    values, target, fold = np.asarray(scores, np.float64), np.asarray(is_target, bool), np.asarray(folds)
+    numbers = np.unique(fold)
+    if len(numbers) < 2:
+        raise ScoringError(f"expected at least two folds, found {len(numbers)}")
+    result = []
+    for number in numbers:
+        inside = fold == number
+        threshold = best_threshold(roc(values[~inside & target], values[~inside & ~target]))
+        result.append(accuracy(values[inside & target], values[inside & ~target], threshold))
+    return np.array(result)
+
+
+def split_folds(is_target: ArrayLike, count: int = 10) -> NDArray[np.int64]:
+    """(N,) fold numbers 0..count-1 for a list without folds: targets and non-targets each in consecutive parts."""
+    target = np.asarray(is_target, bool)
+    folds = np.zeros(len(target), np.int64)
+    for kind in (True, False):
+        where = np.flatnonzero(target == kind)
+        folds[where] = np.arange(len(where)) * count // max(1, len(where))
+    return folds
+
+
+def tar_at_far(curve: Roc, far: float) -> float:
+    """True accept rate, 0..1, at the lowest threshold whose false accept rate is at most ``far`` (0..1).
+
+    With fewer than 1 / far non-targets no false accept is allowed.
+    """
+    allowed = curve.false_alarms <= far * curve.num_nontargets
+    return float(1 - curve.misses[int(np.argmax(allowed))] / curve.num_targets)
