@@ -34,3 +34,7 @@ class EngineError(VidPersonError):
 
 class ScoringError(VidPersonError):
     """Scores and trials do not fit together, or cannot be evaluated."""
+
+
+class TrainingError(VidPersonError):
+    """Training cannot begin with these settings, or cannot go on."""

@@ -75,7 +75,10 @@ class Output:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """One network. ``name`` is also the folder name below ``exp/face_models``."""
+    """One network. ``name`` is also the folder name below ``exp/face_models``.
+
+    figures: what was measured, and on what. training: how it was trained, for networks of our own.
+    """
 
     name: str
     kind: str
@@ -88,6 +91,7 @@ class ModelCard:
     output: Output
     checkpoint: Checkpoint | None = None
     figures: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
 
 
 def load_card(name_or_path: str | os.PathLike[str]) -> ModelCard:
@@ -103,6 +107,17 @@ def load_card(name_or_path: str | os.PathLike[str]) -> ModelCard:
     card = _build(ModelCard, fields, str(path), "")
     _check(card, path)
     return card
+
+
+def card_text(card: ModelCard) -> str:
+    """The YAML text that :func:`load_card` reads back; empty fields are left out."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items() if item not in (None, {}, ())}
+        return [plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+    return yaml.safe_dump(plain(dataclasses.asdict(card)), sort_keys=False, allow_unicode=True, width=120)
 
 
 def card_path(name_or_path: str | os.PathLike[str]) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from vidperson.errors import EngineError, ModelError
-from vidperson.models.card import ModelCard
+from vidperson.models.card import Input, ModelCard, Output
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,24 +19,58 @@ if TYPE_CHECKING:
 OPSET = 18
 
 
-def _retinaface_mobilenet025(card: ModelCard) -> nn.Module:
+def _retinaface_mobilenet025(card_input: Input, card_output: Output) -> nn.Module:
     from vidperson.models.architectures.retinaface import RetinaFaceMobileNet025
 
     return RetinaFaceMobileNet025()
 
 
-def _mobilefacenet(card: ModelCard) -> nn.Module:
+def _embedder_sizes(card_input: Input, card_output: Output) -> tuple[int, int, int]:
+    """Height, width and values of one pass."""
+    assert card_input.height and card_input.width and card_output.embedding_size
+    passes = 2 if card_output.mirror == "concatenate" else 1
+    return card_input.height, card_input.width, card_output.embedding_size // passes
+
+
+def _mobilefacenet(card_input: Input, card_output: Output) -> nn.Module:
     from vidperson.models.architectures.mobilefacenet import MobileFaceNet
 
-    assert card.input.height and card.input.width and card.output.embedding_size
-    passes = 2 if card.output.mirror == "concatenate" else 1
-    return MobileFaceNet(card.input.height, card.input.width, card.output.embedding_size // passes)
+    return MobileFaceNet(*_embedder_sizes(card_input, card_output))
 
 
-ARCHITECTURES: dict[str, Callable[[ModelCard], Any]] = {
-    "retinaface_mobilenet025": _retinaface_mobilenet025,
+def _small_resnet(card_input: Input, card_output: Output) -> nn.Module:
+    from vidperson.models.architectures.small_resnet import SmallResNet
+
+    return SmallResNet(*_embedder_sizes(card_input, card_output))
+
+
+def _iresnet(name: str) -> Callable[[Input, Output], nn.Module]:
+    def build(card_input: Input, card_output: Output) -> nn.Module:
+        from vidperson.models.architectures.iresnet import BLOCKS, IResNet
+
+        return IResNet(BLOCKS[name], *_embedder_sizes(card_input, card_output))
+
+    return build
+
+
+DETECTORS: dict[str, Callable[[Input, Output], Any]] = {"retinaface_mobilenet025": _retinaface_mobilenet025}
+EMBEDDERS: dict[str, Callable[[Input, Output], Any]] = {
     "mobilefacenet": _mobilefacenet,
+    "small_resnet": _small_resnet,
+    **{name: _iresnet(name) for name in ("iresnet18", "iresnet34", "iresnet50", "iresnet100")},
 }
+ARCHITECTURES = {**DETECTORS, **EMBEDDERS}
+
+
+def build_network(architecture: str, card_input: Input, card_output: Output) -> nn.Module:
+    """An architecture with initial weights from torch's generator, for the sizes of a card.
+
+    Raises ModelError, with the names that there are, for an unknown one.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ModelError(f"architecture: expected one of {' '.join(ARCHITECTURES)}, found '{architecture}'")
+    network: nn.Module = ARCHITECTURES[architecture](card_input, card_output)
+    return network
 
 
 def load_checkpoint(card: ModelCard, path: str | os.PathLike[str]) -> nn.Module:
@@ -53,11 +87,8 @@ def load_checkpoint(card: ModelCard, path: str | os.PathLike[str]) -> nn.Module:
             "VIDPERSON_EXTRAS=torch ./run_000_get_pretrained_models.sh"
         ) from None
     checkpoint = card.checkpoint
-    if checkpoint is None or checkpoint.architecture not in ARCHITECTURES:
-        raise ModelError(
-            f"{card.name}: checkpoint.architecture: expected one of {' '.join(ARCHITECTURES)}, "
-            f"found {checkpoint and checkpoint.architecture!r}"
-        )
+    if checkpoint is None:
+        raise ModelError(f"{card.name}: the card names no checkpoint to convert")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         weights = content if checkpoint.state_dict is None else content[checkpoint.state_dict]
@@ -65,7 +96,7 @@ def load_checkpoint(card: ModelCard, path: str | os.PathLike[str]) -> nn.Module:
     except Exception as error:  # torch.load raises whatever the damaged file leads it to
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{os.fspath(path)}: not a checkpoint of tensors: {reason}") from None
-    network: nn.Module = ARCHITECTURES[checkpoint.architecture](card)
+    network = build_network(checkpoint.architecture, card.input, card.output)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
@@ -76,17 +107,22 @@ def load_checkpoint(card: ModelCard, path: str | os.PathLike[str]) -> nn.Module:
 
 
 def convert_checkpoint(card: ModelCard, path: str | os.PathLike[str], onnx_path: str | os.PathLike[str]) -> None:
-    """Write the checkpoint as an ONNX file with free batch size (and free picture size for detectors).
+    """Write the checkpoint as an ONNX file; see :func:`export_network`."""
+    export_network(load_checkpoint(card, path), card.kind, card.input, onnx_path)
 
-    Inputs and outputs are named ``images`` and ``embeddings`` or ``boxes``, ``scores``, ``landmarks``.
+
+def export_network(network: nn.Module, kind: str, card_input: Input, onnx_path: str | os.PathLike[str]) -> None:
+    """Write a network in evaluation mode as an ONNX file with free batch size (and free picture size for detectors).
+
+    kind, card_input: as in the model card. Inputs and outputs are named ``images`` and ``embeddings`` or ``boxes``,
+    ``scores``, ``landmarks``.
     """
-    network = load_checkpoint(card, path)
     import onnx
     import torch
 
-    detector = card.kind == "face_detector"
+    detector = kind == "face_detector"
     free = torch.export.Dim.DYNAMIC
-    height, width = card.input.height or 96, card.input.width or 128
+    height, width = card_input.height or 96, card_input.width or 128
     for chatter in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(chatter).setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

@@ -65,8 +65,9 @@ def install_model(
 ) -> InstalledModel:
     """Make ``models_dir/<name>`` hold the card's network; does nothing where it does already.
 
-    The published file is looked for in ``models_dir`` and ``local_dirs`` (there, or in a subfolder with the card's
-    name), then downloaded; a download that broke off goes on where it stopped. ``report(done, total)`` gets bytes.
+    The published file is looked for in ``models_dir``, in ``local_dirs`` (there, or in a subfolder with the card's
+    name) and beside the card, then downloaded; a download that broke off goes on where it stopped.
+    ``report(done, total)`` gets bytes.
     Raises ModelError for a file that cannot be had, has another SHA-256, or cannot be converted.
     """
     card = load_card(card_name)
@@ -76,7 +77,7 @@ def install_model(
         if installed.card == card:
             return installed
     folder.mkdir(parents=True, exist_ok=True)
-    path = _find_file(card, [models_dir, *local_dirs]) or _download(card, folder, report)
+    path = _find_file(card, [models_dir, *local_dirs, card_path(card_name).parent]) or _download(card, folder, report)
     partial = folder / (NETWORK + ".tmp")
     if card.checkpoint is None:
         shutil.copyfile(path, partial)

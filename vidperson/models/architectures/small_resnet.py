@@ -1,0 +1,54 @@
+"""A small residual network of dense 3x3 convolutions, which CPUs run and train faster than depth-wise ones.
+
+Residual blocks as in He et al., CVPR 2016; the head is that of MobileFaceNet (arXiv:1804.07573, section 3.1): one
+depth-wise convolution over the whole last map, which weights places, instead of an average.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+# channels, blocks, stride of the first block; the stem halves the picture before
+STAGES = ((32, 1, 1), (64, 2, 2), (128, 2, 2), (192, 1, 2))
+
+
+def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs))
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_conv(inputs, outputs, 3, stride), nn.PReLU(outputs), _conv(outputs, outputs))
+        self.skip = nn.Identity() if stride == 1 and inputs == outputs else _conv(inputs, outputs, 1, stride)
+        self.prelu = nn.PReLU(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.prelu(self.body(x) + self.skip(x))
+
+
+class SmallResNet(nn.Module):
+    """(N, 3, height, width) float images, multiples of 16, to (N, embedding_size), not length-normalised.
+
+    About 1.3 million parameters for 112 x 112 pixels and 128 values.
+    """
+
+    def __init__(self, height: int = 112, width: int = 112, embedding_size: int = 128) -> None:
+        super().__init__()
+        channels = STAGES[0][0]
+        self.stem = nn.Sequential(_conv(3, channels, 3, 2), nn.PReLU(channels))
+        blocks: list[nn.Module] = []
+        for outputs, repeats, stride in STAGES:
+            for repeat in range(repeats):
+                blocks.append(_Block(channels, outputs, stride if repeat == 0 else 1))
+                channels = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.pool = nn.Sequential(
+            nn.Conv2d(channels, channels, (height // 16, width // 16), groups=channels, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+        self.linear = nn.Linear(channels, embedding_size, bias=False)
+        self.bn = nn.BatchNorm1d(embedding_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.bn(self.linear(self.pool(self.blocks(self.stem(images))).flatten(1)))
