@@ -48,3 +48,39 @@ backend=max                      # how the embeddings of a model and of a segmen
 
 # stage 5, evaluation
 priors="0.05 0.01 0.005 0.001"   # target priors of the detection costs
+
+# stage 10, training a face embedder
+train_name=face_r18              # name of the network that is trained: a folder of exp/face_embedder
+train_data=                      # folders or tars of <identity>/<picture>, <crops.tar>:<utt2spk>, VoxCeleb2 folders
+train_architecture=iresnet18     # iresnet18, iresnet34, iresnet50, iresnet100, mobilefacenet or small_resnet
+train_embedding_size=512         # values of an embedding
+train_loss=arcface               # arcface (AAM-softmax), cosface, softmax, or none: from the teacher alone
+train_scale=64                   # s of arcface and cosface
+train_margin=0.4                 # m of arcface, in radians, and of cosface
+train_sub_centres=1              # centres per identity, of which the nearest counts; 3 for noisy labels
+train_sample_rate=1              # share of the identities that each step looks at (partial FC); below 1 for 100,000s
+train_augment="mirror=0.5"       # how often each is done, 0..1: mirror jitter colour grey blur scale jpeg cutout mix
+train_batch=400                  # crops per step, all GPUs together
+train_epochs=40                  # epochs
+train_optimiser=adam             # adam, adamw or sgd
+train_lr=0.001                   # learning rate
+train_weight_decay=0             # weight decay
+train_schedule=step              # step: times train_decay every train_decay_epochs; cosine: to 0
+train_decay=0.97                 # factor of the step schedule
+train_decay_epochs=1             # epochs between its steps
+train_warmup_epochs=0            # epochs in which the rate rises linearly
+train_clip=0                     # largest norm of the gradient; 0: any
+train_ema=0                      # running average of the weights that is kept: share of the past, e.g. 0.999
+train_precision=fp32             # fp32, or autocast to bf16 or fp16
+train_teacher=                   # network to imitate: a folder of exp/face_models; empty: none
+train_cosine_weight=1            # weight of: embeddings like the teacher's
+train_relation_weight=1          # weight of: cosines between the crops of a batch like the teacher's
+train_gpus=0                     # GPUs to train on; 0: the CPU
+train_workers=4                  # processes per GPU that load pictures
+train_threads=$nj                # CPU threads of the networks
+train_seed=0                     # seed of everything random
+train_save_steps=500             # steps between checkpoints within an epoch
+train_licence="none stated"      # licence of the network that is trained, for its card
+valid_pictures=                  # folder or tar of aligned faces to measure each epoch on; empty: no validation
+valid_pairs=                     # pairs of them: LFW's list, or <picture> <picture> target|nontarget
+valid_threshold_pairs=           # other pairs, of which the threshold is learnt (LFW View 1: DevTrain)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,34 @@ def score_histogram(edges: Sequence[float], targets: Sequence[int], nontargets: 
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def training_curves(entries: Sequence[Mapping[str, Any]]) -> bytes:
+    """PNG with a panel per figure of a training log, over the steps; shares of 0..1 and losses alike.
+
+    entries: lines of the log, each with ``kind`` (train or validate), ``step``, ``epoch`` and figures.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    curves: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for entry in entries:
+        for name, value in entry.items():
+            if name not in ("kind", "step", "epoch"):
+                curves.setdefault((entry["kind"], name), []).append((entry["step"], value))
+    columns = min(3, max(1, len(curves)))
+    rows = max(1, -(-len(curves) // columns))
+    figure = Figure(figsize=(3.6 * columns, 2.4 * rows), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    for place, ((kind, name), points) in enumerate(curves.items(), 1):
+        axes = figure.add_subplot(rows, columns, place)
+        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 60 else None, color="#2c6fb2", linewidth=1)
+        axes.set_title(f"{kind}: {name}", fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()

@@ -1,0 +1,295 @@
+#!/usr/bin/env python3
+"""Train a face embedding network, and export the best epoch's with a model card.
+
+Inputs:
+  TRAIN_DATA  one or more of: folder or tar of <identity>/<picture>; <crops.tar>:<utt2spk> of stage 2; a folder in the
+              layout of VoxCeleb2 (frame_align/<identity>/<video>/<utterance>/*.jpg and train_all.txt).
+              Faces are aligned as stage 2 does, square; other sizes than 112 x 112 are brought to it.
+  TEACHER     optional: folder of an installed face network that the new one learns to imitate, on the same crops
+  VALID_*     optional: pictures and pairs to measure each epoch on, as for steps_face/evaluate_pairs.py
+Outputs, in OUTPUT_DIR, whose last part is the network's name:
+  <name>.onnx, <name>.yaml  the best epoch's network and its card: ./run_000_get_pretrained_models.sh installs it with
+                            --embedder OUTPUT_DIR/<name>.yaml
+  last.pt, best.pt          everything to go on from, and the best epoch's weights
+  log.jsonl, curves.png     losses and figures per step; TensorBoard files where the package tensorboard is installed
+Killed and run again it goes on from last.pt and gives the same weights.
+
+Example:
+  python steps_face/train_embedder.py --train-data faces.tar --output-dir exp/face_embedder/r18 \\
+      --valid-pictures lfw.tar --valid-pairs pairsDevTest.txt --valid-threshold-pairs pairsDevTrain.txt
+Several GPUs:
+  python -m torch.distributed.run --standalone --nproc-per-node 4 steps_face/train_embedder.py --device cuda ...
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidperson import cli
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vidperson.models.card import ModelCard
+
+MEAN = STD = (127.5, 127.5, 127.5)
+
+
+def train_embedder(
+    train_data: list[str],
+    output_dir: str,
+    architecture: str = "iresnet18",
+    embedding_size: int = 512,
+    loss: str = "arcface",
+    scale: float = 64.0,
+    margin: float = 0.4,
+    sub_centres: int = 1,
+    sample_rate: float = 1.0,
+    augment: str = "mirror=0.5",
+    batch_size: int = 400,
+    teacher: str = "",
+    cosine_weight: float = 1.0,
+    relation_weight: float = 1.0,
+    valid_pictures: str = "",
+    valid_pairs: str = "",
+    valid_threshold_pairs: str = "",
+    licence: str = "none stated",
+    homepage: str = "none: trained by this recipe",
+    device: str = "cpu",
+    engine: str = "openvino",
+    threads: int = 1,
+    workers: int = 0,
+    **settings: Any,
+) -> dict[str, Any]:
+    """See the top of this file. ``loss`` "none" trains from the teacher alone; ``settings`` are the fields of
+    ``vidperson.training.loop.Settings``.
+
+    Returns the figures of the exported network ({} without validation lists).
+    Raises VidPersonError for data, settings and networks that are wrong, and for a loss that is not finite.
+    """
+    try:
+        import torch
+    except ImportError:
+        from vidperson.errors import EngineError
+
+        raise EngineError("training needs the torch extra; run: utils/make_env.sh torch") from None
+    from steps_face.evaluate_pairs import describe, pair_figures
+    from vidperson.engines import load_network
+    from vidperson.errors import TrainingError
+    from vidperson.io.pairs import read_pairs
+    from vidperson.io.pictures import list_pictures
+    from vidperson.media.image import decode_sound_image
+    from vidperson.models.convert import EMBEDDERS, build_network
+    from vidperson.models.embedder import FaceEmbedder
+    from vidperson.models.install import installed_model
+    from vidperson.progress import Progress
+    from vidperson.training.augment import Augmentation
+    from vidperson.training.embedder import EmbedderTask, TaughtBatches
+    from vidperson.training.face_data import FaceBatches, read_faces
+    from vidperson.training.loop import Batches, Settings, join_world, train
+    from vidperson.training.losses import IdentityLoss
+
+    torch.set_num_threads(threads)
+    how = Settings(**settings)
+    if architecture not in EMBEDDERS:
+        raise TrainingError(f"architecture: expected one of {' '.join(EMBEDDERS)}, found '{architecture}'")
+    if bool(valid_pictures) != bool(valid_pairs) or (valid_threshold_pairs and not valid_pairs):
+        raise TrainingError("--valid-pictures and --valid-pairs are given together; --valid-threshold-pairs needs both")
+    augmentation = Augmentation.parse(augment)
+    validation = None
+    if valid_pairs:
+        threshold_pairs = read_pairs(valid_threshold_pairs) if valid_threshold_pairs else None
+        validation = (list_pictures(valid_pictures), read_pairs(valid_pairs), threshold_pairs)
+    faces = read_faces(train_data)
+    folder = Path(output_dir)
+    card = _card(folder.name, architecture, embedding_size, licence, homepage)
+
+    with join_world(device) as world:
+        torch.manual_seed(how.seed)
+        network = build_network(architecture, card.input, card.output)
+        identity = None
+        if loss != "none":
+            identity = IdentityLoss(
+                embedding_size, len(faces.identities), loss, scale, margin, sub_centres, sample_rate
+            )
+        plain = FaceBatches(
+            faces, decode_sound_image, batch_size, augmentation, how.seed, world.rank, world.ranks, workers
+        )
+        batches: Batches = plain
+        recipe: dict[str, Any] = {
+            "architecture": architecture,
+            "embedding_size": embedding_size,
+            "loss": loss,
+            "scale": scale,
+            "margin": margin,
+            "sub_centres": sub_centres,
+            "sample_rate": sample_rate,
+            "augment": " ".join(augment.split()),
+            "batch_size": batch_size,
+            "identities": len(faces.identities),
+            "items": len(faces),
+        }
+        data = f"{len(faces)} faces or utterances of {len(faces.identities)} identities"
+        logging.info("training data: %s", data)
+        data += f" ({' '.join(Path(name).name for name in train_data)})"
+        teacher_size = 0
+        if teacher:
+            installed = installed_model(teacher)
+            teaches = FaceEmbedder(load_network(installed.network, engine, "cpu", threads), installed.card)
+            batches, teacher_size = TaughtBatches(plain, teaches.embed), teaches.embedding_size
+            recipe["teacher"] = f"{installed.card.name} {installed.sha256}"
+            recipe |= {"cosine_weight": cosine_weight, "relation_weight": relation_weight}
+            data += f"; teacher {installed.card.name}, trained on {installed.card.training_data}"
+        task = EmbedderTask(network, embedding_size, MEAN, STD, identity, teacher_size, cosine_weight, relation_weight)
+        folder.mkdir(parents=True, exist_ok=True)
+        progress: list[Progress] = []
+
+        def on_log(done: int, total: int) -> None:
+            if not progress:
+                progress.append(Progress(total, "steps", done=done))
+            elif done > progress[0].done:
+                progress[0].step(done - progress[0].done)
+            if done:
+                _draw(folder)
+
+        def validate(network: nn.Module) -> dict[str, float]:
+            assert validation is not None
+            figures = pair_figures(FaceEmbedder(_as_engine(network, world.device), card).embed, *validation)
+            logging.info("validation: %s", describe(figures))
+            return _flat(figures)
+
+        best = train(task, batches, how, folder, world, validate if validation else None, "-eer", recipe, on_log)
+        if world.rank != 0:
+            return {}
+        if plain.broken:
+            logging.warning("%d pictures were left out; they are named above", len(plain.broken))
+        _draw(folder)
+        card = dataclasses.replace(
+            card,
+            training_data=data,
+            training={"best_epoch": int(best["epoch"]) + 1, **recipe, **dataclasses.asdict(how)},
+        )
+        return _export(folder, card, architecture, validation, engine, threads)
+
+
+def _card(name: str, architecture: str, embedding_size: int, licence: str, homepage: str) -> ModelCard:
+    """The card of a network that is not there yet: hash and figures are put in when it is."""
+    from vidperson.models.card import Input, ModelCard, NetworkFile, Output
+
+    return ModelCard(
+        name=name,
+        kind="face_embedder",
+        description=f"{architecture}, {embedding_size} values, trained by run_010_train_face_embedder.sh",
+        licence=licence,
+        homepage=homepage,
+        training_data="",
+        file=NetworkFile(f"{name}.onnx", "0" * 64, 0),
+        input=Input("rgb", MEAN, STD, 112, 112),
+        output=Output(embedding_size=embedding_size),
+    )
+
+
+def _export(
+    folder: Path, card: ModelCard, architecture: str, validation: tuple | None, engine: str, threads: int
+) -> dict[str, Any]:
+    """Write the best epoch's network and its card; the figures are those of the file that was written."""
+    import os
+
+    from steps_face.evaluate_pairs import describe, pair_figures
+    from vidperson.engines import load_network
+    from vidperson.io.atomic import atomic_write
+    from vidperson.models.card import card_text
+    from vidperson.models.convert import build_network, export_network
+    from vidperson.models.embedder import FaceEmbedder
+    from vidperson.models.install import file_sha256
+    from vidperson.training.loop import BEST, load_checkpoint
+
+    network = build_network(architecture, card.input, card.output)
+    network.load_state_dict(load_checkpoint(folder / BEST)["network"])
+    path = folder / card.file.name
+    partial = path.with_name(path.name + ".tmp")
+    export_network(network.eval(), card.kind, card.input, partial)
+    os.replace(partial, path)
+    figures: dict[str, Any] = {}
+    if validation:
+        embedder = FaceEmbedder(load_network(path, engine, "cpu", threads), card)
+        figures = pair_figures(embedder.embed, *validation)
+        logging.info("%s: %s", path, describe(figures))
+    file = dataclasses.replace(card.file, sha256=file_sha256(path), size_bytes=path.stat().st_size)
+    with atomic_write(folder / f"{card.name}.yaml") as stream:
+        stream.write(card_text(dataclasses.replace(card, file=file, figures=figures)))
+    return figures
+
+
+def _as_engine(network: nn.Module, device: Any) -> Any:
+    """A module as an engine would give it: arrays in, a list of arrays out."""
+    import torch
+
+    def run(batch: Any) -> list[Any]:
+        with torch.inference_mode():
+            return [network(torch.from_numpy(batch.copy()).to(device)).float().cpu().numpy()]
+
+    return run
+
+
+def _flat(figures: dict[str, Any]) -> dict[str, float]:
+    """Nested figures as one level: tar_at_far 0.01 -> tar_at_far_0.01."""
+    flat: dict[str, float] = {}
+    for name, value in figures.items():
+        flat |= {f"{name}_{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _draw(folder: Path) -> None:
+    from vidperson.io.atomic import atomic_write
+    from vidperson.report.plots import training_curves
+    from vidperson.training.loop import read_log
+
+    with atomic_write(folder / "curves.png", "wb") as stream:
+        stream.write(training_curves(read_log(folder)))
+
+
+if __name__ == "__main__":
+    parser = cli.parser(__doc__)
+    parser.add_argument("--train-data", nargs="+", required=True, help="what to train on, see above")
+    parser.add_argument("--output-dir", required=True, help="folder of the network, named like it")
+    parser.add_argument("--architecture", default="iresnet18", help="network to train")
+    parser.add_argument("--embedding-size", type=int, default=512, help="values of an embedding")
+    parser.add_argument("--loss", default="arcface", help="arcface, cosface, softmax, or none: teacher alone")
+    parser.add_argument("--scale", type=float, default=64.0, help="s of arcface and cosface")
+    parser.add_argument("--margin", type=float, default=0.4, help="m of arcface (radians) and cosface")
+    parser.add_argument("--sub-centres", type=int, default=1, help="centres per identity")
+    parser.add_argument("--sample-rate", type=float, default=1.0, help="share of the identities per step (partial FC)")
+    parser.add_argument("--augment", default="mirror=0.5", help="changes and how often each is made, 0..1")
+    parser.add_argument("--batch-size", type=int, default=400, help="crops per step, all GPUs together")
+    parser.add_argument("--teacher", default="", help="folder of an installed face network to imitate")
+    parser.add_argument("--cosine-weight", type=float, default=1.0, help="weight of: be like the teacher's embedding")
+    parser.add_argument("--relation-weight", type=float, default=1.0, help="weight of: cosines like the teacher's")
+    parser.add_argument("--valid-pictures", default="", help="folder or tar of aligned faces to validate on")
+    parser.add_argument("--valid-pairs", default="", help="list of pairs to validate on")
+    parser.add_argument("--valid-threshold-pairs", default="", help="list of pairs to learn the threshold of")
+    parser.add_argument("--licence", default="none stated", help="licence of the network, for its card")
+    parser.add_argument("--homepage", default="none: trained by this recipe", help="where it comes from, for its card")
+    parser.add_argument("--device", default="cpu", help="where the network is trained: cpu or cuda")
+    parser.add_argument("--engine", default="openvino", help="what runs the teacher and the exported network")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks")
+    parser.add_argument("--workers", type=int, default=0, help="processes per GPU that load pictures")
+    parser.add_argument("--epochs", type=int, default=40, help="epochs")
+    parser.add_argument("--optimiser", default="adam", help="adam, adamw or sgd")
+    parser.add_argument("--lr", type=float, default=0.001, help="learning rate")
+    parser.add_argument("--weight-decay", type=float, default=0.0, help="weight decay")
+    parser.add_argument("--momentum", type=float, default=0.9, help="momentum of sgd")
+    parser.add_argument("--schedule", default="step", help="step (times decay every decay-epochs) or cosine (to 0)")
+    parser.add_argument("--decay", type=float, default=0.97, help="factor of the step schedule")
+    parser.add_argument("--decay-epochs", type=int, default=1, help="epochs between its steps")
+    parser.add_argument("--warmup-epochs", type=float, default=0.0, help="epochs in which the rate rises linearly")
+    parser.add_argument("--clip", type=float, default=0.0, help="largest norm of the gradient; 0: any")
+    parser.add_argument("--ema", type=float, default=0.0, help="running average of the weights: share of the past")
+    parser.add_argument("--precision", default="fp32", help="fp32, or autocast to bf16 or fp16")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
+    parser.add_argument("--save-steps", type=int, default=500, help="steps between checkpoints within an epoch")
+    parser.add_argument("--log-steps", type=int, default=20, help="steps between lines of the log")
+    cli.main(train_embedder, parser.parse_args())

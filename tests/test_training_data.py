@@ -1,0 +1,280 @@
+"""What there is to train on, in all its layouts; batches; what is done to the pictures."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vidperson.errors import DataError, TrainingError
+from vidperson.media.image import decode_sound_image
+
+pytest.importorskip("torch", reason="training needs the torch extra")
+
+from vidperson.training.augment import Augmentation, mix_pairs
+from vidperson.training.face_data import FaceBatches, read_faces
+
+PLAIN = Augmentation(mirror=0.0)
+EVERY = {name: 1.0 for name in Augmentation.__dataclass_fields__ if name != "mix"}
+
+
+def write_face(path: Path, number: int, size: tuple[int, int] = (112, 112)) -> None:
+    """A grey picture that tells its number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((*size, 3), number, np.uint8))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three persons with 4, 3 and 1 pictures, numbered through."""
+    number = 0
+    for who, count in (("ann", 4), ("bob", 3), ("cy", 1)):
+        for k in range(count):
+            write_face(tmp_path / "faces" / who / f"{k}.png", number := number + 10)
+    return tmp_path / "faces"
+
+
+def batches(source: Path | str, size: int = 4, augmentation: Augmentation = PLAIN, **options: int) -> FaceBatches:
+    return FaceBatches(read_faces([str(source)]), decode_sound_image, size, augmentation, **options)
+
+
+def numbers(made: FaceBatches, epoch: int) -> list[int]:
+    return [int(crop[0, 0, 0]) for batch in made(epoch) for crop in batch["crops"].numpy()]
+
+
+def test_folder_and_its_tar_give_the_same_identities_and_labels(folder: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "faces.tar", "w") as archive:
+        for who in ("cy", "ann", "bob"):
+            archive.add(folder / who, who)
+    for source in (folder, tmp_path / "faces.tar"):
+        faces = read_faces([str(source)])
+        assert faces.identities == ["ann", "bob", "cy"]
+        assert faces.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 2]
+        seen = {}
+        for batch in FaceBatches(faces, decode_sound_image, 8, PLAIN)(0):
+            seen |= {int(c[0, 0, 0]): int(y) for c, y in zip(batch["crops"], batch["labels"], strict=True)}
+        assert seen == {10: 0, 20: 0, 30: 0, 40: 0, 50: 1, 60: 1, 70: 1, 80: 2}
+
+
+def test_class_with_one_picture_is_reported_and_used(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        faces = read_faces([str(folder)])
+    assert "1 of 3 identities have one item only, e.g. 'cy'" in caplog.text
+    assert 2 in faces.labels
+
+
+def test_same_identity_in_two_sources_is_one_and_is_reported(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_face(tmp_path / "more/bob/9.png", 1)
+    write_face(tmp_path / "more/dan/9.png", 2)
+    with caplog.at_level(logging.INFO):
+        faces = read_faces([str(folder), str(tmp_path / "more")])
+    assert faces.identities == ["ann", "bob", "cy", "dan"] and len(faces) == 10
+    assert "1 identities are in several sources and are taken as one, e.g. 'bob'" in caplog.text
+
+
+def test_crops_archive_with_utt2spk_takes_identities_of_the_segments(folder: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "crops.tar", "w") as archive:
+        for segment in ("ann", "bob", "cy"):
+            archive.add(folder / segment, f"seg/{segment}")
+    (tmp_path / "utt2spk").write_text("seg/ann p1\nseg/bob p2\nseg/cy p1\n")
+    faces = read_faces([f"{tmp_path}/crops.tar:{tmp_path}/utt2spk"])
+    assert faces.identities == ["p1", "p2"] and np.bincount(faces.labels).tolist() == [5, 3]
+    (tmp_path / "utt2spk").write_text("seg/ann p1\n")
+    with pytest.raises(DataError, match="utt2spk: 2 segments of .*crops.tar have no identity, first 'seg/bob'"):
+        read_faces([f"{tmp_path}/crops.tar:{tmp_path}/utt2spk"])
+
+
+def make_voxceleb(root: Path) -> Path:
+    for who, utterance, frames in (("id1", "v/00001", 3), ("id1", "v/00002", 2), ("id2", "w/00001", 3)):
+        for k in range(frames):
+            write_face(root / "frame_align" / who / utterance / f"{k:04d}0.jpg", 40 * int(who[2]) + k)
+    (root / "train_all.txt").write_text("id1 id1/v/00001.wav 4.1\nid1 id1/v/00002.wav 5.0\nid2 id2/w/00001.wav 4.0\n")
+    return root
+
+
+def test_voxceleb2_layout_gives_a_random_frame_of_each_utterance(tmp_path: Path) -> None:
+    faces = read_faces([str(make_voxceleb(tmp_path))])
+    assert faces.identities == ["id1", "id2"] and faces.labels.tolist() == [0, 0, 1]
+    made = FaceBatches(faces, decode_sound_image, 3, PLAIN)
+    epochs = [sorted(numbers(made, epoch)) for epoch in range(20)]
+    assert all(len(seen) == 3 and seen[2] >= 78 > seen[1] for seen in epochs)
+    assert len(set(map(tuple, epochs))) > 3
+    assert epochs == [sorted(numbers(made, epoch)) for epoch in range(20)]
+
+
+def test_voxceleb2_utterance_without_frames_is_named_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(make_voxceleb(tmp_path) / "frame_align/id1/v/00002")
+    made = batches(tmp_path, 3)
+    assert all(len(numbers(made, epoch)) == 3 for epoch in range(5))
+    assert caplog.text.count("frame_align/id1/v/00002: No such file or directory") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("id1 id2/v/1.wav 3", "train_all.txt:1: expected '<identity>"), ("", "train_all.txt: no utterances")],
+)
+def test_voxceleb2_list_broken_names_the_line(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "train_all.txt").write_text(line + "\n")
+    with pytest.raises(DataError, match=message):
+        read_faces([str(tmp_path)])
+
+
+def test_empty_identity_folder_and_stray_picture_and_no_source_are_errors(folder: Path) -> None:
+    (folder / "nobody").mkdir()
+    with pytest.raises(DataError, match="nobody: no picture .* remove the folder or fill it"):
+        read_faces([str(folder)])
+    (folder / "nobody").rmdir()
+    write_face(folder / "stray.png", 1)
+    with pytest.raises(DataError, match="expected <identity>/<picture>, found 'stray.png' in no folder"):
+        read_faces([str(folder)])
+    with pytest.raises(DataError, match="no training data"):
+        read_faces([])
+    with pytest.raises(DataError, match="no such folder or tar"):
+        read_faces([str(folder / "none")])
+
+
+def test_epoch_gives_every_picture_once_and_another_order_each_time(folder: Path) -> None:
+    made = batches(folder, 4)
+    assert made.steps_per_epoch == 2
+    assert sorted(numbers(made, 0)) == sorted(numbers(made, 1)) == [10, 20, 30, 40, 50, 60, 70, 80]
+    assert numbers(made, 0) != numbers(made, 1)
+    assert numbers(batches(folder, 4, seed=1), 0) != numbers(made, 0)
+
+
+def test_batches_do_not_depend_on_workers_or_on_where_the_epoch_is_taken_up(folder: Path) -> None:
+    every = Augmentation(**{**EVERY, "mix": 0.5})
+    whole = list(batches(folder, 2, every)(3))
+    for made in (batches(folder, 2, every, workers=2)(3, 1), batches(folder, 2, every)(3, 1)):
+        for expected, found in zip(whole[1:], made, strict=True):
+            assert all((expected[name] == found[name]).all() for name in expected)
+
+
+def test_ranks_share_out_the_batches_of_one_process(folder: Path) -> None:
+    whole = [sorted(batch["crops"][:, 0, 0, 0].tolist()) for batch in batches(folder, 4)(0)]
+    parts = [list(batches(folder, 4, rank=rank, ranks=2)(0)) for rank in (0, 1)]
+    together = [sorted(c for part in parts for c in part[k]["crops"][:, 0, 0, 0].tolist()) for k in range(2)]
+    assert together == whole
+    with pytest.raises(DataError, match="at least 4 faces in a batch, found 3"):
+        batches(folder, 3, ranks=2)
+
+
+def test_picture_that_is_broken_is_named_once_and_replaced(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "ann/1.png").write_bytes(b"this is no picture")
+    data = (folder / "bob/0.png").read_bytes()
+    (folder / "bob/0.png").write_bytes(data[: len(data) // 2])
+    write_face(folder / "bob/1.png", 7, (112, 96))
+    made = batches(folder, 4)
+    for epoch in range(4):
+        seen = numbers(made, epoch)
+        assert len(seen) == 8 and set(seen) <= {10, 30, 40, 70, 80}
+    for text in (
+        "left out: {}/ann/1.png: the picture file cannot be decoded",
+        "left out: {}/bob/0.png: the PNG",
+        "left out: {}/bob/1.png: expected an aligned, square face, found 96 x 112 pixels",
+    ):
+        assert caplog.text.count(text.format(folder)) == 1
+    assert len(made.broken) == 3
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_all_pictures_broken_is_an_error_that_names_one(folder: Path, workers: int) -> None:
+    for path in folder.glob("*/*.png"):
+        path.write_bytes(b"x")
+    with pytest.raises(DataError, match=r"20 pictures in turn cannot be used, the last one: .*\.png"):
+        list(batches(folder, 4, workers=workers)(0))
+
+
+def test_square_picture_of_another_size_is_brought_to_112(tmp_path: Path) -> None:
+    for k, size in enumerate((80, 112, 224)):
+        write_face(tmp_path / f"p{k}/x.png", 50 * (k + 1), (size, size))
+    crops = next(iter(batches(tmp_path, 3)(0)))["crops"].numpy()
+    assert crops.shape == (3, 112, 112, 3) and sorted(crops[:, 5, 5, 0].tolist()) == [50, 100, 150]
+
+
+# -- what is done to the pictures ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def face() -> np.ndarray:
+    """A picture with structure: a colour gradient with a bright square right of the middle."""
+    y, x = np.mgrid[0:112, 0:112]
+    image = np.stack([x * 2, y * 2, 200 - x], axis=-1).astype(np.uint8)
+    image[40:60, 70:90] = 255
+    return image
+
+
+@pytest.mark.parametrize("name", sorted(EVERY))
+def test_each_change_alters_the_picture_and_keeps_its_shape_and_input(face: np.ndarray, name: str) -> None:
+    before = face.copy()
+    changed = Augmentation.parse(f"{name}=1")(face, np.random.default_rng(0))
+    assert changed.shape == face.shape and changed.dtype == np.uint8
+    assert (changed != face).any() and (face == before).all()
+    again = Augmentation.parse(f"{name}=1")(face, np.random.default_rng(0))
+    np.testing.assert_array_equal(changed, again)
+
+
+def test_changes_do_what_their_names_say(face: np.ndarray) -> None:
+    def done(name: str) -> np.ndarray:
+        return Augmentation.parse(f"{name}=1")(face, np.random.default_rng(3)).astype(int)
+
+    np.testing.assert_array_equal(done("mirror"), face[:, ::-1])
+    grey = done("grey")
+    assert (grey == grey[..., :1]).all()
+    assert grey[10, 20, 0] == round(0.299 * 40 + 0.587 * 20 + 0.114 * 180)
+    edges = np.abs(np.diff(face.astype(int), axis=1)).max()
+    for name in ("blur", "scale"):
+        assert np.abs(np.diff(done(name), axis=1)).max() < edges
+        assert abs(done(name).mean() - face.mean()) < 2
+    assert 0 < np.abs(done("jpeg") - face).mean() < 10
+    share = (done("cutout") != face).any(axis=-1).mean()
+    assert 0.15**2 * 0.9 < share < 0.45**2 * 1.1
+
+
+def test_jitter_moves_the_picture_by_few_pixels(face: np.ndarray) -> None:
+    for seed in range(20):
+        moved = Augmentation.parse("jitter=1")(face, np.random.default_rng(seed))
+        y, x = np.argwhere((moved[20:90, 40:112] > 230).all(axis=-1)).mean(axis=0) + (20, 40)
+        assert abs(y - 49.5) < 12 and abs(x - 79.5) < 12
+
+
+def test_changes_are_made_as_often_as_asked(face: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    rare = Augmentation.parse("mirror=0.25")
+    count = sum((rare(face, rng) != face).any() for _ in range(400))
+    assert 70 < count < 130
+    assert all((PLAIN(face, rng) == face).all() for _ in range(20))
+
+
+def test_mixed_batch_is_the_weighted_sum_of_partners(folder: Path) -> None:
+    order, share = mix_pairs(8, np.random.default_rng(1))
+    assert sorted(order) == list(range(8)) and 0.5 <= share <= 1
+    well_mixed = 0
+    for epoch in range(12):
+        plain = next(iter(batches(folder, 8)(epoch)))
+        mixed = next(iter(batches(folder, 8, Augmentation.parse("mix=1"))(epoch)))
+        share = float(mixed["share"][0])
+        assert 0.5 <= share <= 1 and (mixed["share"] == share).all()
+        assert (mixed["labels"] == plain["labels"]).all()
+        values = plain["crops"][:, 0, 0, 0].double()
+        for k in range(8 if share < 0.9 else 0):
+            possible = share * values[k] + (1 - share) * values
+            nearest = int((possible - mixed["crops"][k, 0, 0, 0]).abs().argmin())
+            assert abs(possible[nearest] - mixed["crops"][k, 0, 0, 0]) <= 0.5
+            assert mixed["other_labels"][k] == plain["labels"][nearest]
+            well_mixed += nearest != k
+    assert well_mixed > 8
+
+
+@pytest.mark.parametrize("text", ["mirror", "mirror=2", "mirror=x", "sharpen=0.5"])
+def test_augmentation_unknown_or_out_of_range_is_refused_with_the_names(text: str) -> None:
+    with pytest.raises(TrainingError, match=f"found '{text}'; names: mirror jitter"):
+        Augmentation.parse(text)

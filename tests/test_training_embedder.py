@@ -1,0 +1,316 @@
+"""Face networks and their training from the step's command line: a tiny run that learns, goes on, and is exported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from vidperson.engines import load_network
+from vidperson.errors import TrainingError
+from vidperson.models.card import Input, Output, load_card
+from vidperson.models.embedder import FaceEmbedder
+from vidperson.models.install import install_model
+
+torch = pytest.importorskip("torch", reason="training needs the torch extra")
+
+from steps_face.train_embedder import train_embedder  # noqa: E402
+from vidperson.models.architectures.iresnet import BLOCKS, IResNet  # noqa: E402
+from vidperson.models.architectures.small_resnet import SmallResNet  # noqa: E402
+from vidperson.models.convert import EMBEDDERS, build_network, export_network  # noqa: E402
+from vidperson.training.embedder import EmbedderTask  # noqa: E402
+from vidperson.training.loop import load_checkpoint, read_log  # noqa: E402
+from vidperson.training.losses import IdentityLoss  # noqa: E402
+
+PEOPLE, TRAIN, HELD_OUT = 3, 10, 4
+INPUT = Input("rgb", (127.5,) * 3, (127.5,) * 3, 112, 112)
+
+
+def make_person(who: int, number: int) -> np.ndarray:
+    """A 112 x 112 picture: blobs at places of their own for each person, in another light each time."""
+    places = np.random.default_rng(who).uniform(20, 92, (5, 2))
+    rng = np.random.default_rng([who, number])
+    y, x = np.mgrid[0:112, 0:112]
+    image = np.full((112, 112, 3), rng.uniform(60, 120, 3))
+    for cx, cy in places + rng.normal(0, 2, places.shape):
+        blob = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 150)
+        image += blob[..., None] * rng.uniform(70, 130)
+    return np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``train/`` with one broken picture and one person of a single picture, ``held_out/`` and its ``pairs``."""
+    root = tmp_path_factory.mktemp("people")
+    for who in range(PEOPLE):
+        for number in range(TRAIN + HELD_OUT):
+            folder = root / ("train" if number < TRAIN else "held_out") / f"p{who}"
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"{number:02d}.png"), make_person(who, number)[..., ::-1])
+    (root / "train/p0/broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    (root / "train/single").mkdir()
+    cv2.imwrite(str(root / "train/single/0.png"), make_person(9, 0))
+    keys = [(who, f"p{who}/{number:02d}") for who in range(PEOPLE) for number in range(TRAIN, TRAIN + HELD_OUT)]
+    pairs = [
+        f"{a} {b} {'target' if who == other else 'nontarget'}\n"
+        for k, (who, a) in enumerate(keys)
+        for other, b in keys[k + 1 :]
+    ]
+    (root / "pairs").write_text("".join(pairs))
+    return root
+
+
+def options(people: Path, output: Path, **more: Any) -> dict[str, Any]:
+    """A run of some seconds on one core."""
+    return {
+        "train_data": [str(people / "train")],
+        "output_dir": str(output),
+        "architecture": "small_resnet",
+        "embedding_size": 16,
+        "scale": 16.0,
+        "margin": 0.2,
+        "augment": "mirror=0 colour=0.5 jitter=0.3 mix=0.2",
+        "batch_size": 8,
+        "epochs": 4,
+        "lr": 0.003,
+        "ema": 0.5,
+        "log_steps": 1,
+        "save_steps": 3,
+        "valid_pictures": str(people / "held_out"),
+        "valid_pairs": str(people / "pairs"),
+        "valid_threshold_pairs": str(people / "pairs"),
+    } | more
+
+
+def command(arguments: dict[str, Any]) -> list[str]:
+    words = [sys.executable, "steps_face/train_embedder.py"]
+    for name, value in arguments.items():
+        words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
+    return words
+
+
+@pytest.fixture(scope="module")
+def trained(people: Path, repo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a network that the step's command line trained, and what it said."""
+    output = tmp_path_factory.mktemp("exp") / "tiny"
+    environment = {**os.environ, "PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1"}
+    call = command(options(people, output))
+    done = subprocess.run(call, cwd=repo, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return output, done.stderr
+
+
+def test_tiny_run_learns_to_tell_held_out_pictures(trained: tuple[Path, str]) -> None:
+    folder, _ = trained
+    losses = [entry["identity"] for entry in read_log(folder) if entry["kind"] == "train"]
+    assert len(losses) == 4 * 4 and np.mean(losses[-4:]) < 0.6 * np.mean(losses[:4])
+    figures = load_card(folder / "tiny.yaml").figures
+    assert figures["accuracy"] > 0.9 and figures["eer"] < 0.1
+    validated = [entry["eer"] for entry in read_log(folder) if entry["kind"] == "validate"]
+    assert len(validated) == 4 and figures["eer"] == pytest.approx(min(validated), abs=0.02)
+
+
+def test_tiny_run_names_what_it_left_out_and_what_it_found(trained: tuple[Path, str]) -> None:
+    _, said = trained
+    assert said.count("train/p0/broken.jpg: the JPEG") == 1 and "1 pictures were left out" in said
+    assert "1 of 4 identities have one item only, e.g. 'single'" in said
+    assert "32 faces or utterances of 4 identities" in said and "validation: EER" in said
+    assert "progress 16/16 steps" in said
+
+
+def test_tiny_run_writes_a_card_that_installs_from_its_folder(trained: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = trained
+    card = load_card(folder / "tiny.yaml")
+    assert card.training_data == "32 faces or utterances of 4 identities (train)"
+    assert card.training["loss"] == "arcface" and card.training["architecture"] == "small_resnet"
+    installed = install_model(str(folder / "tiny.yaml"), tmp_path)
+    assert installed.sha256 == card.file.sha256 and (folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    crops = np.stack([make_person(who, 77) for who in range(2)])
+    assert FaceEmbedder(load_network(installed.network), installed.card).embed(crops).shape == (2, 16)
+
+
+def test_exported_file_equals_the_torch_network_of_the_best_epoch(trained: tuple[Path, str]) -> None:
+    folder, _ = trained
+    network = SmallResNet(112, 112, 16)
+    network.load_state_dict(load_checkpoint(folder / "best.pt")["network"])
+    batch = np.random.default_rng(0).normal(size=(3, 3, 112, 112)).astype(np.float32)
+    with torch.inference_mode():
+        expected = network.eval()(torch.from_numpy(batch)).numpy()
+    for engine in ("openvino", "onnxruntime"):
+        found = load_network(folder / "tiny.onnx", engine)(batch)[0]
+        assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_step_killed_and_run_again_equals_an_undisturbed_run(
+    people: Path, trained: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the midst of the second epoch, behind a checkpoint; the second start also loads by workers."""
+    from vidperson.training.loop import _Run
+
+    update = _Run._update
+
+    def dying(self: _Run, batch: Any) -> Any:
+        if self.step == 7:
+            raise KeyboardInterrupt
+        return update(self, batch)
+
+    monkeypatch.setattr(_Run, "_update", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train_embedder(**options(people, tmp_path / "tiny"))
+    assert load_checkpoint(tmp_path / "tiny/last.pt")["step"] == 6
+    monkeypatch.undo()
+    monkeypatch.setattr("steps_face.train_embedder._export", lambda *arguments: {})  # has its own tests
+    train_embedder(**options(people, tmp_path / "tiny", workers=1))
+    whole, again = (load_checkpoint(folder / "last.pt") for folder in (trained[0], tmp_path / "tiny"))
+    for part in ("task", "average"):
+        assert all(torch.equal(again[part][name], value) for name, value in whole[part].items())
+    best = [load_checkpoint(folder / "best.pt") for folder in (trained[0], tmp_path / "tiny")]
+    assert best[0]["best"] == best[1]["best"]
+
+
+def test_step_with_a_teacher_brings_the_students_cosines_near_the_teachers(
+    people: Path, trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    install_model(str(trained[0] / "tiny.yaml"), tmp_path)
+    more = {"loss": "none", "teacher": str(tmp_path / "tiny"), "embedding_size": 8, "epochs": 3, "ema": 0.0}
+    figures = train_embedder(**options(people, tmp_path / "student", **more))
+    log = [entry for entry in read_log(tmp_path / "student") if entry["kind"] == "train"]
+    for term in ("cosine", "relation"):  # the teacher has 16 values, the student 8: the cosine goes through a map
+        assert log[-1][term] < 0.7 * log[0][term]
+    assert "identity" not in log[0] and figures["accuracy"] > 0.8
+    card = load_card(tmp_path / "student/student.yaml")
+    assert card.training["teacher"].startswith("tiny ") and "teacher tiny, trained on 32 faces" in card.training_data
+
+
+def test_run_script_trains_with_the_options_of_the_recipe(people: Path, repo: Path, tmp_path: Path) -> None:
+    call = [
+        "./run_010_train_face_embedder.sh", "--exp-dir", str(tmp_path), "--train-name", "mini",
+        "--train-data", str(people / "train"), "--train-architecture", "small_resnet", "--train-embedding-size", "16",
+        "--train-loss", "cosface", "--train-epochs", "1", "--train-batch", "12", "--train-workers", "0", "--nj", "1",
+        "--train-sample-rate", "0.5",
+    ]  # fmt: skip
+    environment = {**os.environ, "VIDPERSON_PYTHON": sys.executable}
+    done = subprocess.run(call, cwd=repo, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    folder = tmp_path / "face_embedder/mini"
+    assert done.stdout.strip().endswith(str(folder / "mini.yaml"))
+    assert "train_loss='cosface'" in (folder / "config").read_text()
+    training = yaml.safe_load((folder / "mini.yaml").read_text())["training"]
+    assert training["sample_rate"] == 0.5 and training["batch_size"] == 12 and training["lr"] == 0.001
+    assert json.loads((folder / "log.jsonl").read_text().splitlines()[-1])["step"] == 2
+    call[call.index("--train-sample-rate") :] = ["--train-teacher", "none_such"]
+    done = subprocess.run(call, cwd=repo, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "the teacher is not in" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"architecture": "retinaface_mobilenet025"}, "architecture: expected one of mobilefacenet small_resnet"),
+        ({"loss": "triplet"}, "loss: expected one of arcface"),
+        ({"loss": "none"}, "nothing to learn from"),
+        ({"augment": "mirror=7"}, "found 'mirror=7'"),
+        ({"valid_pictures": ""}, "--valid-pictures and --valid-pairs are given together"),
+        ({"precision": "fp8"}, "precision: expected one of fp32"),
+    ],
+)
+def test_step_with_settings_that_make_no_sense_says_so(people: Path, tmp_path: Path, more: dict, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        train_embedder(**options(people, tmp_path / "x", **more))
+    assert not (tmp_path / "x").exists()
+
+
+def test_step_with_a_loss_that_is_not_finite_stops_with_the_step(people: Path, repo: Path, tmp_path: Path) -> None:
+    call = command(options(people, tmp_path / "x", optimiser="sgd", lr=1e30, momentum=0.0))
+    environment = {**os.environ, "PYTHONPATH": str(repo)}
+    done = subprocess.run(call, cwd=repo, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "ERROR: step 1 (epoch 0): loss is nan; lower the learning rate" in done.stderr
+
+
+# -- the task and the networks -------------------------------------------------------------------------------------
+
+
+def test_task_normalises_mixes_and_weighs_its_terms() -> None:
+    class Mean(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.mean(dim=(2, 3))
+
+    rng = np.random.default_rng(0)
+    crops = torch.from_numpy(rng.integers(0, 256, (4, 112, 112, 3), dtype=np.uint8))
+    labels, others = torch.tensor([0, 1, 2, 1]), torch.tensor([2, 2, 0, 1])
+    teacher = torch.from_numpy(rng.normal(size=(4, 3))).float()
+    identity = IdentityLoss(3, 3)
+    task = EmbedderTask(Mean(), 3, (127.5,) * 3, (64.0,) * 3, identity, 3, 2.0, 5.0)
+    terms = task(crops, labels, others, torch.full((4,), 0.75), teacher)
+    embeddings = (crops.double().mean(dim=(1, 2)) - 127.5).float() / 64
+    expected = 0.75 * identity(embeddings, labels)[0].mean() + 0.25 * identity(embeddings, others)[0].mean()
+    torch.testing.assert_close(terms["identity"], expected, rtol=1e-3, atol=1e-3)
+    total = terms["identity"] + 2 * terms["cosine"] + 5 * terms["relation"]
+    torch.testing.assert_close(terms["loss"], total)
+    assert isinstance(task.projection, torch.nn.Identity)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("iresnet18", 24.03), ("iresnet34", 34.14), ("iresnet50", 43.59), ("iresnet100", 65.16)]
+)
+def test_iresnet_has_the_parameters_that_its_layers_add_up_to(name: str, parameters: float) -> None:
+    """Counted from the layers' shapes; 43.59 and 65.16 million are also the published sizes of R50 and R100."""
+    expected = 3 * 64 * 9 + 2 * 64 + 64
+    inputs = 64
+    for outputs, repeats in zip((64, 128, 256, 512), BLOCKS[name], strict=True):
+        for block in range(repeats):
+            expected += 2 * inputs + 9 * inputs * outputs + 2 * outputs + outputs + 9 * outputs**2 + 2 * outputs
+            expected += inputs * outputs + 2 * outputs if block == 0 else 0
+            inputs = outputs
+    expected += 2 * 512 + 512 * 49 * 512 + 512 + 2 * 512
+    with torch.device("meta"):
+        found = sum(p.numel() for p in IResNet(BLOCKS[name]).parameters())
+    assert found == expected and found / 1e6 == pytest.approx(parameters, abs=0.005)
+
+
+def test_iresnet_names_its_weights_as_arcface_torch_does() -> None:
+    with torch.device("meta"):
+        names = set(IResNet(BLOCKS["iresnet18"]).state_dict())
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    expected = {"conv1.weight", "prelu.weight", "fc.weight", "fc.bias"}
+    expected |= {f"{layer}.{part}" for layer in ("bn1", "bn2", "features") for part in norm}
+    for stage in range(1, 5):
+        for block in range(2):
+            at = f"layer{stage}.{block}"
+            expected |= {f"{at}.conv1.weight", f"{at}.conv2.weight", f"{at}.prelu.weight"}
+            expected |= {f"{at}.{layer}.{part}" for layer in ("bn1", "bn2", "bn3") for part in norm}
+        expected |= {f"layer{stage}.0.downsample.0.weight"}
+        expected |= {f"layer{stage}.0.downsample.1.{part}" for part in norm}
+    assert names == expected
+
+
+def test_small_resnet_is_small() -> None:
+    assert 1.2e6 < sum(p.numel() for p in SmallResNet().parameters()) < 1.4e6
+
+
+def test_network_exported_from_memory_equals_the_torch_module(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build_network("iresnet18", INPUT, Output(embedding_size=32)).eval()
+    export_network(network, "face_embedder", INPUT, tmp_path / "network.onnx")
+    batch = np.random.default_rng(0).normal(size=(2, 3, 112, 112)).astype(np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(batch)).numpy()
+    found = load_network(tmp_path / "network.onnx")(batch)[0]
+    assert expected.shape == (2, 32) and np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", sorted(EMBEDDERS))
+def test_every_architecture_is_built_for_the_sizes_of_its_card(name: str) -> None:
+    card_input = Input("rgb", (0.0,) * 3, (1.0,) * 3, 96, 112)
+    with torch.device("meta"):
+        network = build_network(name, card_input, Output(embedding_size=64, mirror="concatenate")).eval()
+        assert network(torch.zeros(2, 3, 112, 96)).shape == (2, 32)

@@ -1,0 +1,126 @@
+"""Random changes to aligned faces, driven by an explicit generator: the same generator gives the same picture."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from vidperson.errors import TrainingError
+from vidperson.types import Image
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How often each change is made, 0..1, in the order in which they are made.
+
+    mirror: left and right swapped. jitter: turned by up to 10 degrees, scaled by 0.9..1.1, shifted by up to 4 pixels.
+    colour: brightness, contrast and saturation times 0.6..1.4 each. grey: without colour. blur: Gaussian, sigma
+    0.5..2 pixels. scale: shrunk to 25..75 % and grown again. jpeg: compressed with quality 20..90.
+    cutout: a rectangle of 15..45 % of each side filled with noise.
+    mix: share of the batches in which each picture is mixed with another (Zhang et al., mixup, ICLR 2018).
+    """
+
+    mirror: float = 0.5
+    jitter: float = 0.0
+    colour: float = 0.0
+    grey: float = 0.0
+    blur: float = 0.0
+    scale: float = 0.0
+    jpeg: float = 0.0
+    cutout: float = 0.0
+    mix: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> Augmentation:
+        """``mirror=0.5 blur=0.1``; what is not named is not done.
+
+        Raises TrainingError for an unknown name or a share outside 0..1.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        shares = dict.fromkeys(names, 0.0)
+        for word in text.split():
+            name, _, value = word.partition("=")
+            try:
+                share = float(value)
+            except ValueError:
+                share = -1.0
+            if name not in shares or not 0 <= share <= 1:
+                raise TrainingError(
+                    f"augmentation: expected <name>=<share 0..1>, found '{word}'; names: {' '.join(names)}"
+                )
+            shares[name] = share
+        return cls(**shares)
+
+    def __call__(self, image: Image, rng: np.random.Generator) -> Image:
+        """A changed copy of (H, W, 3) uint8 RGB, of the same shape; everything but ``mix``."""
+        for change in (_mirror, _jitter, _colour, _grey, _blur, _scale, _jpeg, _cutout):
+            if rng.random() < getattr(self, change.__name__[1:]):
+                image = change(image, rng)
+        return np.ascontiguousarray(image, dtype=np.uint8)
+
+
+def mix_pairs(count: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """For a batch that is mixed: (count,) numbers of the partners, a permutation, and the share 0.5..1 of the first.
+
+    The share is drawn from Beta(0.4, 0.4), the larger part staying with the picture itself.
+    """
+    share = float(rng.beta(0.4, 0.4))
+    return rng.permutation(count), max(share, 1 - share)
+
+
+def _mirror(image: Image, rng: np.random.Generator) -> Image:
+    return image[:, ::-1]
+
+
+def _jitter(image: Image, rng: np.random.Generator) -> Image:
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), rng.uniform(-10, 10), rng.uniform(0.9, 1.1))
+    matrix[:, 2] = matrix[:, 2] + rng.uniform(-4, 4, size=2)
+    return cv2.warpAffine(np.ascontiguousarray(image), matrix, (width, height), flags=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def _colour(image: Image, rng: np.random.Generator) -> Image:
+    brightness, contrast, saturation = rng.uniform(0.6, 1.4, size=3)
+    pixels = image.astype(np.float32) * brightness
+    pixels = (pixels - pixels.mean()) * contrast + pixels.mean()
+    luma = _luma(pixels)[..., None]
+    return np.clip((pixels - luma) * saturation + luma, 0, 255).astype(np.uint8)
+
+
+def _grey(image: Image, rng: np.random.Generator) -> Image:
+    return np.repeat(_luma(image.astype(np.float32))[..., None].round().astype(np.uint8), 3, axis=2)
+
+
+def _luma(pixels: np.ndarray) -> np.ndarray:
+    """ITU-R BT.601 luma of (H, W, 3) float32 RGB."""
+    return pixels @ np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def _blur(image: Image, rng: np.random.Generator) -> Image:
+    return cv2.GaussianBlur(np.ascontiguousarray(image), (0, 0), rng.uniform(0.5, 2))  # type: ignore[return-value]
+
+
+def _scale(image: Image, rng: np.random.Generator) -> Image:
+    height, width = image.shape[:2]
+    factor = rng.uniform(0.25, 0.75)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    small = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def _jpeg(image: Image, rng: np.random.Generator) -> Image:
+    quality = int(rng.integers(20, 91))
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)  # type: ignore[return-value]
+
+
+def _cutout(image: Image, rng: np.random.Generator) -> Image:
+    image = image.copy()
+    height, width = image.shape[:2]
+    tall, wide = (max(1, round(side * rng.uniform(0.15, 0.45))) for side in (height, width))
+    top, left = int(rng.integers(0, height - tall + 1)), int(rng.integers(0, width - wide + 1))
+    image[top : top + tall, left : left + wide] = rng.integers(0, 256, (tall, wide, 3), dtype=np.uint8)
+    return image

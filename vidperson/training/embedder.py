@@ -1,0 +1,91 @@
+"""What a face embedder is trained for: identities, and what a teacher says of the same crops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from vidperson.errors import TrainingError
+from vidperson.training.face_data import FaceBatches
+from vidperson.training.losses import IdentityLoss, cosine_distillation, relational_distillation
+from vidperson.types import Float, Image
+
+
+class EmbedderTask(nn.Module):
+    """A face network, and the heads that it is trained with; see :mod:`vidperson.training.loop`.
+
+    network: (N, 3, 112, 112) float to (N, D). mean, std: three each, ``(pixel - mean) / std`` on pixels 0..255.
+    identity: loss over the classes; None trains from the teacher alone.
+    teacher_size: E values of the teacher's embeddings; where E is not D, the cosine term compares them with a linear
+    map of the student's, which is trained along. cosine_weight, relation_weight: of the terms, identity having 1.
+    Raises TrainingError where nothing is left to learn from.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        embedding_size: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        identity: IdentityLoss | None,
+        teacher_size: int = 0,
+        cosine_weight: float = 0.0,
+        relation_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if identity is None and not (teacher_size and cosine_weight + relation_weight > 0):
+            raise TrainingError(
+                "there is nothing to learn from: neither identities nor a teacher with a weight above 0"
+            )
+        self.network, self.identity = network, identity
+        self.cosine_weight, self.relation_weight = cosine_weight, relation_weight
+        self.projection: nn.Module = nn.Identity()
+        if teacher_size not in (0, embedding_size) and cosine_weight > 0:
+            self.projection = nn.Linear(embedding_size, teacher_size, bias=False)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32)[:, None, None], persistent=False)
+
+    def forward(
+        self, crops: Tensor, labels: Tensor, other_labels: Tensor, share: Tensor, teacher: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The terms of one batch, by name; ``loss`` is their weighted sum.
+
+        crops: (N, 112, 112, 3) uint8 RGB. labels, other_labels: (N,); share: (N,) of the first label in a mixed crop.
+        teacher: (N, E) the teacher's embeddings of the same crops.
+        """
+        pictures = (crops.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        embeddings = self.network(pictures).float()
+        terms: dict[str, Tensor] = {}
+        total = embeddings.new_zeros(())
+        if self.identity is not None:
+            losses, right = self.identity(embeddings, labels)
+            if bool((share < 1).any()):
+                losses = share * losses + (1 - share) * self.identity(embeddings, other_labels)[0]
+            terms |= {"identity": losses.mean(), "train_accuracy": right.float().mean()}
+            total = total + terms["identity"]
+        if teacher is not None:
+            terms["relation"] = relational_distillation(embeddings, teacher)
+            total = total + self.relation_weight * terms["relation"]
+            if self.cosine_weight:
+                terms["cosine"] = cosine_distillation(self.projection(embeddings), teacher)
+                total = total + self.cosine_weight * terms["cosine"]
+        return {"loss": total, **terms}
+
+
+class TaughtBatches:
+    """Batches with the teacher's embeddings of the very crops, augmented as they are.
+
+    embed: (N, 112, 112, 3) uint8 RGB to (N, E) float32.
+    """
+
+    def __init__(self, batches: FaceBatches, embed: Callable[[Image], Float]) -> None:
+        self.batches, self.embed = batches, embed
+        self.steps_per_epoch = batches.steps_per_epoch
+
+    def __call__(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]:
+        for batch in self.batches(epoch, first_step):
+            yield {**batch, "teacher": torch.from_numpy(self.embed(batch["crops"].numpy()))}

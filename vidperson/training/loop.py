@@ -1,0 +1,393 @@
+"""The training loop, whatever is trained: optimiser, schedule, precision, several GPUs, checkpoints, log.
+
+What is trained is a *task*: a module whose ``network`` is what is wanted in the end and whose call takes a batch's
+tensors by name and returns scalar tensors by name, among them ``loss``. Heads and projections are parts of the task.
+
+A run that was stopped and goes on gives the same weights, bit for bit, as one that was not: the checkpoint holds
+weights, optimiser, loss scale, averages and position, and torch's generator is seeded anew at each step from seed,
+step and rank, so that no state of a generator outlives a step.
+
+Several processes: started by ``torchrun``, gradients are averaged over all (DistributedDataParallel).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vidperson.errors import DataError, EngineError, TrainingError
+from vidperson.io.atomic import atomic_write
+
+OPTIMISERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("step", "cosine")
+PRECISIONS = ("fp32", "bf16", "fp16")
+CHECKPOINT, BEST, LOG = "last.pt", "best.pt", "log.jsonl"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; see the step's options.
+
+    schedule: "step": lr * decay ^ (epoch // decay_epochs); "cosine": to 0 at the end. Both after a linear rise over
+    warmup_epochs. clip: largest norm of the gradient, 0: any. ema: weight of the past in the running average of the
+    network that is validated and kept, 0: none. save_steps, log_steps: optimiser steps between checkpoints and lines of
+    the log; a checkpoint is also written after each epoch.
+    """
+
+    epochs: int = 40
+    optimiser: str = "adam"
+    lr: float = 0.001
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    schedule: str = "step"
+    decay: float = 0.97
+    decay_epochs: int = 1
+    warmup_epochs: float = 0.0
+    clip: float = 0.0
+    ema: float = 0.0
+    precision: str = "fp32"
+    seed: int = 0
+    save_steps: int = 500
+    log_steps: int = 20
+
+    def __post_init__(self) -> None:
+        for name, valid in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in valid:
+                raise TrainingError(f"{name}: expected one of {' '.join(valid)}, found '{getattr(self, name)}'")
+        for name in ("epochs", "lr", "decay", "decay_epochs", "save_steps", "log_steps"):
+            if not getattr(self, name) > 0:
+                raise TrainingError(f"{name}: expected more than 0, found {getattr(self, name)}")
+        for name in ("weight_decay", "warmup_epochs", "clip"):
+            if not getattr(self, name) >= 0:
+                raise TrainingError(f"{name}: expected 0 or more, found {getattr(self, name)}")
+        for name in ("ema", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise TrainingError(f"{name}: expected at least 0 and less than 1, found {getattr(self, name)}")
+
+
+class Batches(Protocol):
+    """Where batches come from: the same ones for the same epoch and step, those of this process's rank."""
+
+    steps_per_epoch: int
+
+    def __call__(self, epoch: int, first_step: int) -> Iterable[dict[str, Tensor]]: ...
+
+
+def learning_rate(settings: Settings, step: int, steps_per_epoch: int) -> float:
+    """The rate of a step, from 0; a function of the step alone, so that a scheduler has no state to save."""
+    epoch = step / steps_per_epoch
+    rise = min(1.0, (step + 1) / (settings.warmup_epochs * steps_per_epoch)) if settings.warmup_epochs else 1.0
+    if settings.schedule == "cosine":
+        return settings.lr * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, epoch / settings.epochs)))
+    return settings.lr * rise * settings.decay ** (int(epoch) // settings.decay_epochs)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of ``torchrun``, and its device."""
+
+    rank: int
+    ranks: int
+    device: torch.device
+
+
+@contextmanager
+def join_world(device: str) -> Iterator[World]:
+    """Join the processes that ``torchrun`` started, if it did, for the time of the block.
+
+    device: cpu or cuda. Raises EngineError for a GPU that was asked for and is not there.
+    """
+    rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    if device not in ("cpu", "cuda"):
+        raise EngineError(f"training runs on cpu or cuda, '{device}' was asked for")
+    if device == "cuda" and torch.cuda.device_count() <= local:
+        raise EngineError(f"GPU number {local} was asked for, torch sees {torch.cuda.device_count()}")
+    if device == "cuda":
+        torch.cuda.set_device(local)
+    if ranks > 1:
+        torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    logging.info("training on %s, process %d of %d", device, rank + 1, ranks)
+    try:
+        yield World(rank, ranks, torch.device(device, local) if device == "cuda" else torch.device("cpu"))
+    finally:
+        if ranks > 1:
+            torch.distributed.destroy_process_group()
+
+
+def train(
+    task: nn.Module,
+    batches: Batches,
+    settings: Settings,
+    folder: Path,
+    world: World,
+    validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    goal: str = "",
+    recipe: dict[str, Any] | None = None,
+    on_log: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, float]:
+    """Train to the end, from the checkpoint in ``folder`` where there is one; returns the figures of the best network.
+
+    validate: figures of a network in evaluation mode, called on rank 0 after each epoch; the epoch with the largest
+    ``goal`` (with a leading "-": the smallest) is kept in best.pt; without ``validate``, the last epoch.
+    recipe: what else the weights depend on, plain values; a checkpoint of another recipe is refused.
+    on_log(done, total): optimiser steps.
+    Raises TrainingError when a loss is not finite, naming the step, or when the checkpoint is of other settings.
+    """
+    run = _Run(task, batches, settings, folder, world, recipe or {})
+    return run.go(validate, goal, on_log)
+
+
+class _Run:
+    def __init__(
+        self,
+        task: nn.Module,
+        batches: Batches,
+        settings: Settings,
+        folder: Path,
+        world: World,
+        recipe: dict[str, Any],
+    ) -> None:
+        self.task, self.batches, self.settings, self.folder, self.world = task, batches, settings, folder, world
+        self.recipe = json.loads(json.dumps({**_lasting(settings), "ranks": world.ranks, **recipe}))
+        # Channels last: convolutions in bf16 are up to 15 times faster on a CPU, and faster on GPUs.
+        task.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimiser = _optimiser(task, settings)
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=settings.precision == "fp16")
+        self.average: nn.Module | None = None
+        if settings.ema:
+            self.average = copy.deepcopy(self.trained).eval()
+        self.step = 0
+        self.best: dict[str, float] = {}
+        if (folder / CHECKPOINT).is_file():
+            self._resume()
+        self.wrapped = task
+        if world.ranks > 1:
+            self.wrapped = nn.parallel.DistributedDataParallel(
+                task, device_ids=[world.device.index] if world.device.type == "cuda" else None
+            )
+
+    @property
+    def trained(self) -> nn.Module:
+        network = self.task.network
+        assert isinstance(network, nn.Module)
+        return network
+
+    @property
+    def network(self) -> nn.Module:
+        """What is validated and kept."""
+        return self.trained if self.average is None else self.average
+
+    def go(
+        self,
+        validate: Callable[[nn.Module], dict[str, float]] | None,
+        goal: str,
+        on_log: Callable[[int, int], None],
+    ) -> dict[str, float]:
+        per_epoch = self.batches.steps_per_epoch
+        total = self.settings.epochs * per_epoch
+        log = _Log(self.folder, self.step) if self.world.rank == 0 else None
+        sums: dict[str, float] = {}
+        since, crops, lines = time.monotonic(), 0, 0
+        if log:
+            on_log(self.step, total)
+        while self.step < total:
+            epoch, first = divmod(self.step, per_epoch)
+            self.task.train()
+            for batch in self.batches(epoch, first):
+                terms = self._update(batch)
+                for name, value in terms.items():
+                    sums[name] = sums.get(name, 0.0) + value
+                lines += 1
+                crops += len(next(iter(batch.values()))) * self.world.ranks
+                ends = self.step % per_epoch == 0
+                if log and (ends or self.step % self.settings.log_steps == 0):
+                    rate = crops / max(1e-9, time.monotonic() - since)
+                    values = {name: value / lines for name, value in sums.items()}
+                    log.write(
+                        "train",
+                        self.step,
+                        epoch,
+                        {**values, "lr": self.optimiser.param_groups[0]["lr"], "items_per_s": rate},
+                    )
+                    on_log(self.step, total)
+                    sums, since, crops, lines = {}, time.monotonic(), 0, 0
+                if ends:
+                    break
+                if self.step % self.settings.save_steps == 0:
+                    self._save()
+            if log and validate is not None:
+                figures = validate(self.network.eval())
+                log.write("validate", self.step, epoch, figures)
+                name, sign = goal.removeprefix("-"), -1 if goal.startswith("-") else 1
+                if not self.best or sign * figures[name] > sign * self.best[name]:
+                    self._keep(figures, epoch)
+            elif log:
+                self._keep({}, epoch)
+            self._save()
+            since = time.monotonic()
+            self._wait()
+        return self.best
+
+    def _update(self, batch: dict[str, Tensor]) -> dict[str, float]:
+        """One step of the optimiser; returns the loss's terms."""
+        settings, device = self.settings, self.world.device
+        torch.manual_seed((settings.seed * 1_000_003 + self.step) * 4099 + self.world.rank)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(settings, self.step, self.batches.steps_per_epoch)
+        batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(settings.precision)
+        with torch.autocast(device.type, kind) if kind else nullcontext():
+            terms: dict[str, Tensor] = self.wrapped(**batch)
+        values = {name: float(value.detach()) for name, value in terms.items()}
+        broken = [name for name, value in values.items() if not math.isfinite(value)]
+        if broken:
+            raise TrainingError(
+                f"step {self.step} (epoch {self.step // self.batches.steps_per_epoch}): {broken[0]} is "
+                f"{values[broken[0]]}; lower the learning rate, raise warmup_epochs, set clip, or use bf16 or fp32; "
+                f"{self.folder / CHECKPOINT} is of before"
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(terms["loss"]).backward()
+        if settings.clip:
+            self.scaler.unscale_(self.optimiser)
+            nn.utils.clip_grad_norm_(self.task.parameters(), settings.clip)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.step += 1
+        if self.average is not None:
+            _move_average(self.average, self.trained, min(settings.ema, self.step / (self.step + 10)))
+        return values
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "recipe": json.dumps(self.recipe),
+            "step": self.step,
+            "task": self.task.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else {},
+            "best": self.best,
+        }
+
+    def _save(self) -> None:
+        if self.world.rank == 0:
+            with atomic_write(self.folder / CHECKPOINT, "wb") as stream:
+                torch.save(self._content(), stream)
+
+    def _keep(self, figures: dict[str, float], epoch: int) -> None:
+        self.best = {"epoch": epoch, **figures}
+        with atomic_write(self.folder / BEST, "wb") as stream:
+            torch.save({"network": self.network.state_dict(), "best": self.best}, stream)
+
+    def _resume(self) -> None:
+        path = self.folder / CHECKPOINT
+        content = load_checkpoint(path)
+        mine, found = self.recipe, json.loads(content["recipe"])
+        names = sorted(mine.keys() | found.keys())
+        other = [f"{name} {found.get(name)} -> {mine.get(name)}" for name in names if mine.get(name) != found.get(name)]
+        if other:
+            raise TrainingError(
+                f"{path}: was made with other settings: {', '.join(other)}; train another name, or remove the folder"
+            )
+        self.task.load_state_dict(content["task"])
+        self.optimiser.load_state_dict(content["optimiser"])
+        if self.average is not None:
+            self.average.load_state_dict(content["average"])
+        self.scaler.load_state_dict(content["scaler"])
+        self.step, self.best = content["step"], content["best"]
+        logging.info("%s: going on at step %d", path, self.step)
+
+    def _wait(self) -> None:
+        if self.world.ranks > 1:
+            torch.distributed.barrier()
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds. Raises TrainingError for a file that is damaged or holds more than tensors."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the damaged file leads it to
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingError(f"{path}: not a checkpoint: {reason}; remove it to begin anew") from None
+    return content
+
+
+def _lasting(settings: Settings) -> dict[str, Any]:
+    """The settings that the weights depend on; with the step schedule a run may be made longer afterwards."""
+    free = {"save_steps", "log_steps"} | ({"epochs"} if settings.schedule == "step" else set())
+    return {name: value for name, value in asdict(settings).items() if name not in free}
+
+
+def _optimiser(task: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(parameters, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
+    return kind(parameters, settings.lr, weight_decay=settings.weight_decay)
+
+
+@torch.no_grad()
+def _move_average(average: nn.Module, network: nn.Module, past: float) -> None:
+    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1 - past)
+        else:
+            mean.copy_(value)
+
+
+class _Log:
+    """Lines of JSON, one per report; lines behind the checkpoint that a run goes on from are dropped.
+
+    The same as TensorBoard scalars where the package tensorboard is installed.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.path = folder / LOG
+        kept = [line for line in read_log(folder) if line["step"] <= step] if step else []
+        with atomic_write(self.path) as stream:
+            stream.writelines(json.dumps(line) + "\n" for line in kept)
+        self.board: Any = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self.board = SummaryWriter(os.fspath(folder / "tensorboard"), purge_step=step + 1)
+
+    def write(self, kind: str, step: int, epoch: int, values: dict[str, float]) -> None:
+        with open(self.path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"kind": kind, "step": step, "epoch": epoch, **values}) + "\n")
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(f"{kind}/{name}", value, step)
+            self.board.flush()
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The whole lines of a training log, oldest first; none where there is no log yet.
+
+    Raises DataError for a line in the midst that is not JSON.
+    """
+    path = folder / LOG
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    entries = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            raise DataError("not a line of the training log", path, number) from None
+    return entries
