@@ -152,7 +152,7 @@ def train_embedder(
                 progress.append(Progress(total, "steps", done=done))
             elif done > progress[0].done:
                 progress[0].step(done - progress[0].done)
-            if done:
+            if done and done % plain.steps_per_epoch == 0:
                 _draw(folder)
 
         def validate(network: nn.Module) -> dict[str, float]:
