@@ -61,10 +61,10 @@ train_sub_centres=1              # centres per identity, of which the nearest co
 train_sample_rate=1              # share of the identities that each step looks at (partial FC); below 1 for 100,000s
 train_augment="mirror=0.5"       # how often each is done, 0..1: mirror jitter colour grey blur scale jpeg cutout mix
 train_batch=400                  # crops per step, all GPUs together
-train_epochs=40                  # epochs
+train_epochs=40                  # passes over the data
 train_optimiser=adam             # adam, adamw or sgd
 train_lr=0.001                   # learning rate
-train_weight_decay=0             # weight decay
+train_weight_decay=0             # decay of the weights per step, times the rate
 train_schedule=step              # step: times train_decay every train_decay_epochs; cosine: to 0
 train_decay=0.97                 # factor of the step schedule
 train_decay_epochs=1             # epochs between its steps

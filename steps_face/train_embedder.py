@@ -277,7 +277,7 @@ if __name__ == "__main__":
     parser.add_argument("--engine", default="openvino", help="what runs the teacher and the exported network")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks")
     parser.add_argument("--workers", type=int, default=0, help="processes per GPU that load pictures")
-    parser.add_argument("--epochs", type=int, default=40, help="epochs")
+    parser.add_argument("--epochs", type=int, default=40, help="passes over the data")
     parser.add_argument("--optimiser", default="adam", help="adam, adamw or sgd")
     parser.add_argument("--lr", type=float, default=0.001, help="learning rate")
     parser.add_argument("--weight-decay", type=float, default=0.0, help="weight decay")
