@@ -269,6 +269,8 @@ class FaceBatches:
             num_workers=self.workers,
             prefetch_factor=4 if self.workers else None,
             worker_init_fn=_one_thread,
+            # Not forked: the threads of a teacher's engine may hold locks at that moment.
+            multiprocessing_context="forkserver" if self.workers else None,
         )
         for batch in loader:
             if isinstance(batch, str):
