@@ -181,22 +181,24 @@ if __name__ == "__main__":
     parser.add_argument(
         "--label-unit", default="seconds", choices=["seconds", "frames"], help="unit of the labelled times"
     )
-    parser.add_argument("--det-window", type=int, default=5, help="frames to search round a labelled time")
+    parser.add_argument("--det-window", type=cli.whole(1), default=5, help="frames to search round a labelled time")
     parser.add_argument("--fps", type=float, default=1.0, help="frames to take per second of video, without labels")
     parser.add_argument("--engine", default="openvino", help="what runs the network")
     parser.add_argument("--device", default="cpu", help="where the network runs")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the decoder and of the network")
-    parser.add_argument("--max-size", type=int, default=800, help="long side in pixels that frames are brought down to")
-    parser.add_argument("--det-batch", type=int, default=1, help="frames per call of the network")
+    parser.add_argument("--threads", type=cli.whole(1), default=1, help="CPU threads of the decoder and of the network")
+    parser.add_argument(
+        "--max-size", type=cli.whole(1), default=800, help="long side in pixels that frames are brought down to"
+    )
+    parser.add_argument("--det-batch", type=cli.whole(1), default=1, help="frames per call of the network")
     parser.add_argument(
         "--nms-threshold",
-        type=float,
+        type=cli.share,
         default=0.4,
         help="intersection over union above which the lower box goes",
     )
-    parser.add_argument("--det-threshold", type=float, default=0.9, help="score from which on faces are kept")
+    parser.add_argument("--det-threshold", type=cli.share, default=0.9, help="score from which on faces are kept")
     parser.add_argument(
-        "--min-faces", type=int, default=1, help="a segment with fewer faces takes the next lower threshold"
+        "--min-faces", type=cli.whole(0), default=1, help="a segment with fewer faces takes the next lower threshold"
     )
     parser.add_argument("--max-centre-distance", type=float, default=1.0, help="in diagonals of the label box")
     parser.add_argument("--discard-low-quality", type=cli.flag, default=False, help="true: drop small and cut faces")

@@ -99,6 +99,6 @@ if __name__ == "__main__":
     parser.add_argument("--output-dir", required=True, help="the job's own folder")
     parser.add_argument("--engine", default="openvino", help="what runs the network")
     parser.add_argument("--device", default="cpu", help="where the network runs")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the network")
-    parser.add_argument("--embed-batch", type=int, default=16, help="crops per call of the network")
+    parser.add_argument("--threads", type=cli.whole(1), default=1, help="CPU threads of the network")
+    parser.add_argument("--embed-batch", type=cli.whole(1), default=16, help="crops per call of the network")
     cli.main(extract_embeddings, parser.parse_args())

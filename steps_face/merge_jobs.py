@@ -41,7 +41,7 @@ if __name__ == "__main__":
     parser = cli.parser(__doc__)
     parser.add_argument("--scp", required=True, help="list of all segments")
     parser.add_argument("--jobs-dir", required=True, help="folder with one folder per job")
-    parser.add_argument("--nj", type=int, required=True, help="number of jobs")
+    parser.add_argument("--nj", type=cli.whole(1), required=True, help="number of jobs")
     parser.add_argument("--archives", required=True, help="names of the archives, separated by spaces")
     parser.add_argument("--output-dir", required=True, help="folder of the set")
     cli.main(merge, parser.parse_args())
