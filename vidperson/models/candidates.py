@@ -21,7 +21,7 @@ from vidperson.models.selection import (
 from vidperson.types import FACE_COLUMNS, Detections, Float, Frame, Image
 
 THUMB_WIDTH = 320
-_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 3]
+_PNG = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]  # smaller and faster than the default on crops
 Boxes = Sequence[Sequence[float]]
 
 
