@@ -62,6 +62,8 @@ def extract_embeddings(
 
         def all_crops() -> Iterator[tuple[str, Image]]:
             for segment in segments:
+                if not counts[segment]:
+                    continue
                 for name, png in read_tar_files(crops[segment], counts[segment]):
                     crop = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
                     if crop is None or not name.startswith(f"{segment}/"):

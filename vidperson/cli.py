@@ -25,7 +25,8 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
         pass
 
-    return _Parser(description=doc, formatter_class=_Help, allow_abbrev=False)
+    epilog = "Run it from the repository root after `. ./path.sh`."
+    return _Parser(description=doc, epilog=epilog, formatter_class=_Help, allow_abbrev=False)
 
 
 def flag(value: str) -> bool:
