@@ -7,6 +7,7 @@
 #   ./run_000_get_pretrained_models.sh --config-file global_conf/config_r50.sh
 #   ./run_000_get_pretrained_models.sh --list        shows the networks that have a card
 set -euo pipefail
+[ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
 . ./cmd.sh
 
 if [ "${1:-}" = --list ]; then

@@ -6,10 +6,12 @@
 #
 #   ./run_001_prepare_data.sh --sre19-dev-dir /corpora/LDC2019E56 --sre19-eval-dir /corpora/LDC2019E57 --corpora sre19_av_v
 set -euo pipefail
+[ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
 . ./cmd.sh
 stage=1       # first part to run: 1 the corpora's lists, 2 durations of the videos
 stop_stage=2  # last part to run
 . ./utils/parse_options.sh
+. ./utils/trial_sets.sh
 . ./path.sh
 
 if ((stage <= 1 && stop_stage >= 1)); then
@@ -24,8 +26,11 @@ if ((stage <= 1 && stop_stage >= 1)); then
 fi
 
 if ((stage <= 2 && stop_stage >= 2)); then
-  for set in ${trial_sets//:/ }; do
-    [ -d "$data_dir/$set" ] || continue
+  for set in "${sets[@]}"; do
+    if [ ! -d "$data_dir/$set" ]; then
+      echo "$data_dir/$set is not there: leave it out of --trial-sets, or prepare its corpus" >&2
+      continue
+    fi
     python steps_face/get_durations.py --data-dir "$data_dir/$set"
     echo "$data_dir/$set: $(wc -l < "$data_dir/$set/vid.scp") segments"
   done

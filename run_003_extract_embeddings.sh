@@ -6,9 +6,11 @@
 #
 #   ./run_003_extract_embeddings.sh --config-file global_conf/config_r50.sh --nj 20
 set -euo pipefail
+[ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
 . ./cmd.sh
 force=false  # true: make sets anew that are done or were started with other settings
 . ./utils/parse_options.sh
+. ./utils/trial_sets.sh
 . ./path.sh
 
 model=$exp_dir/face_models/$embedder
@@ -16,7 +18,7 @@ if [ ! -f "$model/installed.json" ]; then
   echo "$0: the network $embedder is not in $model; run ./run_000_get_pretrained_models.sh first" >&2
   exit 1
 fi
-for set in ${trial_sets//:/ }; do
+for set in "${sets[@]}"; do
   names=("$set")
   [ ! -f "$data_dir/$set/face_boundingbox" ] || names=("${set}_ref" "${set}_facedet")
   for name in "${names[@]}"; do
@@ -26,10 +28,12 @@ for set in ${trial_sets//:/ }; do
       echo "$0: $faces is not done; run ./run_002_detect_faces.sh first" >&2
       exit 1
     fi
-    utils/segment_jobs.sh --cmd "$cmd" --nj "$nj" --force "$force" --archives embed.ark \
-      --inputs "$model/installed.json $faces/settings $faces/status" --speed-args "--threads $threads --embed-batch $embed_batch" \
+    new=true
+    [ ! -f "$embeddings/.done" ] || new=$force
+    utils/segment_jobs.sh --cmd "$cmd" --nj "$nj" --force "$force" --archives embed.ark --input "$model/installed.json" \
+      --input "$faces/faces.ark" --input "$faces/quality.ark" --input "$faces/status" --speed-args "--threads $threads --embed-batch $embed_batch" \
       "$data_dir/$set" "$embeddings" -- \
       python steps_face/extract_embeddings.py --face-dir "$faces" --model "$model" --engine "$engine" --device "$device"
-    save_settings "$embeddings/config"
+    [ "$new" = false ] || save_settings "$embeddings/config"
   done
 done

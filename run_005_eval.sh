@@ -6,8 +6,10 @@
 #
 #   ./run_005_eval.sh --config-file global_conf/config_r50.sh
 set -euo pipefail
+[ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
 . ./cmd.sh
 . ./utils/parse_options.sh
+. ./utils/trial_sets.sh
 . ./path.sh
 
 scores=$exp_dir/scores/$embedder/$backend

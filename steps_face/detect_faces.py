@@ -7,7 +7,7 @@ Outputs, in --output-dir, joined over the jobs by steps_face/merge_jobs.py:
          faces.ark    per segment (N, 17) float32: frame, time_s, x1 y1 x2 y2 in pixels, score, 5 landmarks x y
          quality.ark  per segment (N, 2) float32: distance of the eyes in pixels, share of black pixels in the crop
          crops.tar    N lossless PNG of 112 x 112 RGB per segment
-         thumbs.tar   with --contact-sheet, one JPEG per segment: a frame with its faces drawn
+         thumbs.tar   one JPEG per segment for the contact sheet: its best frame with the faces drawn
          journal.jsonl  what is finished, with the segment's status; a killed job goes on behind it
 
 Without labels frames are sampled at --fps and every face is taken; with --labels the frames round each labelled time
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from vidperson.models.candidates import SelectedFaces, SelectionPolicy
     from vidperson.models.detector import FaceDetector
 
+ARCHIVES = ("faces.ark", "quality.ark", "crops.tar", "thumbs.tar")
+
 
 def detect_faces(
     scp: str,
@@ -53,7 +55,6 @@ def detect_faces(
     min_faces: int = 1,
     max_centre_distance: float = 1.0,
     discard_low_quality: bool = False,
-    contact_sheet: bool = False,
 ) -> dict[str, str]:
     """Do the segments of ``scp`` that the job has not finished yet. Returns segment -> status.
 
@@ -77,7 +78,7 @@ def detect_faces(
     network = load_network(installed.network, engine, device, threads)
     detector = make_detector(network, installed.card, max_size, nms_threshold)
     policy = SelectionPolicy(det_threshold, min_faces, max_centre_distance, discard_low_quality)
-    with JobStore(output_dir, archive_names(contact_sheet)) as store:
+    with JobStore(output_dir, ARCHIVES) as store:
         progress = Progress(len(segments), "segments", done=len(store.statuses))
         for segment, path in segments.items():
             if segment in store.statuses:
@@ -89,24 +90,12 @@ def detect_faces(
             else:
                 sampling = WindowSampling(tuple(times), label_unit, det_window) if labels else UniformSampling(fps)
                 status, faces = find_faces(
-                    path,
-                    sampling,
-                    _boxes_at(times, found),
-                    detector,
-                    policy,
-                    det_batch,
-                    threads,
-                    contact_sheet,
+                    path, sampling, _boxes_at(times, found), detector, policy, det_batch, threads
                 )
             store.append(segment, status, _archive_entries(segment, faces))
             logging.info("%s %s", segment, status)
             progress.step()
         return store.statuses
-
-
-def archive_names(contact_sheet: bool) -> tuple[str, ...]:
-    """The archives that a job writes."""
-    return ("faces.ark", "quality.ark", "crops.tar", *(["thumbs.tar"] if contact_sheet else []))
 
 
 def find_faces(
@@ -117,14 +106,13 @@ def find_faces(
     policy: SelectionPolicy,
     batch_size: int = 1,
     threads: int = 1,
-    thumbnail: bool = False,
 ) -> tuple[str, SelectedFaces]:
     """One segment: decode, detect, choose, crop. Returns its status and the faces kept; a bad file is a status."""
     from vidperson.errors import MediaError
     from vidperson.media.video import FrameReader
     from vidperson.models.candidates import Candidates
 
-    candidates = Candidates(policy, labels, thumbnail)
+    candidates = Candidates(policy, labels)
     try:
         with FrameReader(path, sampling, threads) as reader:
             for _, same_size in groupby(reader, key=lambda frame: frame.image.shape):
@@ -181,24 +169,25 @@ if __name__ == "__main__":
     parser.add_argument(
         "--label-unit", default="seconds", choices=["seconds", "frames"], help="unit of the labelled times"
     )
-    parser.add_argument("--det-window", type=int, default=5, help="frames to search round a labelled time")
+    parser.add_argument("--det-window", type=cli.whole(1), default=5, help="frames to search round a labelled time")
     parser.add_argument("--fps", type=float, default=1.0, help="frames to take per second of video, without labels")
     parser.add_argument("--engine", default="openvino", help="what runs the network")
     parser.add_argument("--device", default="cpu", help="where the network runs")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the decoder and of the network")
-    parser.add_argument("--max-size", type=int, default=800, help="long side in pixels that frames are brought down to")
-    parser.add_argument("--det-batch", type=int, default=1, help="frames per call of the network")
+    parser.add_argument("--threads", type=cli.whole(1), default=1, help="CPU threads of the decoder and of the network")
+    parser.add_argument(
+        "--max-size", type=cli.whole(1), default=800, help="long side in pixels that frames are brought down to"
+    )
+    parser.add_argument("--det-batch", type=cli.whole(1), default=1, help="frames per call of the network")
     parser.add_argument(
         "--nms-threshold",
-        type=float,
+        type=cli.share,
         default=0.4,
         help="intersection over union above which the lower box goes",
     )
-    parser.add_argument("--det-threshold", type=float, default=0.9, help="score from which on faces are kept")
+    parser.add_argument("--det-threshold", type=cli.share, default=0.9, help="score from which on faces are kept")
     parser.add_argument(
-        "--min-faces", type=int, default=1, help="a segment with fewer faces takes the next lower threshold"
+        "--min-faces", type=cli.whole(0), default=1, help="a segment with fewer faces takes the next lower threshold"
     )
     parser.add_argument("--max-centre-distance", type=float, default=1.0, help="in diagonals of the label box")
     parser.add_argument("--discard-low-quality", type=cli.flag, default=False, help="true: drop small and cut faces")
-    parser.add_argument("--contact-sheet", type=cli.flag, default=False, help="true: keep a thumbnail per segment")
     cli.main(detect_faces, parser.parse_args())

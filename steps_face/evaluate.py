@@ -71,6 +71,10 @@ def evaluate(scores: Path, trials: Path, name: str, system: str, priors: str, ou
         values = np.array([table[pair] for pair in pairs], dtype=np.float64)
         is_target = np.array(trial_list.is_target, dtype=bool)
         targets, nontargets = values[is_target], values[~is_target]
+        if not len(targets) or not len(nontargets):
+            raise ScoringError(
+                f"{trials}: expected target and nontarget trials, found {len(targets)} and {len(nontargets)}"
+            )
         curve = metrics.roc(targets, nontargets)
         low, high = values.min(), values.max()
         margin = 0.5 if high - low < 1e-6 * max(1.0, abs(low), abs(high)) else 0.0

@@ -62,6 +62,8 @@ def extract_embeddings(
 
         def all_crops() -> Iterator[tuple[str, Image]]:
             for segment in segments:
+                if not counts[segment]:
+                    continue
                 for name, png in read_tar_files(crops[segment], counts[segment]):
                     crop = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
                     if crop is None or not name.startswith(f"{segment}/"):
@@ -99,6 +101,6 @@ if __name__ == "__main__":
     parser.add_argument("--output-dir", required=True, help="the job's own folder")
     parser.add_argument("--engine", default="openvino", help="what runs the network")
     parser.add_argument("--device", default="cpu", help="where the network runs")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the network")
-    parser.add_argument("--embed-batch", type=int, default=16, help="crops per call of the network")
+    parser.add_argument("--threads", type=cli.whole(1), default=1, help="CPU threads of the network")
+    parser.add_argument("--embed-batch", type=cli.whole(1), default=16, help="crops per call of the network")
     cli.main(extract_embeddings, parser.parse_args())

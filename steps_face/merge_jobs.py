@@ -16,6 +16,8 @@ from pathlib import Path
 
 from vidperson import cli
 
+SHOWN = 20
+
 
 def merge(scp: str, jobs_dir: str, nj: int, archives: str, output_dir: str) -> None:
     """See the top of the file. Raises DataError when some segment is not done."""
@@ -28,20 +30,17 @@ def merge(scp: str, jobs_dir: str, nj: int, archives: str, output_dir: str) -> N
     print(
         f"{output_dir}: {len(statuses)} segments: " + ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
     )
-    bad = [
-        f"  {segment} {status}" for segment, status in statuses.items() if status.startswith(("damaged", "unreadable"))
-    ]
-    print(
-        "\n".join(bad[:20] + ([f"  and {len(bad) - 20} more, see {output_dir}/status"] if len(bad) > 20 else [])),
-        end="\n" if bad else "",
-    )
+    reasons = [f"  {segment} {status}" for segment, status in statuses.items() if ":" in status]
+    more = [f"  and {len(reasons) - SHOWN} more, see {output_dir}/status"] if len(reasons) > SHOWN else []
+    for line in reasons[:SHOWN] + more:
+        print(line)
 
 
 if __name__ == "__main__":
     parser = cli.parser(__doc__)
     parser.add_argument("--scp", required=True, help="list of all segments")
     parser.add_argument("--jobs-dir", required=True, help="folder with one folder per job")
-    parser.add_argument("--nj", type=int, required=True, help="number of jobs")
+    parser.add_argument("--nj", type=cli.whole(1), required=True, help="number of jobs")
     parser.add_argument("--archives", required=True, help="names of the archives, separated by spaces")
     parser.add_argument("--output-dir", required=True, help="folder of the set")
     cli.main(merge, parser.parse_args())

@@ -58,11 +58,16 @@ def score_trials(
 
     models = list(dict.fromkeys(trial_list.models))
     segments = list(dict.fromkeys(trial_list.segments))
-    _require(models, spk2utt, f"models of {trials} are not in {enroll_data / 'spk2utt'}")
+    _require(models, spk2utt, f"models of {trials} are not in {enroll_data / 'spk2utt'}", "mend the trial list")
     groups = {model: spk2utt[model] for model in models}
     videos = list(dict.fromkeys(video for members in groups.values() for video in members))
     _require(videos, enrol_matrices, f"enrolment segments are not in {enroll_embed / 'embed.scp'}")
-    _require(segments, test_matrices, f"test segments of {trials} are not in {test_embed / 'embed.scp'}")
+    _require(
+        segments,
+        test_matrices,
+        f"test segments of {trials} are not in {test_embed / 'embed.scp'}",
+        "mend the trial list, or redo stages 2 and 3 for the set",
+    )
 
     reference = EmbeddingSets.from_items((video, enrol_matrices[video]) for video in videos)
     if fallback_embed is not None:
@@ -104,17 +109,14 @@ def score_trials(
     )
 
 
-def _require(names: Iterable[str], known: Iterable[str], problem: str) -> None:
+def _require(names: Iterable[str], known: Iterable[str], problem: str, cure: str = "redo stages 2 and 3") -> None:
     from vidperson.errors import ScoringError
 
-    names, listed = (
-        list(names),
-        set(known),
-    )  # a set of names: asking the archive itself would read the matrices
+    names, listed = list(names), set(known)
     missing = [name for name in names if name not in listed]
     if missing:
         first = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise ScoringError(f"{len(missing)} of {len(names)} {problem}: {first}; redo the stage that wrote it")
+        raise ScoringError(f"{len(missing)} of {len(names)} {problem}: {first}; {cure}")
 
 
 def _log_each(names: list[str], log: Callable[..., None], what: str) -> None:

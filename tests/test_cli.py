@@ -73,6 +73,20 @@ def test_flag_takes_true_and_false_only() -> None:
         cli.flag("yes")
 
 
+@pytest.mark.parametrize("value", ["0", "-3", "1.5", "x", ""])
+def test_whole_number_below_the_least_is_refused_with_both(value: str) -> None:
+    assert cli.whole(1)("7") == 7 and cli.whole(0)("0") == 0
+    with pytest.raises(argparse.ArgumentTypeError, match=f"from 1 on, found {value}"):
+        cli.whole(1)(value)
+
+
+@pytest.mark.parametrize("value", ["0", "1.01", "-0.5", "nan", "x"])
+def test_share_outside_zero_to_one_is_refused_with_what_was_found(value: str) -> None:
+    assert cli.share("1") == 1 and cli.share("0.4") == 0.4
+    with pytest.raises(argparse.ArgumentTypeError, match=f"up to 1, found {value}"):
+        cli.share(value)
+
+
 def raise_error(error: BaseException) -> None:
     raise error
 

@@ -103,7 +103,7 @@ def test_evaluate_score_not_finite_raises_naming_the_line(task, bad):
 
 def test_evaluate_no_target_trials_raises(task):
     task["trials"].write_text(task["trials"].read_text().replace(" target", " nontarget"))
-    refuse(task, "no target scores")
+    refuse(task, "trials: expected target and nontarget trials, found 0 and 5")
 
 
 @pytest.mark.parametrize("priors", ["", "0.5 1", "0.5,0.1", "many"])

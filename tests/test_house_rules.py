@@ -181,7 +181,7 @@ def test_no_file_unpickles() -> None:
 
 def test_machine_paths_present_is_found_and_others_are_not() -> None:
     assert MACHINE_PATHS.search("see " + "/ho" + "me/somebody/x")
-    assert not MACHINE_PATHS.search("/corpora/sre19 and exp/root/x and ../home/x")
+    assert not MACHINE_PATHS.search("/corpora/sre19 and exp/roots/x and ../home/x")
 
 
 def test_no_file_names_a_path_of_one_machine() -> None:

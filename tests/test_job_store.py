@@ -156,6 +156,19 @@ def test_long_segment_names_survive_the_tar(tmp_path: Path) -> None:
         assert archive.getnames() == [name]
 
 
+def test_store_open_in_one_place_is_refused_in_another_and_free_after_closing(tmp_path: Path) -> None:
+    with JobStore(tmp_path, ARCHIVES), pytest.raises(DataError, match="another process is at work on this job"):
+        JobStore(tmp_path, ARCHIVES)
+    JobStore(tmp_path, ARCHIVES).close()
+
+
+def test_scp_of_a_tar_lists_only_segments_with_files(tmp_path: Path) -> None:
+    run_job(tmp_path / "job", range(9))
+    merged(tmp_path / "out", [tmp_path / "job"], range(9))
+    assert list(read_scp(tmp_path / "out" / "crops.scp")) == [segment_parts(n)[0] for n in range(9) if n % 4]
+    assert list(read_scp(tmp_path / "out" / "faces.scp")) == [segment_parts(n)[0] for n in range(9)]
+
+
 def test_status_that_is_no_state_is_refused(tmp_path: Path) -> None:
     with JobStore(tmp_path, ()) as store, pytest.raises(ValueError, match="expected a status"):
         store.append("a", "fine", {})

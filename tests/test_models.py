@@ -232,6 +232,20 @@ def test_install_from_a_damaged_zip_is_an_error_with_the_reason(
         install_model(write_card(file__sources=[{"url": server.url("pack.zip"), "member": "a"}]), tmp_path / "models")
 
 
+def test_install_after_a_page_came_instead_of_the_zip_starts_the_download_anew(
+    tmp_path: Path, write_card: Callable[..., str], server: Server
+) -> None:
+    card = write_card(file__sources=[{"url": server.url("pack.zip"), "member": "tiny.onnx"}])
+    server.files["pack.zip"] = b"<html>please log in</html>"
+    with pytest.raises(ModelError, match="zip"):
+        install_model(card, tmp_path / "models")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("tiny.onnx", CONTENT)
+    server.files["pack.zip"] = packed.getvalue()
+    assert install_model(card, tmp_path / "models").network.read_bytes() == CONTENT
+
+
 def test_installed_network_that_changed_is_noticed(tmp_path: Path, write_card: Callable[..., str]) -> None:
     (tmp_path / "tiny.onnx").write_bytes(CONTENT)
     installed = install_model(write_card(), tmp_path / "models", [tmp_path])

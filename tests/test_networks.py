@@ -197,6 +197,16 @@ def test_large_frame_gives_boxes_in_its_own_pixels(detector: FaceDetector, share
     assert intersection_over_union(tuple(found.boxes[0] / 4), tuple(expected.boxes[0])) > 0.85
 
 
+def test_landmarks_lie_on_the_face_when_the_frame_is_shrunk(models: Path, shared: Path) -> None:
+    image = np.asarray(cv2.imread(str(shared / "data/video/hamilton/obama.jpg")), np.uint8)[..., ::-1]
+    installed = installed_model(models / DETECTOR)
+    network = load_network(installed.network)
+    small, large = (make_detector(network, installed.card, size).detect([image], 0.9)[0] for size in (300, 700))
+    assert max(image.shape) > 700 and len(small) == len(large) == 1
+    eye_distance = np.linalg.norm(large.landmarks[0, 0] - large.landmarks[0, 1])
+    assert np.linalg.norm(small.landmarks[0] - large.landmarks[0], axis=1).max() < 0.15 * eye_distance
+
+
 @pytest.mark.parametrize("size", [(1, 1), (2, 900), (37, 5), (31, 33)])
 def test_tiny_and_odd_frames_give_no_face_and_no_error(detector: FaceDetector, size: tuple[int, int]) -> None:
     assert len(detector.detect([np.zeros((*size, 3), np.uint8)], 0.5)[0]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import re
@@ -178,12 +179,57 @@ def test_stage_without_its_input_names_the_stage_to_run_first(repo: Path, demo: 
     assert "run_002_detect_faces" in empty.run("003_extract_embeddings", check=False).stderr
 
 
+def test_set_that_another_run_is_at_work_on_is_refused_and_left_as_it_is(demo: Recipe) -> None:
+    folder = demo.faces("demo_eval_test")
+    before = outputs(folder)
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = demo.run(
+            "002_detect_faces", "--force", "true", "--trial-sets", "demo_eval_test:demo_eval_test", check=False
+        )
+    assert done.returncode == 1 and "is at work on it" in done.stderr
+    assert outputs(folder) == before
+
+
+def test_embeddings_of_faces_that_were_made_anew_are_refused_until_forced(
+    repo: Path, demo: Recipe, tmp_path: Path
+) -> None:
+    again = Recipe(repo, tmp_path, "demo")
+    shutil.copytree(demo.work / "data", tmp_path / "data")
+    shutil.copytree(demo.work / "exp", tmp_path / "exp")
+    sets = ["--trial-sets", "demo_dev_test:demo_dev_test"]
+    again.run("002_detect_faces", *sets, "--force", "true", "--fps", "2")
+    refused = again.run("003_extract_embeddings", *sets, check=False)
+    assert refused.returncode == 1 and "other settings or inputs" in refused.stderr and "--force true" in refused.stderr
+    again.run("003_extract_embeddings", *sets, "--force", "true")
+    faces, embeddings = (load_matrices(path) for path in (
+        again.faces("demo_dev_test") / "faces.scp", again.embeddings("demo_dev_test") / "embed.scp"
+    ))  # fmt: skip
+    assert {name: len(matrix) for name, matrix in faces.items()} == {n: len(m) for n, m in embeddings.items()}
+
+
+@pytest.mark.parametrize("options,message", [
+    (["--trial-sets", ""], "trial_sets is empty"),
+    (["--trial-sets", "demo_dev_test"], "expected <enrolment set>:<test set>, found 'demo_dev_test'"),
+    (["--nj", "0"], "0"),
+    (["--fsp", "2"], "unknown option --fsp; valid:"),
+    (["--config-file", "global_conf/none.sh"], "no config 'global_conf/none.sh'"),
+])  # fmt: skip
+def test_options_that_make_no_sense_are_refused_before_anything_is_touched(
+    demo: Recipe, options: list[str], message: str
+) -> None:
+    before = outputs(demo.faces("demo_dev_test"))
+    done = demo.run("002_detect_faces", "--force", "true", *options, check=False)
+    assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
+    assert outputs(demo.faces("demo_dev_test")) == before
+
+
 @pytest.mark.parametrize("nj", ["1", "5"])
 def test_outputs_are_the_same_bytes_for_any_number_of_jobs(repo: Path, demo: Recipe, tmp_path: Path, nj: str) -> None:
     again = Recipe(repo, tmp_path, "demo")
     shutil.copytree(demo.work / "data", tmp_path / "data")
     shutil.copytree(demo.work / "exp" / "face_models", tmp_path / "exp" / "face_models")
-    sets = ["--trial-sets", "demo_eval_enroll:demo_eval_test", "--contact-sheet", "false", "--nj", nj]
+    sets = ["--trial-sets", "demo_eval_enroll:demo_eval_test", "--nj", nj]
     again.run("002_detect_faces", *sets)
     again.run("003_extract_embeddings", *sets)
     for name in ("demo_eval_enroll_ref", "demo_eval_enroll_facedet", "demo_eval_test"):
@@ -199,7 +245,7 @@ def test_stage_killed_in_the_middle_and_rerun_gives_the_undisturbed_bytes(
     again = Recipe(repo, tmp_path, "demo")
     shutil.copytree(demo.work / "data", tmp_path / "data")
     shutil.copytree(demo.work / "exp" / "face_models", tmp_path / "exp" / "face_models")
-    sets = ["--trial-sets", "demo_eval_enroll:demo_eval_test", "--contact-sheet", "false", "--nj", "1"]
+    sets = ["--trial-sets", "demo_eval_enroll:demo_eval_test", "--nj", "1"]
     journal = again.faces("demo_eval_test") / "jobs1" / "1" / "journal.jsonl"
     stage = subprocess.Popen(
         again.command("002_detect_faces", *sets), cwd=repo, env=again.environment, start_new_session=True,
@@ -213,7 +259,8 @@ def test_stage_killed_in_the_middle_and_rerun_gives_the_undisturbed_bytes(
     wait_until_gone(str(again.work))
     finished = journal.read_text().count("\n")
     assert 3 <= finished < 8
-    again.run("002_detect_faces", *sets)
+    done = again.run("002_detect_faces", *sets[:-1], "3")
+    assert "goes on with the 1 jobs that it was started with" in done.stdout
     log = (again.faces("demo_eval_test") / "log" / "1.log").read_text()
     assert f"progress {finished}/8 segments" in log  # nothing that was finished is done again
     assert outputs(again.faces("demo_eval_test")) == outputs(demo.faces("demo_eval_test"))

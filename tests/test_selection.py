@@ -93,7 +93,14 @@ def test_quality_drops_small_faces_then_faces_with_black_border() -> None:
 
 
 @pytest.mark.parametrize(
-    "black,kept", [([0.2, 0.3], [True, False]), ([0.3, 0.49], [True, True]), ([0.6, 0.7], [True, True])]
+    "black,kept",
+    [
+        ([0.2, 0.3], [True, False]),
+        ([0.24, 0.26], [True, False]),
+        ([0.49, 0.51], [True, False]),
+        ([0.3, 0.49], [True, True]),
+        ([0.6, 0.7], [True, True]),
+    ],
 )
 def test_quality_relaxes_the_black_share_until_a_face_is_left(black: list[float], kept: list[bool]) -> None:
     assert keep_quality(np.array([40.0, 40]), np.array(black)).tolist() == kept

@@ -4,9 +4,9 @@
 # Usage: utils/segment_jobs.sh [options] <data-dir> <output-dir> -- <command> [<argument> ...]
 #
 # The command is called per job with --scp <part of vid.scp> --output-dir <output-dir>/jobs<nj>/<job> added, keeps a
-# journal there (vidperson/io/job_store.py), and goes on behind it when it is started again. The outputs do not depend
-# on the number of jobs. A set that is done is left alone; one that was started with other settings or inputs is
-# refused, unless --force true makes it anew.
+# journal there (vidperson/io/job_store.py), and goes on behind it when it is started again, with the parts that it was
+# started with. The outputs do not depend on the number of jobs. A set that is done is left alone; one that was made
+# with other settings or inputs is refused, unless --force true makes it anew.
 #
 # Example:
 #   utils/segment_jobs.sh --nj 4 --archives "faces.ark crops.tar" data/demo_dev_test exp/face_det/x/demo_dev_test -- \
@@ -16,7 +16,7 @@ set -euo pipefail
 cmd=utils/run.py   # launcher
 nj=1               # number of jobs; never more than segments
 archives=          # names of the archives that a job writes
-inputs=            # files whose content decides the outcome, beside vid.scp
+inputs=()          # files whose content decides the outcome, beside vid.scp: --input FILE, again for each
 speed_args=        # arguments of the command that change its speed and not its outcome
 force=false        # true: remove what is there and start anew
 
@@ -24,8 +24,9 @@ while [[ ${1:-} == --* ]]; do
   name=${1#--}
   name=${name//-/_}
   case $name in
-    cmd | nj | archives | inputs | speed_args | force) printf -v "$name" %s "$2" ;;
-    *) echo "$0: unknown option $1; valid: --cmd --nj --archives --inputs --speed-args --force" >&2; exit 1 ;;
+    input) inputs+=("$2") ;;
+    cmd | nj | archives | speed_args | force) printf -v "$name" %s "$2" ;;
+    *) echo "$0: unknown option $1; valid: --cmd --nj --archives --input --speed-args --force" >&2; exit 1 ;;
   esac
   shift 2
 done
@@ -37,18 +38,30 @@ data=$1
 out=$2
 shift 3
 
-num_segments=$(wc -l < "$data/vid.scp")
+num_segments=$(grep -c '' "$data/vid.scp")
 ((nj <= num_segments)) || nj=$num_segments
 settings=$(
   printf '%q ' "$@"
   echo
-  # shellcheck disable=SC2086  # a list of files
-  sha256sum "$data/vid.scp" $inputs
+  sha256sum "$data/vid.scp" "${inputs[@]}"
 )
+utils/split_data.sh "$data" "$nj"
 
-if [ "$force" = true ]; then
-  rm -rf "$out"
-elif [ -f "$out/settings" ] && ! diff "$out/settings" - <<< "$settings" > /dev/null; then
+mkdir -p "$out"
+exec 9> "$out/.lock"   # the jobs inherit it: those that outlive a killed stage hold it until they end
+if ! flock -n 9; then
+  echo "$out: another run, or a job left by a killed one, is at work on it; wait for it or end it" >&2
+  exit 1
+fi
+
+# Whether there is work to lose: a finished set, or segments that jobs have noted.
+has_work() {
+  [ -f "$out/.done" ] || [ -n "$(find "$out" -name journal.jsonl -size +0 -print -quit)" ]
+}
+
+if [ "$force" = true ] || ! has_work; then
+  find "$out" -mindepth 1 ! -name .lock -delete
+elif ! diff "$out/settings" - <<< "$settings" > /dev/null; then
   echo "$out was made with other settings or inputs (< then, > now):" >&2
   diff "$out/settings" - <<< "$settings" >&2 || true
   echo "give --force true to make it anew, or remove $out, or run with the settings of then" >&2
@@ -57,16 +70,25 @@ elif [ -f "$out/.done" ]; then
   echo "$out: done already: $(cat "$out/.done") (--force true makes it anew)"
   exit 0
 fi
-mkdir -p "$out"
 echo "$settings" > "$out/settings.tmp"
 mv "$out/settings.tmp" "$out/settings"
 
-utils/split_data.sh "$data" "$nj"
+started=$(find "$out" -maxdepth 1 -name 'jobs[0-9]*' -printf '%f' -quit)
+if [ -z "$started" ]; then
+  rm -rf "$out/parts"
+  for ((job = 1; job <= nj; job++)); do
+    mkdir -p "$out/parts/$job"
+    cp "$data/split$nj/$job/vid.scp" "$out/parts/$job"
+  done
+  mv "$out/parts" "$out/jobs$nj"
+elif [ "$started" != "jobs$nj" ]; then
+  nj=${started#jobs}
+  echo "$out: goes on with the $nj jobs that it was started with"
+fi
 # shellcheck disable=SC2086  # the launcher and the arguments are lists of words
-$cmd JOB=1:"$nj" "$out/log/JOB.log" "$@" $speed_args \
-  --scp "$data/split$nj/JOB/vid.scp" --output-dir "$out/jobs$nj/JOB"
+$cmd JOB=1:"$nj" "$out/log/JOB.log" "$@" $speed_args --scp "$out/jobs$nj/JOB/vid.scp" --output-dir "$out/jobs$nj/JOB"
 python steps_face/merge_jobs.py --scp "$data/vid.scp" --jobs-dir "$out/jobs$nj" --nj "$nj" \
   --archives "$archives" --output-dir "$out"
 echo "$num_segments segments" > "$out/.done.tmp"
 mv "$out/.done.tmp" "$out/.done"
-rm -rf "$out"/jobs[0-9]*
+rm -rf "$out/jobs$nj"

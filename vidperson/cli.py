@@ -25,7 +25,8 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
         pass
 
-    return _Parser(description=doc, formatter_class=_Help, allow_abbrev=False)
+    epilog = "Run it from the repository root after `. ./path.sh`."
+    return _Parser(description=doc, epilog=epilog, formatter_class=_Help, allow_abbrev=False)
 
 
 def flag(value: str) -> bool:
@@ -36,6 +37,32 @@ def flag(value: str) -> bool:
     if value not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"expected true or false, found '{value}'")
     return value == "true"
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """A type for options that take a whole number, ``least`` or more."""
+
+    def convert(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} on, found {value}")
+        return number
+
+    return convert
+
+
+def share(value: str) -> float:
+    """A number above 0 and up to 1. Raises argparse.ArgumentTypeError for anything else."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and up to 1, found {value}")
+    return number
 
 
 def main(function: Callable[..., Any], arguments: argparse.Namespace) -> NoReturn:

@@ -171,13 +171,13 @@ def _by_model(utt2spk: Iterable[Row]) -> list[str]:
 
 def _check_conf(folder: Path) -> list[str]:
     boxes, conf = folder / "face_boundingbox", folder / BOXES_CONF
-    expected = "expected one line: unit of the positions, seconds or frames, and number of frames around them"
+    expected = "expected one line: unit of the positions, seconds or frames, and odd number of frames around them"
     if not conf.is_file():
         return [_problem(conf, None, f"no such file; {expected}", False)] if boxes.is_file() else []
     if not boxes.is_file():
         return [_problem(conf, None, f"there is no {boxes.name} that it could belong to; remove it", False)]
     lines = _read_lines(conf)
-    if len(lines) != 1 or not re.fullmatch(r"(seconds|frames) [1-9]\d*", lines[0]):
+    if len(lines) != 1 or not re.fullmatch(r"(seconds|frames) \d*[13579]", lines[0]):
         return [_problem(conf, 1, f"{expected}; found '{' / '.join(lines)}'", False)]
     return []
 

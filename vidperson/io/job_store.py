@@ -7,6 +7,7 @@ Jobs hold consecutive segments, so the merged archives are the same whatever the
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -27,12 +28,18 @@ class JobStore:
     directory: the job's own folder, made if it is missing.
     archives: file names, ending in ``.ark`` (entries start with key and space) or ``.tar``.
     statuses: segment -> status of the segments that are finished.
+    Raises DataError while another process has the folder open.
     """
 
     def __init__(self, directory: str | os.PathLike[str], archives: Sequence[str]) -> None:
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.archives = tuple(archives)
+        self._lock = open(self.directory / "lock", "w")  # noqa: SIM115 - held until close()
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DataError("another process is at work on this job; wait for it or end it", self.directory) from None
         notes = _read_journal(self.directory / JOURNAL, self.archives)
         while notes and any(_size(self.directory / name) < notes[-1]["end"][name] for name in archives):
             notes.pop()
@@ -68,7 +75,7 @@ class JobStore:
         return {name: stream.tell() for name, stream in self._streams.items()}
 
     def close(self) -> None:
-        for stream in (*self._streams.values(), self._journal):
+        for stream in (*self._streams.values(), self._journal, self._lock):
             stream.close()
 
     def __enter__(self) -> JobStore:
@@ -85,6 +92,8 @@ def merge_jobs(
     segments: Sequence[str],
 ) -> dict[str, str]:
     """Join the jobs' archives in order into ``output_dir``; write an scp per archive and ``status``.
+
+    The scp of a tar leaves out segments without files in it.
 
     segments: all segments that were to be done, in order.
     Returns segment -> status.
@@ -109,6 +118,8 @@ def merge_jobs(
                 with open(job / name, "rb") as part:
                     shutil.copyfileobj(part, merged, 1 << 20)
                 for note in notes:
+                    if note["start"][name] == note["end"][name]:
+                        continue  # no crop, no picture
                     key_length = len(note["segment"].encode()) + 1 if name.endswith(".ark") else 0
                     scp.append(f"{note['segment']} {output / name}:{base + note['start'][name] + key_length}\n")
             if name.endswith(".tar"):

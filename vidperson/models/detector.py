@@ -31,8 +31,8 @@ class FaceDetector(ABC):
         self.network, self.card, self.max_size, self.nms_threshold = network, card, max_size, nms_threshold
         order = (0, 1, 2) if card.input.channels == "rgb" else (2, 1, 0)
         self._order = np.array(order)
-        self._mean = np.array(card.input.mean, np.float32)
-        self._scale = np.reciprocal(np.array(card.input.std, np.float32))
+        self._mean = np.array(card.input.mean, np.float32)[:, None, None]
+        self._scale = np.reciprocal(np.array(card.input.std, np.float32))[:, None, None]
 
     @abstractmethod
     def decode(
@@ -72,8 +72,10 @@ class FaceDetector(ABC):
         for item, image in zip(batch, images, strict=True):
             if image.shape[:2] != (height, width):
                 image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-            planes = (image[..., self._order] - self._mean) * self._scale
-            item[:, :height, :width] = planes.transpose(2, 0, 1)
+            planes = item[:, :height, :width]
+            planes[:] = image.transpose(2, 0, 1)[self._order]
+            planes -= self._mean
+            planes *= self._scale
         return batch
 
 

@@ -154,13 +154,13 @@ def _fetch(card: ModelCard, source: Source, folder: Path, report: Report | None)
     unpacked = partial
     if source.member is not None:
         unpacked = folder / (card.file.name + ".tmp")
-        with (
-            zipfile.ZipFile(partial) as archive,
-            archive.open(source.member) as member,
-            open(unpacked, "wb") as out,
-        ):
-            shutil.copyfileobj(member, out, _CHUNK)
-        partial.unlink()
+        try:
+            with zipfile.ZipFile(partial) as archive:
+                content = archive.open(source.member)
+                with content, open(unpacked, "wb") as out:
+                    shutil.copyfileobj(content, out, _CHUNK)
+        finally:
+            partial.unlink()  # it came whole: if it is no such zip, going on behind it would never help
     found = file_sha256(unpacked)
     if found != card.file.sha256:
         unpacked.unlink()
