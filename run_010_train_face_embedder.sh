@@ -9,6 +9,7 @@
 #   ./run_010_train_face_embedder.sh --train-name r18 --train-data /corpora/voxceleb2 --train-gpus 1 --train-precision bf16
 #   ./run_010_train_face_embedder.sh --config-file global_conf/config_train_tiny.sh
 set -euo pipefail
+[ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
 . ./cmd.sh
 . ./utils/parse_options.sh
 export VIDPERSON_EXTRAS="${VIDPERSON_EXTRAS:-} torch"
