@@ -32,7 +32,9 @@ def test_help_of_every_step_shows_inputs_outputs_and_an_example_that_its_parser_
         assert part in done.stdout, part
     example = done.stdout.partition("Example:")[2].partition("options:")[0]
     assert f"steps_face/{step}" in example
-    for option in set(re.findall(r"--[a-z-]+", example)):
+    call = re.match(r"(.*\\\n)*.*", example.split(f"steps_face/{step}")[1])  # to the end of the continued lines
+    assert call
+    for option in set(re.findall(r"--[a-z-]+", call[0])):
         assert re.search(rf"^\s+{option}\b", done.stdout, re.MULTILINE), option
 
 
