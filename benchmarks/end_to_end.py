@@ -230,11 +230,12 @@ def stage2(video: Path, detector: str, engine: str, folder: Path) -> None:
 
 
 def join(folder: Path) -> None:
+    from steps_face.detect_faces import ARCHIVES
     from steps_face.merge_jobs import merge
 
     scp, jobs = str(folder / "vid.scp"), str(folder / "jobs")
     with contextlib.redirect_stdout(None):
-        merge(scp, jobs, 1, "faces.ark quality.ark crops.tar", str(folder / "faces"))
+        merge(scp, jobs, 1, " ".join(ARCHIVES), str(folder / "faces"))
 
 
 def stage3(embedder: str, engine: str, folder: Path) -> None:
