@@ -138,7 +138,10 @@ def train_embedder(
         teacher_size = 0
         if teacher:
             installed = installed_model(teacher)
-            teaches = FaceEmbedder(load_network(installed.network, engine, "cpu", threads), installed.card)
+            # bf16 where it is trained in bf16: the teacher is then two to three times faster, and says the same.
+            teacher_precision = "bf16" if how.precision == "bf16" and engine == "openvino" else "fp32"
+            network_of_teacher = load_network(installed.network, engine, "cpu", threads, teacher_precision)
+            teaches = FaceEmbedder(network_of_teacher, installed.card)
             batches, teacher_size = TaughtBatches(plain, teaches.embed), teaches.embedding_size
             recipe["teacher"] = f"{installed.card.name} {installed.sha256}"
             recipe |= {"cosine_weight": cosine_weight, "relation_weight": relation_weight}
@@ -157,7 +160,7 @@ def train_embedder(
 
         def validate(network: nn.Module) -> dict[str, float]:
             assert validation is not None
-            figures = pair_figures(FaceEmbedder(_as_engine(network, world.device), card).embed, *validation)
+            figures = pair_figures(FaceEmbedder(_as_engine(network, world.device, how.precision), card).embed, *validation)
             logging.info("validation: %s", describe(figures))
             return _flat(figures)
 
@@ -224,12 +227,14 @@ def _export(
     return figures
 
 
-def _as_engine(network: nn.Module, device: Any) -> Any:
+def _as_engine(network: nn.Module, device: Any, precision: str) -> Any:
     """A module as an engine would give it: arrays in, a list of arrays out."""
     import torch
 
+    from vidperson.training.loop import autocast
+
     def run(batch: Any) -> list[Any]:
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(device.type, precision):
             return [network(torch.from_numpy(batch.copy()).to(device)).float().cpu().numpy()]
 
     return run

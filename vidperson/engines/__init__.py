@@ -1,6 +1,7 @@
 """One network file in, arrays out.
 
-An engine is a module with ``load(path, device, threads) -> Network``; it is imported when it is asked for.
+An engine is a module with ``load(path, threads, precision) -> Network`` and the ``PRECISIONS`` that it computes in; it is
+imported when it is asked for.
 """
 
 from __future__ import annotations
@@ -28,12 +29,17 @@ class Network(Protocol):
 
 
 def load_network(
-    path: str | os.PathLike[str], engine: str = "openvino", device: str = "cpu", threads: int = 1
+    path: str | os.PathLike[str],
+    engine: str = "openvino",
+    device: str = "cpu",
+    threads: int = 1,
+    precision: str = "fp32",
 ) -> Network:
     """Open an ONNX file with an engine; logs engine, device and precision.
 
     threads: CPU threads of one call; keep jobs x threads at or below the number of cores.
-    Raises EngineError for an engine or device that is not there, ModelError for a file that the engine cannot load.
+    precision: fp32, or bf16 where the engine has it; what goes in and comes out is float32 all the same.
+    Raises EngineError for an engine, device or precision that is not there, ModelError for a file that the engine cannot load.
     """
     if engine not in ENGINES:
         raise EngineError(f"engine '{engine}' is unknown; valid engines: {' '.join(ENGINES)}")
@@ -47,6 +53,9 @@ def load_network(
         module = importlib.import_module(f"vidperson.engines.{engine}_engine")
     except ImportError as error:
         raise EngineError(f"engine '{engine}' is not installed ({error.name}); see requirements/base.txt") from None
-    network: Network = module.load(os.fspath(path), threads)
-    logging.info("network %s: engine %s, device %s, fp32, %d threads", path, engine, device, threads)
+    if precision not in module.PRECISIONS:
+        valid = " ".join(module.PRECISIONS)
+        raise EngineError(f"engine '{engine}' computes in {valid} here, '{precision}' was asked for")
+    network: Network = module.load(os.fspath(path), threads, precision)
+    logging.info("network %s: engine %s, device %s, %s, %d threads", path, engine, device, precision, threads)
     return network

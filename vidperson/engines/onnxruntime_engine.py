@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from vidperson.errors import ModelError
 
+PRECISIONS = ("fp32",)
+
 
 class OnnxRuntimeNetwork:
     """One inference session; its first input takes the batch."""
@@ -30,6 +32,6 @@ class OnnxRuntimeNetwork:
             raise ModelError(f"{self._path}: failed on a batch of shape {batch.shape}: {error}") from None
 
 
-def load(path: str, threads: int) -> OnnxRuntimeNetwork:
+def load(path: str, threads: int, precision: str) -> OnnxRuntimeNetwork:
     """See :func:`vidperson.engines.load_network`."""
     return OnnxRuntimeNetwork(path, threads)

@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 
 from vidperson.errors import ModelError
 
+# Our names and OpenVINO's. A processor without bfloat16 instructions computes in float32 all the same.
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+PRECISIONS = tuple(_HINTS)
 # Thread pinning is off: every process would pin to the same first cores, and the jobs of one machine would share them.
 _SETTINGS = {
     "PERFORMANCE_HINT": "LATENCY",
     "NUM_STREAMS": 1,
-    "INFERENCE_PRECISION_HINT": "f32",
     "ENABLE_CPU_PINNING": False,
 }
 
@@ -20,9 +22,10 @@ _SETTINGS = {
 class OpenVinoNetwork:
     """One compiled model with free batch size and free picture size."""
 
-    def __init__(self, path: str, threads: int) -> None:
+    def __init__(self, path: str, threads: int, precision: str) -> None:
+        settings = {**_SETTINGS, "INFERENCE_PRECISION_HINT": _HINTS[precision], "INFERENCE_NUM_THREADS": threads}
         try:
-            model = openvino.Core().compile_model(path, "CPU", {**_SETTINGS, "INFERENCE_NUM_THREADS": threads})
+            model = openvino.Core().compile_model(path, "CPU", settings)
         except RuntimeError as error:
             raise ModelError(f"{path}: OpenVINO cannot load it: {_last_line(error)}") from None
         self._path = path
@@ -41,6 +44,6 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["unknown error"])[-1]
 
 
-def load(path: str, threads: int) -> OpenVinoNetwork:
+def load(path: str, threads: int, precision: str) -> OpenVinoNetwork:
     """See :func:`vidperson.engines.load_network`."""
-    return OpenVinoNetwork(path, threads)
+    return OpenVinoNetwork(path, threads, precision)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +12,8 @@ from vidperson.errors import TrainingError
 from vidperson.training.face_data import FaceBatches
 from vidperson.training.losses import IdentityLoss, cosine_distillation, relational_distillation
 from vidperson.types import Float, Image
+
+_CHUNK = 16  # crops per call of the teacher: what a processor's cache holds
 
 
 class EmbedderTask(nn.Module):
@@ -88,4 +91,6 @@ class TaughtBatches:
 
     def __call__(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]:
         for batch in self.batches(epoch, first_step):
-            yield {**batch, "teacher": torch.from_numpy(self.embed(batch["crops"].numpy()))}
+            crops = batch["crops"].numpy()
+            parts = [self.embed(crops[start : start + _CHUNK]) for start in range(0, len(crops), _CHUNK)]
+            yield {**batch, "teacher": torch.from_numpy(np.concatenate(parts))}

@@ -19,7 +19,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -248,8 +248,7 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, self.step, self.batches.steps_per_epoch)
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(settings.precision)
-        with torch.autocast(device.type, kind) if kind else nullcontext():
+        with autocast(device.type, settings.precision):
             terms: dict[str, Tensor] = self.wrapped(**batch)
         values = {name: float(value.detach()) for name, value in terms.items()}
         broken = [name for name, value in values.items() if not math.isfinite(value)]
@@ -313,6 +312,12 @@ class _Run:
     def _wait(self) -> None:
         if self.world.ranks > 1:
             torch.distributed.barrier()
+
+
+def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
+    """Where ``precision`` is bf16 or fp16, convolutions and products are computed in it for the time of the block."""
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    return torch.autocast(device, kind) if kind else nullcontext()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

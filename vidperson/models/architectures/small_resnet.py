@@ -7,9 +7,11 @@ depth-wise convolution over the whole last map, which weights places, instead of
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 # channels, blocks, stride of the first block; the stem halves the picture before
-STAGES = ((32, 1, 1), (64, 2, 2), (128, 2, 2), (192, 1, 2))
+STAGES = ((64, 2, 2), (128, 3, 2), (256, 1, 2))
+STEM = 32
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -19,24 +21,23 @@ def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Seq
 class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(_conv(inputs, outputs, 3, stride), nn.PReLU(outputs), _conv(outputs, outputs))
+        self.body = nn.Sequential(_conv(inputs, outputs, 3, stride), nn.ReLU(), _conv(outputs, outputs))
         self.skip = nn.Identity() if stride == 1 and inputs == outputs else _conv(inputs, outputs, 1, stride)
-        self.prelu = nn.PReLU(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.prelu(self.body(x) + self.skip(x))
+        return functional.relu(self.body(x) + self.skip(x))
 
 
 class SmallResNet(nn.Module):
     """(N, 3, height, width) float images, multiples of 16, to (N, embedding_size), not length-normalised.
 
-    About 1.3 million parameters for 112 x 112 pixels and 128 values.
+    About 1.9 million parameters for 112 x 112 pixels and 128 values.
     """
 
     def __init__(self, height: int = 112, width: int = 112, embedding_size: int = 128) -> None:
         super().__init__()
-        channels = STAGES[0][0]
-        self.stem = nn.Sequential(_conv(3, channels, 3, 2), nn.PReLU(channels))
+        channels = STEM
+        self.stem = nn.Sequential(_conv(3, channels, 3, 2), nn.ReLU())
         blocks: list[nn.Module] = []
         for outputs, repeats, stride in STAGES:
             for repeat in range(repeats):
