@@ -10,7 +10,7 @@ train_embedding_size=128
 train_loss=none                                      # little data: the teacher says more than 25,000 names
 train_augment="mirror=0.5 jitter=0.5 colour=0.5 grey=0.1 blur=0.15 scale=0.2 jpeg=0.2 cutout=0.2 mix=0.4"
 train_batch=64
-train_epochs=24
+train_epochs=18
 train_optimiser=adamw
 train_lr=0.002
 train_weight_decay=0.05
