@@ -49,9 +49,10 @@ backend=max                      # how the embeddings of a model and of a segmen
 # stage 5, evaluation
 priors="0.05 0.01 0.005 0.001"   # target priors of the detection costs
 
-# stage 10, training a face embedder
+# stage 10, training a face embedder; stage 11, training a face detector, has other defaults for some
 train_name=face_r18              # name of the network that is trained: a folder of exp/face_embedder
-train_data=                      # folders or tars of <identity>/<picture>, <crops.tar>:<utt2spk>, VoxCeleb2 folders
+train_data=                      # folders or tars of <identity>/<picture>, <crops.tar>:<utt2spk>, VoxCeleb2 folders;
+                                 # for a detector, of photos
 train_architecture=iresnet18     # iresnet18, iresnet34, iresnet50, iresnet100, mobilefacenet or small_resnet
 train_embedding_size=512         # values of an embedding
 train_loss=arcface               # arcface (AAM-softmax), cosface, softmax, or none: from the teacher alone
@@ -81,6 +82,12 @@ train_threads=$nj                # CPU threads of the networks, by default the C
 train_seed=0                     # seed of everything random
 train_save_steps=500             # steps between checkpoints within an epoch
 train_licence="none stated"      # licence of the network that is trained, for its card
+train_half_weights=false         # whether the exported network's weights are stored in 16 bits, half the size
 valid_pictures=                  # folder or tar of aligned faces to measure each epoch on; empty: no validation
 valid_pairs=                     # pairs of them: LFW's list, or <picture> <picture> target|nontarget
 valid_threshold_pairs=           # other pairs, of which the threshold is learnt (LFW View 1: DevTrain)
+train_annotations=               # detector: marked faces, as WIDER FACE with RetinaFace's landmarks; empty: teacher alone
+train_sizes="256 320 448"               # detector: sides of the training pictures, of which each step takes one
+train_held_out=0                 # detector: photos of train_data, spread evenly, to validate on instead of training
+valid_data=                      # detector: folders or tars of other photos to measure each epoch on
+valid_annotations=               # detector: the faces marked in those

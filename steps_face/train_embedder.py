@@ -33,8 +33,6 @@ from vidperson import cli
 if TYPE_CHECKING:
     from torch import nn
 
-    from vidperson.models.card import ModelCard
-
 MEAN = STD = (127.5, 127.5, 127.5)
 
 
@@ -58,6 +56,7 @@ def train_embedder(
     valid_threshold_pairs: str = "",
     licence: str = "none stated",
     homepage: str = "none: trained by this recipe",
+    half_weights: bool = False,
     device: str = "cpu",
     engine: str = "openvino",
     threads: int = 1,
@@ -65,7 +64,7 @@ def train_embedder(
     **settings: Any,
 ) -> dict[str, Any]:
     """See the top of this file. ``loss`` "none" trains from the teacher alone; ``settings`` are the fields of
-    ``vidperson.training.loop.Settings``.
+    ``vidperson.training.settings.Settings``.
 
     Returns the figures of the exported network ({} without validation lists).
     Raises VidPersonError for data, settings and networks that are wrong, and for a loss that is not finite.
@@ -82,15 +81,19 @@ def train_embedder(
     from vidperson.io.pairs import read_pairs
     from vidperson.io.pictures import list_pictures
     from vidperson.media.image import decode_sound_image
+    from vidperson.models.card import Input, Output
     from vidperson.models.convert import EMBEDDERS, build_network
     from vidperson.models.embedder import FaceEmbedder
     from vidperson.models.install import installed_model
     from vidperson.progress import Progress
     from vidperson.training.augment import Augmentation
-    from vidperson.training.embedder import EmbedderTask, TaughtBatches
+    from vidperson.training.batches import TaughtBatches
+    from vidperson.training.embedder import EmbedderTask, ask_teacher
+    from vidperson.training.export import as_engine, export_best, flat_figures, new_card, write_card
     from vidperson.training.face_data import FaceBatches, read_faces
-    from vidperson.training.loop import Batches, Settings, join_world, train
+    from vidperson.training.loop import Batches, join_world, train
     from vidperson.training.losses import IdentityLoss
+    from vidperson.training.settings import Settings
 
     torch.set_num_threads(threads)
     how = Settings(**settings)
@@ -105,7 +108,15 @@ def train_embedder(
         validation = (list_pictures(valid_pictures), read_pairs(valid_pairs), threshold_pairs)
     faces = read_faces(train_data)
     folder = Path(output_dir)
-    card = _card(folder.name, architecture, embedding_size, licence, homepage)
+    card = new_card(
+        folder.name,
+        "face_embedder",
+        f"{architecture}, {embedding_size} values, trained by run_010_train_face_embedder.sh",
+        licence,
+        homepage,
+        Input("rgb", MEAN, STD, 112, 112),
+        Output(embedding_size=embedding_size),
+    )
 
     with join_world(device) as world:
         torch.manual_seed(how.seed)
@@ -142,7 +153,7 @@ def train_embedder(
             teacher_precision = "bf16" if how.precision == "bf16" and engine == "openvino" else "fp32"
             network_of_teacher = load_network(installed.network, engine, "cpu", threads, teacher_precision)
             teaches = FaceEmbedder(network_of_teacher, installed.card)
-            batches, teacher_size = TaughtBatches(plain, teaches.embed), teaches.embedding_size
+            batches, teacher_size = TaughtBatches(plain, ask_teacher(teaches.embed)), teaches.embedding_size
             recipe["teacher"] = f"{installed.card.name} {installed.sha256}"
             recipe |= {"cosine_weight": cosine_weight, "relation_weight": relation_weight}
             data += f"; teacher {installed.card.name}, trained on {installed.card.training_data}"
@@ -156,99 +167,37 @@ def train_embedder(
             elif done > progress[0].done:
                 progress[0].step(done - progress[0].done)
             if done and done % plain.steps_per_epoch == 0:
-                _draw(folder)
+                draw_curves(folder)
 
         def validate(network: nn.Module) -> dict[str, float]:
             assert validation is not None
-            figures = pair_figures(FaceEmbedder(_as_engine(network, world.device, how.precision), card).embed, *validation)
+            embedder = FaceEmbedder(as_engine(network, world.device, how.precision), card)
+            figures = pair_figures(embedder.embed, *validation)
             logging.info("validation: %s", describe(figures))
-            return _flat(figures)
+            return flat_figures(figures)
 
         best = train(task, batches, how, folder, world, validate if validation else None, "-eer", recipe, on_log)
         if world.rank != 0:
             return {}
         if plain.broken:
             logging.warning("%d pictures were left out; they are named above", len(plain.broken))
-        _draw(folder)
+        draw_curves(folder)
         card = dataclasses.replace(
-            card,
+            export_best(folder, card, architecture, half_weights),
             training_data=data,
             training={"best_epoch": int(best["epoch"]) + 1, **recipe, **dataclasses.asdict(how)},
         )
-        return _export(folder, card, architecture, validation, engine, threads)
+        # The card's figures are those of the file that was written.
+        if validation:
+            embedder = FaceEmbedder(load_network(folder / card.file.name, engine, "cpu", threads), card)
+            card = dataclasses.replace(card, figures=pair_figures(embedder.embed, *validation))
+            logging.info("%s: %s", card.file.name, describe(card.figures))
+        write_card(folder, card)
+        return card.figures
 
 
-def _card(name: str, architecture: str, embedding_size: int, licence: str, homepage: str) -> ModelCard:
-    """The card of a network that is not there yet: hash and figures are put in when it is."""
-    from vidperson.models.card import Input, ModelCard, NetworkFile, Output
-
-    return ModelCard(
-        name=name,
-        kind="face_embedder",
-        description=f"{architecture}, {embedding_size} values, trained by run_010_train_face_embedder.sh",
-        licence=licence,
-        homepage=homepage,
-        training_data="",
-        file=NetworkFile(f"{name}.onnx", "0" * 64, 0),
-        input=Input("rgb", MEAN, STD, 112, 112),
-        output=Output(embedding_size=embedding_size),
-    )
-
-
-def _export(
-    folder: Path, card: ModelCard, architecture: str, validation: tuple | None, engine: str, threads: int
-) -> dict[str, Any]:
-    """Write the best epoch's network and its card; the figures are those of the file that was written."""
-    import os
-
-    from steps_face.evaluate_pairs import describe, pair_figures
-    from vidperson.engines import load_network
-    from vidperson.io.atomic import atomic_write
-    from vidperson.models.card import card_text
-    from vidperson.models.convert import build_network, export_network
-    from vidperson.models.embedder import FaceEmbedder
-    from vidperson.models.install import file_sha256
-    from vidperson.training.loop import BEST, load_checkpoint
-
-    network = build_network(architecture, card.input, card.output)
-    network.load_state_dict(load_checkpoint(folder / BEST)["network"])
-    path = folder / card.file.name
-    partial = path.with_name(path.name + ".tmp")
-    export_network(network.eval(), card.kind, card.input, partial)
-    os.replace(partial, path)
-    figures: dict[str, Any] = {}
-    if validation:
-        embedder = FaceEmbedder(load_network(path, engine, "cpu", threads), card)
-        figures = pair_figures(embedder.embed, *validation)
-        logging.info("%s: %s", path, describe(figures))
-    file = dataclasses.replace(card.file, sha256=file_sha256(path), size_bytes=path.stat().st_size)
-    with atomic_write(folder / f"{card.name}.yaml") as stream:
-        stream.write(card_text(dataclasses.replace(card, file=file, figures=figures)))
-    return figures
-
-
-def _as_engine(network: nn.Module, device: Any, precision: str) -> Any:
-    """A module as an engine would give it: arrays in, a list of arrays out."""
-    import torch
-
-    from vidperson.training.loop import autocast
-
-    def run(batch: Any) -> list[Any]:
-        with torch.inference_mode(), autocast(device.type, precision):
-            return [network(torch.from_numpy(batch.copy()).to(device)).float().cpu().numpy()]
-
-    return run
-
-
-def _flat(figures: dict[str, Any]) -> dict[str, float]:
-    """Nested figures as one level: tar_at_far 0.01 -> tar_at_far_0.01."""
-    flat: dict[str, float] = {}
-    for name, value in figures.items():
-        flat |= {f"{name}_{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
-    return flat
-
-
-def _draw(folder: Path) -> None:
+def draw_curves(folder: Path) -> None:
+    """Draw the log of a training run as curves.png."""
     from vidperson.io.atomic import atomic_write
     from vidperson.report.plots import training_curves
     from vidperson.training.loop import read_log
@@ -258,6 +207,8 @@ def _draw(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    from vidperson.training.settings import add_arguments
+
     parser = cli.parser(__doc__)
     parser.add_argument("--train-data", nargs="+", required=True, help="what to train on, see above")
     parser.add_argument("--output-dir", required=True, help="folder of the network, named like it")
@@ -278,23 +229,10 @@ if __name__ == "__main__":
     parser.add_argument("--valid-threshold-pairs", default="", help="list of pairs to learn the threshold of")
     parser.add_argument("--licence", default="none stated", help="licence of the network, for its card")
     parser.add_argument("--homepage", default="none: trained by this recipe", help="where it comes from, for its card")
+    parser.add_argument("--half-weights", type=cli.flag, default=False, help="store the network's weights in 16 bits")
     parser.add_argument("--device", default="cpu", help="where the network is trained: cpu or cuda")
     parser.add_argument("--engine", default="openvino", help="what runs the teacher and the exported network")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks")
     parser.add_argument("--workers", type=int, default=0, help="processes per GPU that load pictures")
-    parser.add_argument("--epochs", type=int, default=40, help="passes over the data")
-    parser.add_argument("--optimiser", default="adam", help="adam, adamw or sgd")
-    parser.add_argument("--lr", type=float, default=0.001, help="learning rate")
-    parser.add_argument("--weight-decay", type=float, default=0.0, help="weight decay")
-    parser.add_argument("--momentum", type=float, default=0.9, help="momentum of sgd")
-    parser.add_argument("--schedule", default="step", help="step (times decay every decay-epochs) or cosine (to 0)")
-    parser.add_argument("--decay", type=float, default=0.97, help="factor of the step schedule")
-    parser.add_argument("--decay-epochs", type=int, default=1, help="epochs between its steps")
-    parser.add_argument("--warmup-epochs", type=float, default=0.0, help="epochs in which the rate rises linearly")
-    parser.add_argument("--clip", type=float, default=0.0, help="largest norm of the gradient; 0: any")
-    parser.add_argument("--ema", type=float, default=0.0, help="running average of the weights: share of the past")
-    parser.add_argument("--precision", default="fp32", help="fp32, or autocast to bf16 or fp16")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
-    parser.add_argument("--save-steps", type=int, default=500, help="steps between checkpoints within an epoch")
-    parser.add_argument("--log-steps", type=int, default=20, help="steps between lines of the log")
+    add_arguments(parser)
     cli.main(train_embedder, parser.parse_args())

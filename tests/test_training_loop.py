@@ -22,7 +22,6 @@ from torch import Tensor, nn  # noqa: E402
 from vidperson.training.loop import (  # noqa: E402
     BEST,
     CHECKPOINT,
-    Settings,
     World,
     join_world,
     learning_rate,
@@ -30,6 +29,7 @@ from vidperson.training.loop import (  # noqa: E402
     read_log,
     train,
 )
+from vidperson.training.settings import Settings  # noqa: E402
 
 HERE = World(0, 1, torch.device("cpu"))
 
@@ -270,7 +270,8 @@ import sys
 from pathlib import Path
 import torch
 from torch import nn
-from vidperson.training.loop import Settings, join_world, train
+from vidperson.training.loop import join_world, train
+from vidperson.training.settings import Settings
 
 class Task(nn.Module):
     def __init__(self):

@@ -1,7 +1,7 @@
 """One network file in, arrays out.
 
-An engine is a module with ``load(path, threads, precision) -> Network`` and the ``PRECISIONS`` that it computes in; it is
-imported when it is asked for.
+An engine is a module with ``load(path, threads, precision) -> Network`` and the ``PRECISIONS`` that it computes in; it
+is imported when it is asked for.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def load_network(
 
     threads: CPU threads of one call; keep jobs x threads at or below the number of cores.
     precision: fp32, or bf16 where the engine has it; what goes in and comes out is float32 all the same.
-    Raises EngineError for an engine, device or precision that is not there, ModelError for a file that the engine cannot load.
+    Raises EngineError for an engine, device or precision that is not there, ModelError for a file that the engine
+    cannot load.
     """
     if engine not in ENGINES:
         raise EngineError(f"engine '{engine}' is unknown; valid engines: {' '.join(ENGINES)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vidperson.metrics.boxes import average_precision, landmark_error, match_boxes, overlap
 from vidperson.metrics.detection import (
     C_FA,
     C_MISS,
@@ -25,14 +26,18 @@ __all__ = [
     "Roc",
     "accuracy",
     "act_dcf",
+    "average_precision",
     "bayes_threshold",
     "best_threshold",
     "check_prior",
     "convex_hull",
     "eer",
     "fold_accuracies",
+    "landmark_error",
+    "match_boxes",
     "min_dcf",
     "normalised_dcf",
+    "overlap",
     "roc",
     "split_folds",
     "tar_at_far",

@@ -52,7 +52,7 @@ class FaceDetector(ABC):
         height, width = images[0].shape[:2]
         shrink = min(1.0, self.max_size / max(height, width))
         new_height, new_width = max(1, round(height * shrink)), max(1, round(width * shrink))
-        batch = self._prepare(images, new_height, new_width)
+        batch = self.prepare(images, new_height, new_width)
         outputs = self.network(batch)
         back = np.array([width / new_width, height / new_height], np.float32)
         limits = np.array([width, height, width, height], np.float32)
@@ -65,8 +65,10 @@ class FaceDetector(ABC):
             results.append(Detections(boxes, scores[keep], landmarks[keep] * back))
         return results
 
-    def _prepare(self, images: Sequence[Image], height: int, width: int) -> Float:
-        """(N, 3, padded height, padded width) float32, normalised as the card says; the padding is zero."""
+    def prepare(self, images: Sequence[Image], height: int, width: int) -> Float:
+        """Pictures at (height, width) as the network takes them.
+
+        (N, 3, padded height, padded width) float32, normalised as the card says; the padding is zero."""
         padded = [-(-size // self.stride) * self.stride for size in (height, width)]
         batch = np.zeros((len(images), 3, *padded), np.float32)
         for item, image in zip(batch, images, strict=True):

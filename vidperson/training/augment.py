@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -35,31 +36,33 @@ class Augmentation:
 
     @classmethod
     def parse(cls, text: str) -> Augmentation:
-        """``mirror=0.5 blur=0.1``; what is not named is not done.
-
-        Raises TrainingError for an unknown name or a share outside 0..1.
-        """
-        names = [field.name for field in dataclasses.fields(cls)]
-        shares = dict.fromkeys(names, 0.0)
-        for word in text.split():
-            name, _, value = word.partition("=")
-            try:
-                share = float(value)
-            except ValueError:
-                share = -1.0
-            if name not in shares or not 0 <= share <= 1:
-                raise TrainingError(
-                    f"augmentation: expected <name>=<share 0..1>, found '{word}'; names: {' '.join(names)}"
-                )
-            shares[name] = share
-        return cls(**shares)
+        """``mirror=0.5 blur=0.1``; see :func:`parse_shares`."""
+        return cls(**parse_shares(text, [field.name for field in dataclasses.fields(cls)]))
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """A changed copy of (H, W, 3) uint8 RGB, of the same shape; everything but ``mix``."""
-        for change in (_mirror, _jitter, _colour, _grey, _blur, _scale, _jpeg, _cutout):
-            if rng.random() < getattr(self, change.__name__[1:]):
+        for name, change in CHANGES.items():
+            if rng.random() < getattr(self, name):
                 image = change(image, rng)
         return np.ascontiguousarray(image, dtype=np.uint8)
+
+
+def parse_shares(text: str, names: Sequence[str]) -> dict[str, float]:
+    """``mirror=0.5 blur=0.1`` as a share for each of ``names``, 0 for what is not named.
+
+    Raises TrainingError for an unknown name or a share outside 0..1.
+    """
+    shares = dict.fromkeys(names, 0.0)
+    for word in text.split():
+        name, _, value = word.partition("=")
+        try:
+            share = float(value)
+        except ValueError:
+            share = -1.0
+        if name not in shares or not 0 <= share <= 1:
+            raise TrainingError(f"augmentation: expected <name>=<share 0..1>, found '{word}'; names: {' '.join(names)}")
+        shares[name] = share
+    return shares
 
 
 def mix_pairs(count: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
@@ -124,3 +127,16 @@ def _cutout(image: Image, rng: np.random.Generator) -> Image:
     top, left = int(rng.integers(0, height - tall + 1)), int(rng.integers(0, width - wide + 1))
     image[top : top + tall, left : left + wide] = rng.integers(0, 256, (tall, wide, 3), dtype=np.uint8)
     return image
+
+
+CHANGES: dict[str, Callable[[Image, np.random.Generator], Image]] = {
+    "mirror": _mirror,
+    "jitter": _jitter,
+    "colour": _colour,
+    "grey": _grey,
+    "blur": _blur,
+    "scale": _scale,
+    "jpeg": _jpeg,
+    "cutout": _cutout,
+}
+"""Each changes a picture of any size, (H, W, 3) uint8 RGB."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vidperson.errors import TrainingError
-from vidperson.training.face_data import FaceBatches
 from vidperson.training.losses import IdentityLoss, cosine_distillation, relational_distillation
 from vidperson.types import Float, Image
 
@@ -79,18 +78,15 @@ class EmbedderTask(nn.Module):
         return {"loss": total, **terms}
 
 
-class TaughtBatches:
-    """Batches with the teacher's embeddings of the very crops, augmented as they are.
+def ask_teacher(embed: Callable[[Image], Float]) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """What :class:`~vidperson.training.batches.TaughtBatches` asks of a teacher: its embeddings of the very crops.
 
     embed: (N, 112, 112, 3) uint8 RGB to (N, E) float32.
     """
 
-    def __init__(self, batches: FaceBatches, embed: Callable[[Image], Float]) -> None:
-        self.batches, self.embed = batches, embed
-        self.steps_per_epoch = batches.steps_per_epoch
+    def ask(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        crops = batch["crops"].numpy()
+        parts = [embed(crops[start : start + _CHUNK]) for start in range(0, len(crops), _CHUNK)]
+        return {"teacher": torch.from_numpy(np.concatenate(parts))}
 
-    def __call__(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]:
-        for batch in self.batches(epoch, first_step):
-            crops = batch["crops"].numpy()
-            parts = [self.embed(crops[start : start + _CHUNK]) for start in range(0, len(crops), _CHUNK)]
-            yield {**batch, "teacher": torch.from_numpy(np.concatenate(parts))}
+    return ask

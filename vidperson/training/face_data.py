@@ -1,33 +1,28 @@
-"""Faces to train on: which pictures there are of whom, and batches of them in an order that can be taken up anywhere.
-
-The n-th picture of an epoch, and everything that is random about it, depend on the seed, the epoch and n alone: not on
-the number of workers, nor on where a run was stopped and taken up again.
-"""
+"""Faces to train on: which pictures there are of whom, and batches of them."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vidperson.errors import DataError, MediaError
 from vidperson.io.lists import read_lines, read_scp
 from vidperson.io.pictures import SUFFIXES, Pictures, list_pictures
 from vidperson.training.augment import Augmentation, mix_pairs
+from vidperson.training.batches import Arrays, ShuffledBatches
 from vidperson.types import Image
 
 CROP_SIZE = 112
 VOXCELEB_LIST = "train_all.txt"
-MOST_BROKEN = 20
 Decoder = Callable[[bytes], Image]
 
 
@@ -154,48 +149,11 @@ def _voxceleb(folder: str) -> tuple[Utterances, list[str]]:
     return Utterances(f"{folder}/frame_align", utterances), names
 
 
-@dataclass(frozen=True)
-class Batch:
-    """crops: (B, 112, 112, 3) uint8 RGB, augmented. labels: (B,) int64.
+class FaceBatches(ShuffledBatches):
+    """Batches of augmented faces: crops, labels, other_labels and share, see :class:`~vidperson.training.embedder`.
 
-    partners, share: for a mixed batch, which crop each was mixed with and the share of the first; else None and 1.
-    broken: place and reason of the pictures that were left out; others took their places.
-    """
-
-    crops: Image
-    labels: NDArray[np.int64]
-    partners: NDArray[np.int64] | None
-    share: float
-    broken: list[str]
-
-
-class _Loader(torch.utils.data.Dataset["Batch | str"]):
-    """A batch, or what is wrong with it, per key (epoch, step): what the data loader's workers run."""
-
-    def __init__(self, batches: FaceBatches) -> None:
-        self.batches = batches
-
-    def __getitem__(self, key: tuple[int, int]) -> Batch | str:
-        try:
-            return self.batches.load(*key)
-        except DataError as error:
-            return str(error)
-
-
-def _one_thread(worker: int) -> None:
-    """OpenCV's threads do not outlive the fork of a worker, and the workers fill the cores."""
-    cv2.setNumThreads(0)
-
-
-class FaceBatches:
-    """Shuffled, augmented batches, the same for the same seed, epoch and step.
-
-    batch_size: crops of one step on all ranks together. The last, smaller batch of an epoch is left out, unless it is
-    the only one. rank, ranks: this process of how many; each takes every ranks-th item.
     decode: encoded bytes to (H, W, 3) uint8 RGB, raising MediaError for pictures not to be used.
-    workers: processes that load ahead; 0 loads in this one.
-    A picture that cannot be used is replaced by a random other one, so that all ranks have equally many.
-    Raises DataError where there are fewer than two items per rank.
+    The other parameters are those of :class:`ShuffledBatches`. Raises DataError for fewer than two items per rank.
     """
 
     def __init__(
@@ -211,81 +169,33 @@ class FaceBatches:
     ) -> None:
         if min(len(faces), batch_size) < 2 * ranks:
             raise DataError(f"expected at least {2 * ranks} faces in a batch, found {min(len(faces), batch_size)}")
+        super().__init__(len(faces), batch_size, seed, rank, ranks, workers)
         self.faces, self.decode, self.augmentation = faces, decode, augmentation
-        self.seed, self.rank, self.ranks, self.workers = seed, rank, ranks, workers
-        self.per_rank = min(len(faces), batch_size) // ranks
-        self.steps_per_epoch = len(faces) // (self.per_rank * ranks)
-        self.broken: set[str] = set()
-        self._order = (-1, np.zeros(0, np.int64))
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """The (N,) items in the order of an epoch."""
-        if self._order[0] != epoch:
-            self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.faces))
-        return self._order[1]
-
-    def load(self, epoch: int, step: int) -> Batch:
-        """The batch of one step of this rank. Raises DataError when picture after picture cannot be used."""
-        whole = self.per_rank * self.ranks
-        places = np.arange(step * whole + self.rank, (step + 1) * whole, self.ranks)
+    def load(self, epoch: int, step: int) -> tuple[Arrays, list[str]]:
+        """crops: (B, 112, 112, 3) uint8 RGB. labels: (B,) int64. other_labels, share: (B,) what each crop was mixed
+        with, and the share of the first, float32; the labels themselves and 1 where nothing was mixed."""
         crops, labels, broken = [], [], []
-        for place, item in zip(places.tolist(), self.order(epoch)[places].tolist(), strict=True):
-            rng = np.random.default_rng([self.seed, epoch, place])
-            for _ in range(MOST_BROKEN):
-                try:
-                    data, where = self.faces.read(item, rng)
-                except OSError as error:
-                    broken.append(f"{error.filename or f'item {item}'}: {error.strerror or error}")
-                    item = int(rng.integers(len(self.faces)))
-                    continue
-                try:
-                    crop = _fitted(self.decode(data))
-                    break
-                except MediaError as error:
-                    broken.append(f"{where}: {error}")
-                    item = int(rng.integers(len(self.faces)))
-            else:
-                raise DataError(f"{MOST_BROKEN} pictures in turn cannot be used, the last one: {broken[-1]}")
+        for item, rng in self.draws(epoch, step):
+            (crop, label), left_out = self.usable(item, rng, partial(self._face, rng=rng))
+            broken += left_out
             crops.append(self.augmentation(crop, rng))
-            labels.append(self.faces.labels[item])
-        stack = np.stack(crops)
-        partners, share = None, 1.0
+            labels.append(label)
+        stack, names, share = np.stack(crops), np.array(labels, np.int64), 1.0
+        others = names
         rng = np.random.default_rng([self.seed, epoch, step, self.rank])
         if rng.random() < self.augmentation.mix:
             partners, share = mix_pairs(len(crops), rng)
-            stack = (share * stack + (1 - share) * stack[partners]).round().astype(np.uint8)
-        return Batch(stack, np.array(labels, np.int64), partners, share, broken)
+            stack, others = (share * stack + (1 - share) * stack[partners]).round().astype(np.uint8), names[partners]
+        shares = np.full(len(names), share, np.float32)
+        return {"crops": stack, "labels": names, "other_labels": others, "share": shares}, broken
 
-    def __call__(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]:
-        """The batches of an epoch from a step on, as tensors: crops, labels, other_labels and share.
-
-        Each broken picture is logged once, and counted in ``broken``.
-        """
-        keys = [(epoch, step) for step in range(first_step, self.steps_per_epoch)]
-        loader = torch.utils.data.DataLoader(
-            _Loader(self),
-            batch_size=None,
-            sampler=keys,
-            num_workers=self.workers,
-            prefetch_factor=4 if self.workers else None,
-            worker_init_fn=_one_thread,
-            # Not forked: the threads of a teacher's engine may hold locks at that moment.
-            multiprocessing_context="forkserver" if self.workers else None,
-        )
-        for batch in loader:
-            if isinstance(batch, str):
-                raise DataError(batch)
-            for place in batch.broken:
-                if place not in self.broken:
-                    self.broken.add(place)
-                    logging.warning("left out: %s", place)
-            others = batch.labels if batch.partners is None else batch.labels[batch.partners]
-            yield {
-                "crops": torch.from_numpy(batch.crops),
-                "labels": torch.from_numpy(batch.labels),
-                "other_labels": torch.from_numpy(others),
-                "share": torch.full((len(batch.labels),), batch.share, dtype=torch.float32),
-            }
+    def _face(self, item: int, rng: np.random.Generator) -> tuple[Image, int]:
+        data, where = self.faces.read(item, rng)
+        try:
+            return _fitted(self.decode(data)), int(self.faces.labels[item])
+        except MediaError as error:
+            raise MediaError(f"{where}: {error}") from None
 
 
 def _fitted(image: Image) -> Image:

@@ -29,52 +29,9 @@ from torch import Tensor, nn
 
 from vidperson.errors import DataError, EngineError, TrainingError
 from vidperson.io.atomic import atomic_write
+from vidperson.training.settings import Settings
 
-OPTIMISERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("step", "cosine")
-PRECISIONS = ("fp32", "bf16", "fp16")
 CHECKPOINT, BEST, LOG = "last.pt", "best.pt", "log.jsonl"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train; see the step's options.
-
-    schedule: "step": lr * decay ^ (epoch // decay_epochs); "cosine": to 0 at the end. Both after a linear rise over
-    warmup_epochs. clip: largest norm of the gradient, 0: any. ema: weight of the past in the running average of the
-    network that is validated and kept, 0: none. save_steps, log_steps: optimiser steps between checkpoints and lines of
-    the log; a checkpoint is also written after each epoch.
-    """
-
-    epochs: int = 40
-    optimiser: str = "adam"
-    lr: float = 0.001
-    weight_decay: float = 0.0
-    momentum: float = 0.9
-    schedule: str = "step"
-    decay: float = 0.97
-    decay_epochs: int = 1
-    warmup_epochs: float = 0.0
-    clip: float = 0.0
-    ema: float = 0.0
-    precision: str = "fp32"
-    seed: int = 0
-    save_steps: int = 500
-    log_steps: int = 20
-
-    def __post_init__(self) -> None:
-        for name, valid in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
-            if getattr(self, name) not in valid:
-                raise TrainingError(f"{name}: expected one of {' '.join(valid)}, found '{getattr(self, name)}'")
-        for name in ("epochs", "lr", "decay", "decay_epochs", "save_steps", "log_steps"):
-            if not getattr(self, name) > 0:
-                raise TrainingError(f"{name}: expected more than 0, found {getattr(self, name)}")
-        for name in ("weight_decay", "warmup_epochs", "clip"):
-            if not getattr(self, name) >= 0:
-                raise TrainingError(f"{name}: expected 0 or more, found {getattr(self, name)}")
-        for name in ("ema", "momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise TrainingError(f"{name}: expected at least 0 and less than 1, found {getattr(self, name)}")
 
 
 class Batches(Protocol):

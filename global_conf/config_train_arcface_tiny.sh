@@ -22,6 +22,7 @@ train_precision=bf16
 train_teacher=mobilefacenet_arcface_mxnet
 train_cosine_weight=1
 train_relation_weight=4
+train_half_weights=true
 train_threads=1                                      # one free core is better than two that are shared
 train_workers=0
 valid_pictures=${VIDPERSON_SHARED:-../shared}/data/faces/lfw_view1_aligned.tar

@@ -1,0 +1,25 @@
+# shellcheck shell=bash disable=SC2034
+# The small detector that ships as vidperson/zoo/retinaface_tiny: it imitates RetinaFace on photos that nobody marked.
+train_name=retinaface_tiny
+train_data=${VIDPERSON_SHARED:-../shared}/data/photos/unlabelled_single.tar
+train_data+=" ${VIDPERSON_SHARED:-../shared}/data/photos/unlabelled_groups.tar"
+train_held_out=300
+train_architecture=retinaface_tiny
+train_augment="mosaic=0.3 mirror=0.5 zoom=0.8 colour=0.4 grey=0.1 blur=0.1 jpeg=0.2"
+train_sizes="256 320 320 448"
+train_batch=16
+train_epochs=50
+train_optimiser=adamw
+train_lr=0.002
+train_weight_decay=0.02
+train_schedule=cosine
+train_warmup_epochs=1
+train_clip=10
+train_ema=0.998
+train_precision=bf16
+train_teacher=retinaface_mnet025_pytorch
+train_half_weights=true
+train_threads=1
+train_workers=0
+detector=retinaface_mnet025_pytorch                  # the teacher, for stage 0
+model_dir=${VIDPERSON_SHARED:-../shared}/models      # looked in before downloading

@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""Train a face detector, and export the best epoch's with a model card.
+
+Inputs:
+  TRAIN_DATA         one or more folders or tars of photos
+  TRAIN_ANNOTATIONS  the faces marked in them, in the format of WIDER FACE with RetinaFace's landmarks (or dlib's .xml);
+                     without it the photos are not marked, and a teacher is needed
+  TEACHER            optional: folder of an installed RetinaFace network whose answers at every anchor the new one
+                     learns to give, on the same augmented pictures
+  HELD_OUT           so many photos, spread evenly, are not trained on but validated on after each epoch
+  VALID_ANNOTATIONS  validate on these marked photos of VALID_DATA instead
+                     Reference faces are the marked ones; without marks, the teacher's.
+Outputs, in OUTPUT_DIR, whose last part is the network's name:
+  <name>.onnx, <name>.yaml  the best epoch's network and its card: ./run_000_get_pretrained_models.sh installs it with
+                            --detector OUTPUT_DIR/<name>.yaml
+  last.pt, best.pt          everything to go on from, and the best epoch's weights
+  log.jsonl, curves.png     losses and figures per step; TensorBoard files where the package tensorboard is installed
+Killed and run again it goes on from last.pt and gives the same weights.
+
+Example:
+  python steps_face/train_detector.py --train-data WIDER_train/images --train-annotations label.txt \\
+      --held-out 500 --output-dir exp/face_detector/mnet
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidperson import cli
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vidperson.io.annotations import FaceMarks
+    from vidperson.types import Image
+
+MEAN = STD = (127.5, 127.5, 127.5)
+
+
+def train_detector(
+    train_data: list[str],
+    output_dir: str,
+    train_annotations: str = "",
+    architecture: str = "retinaface_mobilenet025",
+    augment: str = "mosaic=0.3 mirror=0.5 zoom=0.8",
+    sizes: str = "320",
+    batch_size: int = 32,
+    teacher: str = "",
+    held_out: int = 0,
+    valid_data: list[str] | None = None,
+    valid_annotations: str = "",
+    licence: str = "none stated",
+    homepage: str = "none: trained by this recipe",
+    half_weights: bool = False,
+    device: str = "cpu",
+    engine: str = "openvino",
+    threads: int = 1,
+    workers: int = 0,
+    **settings: Any,
+) -> dict[str, Any]:
+    """See the top of this file. ``settings`` are the fields of ``vidperson.training.settings.Settings``.
+
+    Returns the figures of the exported network ({} without validation photos).
+    Raises VidPersonError for data, settings and networks that are wrong, and for a loss that is not finite.
+    """
+    try:
+        import torch
+    except ImportError:
+        from vidperson.errors import EngineError
+
+        raise EngineError("training needs the torch extra; run: utils/make_env.sh torch") from None
+    from steps_face import evaluate_detector as measure
+    from steps_face.train_embedder import draw_curves
+    from vidperson.engines import load_network
+    from vidperson.errors import TrainingError
+    from vidperson.io import photos as io_photos
+    from vidperson.io.annotations import read_annotations
+    from vidperson.media.image import decode_sound_image
+    from vidperson.models.card import Input, Output
+    from vidperson.models.convert import DETECTORS, build_network
+    from vidperson.models.detector import RetinaFaceDetector, make_detector
+    from vidperson.models.install import installed_model
+    from vidperson.progress import Progress
+    from vidperson.training.batches import TaughtBatches
+    from vidperson.training.detector import DetectorTask, ask_teacher
+    from vidperson.training.export import as_engine, export_best, new_card, write_card
+    from vidperson.training.loop import Batches, join_world, train
+    from vidperson.training.photo_data import PhotoAugmentation, PhotoBatches
+    from vidperson.training.settings import Settings
+
+    torch.set_num_threads(threads)
+    how = Settings(**settings)
+    if architecture not in DETECTORS:
+        raise TrainingError(f"architecture: expected one of {' '.join(DETECTORS)}, found '{architecture}'")
+    if not (train_annotations or teacher):
+        raise TrainingError("there is nothing to learn from: give --train-annotations, or a --teacher, or both")
+    if bool(valid_data) != bool(valid_annotations) or (valid_data and held_out):
+        raise TrainingError("--valid-data and --valid-annotations are given together, and instead of --held-out")
+    try:
+        picture_sizes = [int(word) for word in sizes.split()]
+    except ValueError:
+        raise TrainingError(f"picture sizes: expected whole numbers, found '{sizes}'") from None
+    augmentation = PhotoAugmentation.parse(augment)
+    photos = io_photos.read_photos(train_data, read_annotations(train_annotations) if train_annotations else None)
+    taught, kept = io_photos.held_out(len(photos), held_out)
+    photos, validation = photos.pick(taught), photos.pick(kept)
+    if valid_data:
+        validation = io_photos.read_photos(valid_data, read_annotations(valid_annotations))
+    folder = Path(output_dir)
+    card = new_card(
+        folder.name,
+        "face_detector",
+        f"{architecture}, boxes, scores and five landmarks, trained by run_011_train_face_detector.sh",
+        licence,
+        homepage,
+        Input("rgb", MEAN, STD),
+        Output(decoder="retinaface"),
+    )
+
+    with join_world(device) as world:
+        torch.manual_seed(how.seed)
+        network = build_network(architecture, card.input, card.output)
+        plain = PhotoBatches(
+            photos,
+            decode_sound_image,
+            batch_size,
+            augmentation,
+            picture_sizes,
+            how.seed,
+            world.rank,
+            world.ranks,
+            workers,
+        )
+        batches: Batches = plain
+        recipe: dict[str, Any] = {
+            "architecture": architecture,
+            "augment": " ".join(augment.split()),
+            "sizes": " ".join(map(str, picture_sizes)),
+            "batch_size": batch_size,
+            "items": len(photos),
+            "marked": photos.marks is not None,
+        }
+        data = f"{len(photos)} {'marked ' if photos.marks is not None else ''}photos"
+        logging.info("training data: %s; %d photos to validate on", data, len(validation))
+        data += f" ({' '.join(Path(name).name for name in train_data)})"
+        teaches: RetinaFaceDetector | None = None
+        if teacher:
+            installed = installed_model(teacher)
+            # bf16 where it is trained in bf16: the teacher is then about twice as fast.
+            precision = "bf16" if how.precision == "bf16" and engine == "openvino" else "fp32"
+            for_pictures = make_detector(
+                load_network(installed.network, engine, "cpu", threads, precision), installed.card
+            )
+            exact = make_detector(load_network(installed.network, engine, "cpu", threads), installed.card)
+            if not isinstance(for_pictures, RetinaFaceDetector) or not isinstance(exact, RetinaFaceDetector):
+                raise TrainingError(f"{installed.card.name}: a teacher has RetinaFace's anchors, this one has others")
+            teaches = exact
+            ask = ask_teacher(
+                lambda images: for_pictures.network(for_pictures.prepare(list(images), *images.shape[1:3]))
+            )
+            batches = TaughtBatches(plain, ask)
+            recipe["teacher"] = f"{installed.card.name} {installed.sha256}"
+            data += f"; teacher {installed.card.name}, trained on {installed.card.training_data}"
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def references() -> Iterator[tuple[Image, FaceMarks]]:
+            for item in range(len(validation)):
+                image = validation.read(item, decode_sound_image)
+                if validation.marks is not None:
+                    yield image, validation.marks[item]
+                elif teaches is not None:
+                    yield image, measure.reference_of(lambda one: teaches.detect([one])[0], image, measure.SCORE)
+
+        reference = list(references()) if world.rank == 0 else []
+        progress: list[Progress] = []
+
+        def on_log(done: int, total: int) -> None:
+            if not progress:
+                progress.append(Progress(total, "steps", done=done))
+            elif done > progress[0].done:
+                progress[0].step(done - progress[0].done)
+            if done and done % plain.steps_per_epoch == 0:
+                draw_curves(folder)
+
+        def figures_of(run: Any) -> dict[str, Any]:
+            detector = make_detector(run, card)
+            figures = measure.detector_figures(
+                lambda image: detector.detect([image], measure.LOWEST_SCORE)[0], reference
+            )
+            logging.info("validation: %s", measure.describe(figures))
+            return figures
+
+        def validate(network: nn.Module) -> dict[str, float]:
+            return figures_of(as_engine(network, world.device, how.precision))
+
+        task = DetectorTask(network, MEAN, STD)
+        validates = validate if len(validation) else None
+        best = train(task, batches, how, folder, world, validates, "average_precision", recipe, on_log)
+        if world.rank != 0:
+            return {}
+        if plain.broken:
+            logging.warning("%d photos were left out; they are named above", len(plain.broken))
+        draw_curves(folder)
+        card = dataclasses.replace(
+            export_best(folder, card, architecture, half_weights),
+            training_data=data,
+            training={"best_epoch": int(best["epoch"]) + 1, **recipe, **dataclasses.asdict(how)},
+        )
+        # The card's figures are those of the file that was written.
+        if len(validation):
+            run = load_network(folder / card.file.name, engine, "cpu", threads)
+            card = dataclasses.replace(card, figures=figures_of(run))
+        write_card(folder, card)
+        return card.figures
+
+
+if __name__ == "__main__":
+    from vidperson.training.settings import add_arguments
+
+    parser = cli.parser(__doc__)
+    parser.add_argument("--train-data", nargs="+", required=True, help="folders or tars of photos to train on")
+    parser.add_argument("--train-annotations", default="", help="list of the faces marked in them")
+    parser.add_argument("--output-dir", required=True, help="folder of the network, named like it")
+    parser.add_argument("--architecture", default="retinaface_mobilenet025", help="network to train")
+    parser.add_argument("--augment", default="mosaic=0.3 mirror=0.5 zoom=0.8", help="changes and how often, 0..1")
+    parser.add_argument("--sizes", default="320", help="sides of the training pictures, of which each step takes one")
+    parser.add_argument("--batch-size", type=int, default=32, help="pictures per step, all GPUs together")
+    parser.add_argument("--teacher", default="", help="folder of an installed face detector to imitate")
+    parser.add_argument("--held-out", type=int, default=0, help="photos to validate on instead of training on them")
+    parser.add_argument("--valid-data", nargs="*", default=[], help="folders or tars of photos to validate on")
+    parser.add_argument("--valid-annotations", default="", help="list of the faces marked in those")
+    parser.add_argument("--licence", default="none stated", help="licence of the network, for its card")
+    parser.add_argument("--homepage", default="none: trained by this recipe", help="where it comes from, for its card")
+    parser.add_argument("--half-weights", type=cli.flag, default=False, help="store the network's weights in 16 bits")
+    parser.add_argument("--device", default="cpu", help="where the network is trained: cpu or cuda")
+    parser.add_argument("--engine", default="openvino", help="what runs the teacher and the exported network")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks")
+    parser.add_argument("--workers", type=int, default=0, help="processes per GPU that load photos")
+    add_arguments(parser)
+    cli.main(train_detector, parser.parse_args())

@@ -1,0 +1,28 @@
+# shellcheck shell=bash disable=SC2034,SC2154
+# What the training stages have in common. Sourced after parse_options.sh with the name of stage 0's option for the
+# teacher (--embedder or --detector); sets launch (the launcher's name), python (how the step is started), teacher and
+# training (options of the step).
+
+teacher=()
+if [ -n "$train_teacher" ]; then
+  if [ ! -f "$exp_dir/face_models/$train_teacher/installed.json" ]; then
+    echo "$0: the teacher is not in $exp_dir/face_models/$train_teacher; run ./run_000_get_pretrained_models.sh $1 $train_teacher" >&2
+    exit 1
+  fi
+  teacher=(--teacher "$exp_dir/face_models/$train_teacher")
+fi
+launch=$cmd
+python=(python)
+training=(
+  --architecture "$train_architecture" --augment "$train_augment" --batch-size "$train_batch" --epochs "$train_epochs"
+  --optimiser "$train_optimiser" --lr "$train_lr" --weight-decay "$train_weight_decay" --schedule "$train_schedule"
+  --decay "$train_decay" --decay-epochs "$train_decay_epochs" --warmup-epochs "$train_warmup_epochs" --clip "$train_clip"
+  --ema "$train_ema" --precision "$train_precision" --seed "$train_seed" --save-steps "$train_save_steps"
+  --licence "$train_licence" --half-weights "$train_half_weights" --engine "$engine" --threads "$train_threads"
+  --workers "$train_workers"
+)
+if ((train_gpus > 0)); then
+  launch=$cuda_cmd
+  training+=(--device cuda)
+  ((train_gpus == 1)) || python+=(-m torch.distributed.run --standalone --nproc-per-node "$train_gpus")
+fi

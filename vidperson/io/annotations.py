@@ -1,0 +1,101 @@
+"""Faces that somebody marked in pictures: boxes, and five landmarks where they are known."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from vidperson.errors import DataError
+from vidperson.io.atomic import atomic_write
+from vidperson.io.lists import read_lines
+from vidperson.types import NUM_LANDMARKS, Float
+
+
+@dataclass(frozen=True)
+class FaceMarks:
+    """The faces of one picture, in its pixels. boxes: (M, 4) x1 y1 x2 y2. landmarks: (M, 5, 2), NaN where unknown."""
+
+    boxes: Float
+    landmarks: Float
+
+
+def read_annotations(path: str | os.PathLike[str]) -> dict[str, FaceMarks]:
+    """The marked pictures of a list, by their names in it, in its order.
+
+    Two formats: that of WIDER FACE with RetinaFace's landmarks (``# <picture>``, then a line ``x y width height`` per
+    face, followed by nothing or by ``x y flag`` for each of five landmarks and a quality; a negative coordinate: not
+    known), and dlib's imglab (``.xml``; boxes alone, those to be ignored left out).
+    Raises DataError with the line that is wrong.
+    """
+    if os.fspath(path).lower().endswith(".xml"):
+        return _read_imglab(path)
+    faces: dict[str, list[list[float]]] = {}
+    name = None
+    for number, line in read_lines(path):
+        if line.startswith("#"):
+            name = line[1:].strip()
+            if not name or name in faces:
+                raise DataError(f"expected '# <picture>', each once, found '{line}'", path, number)
+            faces[name] = []
+            continue
+        values = _numbers(line)
+        if name is None or len(values) not in (4, 19, 20) or not all(map(math.isfinite, values)):
+            raise DataError(
+                "expected '# <picture>', or 4, 19 or 20 numbers: x y width height, x y flag for each of five "
+                f"landmarks, quality; found '{line[:100]}'",
+                path,
+                number,
+            )
+        if values[2] > 0 and values[3] > 0:  # WIDER FACE has boxes without area
+            faces[name].append(values)
+    return {name: _marks(rows) for name, rows in faces.items()}
+
+
+def write_annotations(path: str | os.PathLike[str], marks: dict[str, FaceMarks]) -> None:
+    """Write what :func:`read_annotations` reads, in WIDER FACE's format; appears only when it is whole."""
+    with atomic_write(path) as stream:
+        for name, found in marks.items():
+            stream.write(f"# {name}\n")
+            for box, points in zip(found.boxes.astype(float), found.landmarks.astype(float), strict=True):
+                words = [*box[:2], *(box[2:] - box[:2])]
+                for x, y in points:
+                    words += [-1, -1, -1] if math.isnan(x) else [x, y, 0]
+                stream.write(" ".join(f"{word:.3f}".rstrip("0").rstrip(".") for word in words) + " 1\n")
+
+
+def _numbers(line: str) -> list[float]:
+    try:
+        return [float(word) for word in line.split()]
+    except ValueError:
+        return []
+
+
+def _marks(rows: list[list[float]]) -> FaceMarks:
+    boxes = np.array([[x, y, x + w, y + h] for x, y, w, h, *_ in rows], np.float32).reshape(-1, 4)
+    landmarks = np.full((len(rows), NUM_LANDMARKS, 2), np.nan, np.float32)
+    for face, row in zip(landmarks, rows, strict=True):
+        points = np.array(row[4:19], np.float32).reshape(-1, 3)[:, :2]
+        if len(points) and (points >= 0).all():
+            face[:] = points
+    return FaceMarks(boxes, landmarks)
+
+
+def _read_imglab(path: str | os.PathLike[str]) -> dict[str, FaceMarks]:
+    try:
+        pictures = ElementTree.fromstring(Path(path).read_bytes()).iter("image")
+        faces = {
+            picture.attrib["file"]: [
+                [float(box.attrib[key]) for key in ("left", "top", "width", "height")]
+                for box in picture.iter("box")
+                if box.attrib.get("ignore", "0") != "1"
+            ]
+            for picture in pictures
+        }
+    except (ElementTree.ParseError, KeyError, ValueError) as error:
+        raise DataError(f"not a list of dlib's imglab: {type(error).__name__}: {error}", path) from None
+    return {name: _marks(rows) for name, rows in faces.items()}

@@ -1,0 +1,135 @@
+"""Batches in a random order that can be taken up anywhere.
+
+The n-th item of an epoch, and everything that is random about it, depend on the seed, the epoch and n alone: not on
+the number of workers, nor on where a run was stopped and taken up again.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidperson.errors import DataError, MediaError
+
+MOST_BROKEN = 20
+Arrays = dict[str, NDArray[Any]]
+Item = TypeVar("Item")
+
+
+class ShuffledBatches(ABC):
+    """Shuffled batches, the same for the same seed, epoch and step; a subclass loads one.
+
+    count: items of an epoch. batch_size: items of one step on all ranks together; the last, smaller batch of an epoch
+    is left out, unless it is the only one. rank, ranks: this process of how many; each takes every ranks-th item.
+    workers: processes that load ahead; 0 loads in this one.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int, rank: int = 0, ranks: int = 1, workers: int = 0) -> None:
+        self.count, self.seed, self.rank, self.ranks, self.workers = count, seed, rank, ranks, workers
+        self.per_rank = min(count, batch_size) // ranks
+        self.steps_per_epoch = count // (self.per_rank * ranks)
+        self.broken: set[str] = set()
+        self._order = (-1, np.zeros(0, np.int64))
+
+    @abstractmethod
+    def load(self, epoch: int, step: int) -> tuple[Arrays, list[str]]:
+        """The batch of one step of this rank, arrays by name, and what was left out and why.
+
+        Raises DataError when nothing usable is found.
+        """
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The (N,) items in the order of an epoch."""
+        if self._order[0] != epoch:
+            self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.count)
+        return self._order[1]
+
+    def draws(self, epoch: int, step: int) -> Iterator[tuple[int, np.random.Generator]]:
+        """The items of one step of this rank, each with the generator of everything random about it."""
+        whole = self.per_rank * self.ranks
+        places = range(step * whole + self.rank, (step + 1) * whole, self.ranks)
+        for place in places:
+            yield int(self.order(epoch)[place]), np.random.default_rng([self.seed, epoch, place])
+
+    def usable(self, item: int, rng: np.random.Generator, use: Callable[[int], Item]) -> tuple[Item, list[str]]:
+        """What ``use`` makes of an item, or of random other ones where it raises MediaError or OSError, so that all
+        ranks have equally many; and what was left out.
+
+        Raises DataError when item after item cannot be used.
+        """
+        broken: list[str] = []
+        for _ in range(MOST_BROKEN):
+            try:
+                return use(item), broken
+            except MediaError as error:
+                broken.append(str(error))
+            except OSError as error:
+                broken.append(f"{error.filename or f'item {item}'}: {error.strerror or error}")
+            item = int(rng.integers(self.count))
+        raise DataError(f"{MOST_BROKEN} pictures in turn cannot be used, the last one: {broken[-1]}")
+
+    def __call__(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]:
+        """The batches of an epoch from a step on, as tensors by name.
+
+        Each broken item is logged once, and kept in ``broken``.
+        """
+        loader = torch.utils.data.DataLoader(
+            _Loader(self),
+            batch_size=None,
+            sampler=[(epoch, step) for step in range(first_step, self.steps_per_epoch)],
+            num_workers=self.workers,
+            prefetch_factor=4 if self.workers else None,
+            worker_init_fn=_one_thread,
+            # Not forked: the threads of a teacher's engine may hold locks at that moment.
+            multiprocessing_context="forkserver" if self.workers else None,
+        )
+        for loaded in loader:
+            if isinstance(loaded, str):
+                raise DataError(loaded)
+            tensors, broken = loaded  # the data loader has made tensors of the arrays
+            for place in broken:
+                if place not in self.broken:
+                    self.broken.add(place)
+                    logging.warning("left out: %s", place)
+            yield tensors
+
+
+class TaughtBatches:
+    """Batches with what a teacher says of their very pictures, augmented as they are.
+
+    ask: the tensors of a batch to those that the teacher adds.
+    """
+
+    def __init__(self, batches: ShuffledBatches, ask: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+        self.batches, self.ask = batches, ask
+        self.steps_per_epoch = batches.steps_per_epoch
+
+    def __call__(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]:
+        for batch in self.batches(epoch, first_step):
+            yield {**batch, **self.ask(batch)}
+
+
+class _Loader(torch.utils.data.Dataset["tuple[Arrays, list[str]] | str"]):
+    """A batch, or what is wrong with it, per key (epoch, step): what the data loader's workers run."""
+
+    def __init__(self, batches: ShuffledBatches) -> None:
+        self.batches = batches
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Arrays, list[str]] | str:
+        try:
+            return self.batches.load(*key)
+        except DataError as error:
+            return str(error)
+
+
+def _one_thread(worker: int) -> None:
+    """OpenCV's threads do not outlive the fork of a worker, and the workers fill the cores."""
+    cv2.setNumThreads(0)

@@ -1,0 +1,67 @@
+"""From the best epoch's weights to a network file with a model card."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from vidperson.engines import Network
+from vidperson.io.atomic import atomic_write
+from vidperson.models.card import Input, ModelCard, NetworkFile, Output, card_text
+from vidperson.models.convert import build_network, export_network
+from vidperson.models.install import file_sha256
+from vidperson.training.loop import BEST, autocast, load_checkpoint
+
+
+def new_card(
+    name: str, kind: str, description: str, licence: str, homepage: str, card_input: Input, output: Output
+) -> ModelCard:
+    """The card of a network that is not there yet: hash, data and figures are put in when it is."""
+    file = NetworkFile(f"{name}.onnx", "0" * 64, 0)
+    return ModelCard(name, kind, description, licence, homepage, "", file, card_input, output)
+
+
+def export_best(folder: Path, card: ModelCard, architecture: str, half_weights: bool = False) -> ModelCard:
+    """Write the network of ``best.pt`` in ``folder`` as ONNX; returns the card with its hash."""
+    network = build_network(architecture, card.input, card.output)
+    network.load_state_dict(load_checkpoint(folder / BEST)["network"])
+    path = folder / card.file.name
+    partial = path.with_name(path.name + ".tmp")
+    export_network(network.eval(), card.kind, card.input, partial, half_weights)
+    os.replace(partial, path)
+    return dataclasses.replace(
+        card, file=dataclasses.replace(card.file, sha256=file_sha256(path), size_bytes=path.stat().st_size)
+    )
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write ``<name>.yaml`` beside the network."""
+    with atomic_write(folder / f"{card.name}.yaml") as stream:
+        stream.write(card_text(card))
+
+
+def as_engine(network: nn.Module, device: torch.device, precision: str) -> Network:
+    """A module in evaluation mode as an engine would give it: an array in, a list of float32 arrays out."""
+
+    def run(batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        with torch.inference_mode(), autocast(device.type, precision):
+            outputs = network(torch.from_numpy(batch.copy()).to(device))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return [output.float().cpu().numpy() for output in outputs]
+
+    return run
+
+
+def flat_figures(figures: dict[str, Any]) -> dict[str, float]:
+    """Nested figures as one level: tar_at_far 0.01 -> tar_at_far_0.01."""
+    flat: dict[str, float] = {}
+    for name, value in figures.items():
+        flat |= {f"{name}_{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
+    return flat

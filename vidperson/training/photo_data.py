@@ -1,0 +1,171 @@
+"""Photos to train a face detector on: marked or not, put together anew for every step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vidperson.errors import DataError, TrainingError
+from vidperson.io.annotations import FaceMarks
+from vidperson.io.photos import Decoder, PhotoSet
+from vidperson.models.detector import RetinaFaceDetector, make_anchors
+from vidperson.training import augment
+from vidperson.training.anchors import encode, match_anchors
+from vidperson.training.batches import Arrays, ShuffledBatches
+from vidperson.types import Float, Image
+
+MIRRORED = (1, 0, 2, 4, 3)  # the landmarks that take the places of the five in a mirror
+PADDING = 127
+SMALLEST = 4.0  # sides of a face in the training picture, pixels; smaller ones are not taught
+
+
+@dataclass(frozen=True)
+class PhotoAugmentation:
+    """How often each change is made, 0..1.
+
+    mosaic: four photos in one picture, around a random point. mirror: left and right swapped, per photo. colour, grey,
+    blur, jpeg: as for faces (:mod:`vidperson.training.augment`), per picture.
+    zoom: photos are not just fitted in, but brought to 0.4..2.5 times that size, the part outside cut off.
+    """
+
+    mosaic: float = 0.3
+    mirror: float = 0.5
+    zoom: float = 0.8
+    colour: float = 0.0
+    grey: float = 0.0
+    blur: float = 0.0
+    jpeg: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> PhotoAugmentation:
+        """``mosaic=0.5 blur=0.1``; see :func:`~vidperson.training.augment.parse_shares`."""
+        return cls(**augment.parse_shares(text, [field.name for field in dataclasses.fields(cls)]))
+
+
+class PhotoBatches(ShuffledBatches):
+    """Batches of square pictures put together of photos, and what is marked in them at each anchor.
+
+    sizes: sides of the pictures in pixels, multiples of 32, of which each step takes one.
+    decode: encoded bytes to (H, W, 3) uint8 RGB, raising MediaError for pictures not to be used.
+    The other parameters are those of :class:`ShuffledBatches`. Raises TrainingError for other sizes.
+    """
+
+    def __init__(
+        self,
+        photos: PhotoSet,
+        decode: Decoder,
+        batch_size: int,
+        augmentation: PhotoAugmentation,
+        sizes: Sequence[int] = (320,),
+        seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+        workers: int = 0,
+    ) -> None:
+        if not sizes or any(size < 64 or size % 32 for size in sizes):
+            raise TrainingError(
+                f"picture sizes: expected multiples of 32 from 64 on, found {' '.join(map(str, sizes))}"
+            )
+        if min(len(photos), batch_size) < ranks:
+            raise DataError(f"expected at least {ranks} photos in a batch, found {min(len(photos), batch_size)}")
+        super().__init__(len(photos), batch_size, seed, rank, ranks, workers)
+        self.photos, self.decode, self.augmentation, self.sizes = photos, decode, augmentation, tuple(sizes)
+
+    def load(self, epoch: int, step: int) -> tuple[Arrays, list[str]]:
+        """images: (B, S, S, 3) uint8 RGB; for marked photos also faces (B, A) bool, boxes (B, A, 4) and landmarks
+        (B, A, 10), the codes at the anchors, NaN where unknown."""
+        size = int(np.random.default_rng([self.seed, epoch, step]).choice(self.sizes))
+        pictures, codes, broken = [], [], []
+        for item, rng in self.draws(epoch, step):
+            picture, marks, left_out = self.picture(item, size, rng)
+            broken += left_out
+            pictures.append(picture)
+            codes.append(_codes(marks, size))
+        arrays: Arrays = {"images": np.stack(pictures)}
+        if self.photos.marks is not None:
+            arrays |= zip(("faces", "boxes", "landmarks"), map(np.stack, zip(*codes, strict=True)), strict=True)
+        return arrays, broken
+
+    def picture(self, item: int, size: int, rng: np.random.Generator) -> tuple[Image, FaceMarks, list[str]]:
+        """One training picture that shows a photo, or it and three others; its marks; and what was left out."""
+        canvas = np.full((size, size, 3), PADDING, np.uint8)
+        across, down = size, size
+        if rng.random() < self.augmentation.mosaic:
+            across, down = (round(size * rng.uniform(0.3, 0.7)) for _ in range(2))
+        marks, broken = [], []
+        for top, bottom in ((0, down), (down, size)):
+            for left, right in ((0, across), (across, size)):
+                if left == right or top == bottom:
+                    continue
+                (photo, found), left_out = self.usable(item, rng, self._photo)
+                broken += left_out
+                part = canvas[top:bottom, left:right]
+                marks.append(_shifted(self._place(photo, found, part, rng), left, top))
+                item = int(rng.integers(self.count))
+        for name in ("colour", "grey", "blur", "jpeg"):
+            if rng.random() < getattr(self.augmentation, name):
+                canvas = augment.CHANGES[name](canvas, rng)
+        boxes, landmarks = (np.concatenate(parts) for parts in zip(*marks, strict=True))
+        return np.ascontiguousarray(canvas), FaceMarks(boxes, landmarks), broken
+
+    def _photo(self, item: int) -> tuple[Image, FaceMarks]:
+        marks = self.photos.marks[item] if self.photos.marks is not None else _NOTHING
+        return self.photos.read(item, self.decode), marks
+
+    def _place(self, photo: Image, marks: FaceMarks, part: Image, rng: np.random.Generator) -> tuple[Float, Float]:
+        """Draw a photo into a part of the picture; returns the boxes and landmarks that are still to be seen there."""
+        height, width = photo.shape[:2]
+        tall, wide = part.shape[:2]
+        scale = min(tall / height, wide / width)
+        if rng.random() < self.augmentation.zoom:
+            scale *= float(np.exp(rng.uniform(np.log(0.4), np.log(2.5))))
+        new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+        # Where the photo's corner comes to lie: anywhere that leaves no part empty without need.
+        top, left = (_offset(room, length, rng) for room, length in ((tall, new_height), (wide, new_width)))
+        scales = np.array([new_width / width, new_height / height])
+        boxes, landmarks = marks.boxes * np.tile(scales, 2), marks.landmarks * scales
+        if rng.random() < self.augmentation.mirror:
+            photo = photo[:, ::-1]
+            boxes = np.stack([new_width - boxes[:, 2], boxes[:, 1], new_width - boxes[:, 0], boxes[:, 3]], axis=1)
+            landmarks = np.stack([new_width - landmarks[..., 0], landmarks[..., 1]], axis=2)[:, MIRRORED]
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        resized = cv2.resize(np.ascontiguousarray(photo), (new_width, new_height), interpolation=how)
+        y, x = max(0, top), max(0, left)
+        shown = resized[y - top : tall - top, x - left : wide - left]
+        part[y : y + shown.shape[0], x : x + shown.shape[1]] = shown
+        boxes, landmarks = boxes + [left, top] * 2, landmarks + [left, top]
+        middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+        inside = ((middle >= 0) & (middle < [wide, tall])).all(axis=1)
+        boxes = boxes.clip(0, [wide, tall] * 2)
+        inside &= ((boxes[:, 2:] - boxes[:, :2]) >= SMALLEST).all(axis=1)
+        return boxes[inside].astype(np.float32), landmarks[inside].astype(np.float32)
+
+
+_NOTHING = FaceMarks(np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32))
+
+
+def _offset(room: int, length: int, rng: np.random.Generator) -> int:
+    return int(rng.integers(min(0, room - length), max(0, room - length) + 1))
+
+
+def _shifted(marks: tuple[Float, Float], left: int, top: int) -> tuple[Float, Float]:
+    shift = np.array([left, top], np.float32)
+    return marks[0] + np.tile(shift, 2), marks[1] + shift
+
+
+def _codes(marks: FaceMarks, size: int) -> tuple[NDArray[np.bool_], Float, Float]:
+    """(A,) bool, (A, 4) and (A, 10) at the anchors of a square picture."""
+    anchors = make_anchors(size, size, RetinaFaceDetector.anchor_sizes)
+    matches = match_anchors(anchors, marks.boxes)
+    faces = matches >= 0
+    boxes = np.full((len(anchors), 4), np.nan, np.float32)
+    landmarks = np.full((len(anchors), 10), np.nan, np.float32)
+    if faces.any():
+        picked = matches[faces]
+        boxes[faces], landmarks[faces] = encode(anchors[faces], marks.boxes[picked], marks.landmarks[picked])
+    return faces, boxes, landmarks

@@ -1,0 +1,68 @@
+"""How to train, whatever is trained: the settings of the loop, and their options on a command line."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from vidperson.errors import TrainingError
+
+OPTIMISERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("step", "cosine")
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+def _option(default: Any, words: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": words})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Each field is an option of the training steps. Raises TrainingError for a value that makes no sense.
+
+    schedule: "step": lr * decay ^ (epoch // decay_epochs); "cosine": to 0 at the end. Both after a linear rise over
+    warmup_epochs. save_steps, log_steps: in optimiser steps; a checkpoint is also written after each epoch.
+    """
+
+    epochs: int = _option(40, "passes over the data")
+    optimiser: str = _option("adam", "adam, adamw or sgd")
+    lr: float = _option(0.001, "learning rate")
+    weight_decay: float = _option(0.0, "weight decay")
+    momentum: float = _option(0.9, "momentum of sgd")
+    schedule: str = _option("step", "step (times decay every decay-epochs) or cosine (to 0)")
+    decay: float = _option(0.97, "factor of the step schedule")
+    decay_epochs: int = _option(1, "epochs between its steps")
+    warmup_epochs: float = _option(0.0, "epochs in which the rate rises linearly")
+    clip: float = _option(0.0, "largest norm of the gradient; 0: any")
+    ema: float = _option(0.0, "running average of the weights, which is validated and kept: share of the past; 0: none")
+    precision: str = _option("fp32", "fp32, or autocast to bf16 or fp16")
+    seed: int = _option(0, "seed of everything random")
+    save_steps: int = _option(500, "steps between checkpoints within an epoch")
+    log_steps: int = _option(20, "steps between lines of the log")
+
+    def __post_init__(self) -> None:
+        for name, valid in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in valid:
+                raise TrainingError(f"{name}: expected one of {' '.join(valid)}, found '{getattr(self, name)}'")
+        for name in ("epochs", "lr", "decay", "decay_epochs", "save_steps", "log_steps"):
+            if not getattr(self, name) > 0:
+                raise TrainingError(f"{name}: expected more than 0, found {getattr(self, name)}")
+        for name in ("weight_decay", "warmup_epochs", "clip"):
+            if not getattr(self, name) >= 0:
+                raise TrainingError(f"{name}: expected 0 or more, found {getattr(self, name)}")
+        for name in ("ema", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise TrainingError(f"{name}: expected at least 0 and less than 1, found {getattr(self, name)}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """An option for each setting, with its default."""
+    for field in dataclasses.fields(Settings):
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=type(field.default),
+            default=field.default,
+            help=field.metadata["help"],
+        )
