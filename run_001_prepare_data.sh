@@ -15,7 +15,8 @@ stop_stage=2  # last part to run
 . ./path.sh
 
 if ((stage <= 1 && stop_stage >= 1)); then
-  export data_dir sre19_dev_dir sre19_eval_dir janus_dir folder_persons folder_videos folder_key
+  export data_dir sre19_dev_dir sre19_eval_dir sre21_dev_dir sre21_eval_dir sre21_partitions janus_dir
+  export folder_persons folder_videos folder_key
   for corpus in $corpora; do
     if [ ! -x "local/$corpus/prepare.sh" ]; then
       echo "$0: no corpus '$corpus'; valid: $(cd local && echo */)" >&2

@@ -157,6 +157,36 @@ def test_validate_missing_list_is_named(folder: Path, name: str, message: str) -
     assert [p for p in validate(folder) if p.startswith(f"{folder}{message}")]
 
 
+PARTITIONS = "m B-1 gender=f\nm a-1 gender=f\nn a-2 gender=m\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("trials", "m B-1 target\nm a-2 nontarget\n", "trials:2: 'm a-2' is not in trial_partitions"),
+        ("trial_partitions", PARTITIONS + "n x gender=m\n", "trial_partitions:4: segment 'x' is not in utt2spk"),
+        ("trial_partitions", "m B-1 x\nm a-2 x\n", "trial_partitions:2: 'm a-2' is not in trials"),
+        ("trial_partitions", "m B-1\nn a-2 x\n", "trial_partitions:1: expected '<model> <segment> <partition>'"),
+        ("trial_partitions", "m B-1 x\nm B-1 y\n", "trial_partitions:2: 'm B-1' is there twice"),
+    ],
+)
+def test_partitions_that_do_not_fit_the_trials_are_named_and_mended(
+    folder: Path, name: str, text: str, message: str
+) -> None:
+    write(folder, {"trial_partitions": PARTITIONS, name: text})
+    problems = [p for p in validate(folder) if p.startswith(f"{folder}/{message}")]
+    assert len(problems) == 1 and problems[0].endswith(f"; mend it: utils/fix_data_dir.sh {folder}")
+    assert fix(folder)
+    assert validate(folder) == []
+    assert (folder / "trials").read_text() and (folder / "trial_partitions").read_text()
+
+
+def test_partitions_that_fit_the_trials_are_kept_and_not_split(folder: Path) -> None:
+    write(folder, {"trial_partitions": PARTITIONS})
+    assert validate(folder) == [] and fix(folder) == []
+    assert validate(split(folder, 1) / "1") == []
+
+
 def test_validate_list_that_is_not_utf8_names_line_and_iconv(folder: Path) -> None:
     (folder / "vid.scp").write_bytes(b"B-1 a\na-1 \xe9.mp4\n")
     assert validate(folder) == [

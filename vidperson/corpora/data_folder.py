@@ -18,6 +18,7 @@ from vidperson.io.lists import LabelledBox, sort_key, write_lines
 log = logging.getLogger(__name__)
 
 SHOWN = 5
+OPTIONAL = ("face_boundingbox", "face_boundingbox_conf", "trials", "trial_partitions", "names", "vid2dur")
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,16 @@ class Segment:
 
 @dataclass(frozen=True)
 class Trial:
-    """A pair to score; ``is_target`` is None where there is no key."""
+    """A pair to score.
+
+    is_target: None where there is no key.
+    partition: the part of the trial list to which it belongs, where metrics weigh the parts equally; "" for none.
+    """
 
     model: str
     segment: str
     is_target: bool | None = None
+    partition: str = ""
 
 
 def safe_id(name: str) -> str:
@@ -115,7 +121,8 @@ def write_data_folder(
     boxes: segment id -> labels, written as `face_boundingbox`.
     box_unit: the line of `face_boundingbox_conf`, `seconds <frames>` or `frames <frames>`: the unit of the
         labels' positions and the default window in frames.
-    trials: unique pairs, all with a key or all without.
+    trials: unique pairs, all with a key or all without, and all with a partition (then written as
+        `trial_partitions`) or all without.
     names: id -> original name, written as `names`.
 
     Returns the folder. Raises DataError for no segments, an id that is there twice, or a path that a list
@@ -148,11 +155,13 @@ def write_data_folder(
     if trials:
         key = {None: "", True: " target", False: " nontarget"}
         lists["trials"] = (f"{t.model} {t.segment}{key[t.is_target]}" for t in trials)
+        if trials[0].partition:
+            lists["trial_partitions"] = (f"{t.model} {t.segment} {t.partition}" for t in trials)
     if names is not None:
         lists["names"] = (f"{unique} {original}" for unique, original in names.items())
     lists["vid.scp"] = (f"{s.id} {s.path}" for s in segments)
 
-    for stale in ("vid.scp", "face_boundingbox", "face_boundingbox_conf", "trials", "names", "vid2dur"):
+    for stale in (*OPTIONAL, "vid.scp"):
         (folder / stale).unlink(missing_ok=True)
     for name, lines in lists.items():
         write_lines(folder / name, sorted(set(lines), key=sort_key))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,22 +34,29 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: its 1-based number and its values by the caller's column names."""
+    """One line of a table: its 1-based number and its values, by the caller's column names or as they stand.
+
+    header, cells: the names and the values of all columns, in order of the file.
+    places: the caller's name of a column -> its index in ``cells``, None where it is not there.
+    """
 
     path: Path
     line: int
-    values: Mapping[str, str]
+    header: Sequence[str]
+    cells: Sequence[str]
+    places: Mapping[str, int | None]
 
     def __getitem__(self, column: str) -> str:
         """The value of a column; DataError when it is empty."""
-        value = self.values[column]
+        value = self.get(column)
         if not value:
             raise self.error(f"column '{column}' is empty")
         return value
 
     def get(self, column: str) -> str:
         """The value of a column, "" when it is empty or absent."""
-        return self.values[column]
+        at = self.places[column]
+        return "" if at is None else self.cells[at]
 
     def number(self, column: str) -> float:
         """The value of a column as a finite number; DataError for anything else."""
@@ -101,7 +108,7 @@ def read_table(path: PathLike, columns: Mapping[str, Column]) -> list[Row]:
             raise DataError(message, path, number)
         values.extend([""] * (len(header) - len(values)))
     places = {name: _find(column, header, body, path) for name, column in columns.items()}
-    return [Row(path, number, {k: "" if at is None else v[at] for k, at in places.items()}) for number, v in body]
+    return [Row(path, number, header, values, places) for number, values in body]
 
 
 def _split(line: str, separator: str | None) -> list[str]:

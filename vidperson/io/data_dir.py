@@ -1,8 +1,9 @@
 """Check, mend and split a Kaldi data folder: `python -m vidperson.io.data_dir validate|fix|split <folder>`.
 
 A folder holds at least one of `vid.scp`, `wav.scp`, `img.scp`, and `utt2spk` and `spk2utt` for the same
-segments. It may hold `face_boundingbox` with `face_boundingbox_conf`, `trials` and `vid2dur`. Every list is
-in the order of the C locale (`LC_ALL=C sort -c` agrees), no line is there twice. Other files are left alone.
+segments. It may hold `face_boundingbox` with `face_boundingbox_conf`, `trials`, `trial_partitions` for the same
+pairs, and `vid2dur`. Every list is in the order of the C locale (`LC_ALL=C sort -c` agrees), no line is there
+twice. Other files are left alone.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ PathLike = str | os.PathLike[str]
 SHOWN = 20
 SCPS = ("vid.scp", "wav.scp", "img.scp")
 BOXES_CONF = "face_boundingbox_conf"
+TRIAL_LISTS = ("trials", "trial_partitions")
 BACKUP = ".backup"
 AGAIN = "make the folder again with run_001_prepare_data.sh"
 
@@ -73,6 +75,13 @@ FORMATS = {
     "trials": _Format(
         "<model> <segment> [target|nontarget]",
         lambda f: len(f) == 2 or (len(f) == 3 and f[2] in ("target", "nontarget")),
+        segments=slice(1, 2),
+        ids=slice(0, 2),
+        key=slice(0, 2),
+    ),
+    "trial_partitions": _Format(
+        "<model> <segment> <partition>",
+        lambda f: len(f) == 3,
         segments=slice(1, 2),
         ids=slice(0, 2),
         key=slice(0, 2),
@@ -211,6 +220,25 @@ def _check_segments(folder: Path, tables: dict[str, list[Row]]) -> list[str]:
     return problems
 
 
+def _check_partitions(folder: Path, tables: dict[str, list[Row]]) -> list[str]:
+    """Has every trial its partition, and every partition its trial?"""
+    if "trial_partitions" not in tables:
+        return []
+    pairs = _partitioned_trials(tables)
+    return [
+        _problem(folder / name, row.line, f"'{' '.join(row.fields[:2])}' is not in {other}")
+        for name, other in (TRIAL_LISTS, TRIAL_LISTS[::-1])
+        for row in tables.get(name, [])
+        if tuple(row.fields[:2]) not in pairs
+    ]
+
+
+def _partitioned_trials(tables: dict[str, list[Row]]) -> set[tuple[str, ...]]:
+    """The pairs that are both in trials and in trial_partitions."""
+    trials, partitions = ({tuple(row.fields[:2]) for row in tables.get(name, [])} for name in TRIAL_LISTS)
+    return trials & partitions
+
+
 def validate(directory: PathLike, check_files: bool = False) -> list[str]:
     """All that is wrong with a data folder; nothing for a good one. Of a list that is no text only that.
 
@@ -240,6 +268,7 @@ def validate(directory: PathLike, check_files: bool = False) -> list[str]:
         if name not in tables:
             problems.append(_problem(folder / name, None, "no such file", other in tables))
     problems += _check_conf(folder)
+    problems += _check_partitions(folder, tables)
     if "utt2spk" in tables:
         problems += _check_segments(folder, tables)
     if check_files:
@@ -284,11 +313,15 @@ def fix(directory: PathLike) -> list[str]:
     if not known or needed == ["utt2spk"]:
         raise DataError(f"no segment is in utt2spk and in every scp; {AGAIN}", folder)
 
+    pairs = _partitioned_trials(tables) if "trial_partitions" in tables else None
     new: dict[str, list[str]] = {}
     for name, rows in tables.items():
         kept = []
         for row in rows:
-            if known.issuperset(row.fields[FORMATS[name].segments]):
+            if pairs is not None and name in TRIAL_LISTS and tuple(row.fields[:2]) not in pairs:
+                other = TRIAL_LISTS[1 - TRIAL_LISTS.index(name)]
+                notes.append(f"{folder / name}:{row.line}: dropped: not in {other}: '{row.text}'")
+            elif known.issuperset(row.fields[FORMATS[name].segments]):
                 kept.append(row.text)
             else:
                 notes.append(f"{folder / name}:{row.line}: dropped: segment not in all lists: '{row.text}'")
@@ -370,7 +403,7 @@ def split(directory: PathLike, jobs: int) -> Path:
         lists = {
             name: [row.text for row in rows if row.fields[0] in chosen]
             for name, rows in tables.items()
-            if name not in ("trials", "spk2utt")
+            if name not in (*TRIAL_LISTS, "spk2utt")
         }
         lists["spk2utt"] = _by_model(row for row in tables["utt2spk"] if row.fields[0] in chosen)
         if "face_boundingbox" in tables:
