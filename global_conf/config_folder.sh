@@ -2,5 +2,6 @@
 # Your own folders: who of these persons (folder_persons) is in these videos (folder_videos)?
 corpora=folder
 trial_sets="folder_enroll:folder_test"
-embedder=mobilefacenet_casia_pytorch
+detector=retinaface_tiny
+embedder=arcface_tiny
 contact_sheet=true

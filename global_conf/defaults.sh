@@ -83,6 +83,7 @@ train_gpus=0                     # GPUs to train on; 0: the CPU
 train_workers=4                  # processes per GPU that load pictures
 train_threads=$nj                # CPU threads of the networks, by default the CPU cores
 train_seed=0                     # seed of everything random
+train_valid_epochs=1             # epochs between validations
 train_save_steps=500             # steps between checkpoints within an epoch
 train_licence="none stated"      # licence of the network that is trained, for its card
 train_half_weights=false         # whether the exported network's weights are stored in 16 bits, half the size

@@ -18,6 +18,7 @@ training=(
   --optimiser "$train_optimiser" --lr "$train_lr" --weight-decay "$train_weight_decay" --schedule "$train_schedule"
   --decay "$train_decay" --decay-epochs "$train_decay_epochs" --warmup-epochs "$train_warmup_epochs" --clip "$train_clip"
   --ema "$train_ema" --precision "$train_precision" --seed "$train_seed" --save-steps "$train_save_steps"
+  --valid-epochs "$train_valid_epochs"
   --licence "$train_licence" --half-weights "$train_half_weights" --engine "$engine" --threads "$train_threads"
   --workers "$train_workers"
 )

@@ -97,7 +97,7 @@ def train(
 ) -> dict[str, float]:
     """Train to the end, from the checkpoint in ``folder`` where there is one; returns the figures of the best network.
 
-    validate: figures of a network in evaluation mode, called on rank 0 after each epoch; the epoch with the largest
+    validate: figures of a network in evaluation mode, called on rank 0 after every ``valid_epochs``; the epoch with the largest
     ``goal`` (with a leading "-": the smallest) is kept in best.pt; without ``validate``, the last epoch.
     recipe: what else the weights depend on, plain values; a checkpoint of another recipe is refused.
     on_log(done, total): optimiser steps.
@@ -186,11 +186,12 @@ class _Run:
                 if self.step % self.settings.save_steps == 0:
                     self._save()
             if log and validate is not None:
-                figures = validate(self.network.eval())
-                log.write("validate", self.step, epoch, figures)
-                name, sign = goal.removeprefix("-"), -1 if goal.startswith("-") else 1
-                if not self.best or sign * figures[name] > sign * self.best[name]:
-                    self._keep(figures, epoch)
+                if (epoch + 1) % self.settings.valid_epochs == 0 or self.step == total:
+                    figures = validate(self.network.eval())
+                    log.write("validate", self.step, epoch, figures)
+                    name, sign = goal.removeprefix("-"), -1 if goal.startswith("-") else 1
+                    if not self.best or sign * figures[name] > sign * self.best[name]:
+                        self._keep(figures, epoch)
             elif log:
                 self._keep({}, epoch)
             self._save()
@@ -289,7 +290,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def _lasting(settings: Settings) -> dict[str, Any]:
     """The settings that the weights depend on; with the step schedule a run may be made longer afterwards."""
-    free = {"save_steps", "log_steps"} | ({"epochs"} if settings.schedule == "step" else set())
+    free = {"valid_epochs", "save_steps", "log_steps"} | ({"epochs"} if settings.schedule == "step" else set())
     return {name: value for name, value in asdict(settings).items() if name not in free}
 
 

@@ -39,6 +39,7 @@ class Settings:
     ema: float = _option(0.0, "running average of the weights, which is validated and kept: share of the past; 0: none")
     precision: str = _option("fp32", "fp32, or autocast to bf16 or fp16")
     seed: int = _option(0, "seed of everything random")
+    valid_epochs: int = _option(1, "epochs between validations; the last epoch is always validated")
     save_steps: int = _option(500, "steps between checkpoints within an epoch")
     log_steps: int = _option(20, "steps between lines of the log")
 
@@ -46,7 +47,7 @@ class Settings:
         for name, valid in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in valid:
                 raise TrainingError(f"{name}: expected one of {' '.join(valid)}, found '{getattr(self, name)}'")
-        for name in ("epochs", "lr", "decay", "decay_epochs", "save_steps", "log_steps"):
+        for name in ("epochs", "lr", "decay", "decay_epochs", "valid_epochs", "save_steps", "log_steps"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name}: expected more than 0, found {getattr(self, name)}")
         for name in ("weight_decay", "warmup_epochs", "clip"):

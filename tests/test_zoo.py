@@ -1,0 +1,140 @@
+"""The networks that the project ships: small enough, whole, and as good as their cards say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidperson.engines import ENGINES, load_network
+from vidperson.models.card import ZOO, load_card
+from vidperson.models.detector import FaceDetector, make_detector
+from vidperson.models.embedder import FaceEmbedder
+from vidperson.models.install import file_sha256, install_model, installed_model
+
+SHIPPED = ("retinaface_tiny", "arcface_tiny")
+TEACHER = "retinaface_mnet025_pytorch"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped networks, installed as stage 0 does: like exp/face_models."""
+    folder = tmp_path_factory.mktemp("tiny")
+    for name in SHIPPED:
+        install_model(name, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def detector(tiny: Path) -> FaceDetector:
+    installed = installed_model(tiny / "retinaface_tiny")
+    return make_detector(load_network(installed.network), installed.card)
+
+
+def test_shipped_networks_together_are_at_most_eight_mebibytes() -> None:
+    assert sum((ZOO / f"{name}.onnx").stat().st_size for name in SHIPPED) <= 8 * 2**20
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_card_of_a_shipped_network_has_its_hash_data_command_commit_figures_and_use(name: str) -> None:
+    card = load_card(name)
+    assert card.file.sha256 == file_sha256(ZOO / card.file.name)
+    assert card.file.size_bytes == (ZOO / card.file.name).stat().st_size
+    assert card.training_data and card.figures and "for trying" in card.description
+    assert card.training["command"].startswith("./run_01") and len(card.training["commit"]) == 40
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_engines_agree_on_a_shipped_network(tiny: Path, name: str) -> None:
+    batch = np.random.default_rng(0).normal(size=(2, 3, 112, 112) if name == "arcface_tiny" else (2, 3, 96, 160))
+    first, second = (load_network(tiny / name / "network.onnx", engine)(batch.astype(np.float32)) for engine in ENGINES)
+    for one, other in zip(first, second, strict=True):
+        assert np.abs(one - other).max() <= 1e-4 * np.abs(other).max()
+
+
+def test_public_domain_portraits_are_found_and_told_apart(tiny: Path, detector: FaceDetector) -> None:
+    """Without any media but what Python packages carry."""
+    skimage_data = pytest.importorskip("skimage.data", reason="needs the demo extra")
+    from matplotlib import cbook
+    from matplotlib.image import imread
+
+    from vidperson.align import align_faces
+
+    installed = installed_model(tiny / "arcface_tiny")
+    embedder = FaceEmbedder(load_network(installed.network), installed.card)
+    collins = skimage_data.astronaut()
+    hopper = np.asarray(imread(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
+    crops = []
+    for image in (collins, np.ascontiguousarray(collins[:, ::-1]), hopper, np.ascontiguousarray(hopper[:, ::-1])):
+        found = detector.detect([image], 0.9)[0]
+        assert len(found.scores) == 1
+        crops.append(align_faces(image, found.landmarks)[0][0])
+    vectors = embedder.embed(np.stack(crops))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    same, other = [vectors[0] @ vectors[1], vectors[2] @ vectors[3]], vectors[:2] @ vectors[2:].T
+    assert min(same) > other.max() + 0.3
+
+
+def test_embedder_reaches_97_percent_on_lfw_view_1(tiny: Path, shared: Path) -> None:
+    from steps_face.evaluate_pairs import evaluate_pairs
+
+    faces = shared / "data/faces"
+    figures = evaluate_pairs(
+        str(tiny / "arcface_tiny"),
+        str(faces / "lfw_view1_aligned.tar"),
+        str(faces / "lfw_pairsDevTest.txt"),
+        str(faces / "lfw_pairsDevTrain.txt"),
+        threads=2,
+    )
+    assert figures["accuracy"] >= 0.97
+    assert figures["accuracy"] == pytest.approx(load_card("arcface_tiny").figures["accuracy"], abs=0.002)
+
+
+def test_detector_agrees_with_its_teacher_on_held_out_photos(tiny: Path, models: Path, shared: Path) -> None:
+    from steps_face.evaluate_detector import evaluate_detector
+
+    photos = [str(shared / f"data/photos/unlabelled_{kind}.tar") for kind in ("single", "groups")]
+    figures = evaluate_detector(
+        str(tiny / "retinaface_tiny"), photos, held_out=300, reference_model=str(models / TEACHER), threads=2
+    )
+    assert figures["num_pictures"] == 300
+    assert figures["recall"] >= 0.97
+    assert figures["extra"] <= 0.03
+    assert figures["landmark_error"] <= 0.04
+
+
+@pytest.mark.parametrize("corpus", ["mead", "talks", "grid", "hamilton", "avspeech"])
+def test_detector_finds_a_face_where_its_teacher_does(
+    tiny: Path, models: Path, shared: Path, tmp_path: Path, corpus: str
+) -> None:
+    """Clips and portraits, two frames a second."""
+    from steps_face.evaluate_detector import evaluate_detector
+
+    files = sorted(path for path in (shared / "data/video" / corpus).iterdir() if path.suffix != ".txt")
+    (tmp_path / "vid.scp").write_text("".join(f"{number:03d} {path}\n" for number, path in enumerate(files)))
+    figures = evaluate_detector(
+        str(tiny / "retinaface_tiny"),
+        [],
+        videos=str(tmp_path / "vid.scp"),
+        fps=2,
+        reference_model=str(models / TEACHER),
+        min_height=0,
+        threads=2,
+    )
+    assert figures["picture_recall"] >= 0.98
+
+
+def test_detector_finds_the_faces_that_dlib_marked(tiny: Path, shared: Path) -> None:
+    from steps_face.evaluate_detector import evaluate_detector
+
+    folder = shared / "data/photos/dlib"
+    figures = evaluate_detector(
+        str(tiny / "retinaface_tiny"), [str(folder)], annotations=str(folder / "testing.xml"), min_height=30
+    )
+    assert figures["num_faces"] >= 20 and figures["recall"] >= 0.9
+
+
+def test_install_of_a_shipped_network_needs_no_download_and_no_torch(tmp_path: Path) -> None:
+    for name in SHIPPED:
+        assert install_model(name, tmp_path).card.checkpoint is None
