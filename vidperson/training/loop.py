@@ -97,8 +97,8 @@ def train(
 ) -> dict[str, float]:
     """Train to the end, from the checkpoint in ``folder`` where there is one; returns the figures of the best network.
 
-    validate: figures of a network in evaluation mode, called on rank 0 after every ``valid_epochs``; the epoch with the largest
-    ``goal`` (with a leading "-": the smallest) is kept in best.pt; without ``validate``, the last epoch.
+    validate: figures of a network in evaluation mode, called on rank 0 after every ``valid_epochs``; the epoch with the
+    largest ``goal`` (with a leading "-": the smallest) is kept in best.pt; without ``validate``, the last epoch.
     recipe: what else the weights depend on, plain values; a checkpoint of another recipe is refused.
     on_log(done, total): optimiser steps.
     Raises TrainingError when a loss is not finite, naming the step, or when the checkpoint is of other settings.
