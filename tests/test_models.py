@@ -103,7 +103,8 @@ def test_every_card_in_the_zoo_is_valid_and_names_source_and_licence() -> None:
     assert len(card_names()) >= 4
     for name in card_names():
         card = load_card(name)
-        assert card.licence and card.homepage.startswith("https://") and card.file.sources
+        assert card.licence and card.homepage.startswith("https://")
+        assert card.mxnet or card.file.sources  # InsightFace's MXNet zoo has no links to files, only to pages
 
 
 @pytest.mark.parametrize("change,message", [
