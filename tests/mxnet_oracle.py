@@ -4,6 +4,7 @@ Runs in an environment of its own that has MXNet 1.9.1, which the tests know as 
 
   python3 -m venv mxnet-env && mxnet-env/bin/pip install mxnet==1.9.1 'numpy<1.24'
   mxnet-env/bin/python tests/mxnet_oracle.py build lresnet50e_ir <folder>   writes model-symbol.json, model-0000.params
+  mxnet-env/bin/python tests/mxnet_oracle.py save <folder>                  writes params files in two versions
   mxnet-env/bin/python tests/mxnet_oracle.py run <folder> ...               reads outputs.txt and input_*.npy beside
       them, writes expected_<input>_<output>.npy
 """
@@ -32,7 +33,7 @@ def norm(data, name, fix_gamma=False):
 
 
 def lresnet_ir(units):
-    """LResNet-E-IR: units of norm, convolution, norm, PReLU, convolution, norm; head E, and behind it what trains it."""
+    """LResNet-E-IR: units of norm, convolution, norm, PReLU, convolution, norm; head E, then what trains it."""
     data = (mx.sym.Variable("data") - 127.5) * 0.0078125
     body = mx.sym.LeakyReLU(norm(conv(data, "conv0", 64, 3, 1, 1), "bn0"), act_type="prelu", name="relu0")
     for stage, (count, filters) in enumerate(zip(units, (64, 128, 256, 512), strict=True), 1):
@@ -172,10 +173,20 @@ def run(folder):
             np.save(folder / f"expected_{path.stem[6:]}_{index}.npy", output.asnumpy())
 
 
+def save(folder):
+    """The same arrays as MXNet saves them with its own shapes and with those of numpy."""
+    for name, numpy_shapes in (("old_shapes", False), ("numpy_shapes", True)):
+        with mx.util.np_shape(numpy_shapes):
+            weight, state = mx.nd.arange(6).reshape((2, 3)), mx.nd.array([7], dtype="int32")
+            mx.nd.save(str(Path(folder) / f"{name}.params"), {"arg:w": weight, "aux:state": state})
+
+
 if __name__ == "__main__":
     command, *rest = sys.argv[1:]
     if command == "build":
         build(*rest)
+    elif command == "save":
+        save(*rest)
     else:
         for name in rest:
             run(name)

@@ -120,9 +120,7 @@ def read_params(path: str | os.PathLike[str]) -> dict[str, Array]:
         if array is not None:
             found[name.removeprefix("arg:").removeprefix("aux:")] = array
     if reader.left:
-        raise ModelError(
-            f"{reader.where}: expected the end of the file after the names, found {reader.left} bytes more"
-        )
+        raise ModelError(f"{reader.where}: expected nothing after the names, found {reader.left} bytes more")
     return found
 
 

@@ -61,12 +61,14 @@ def convert_mxnet(
     model = _to_model(graph, list(outputs), [card.input.height, card.input.width])
     try:
         onnx.checker.check_model(model, full_check=True)
-        results = onnx.shape_inference.infer_shapes(model).graph.output
+        inferred = onnx.shape_inference.infer_shapes(model).graph
     except Exception as error:  # the checker's exceptions share no base class
         raise ModelError(
             f"{where}: the graph and the weights of {os.fspath(params_path)} do not fit: "
             f"{' '.join(str(error).split())[:500]}"
         ) from None
+    _check_channels(graph, inferred, where)
+    results = inferred.output
     if card.kind == "face_embedder":
         found = [dim.dim_value or None for dim in results[0].type.tensor_type.shape.dim]
         size = (card.output.embedding_size or 0) // (2 if card.output.mirror == "concatenate" else 1)
@@ -116,9 +118,10 @@ def _find_output(symbol: Symbol, name: str, where: str) -> tuple[int, int]:
 
 @dataclass
 class _Op:
-    """One ONNX operator; its first output names it."""
+    """One ONNX operator."""
 
     kind: str
+    name: str
     inputs: list[str]
     outputs: list[str]
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -152,7 +155,7 @@ class _Graph:
     def add(self, kind: str, inputs: Sequence[str], name: str, rank: int | None = None, **attributes: Any) -> str:
         """The output of a new operator; ``rank`` is that of the first input where it is not given."""
         output = self.name(name)
-        self.ops.append(_Op(kind, list(inputs), [output], attributes))
+        self.ops.append(_Op(kind, output, list(inputs), [output], attributes))
         self.ranks[output] = self.ranks[inputs[0]] if rank is None else rank
         return output
 
@@ -289,7 +292,7 @@ def _translate(
             tensors.append(["images"])
     for label, (index, output) in outputs.items():
         source = tensor(f"output '{label}'", index, output)
-        graph.ops.append(_Op("Identity", [source], [label]))
+        graph.ops.append(_Op("Identity", label, [source], [label]))
         graph.ranks[label] = graph.ranks[source]
     _merge_identities(graph, list(outputs))
     return graph
@@ -388,7 +391,7 @@ def _to_model(graph: _Graph, labels: Sequence[str], picture: Sequence[int | None
     from onnx import TensorProto, helper, numpy_helper
 
     sizes = [size or free for size, free in zip(picture, ("height", "width"), strict=True)]
-    nodes = [helper.make_node(op.kind, op.inputs, op.outputs, op.outputs[0], **op.attributes) for op in graph.ops]
+    nodes = [helper.make_node(op.kind, op.inputs, op.outputs, op.name, **op.attributes) for op in graph.ops]
     used = {name for op in graph.ops for name in op.inputs}
     constants = [
         numpy_helper.from_array(_as_onnx(value), name) for name, value in graph.constants.items() if name in used
@@ -397,6 +400,25 @@ def _to_model(graph: _Graph, labels: Sequence[str], picture: Sequence[int | None
     results = [helper.make_tensor_value_info(label, TensorProto.FLOAT, [None] * graph.ranks[label]) for label in labels]
     onnx_graph = helper.make_graph(nodes, "network", [images], results, constants)
     return helper.make_model(onnx_graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+
+
+def _check_channels(graph: _Graph, inferred: onnx.GraphProto, where: str) -> None:
+    """Raises ModelError where weights are for another number of channels, which ONNX's own checks let pass."""
+    channels = {
+        info.name: info.type.tensor_type.shape.dim[1].dim_value
+        for info in (*inferred.input, *inferred.value_info, *inferred.output)
+        if len(info.type.tensor_type.shape.dim) > 1
+    }
+    for op in graph.ops:
+        found = channels.get(op.inputs[0], 0)  # 0: not known
+        if op.kind not in ("Conv", "ConvTranspose", "PRelu") or not found:
+            continue
+        weights = graph.constants[op.inputs[1]]
+        expected = weights.shape[1] * op.attributes["group"] if op.kind == "Conv" else weights.shape[0]
+        if found != expected and not (op.kind == "PRelu" and expected == 1):
+            raise ModelError(
+                f"{where}: {op.kind} '{op.name}': the weights are for {expected} input channels, found {found}"
+            )
 
 
 def _as_onnx(value: Array) -> Array:
@@ -412,6 +434,7 @@ def _convolution(call: _Call) -> list[str]:
     kernel = call.integers("kernel")
     call.without("layout", "NCHW", "NCW", "NCDHW")
     call.expect_inputs(2 if call.flag("no_bias", False) else 3)
+    _expect_kernel(call, kernel)
     return [call.graph.add("Conv", call.inputs, call.name, **_window(call, kernel, dilations="dilate"))]
 
 
@@ -421,9 +444,15 @@ def _deconvolution(call: _Call) -> list[str]:
     call.without("layout", "NCHW", "NCW", "NCDHW")
     call.without("target_shape", "(0,0)", "(0, 0)", "()", "[]")
     call.expect_inputs(2 if call.flag("no_bias", True) else 3)
+    _expect_kernel(call, kernel)
     window = _window(call, kernel, dilations="dilate")
     window["output_padding"] = call.integers("adj", [0] * len(kernel))
     return [call.graph.add("ConvTranspose", call.inputs, call.name, **window)]
+
+
+def _expect_kernel(call: _Call, kernel: Sequence[int]) -> None:
+    if list(call.value(1).shape[2:]) != kernel:
+        raise call.refuse(f"expected weights of a kernel {tuple(kernel)}, found shape {call.value(1).shape}")
 
 
 def _window(call: _Call, kernel: Sequence[int], dilations: str = "") -> dict[str, Any]:
@@ -501,8 +530,7 @@ def _pooling(call: _Call) -> list[str]:
         return [call.graph.add("MaxPool", call.inputs, call.name, **window)]
     data, include = call.inputs[0], call.flag("count_include_pad", True)
     if include and window["ceil_mode"]:
-        # Of a window over the edge, MXNet counts what lies within the padding and engines do not agree: the zeros are put
-        # there first.
+        # Of a window over the edge MXNet counts what lies within the padding; engines differ, so it becomes real zeros.
         half = len(window["pads"]) // 2
         ends = np.array([0, 0, *window["pads"][:half]] * 2, np.int64)
         data = call.graph.add("Pad", [data, call.graph.constant(ends, f"{call.name}_pads")], f"{call.name}_padded")
@@ -604,7 +632,7 @@ def _slice_channel(call: _Call) -> list[str]:
         raise call.refuse(f"num_outputs: expected 1 to {_MAX_PARTS}, found {count}")
     graph = call.graph
     parts = [graph.name(_tensor_name(call.name, index)) for index in range(count)]
-    graph.ops.append(_Op("Split", call.inputs, parts, {"axis": axis, "num_outputs": count}))
+    graph.ops.append(_Op("Split", parts[0], call.inputs, parts, {"axis": axis, "num_outputs": count}))
     graph.ranks.update(dict.fromkeys(parts, call.rank))
     if not call.flag("squeeze_axis", False):
         return parts
@@ -691,13 +719,9 @@ def _softmax(call: _Call) -> list[str]:
 
 @_operator("SoftmaxActivation")
 def _softmax_activation(call: _Call) -> list[str]:
-    """Over the channels, or over everything that a batch item has."""
-    if call.text("mode", "instance", ("instance", "channel")) == "channel" or call.rank == 2:
-        return [call.graph.add("Softmax", call.inputs, call.name, axis=1)]
-    flat = call.graph.add("Flatten", call.inputs, f"{call.name}_flat", 2, axis=1)
-    soft = call.graph.add("Softmax", [flat], f"{call.name}_flat", axis=1)
-    shape = call.graph.add("Shape", call.inputs, f"{call.name}_shape", 1)
-    return [call.graph.add("Reshape", [soft, shape], call.name, call.rank)]
+    """Over the channels, or, whatever its documentation says, over the last axis."""
+    channel = call.text("mode", "instance", ("instance", "channel")) == "channel"
+    return [call.graph.add("Softmax", call.inputs, call.name, axis=1 if channel else -1)]
 
 
 @_operator("L2Normalization")
