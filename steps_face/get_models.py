@@ -63,7 +63,8 @@ def list_models() -> None:
 
     for name in card_names():
         card = load_card(name)
-        print(f"{name:32} {card.kind:14} {card.file.size_bytes / 1e6:7.1f} MB  {card.licence}\n    {card.description}")
+        size_mb = sum(file.size_bytes for file in card.files) / 1e6
+        print(f"{name:32} {card.kind:14} {size_mb:7.1f} MB  {card.licence}\n    {card.description}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import struct
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -11,14 +13,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from vidperson.engines import load_network
 from vidperson.errors import ModelError
 from vidperson.models.card import card_names, load_card
 from vidperson.models.install import install_model, installed_model
 
 CONTENT = bytes(range(256)) * 9000  # 2.3 MB: more than one chunk
+
+
+PARAMS: dict[str, Any] = {"name": "model-0000.params", "sha256": "0" * 64, "size_bytes": 9}
 
 
 class Server(ThreadingHTTPServer):
@@ -103,7 +110,8 @@ def test_every_card_in_the_zoo_is_valid_and_names_source_and_licence() -> None:
     assert len(card_names()) >= 4
     for name in card_names():
         card = load_card(name)
-        assert card.licence and card.homepage.startswith("https://") and card.file.sources
+        assert card.licence and card.homepage.startswith("https://")
+        assert card.mxnet or card.file.sources  # InsightFace's MXNet zoo has no links to files, only to pages
 
 
 @pytest.mark.parametrize("change,message", [
@@ -123,6 +131,12 @@ def test_every_card_in_the_zoo_is_valid_and_names_source_and_licence() -> None:
     ({"name": "other"}, "name: expected the file's name 'tiny'"),
     ({"input": 3}, "input.: expected fields, found 3"),
     ({"file__sources": [{"url": 4}]}, "file.sources.url: expected str, found 4"),
+    ({"mxnet": {}}, "mxnet.params: missing field"),
+    ({"mxnet": {"params": {**PARAMS, "sha256": "x"}}}, "mxnet.params.sha256: expected 64"),
+    ({"mxnet": {"params": {**PARAMS, "name": "a/b"}}}, "mxnet.params.name: expected a plain file name"),
+    ({"mxnet": {"params": {**PARAMS, "name": "tiny.onnx"}}}, "mxnet.params.name: expected another name"),
+    ({"mxnet": {"params": PARAMS, "outputs": [3]}}, "mxnet.outputs: expected str, found 3"),
+    ({"mxnet": {"params": PARAMS}, "checkpoint": {"architecture": "a"}}, "mxnet: expected no checkpoint beside it"),
 ])  # fmt: skip
 def test_card_with_a_bad_field_names_file_field_and_expectation(
     write_card: Callable[..., str], change: dict[str, Any], message: str
@@ -222,6 +236,64 @@ def test_install_unpacks_only_the_named_member_of_a_zip(
         "tiny.yaml",
     ]
     assert not list(tmp_path.rglob("evil"))
+
+
+@pytest.fixture
+def mxnet_files() -> dict[str, bytes]:
+    """The two files of an MXNet network that flattens a 2 x 2 picture and multiplies it with a matrix."""
+    nodes: list[dict[str, Any]] = [{"op": "null", "name": name, "inputs": []} for name in ("data", "w")]
+    nodes.append({"op": "FullyConnected", "name": "fc1", "attrs": {"no_bias": "True"}, "inputs": [[0, 0], [1, 0]]})
+    header = struct.pack("<QQQIiiqqiii", 0x112, 0, 1, 0xF993FAC9, 0, 2, 8, 12, 1, 0, 0)
+    params = header + struct.pack("<96f", *range(96)) + struct.pack("<QQ", 1, 5) + b"arg:w"
+    return {"tiny.json": json.dumps({"nodes": nodes, "heads": [[2, 0]]}).encode(), "tiny.params": params}
+
+
+def mxnet_fields(files: dict[str, bytes], sources: Callable[[str], list[dict[str, str]]]) -> dict[str, Any]:
+    """Fields of a card for them; ``sources`` of a file by its name."""
+    symbol, params = (
+        {"name": name, "sha256": hashlib.sha256(content).hexdigest(), "size_bytes": 1, "sources": sources(name)}
+        for name, content in files.items()
+    )
+    return {"file": symbol, "mxnet": {"params": params}, "input__width": 2, "input__height": 2}
+
+
+def test_install_of_an_mxnet_card_checks_and_converts_both_files(
+    tmp_path: Path, write_card: Callable[..., str], mxnet_files: dict[str, bytes]
+) -> None:
+    card = write_card(**mxnet_fields(mxnet_files, lambda name: []))
+    mine = tmp_path / "mine" / "tiny"
+    mine.mkdir(parents=True)
+    (mine / "tiny.json").write_bytes(mxnet_files["tiny.json"])
+    with pytest.raises(ModelError, match=r"Get 'tiny\.params' \(SHA-256 .* from https://example.org/tiny"):
+        install_model(card, tmp_path / "models", [tmp_path / "mine"])
+    (mine / "tiny.params").write_bytes(mxnet_files["tiny.params"] + b"!")
+    with pytest.raises(ModelError, match=r"tiny\.params: expected SHA-256"):
+        install_model(card, tmp_path / "models", [tmp_path / "mine"])
+    (mine / "tiny.params").write_bytes(mxnet_files["tiny.params"])
+    installed = install_model(card, tmp_path / "models", [tmp_path / "mine"])
+    pictures = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)
+    (found,) = load_network(installed.network, "onnxruntime")(pictures)
+    np.testing.assert_allclose(found[0], np.arange(96).reshape(8, 12) @ np.arange(12))
+
+
+def test_install_fetches_a_zip_that_holds_both_files_once(
+    tmp_path: Path, write_card: Callable[..., str], server: Server, mxnet_files: dict[str, bytes]
+) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in mxnet_files.items():
+            archive.writestr(f"pack/{name}", content)
+    server.files["pack.zip"] = packed.getvalue()
+    fields = mxnet_fields(mxnet_files, lambda name: [{"url": server.url("pack.zip"), "member": f"pack/{name}"}])
+    install_model(write_card(**fields), tmp_path / "models")
+    assert len(server.ranges) == 1
+    assert sorted(path.name for path in (tmp_path / "models" / "tiny").iterdir()) == [
+        "installed.json",
+        "network.onnx",
+        "tiny.json",
+        "tiny.params",
+        "tiny.yaml",
+    ]
 
 
 def test_install_from_a_damaged_zip_is_an_error_with_the_reason(

@@ -51,6 +51,17 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class MxnetCheckpoint:
+    """An MXNet checkpoint, converted to ONNX once: the card's ``file`` is its symbol, ``params`` are its weights.
+
+    outputs: names of the nodes to end at; by default ``fc1`` for embedders and the symbol's own outputs for detectors.
+    """
+
+    params: NetworkFile
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Input:
     """Pictures as the network wants them: ``(pixel - mean) / std`` per channel, pixels 0..255.
 
@@ -90,8 +101,14 @@ class ModelCard:
     input: Input
     output: Output
     checkpoint: Checkpoint | None = None
+    mxnet: MxnetCheckpoint | None = None
     figures: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[NetworkFile, ...]:
+        """All published files: one, or symbol and params of an MXNet checkpoint."""
+        return (self.file,) if self.mxnet is None else (self.file, self.mxnet.params)
 
 
 def load_card(name_or_path: str | os.PathLike[str]) -> ModelCard:
@@ -183,13 +200,13 @@ def _check(card: ModelCard, path: Path) -> None:
         card.name,
     )
     expect(card.kind in KINDS, "kind", f"one of {' '.join(KINDS)}", card.kind)
-    expect(
-        bool(re.fullmatch(r"[0-9a-f]{64}", card.file.sha256)),
-        "file.sha256",
-        "64 lower-case hexadecimal digits",
-        card.file.sha256,
-    )
-    expect(Path(card.file.name).name == card.file.name, "file.name", "a plain file name", card.file.name)
+    for file, where in zip(card.files, ("file", "mxnet.params"), strict=False):
+        good = bool(re.fullmatch(r"[0-9a-f]{64}", file.sha256))
+        expect(good, f"{where}.sha256", "64 lower-case hexadecimal digits", file.sha256)
+        expect(Path(file.name).name == file.name, f"{where}.name", "a plain file name", file.name)
+    names = [file.name for file in card.files]
+    expect(len(set(names)) == len(names), "mxnet.params.name", "another name than that of the symbol", names[-1])
+    expect(card.checkpoint is None or card.mxnet is None, "mxnet", "no checkpoint beside it", "checkpoint")
     expect(card.input.channels in ("rgb", "bgr"), "input.channels", "rgb or bgr", card.input.channels)
     expect(len(card.input.mean) == 3, "input.mean", "three numbers", card.input.mean)
     expect(

@@ -1,7 +1,7 @@
-"""From a model card to ``exp/face_models/<name>/network.onnx``: find or download the file, check it, convert it.
+"""From a model card to ``exp/face_models/<name>/network.onnx``: find or download the files, check them, convert them.
 
 The folder then holds ``<name>.yaml`` (the card), ``network.onnx`` and ``installed.json`` (the hashes of the published
-file and of the network). The record is written last: a folder without it is not installed.
+files and of the network). The record is written last: a folder without it is not installed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidperson.errors import ModelError
-from vidperson.models.card import ModelCard, Source, card_path, load_card
+from vidperson.models.card import ModelCard, NetworkFile, Source, card_path, load_card
 
 NETWORK = "network.onnx"
 RECORD = "installed.json"
@@ -65,7 +65,7 @@ def install_model(
 ) -> InstalledModel:
     """Make ``models_dir/<name>`` hold the card's network; does nothing where it does already.
 
-    The published file is looked for in ``models_dir``, in ``local_dirs`` (there, or in a subfolder with the card's
+    Each published file is looked for in ``models_dir``, in ``local_dirs`` (there, or in a subfolder with the card's
     name) and beside the card, then downloaded; a download that broke off goes on where it stopped.
     ``report(done, total)`` gets bytes.
     Raises ModelError for a file that cannot be had, has another SHA-256, or cannot be converted.
@@ -77,21 +77,26 @@ def install_model(
         if installed.card == card:
             return installed
     folder.mkdir(parents=True, exist_ok=True)
-    path = _find_file(card, [models_dir, *local_dirs, card_path(card_name).parent]) or _download(card, folder, report)
+    places = [models_dir, *local_dirs, card_path(card_name).parent]
+    paths = [_find_file(card, file, places) or _download(card, file, folder, report) for file in card.files]
     partial = folder / (NETWORK + ".tmp")
-    if card.checkpoint is None:
-        shutil.copyfile(path, partial)
-    else:
+    if card.checkpoint is not None:
         from vidperson.models.convert import convert_checkpoint
 
-        logging.info("converting %s to ONNX", path)
-        convert_checkpoint(card, path, partial)
+        logging.info("converting %s to ONNX", paths[0])
+        convert_checkpoint(card, paths[0], partial)
+    elif card.mxnet is not None:
+        from vidperson.models.mxnet_to_onnx import convert_mxnet
+
+        logging.info("converting %s to ONNX", paths[0])
+        convert_mxnet(card, paths[0], paths[1], partial)
+    else:
+        shutil.copyfile(paths[0], partial)
     (folder / RECORD).unlink(missing_ok=True)
     os.replace(partial, folder / NETWORK)
     shutil.copyfile(card_path(card_name), folder / f"{card.name}.yaml")
     record = {
-        "file": card.file.name,
-        "file_sha256": card.file.sha256,
+        "files_sha256": {file.name: file.sha256 for file in card.files},
         "network_sha256": file_sha256(folder / NETWORK),
     }
     (folder / (RECORD + ".tmp")).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -111,62 +116,70 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _find_file(card: ModelCard, folders: Sequence[str | os.PathLike[str]]) -> Path | None:
-    """The published file where a user or an earlier run put it.
+def _find_file(card: ModelCard, file: NetworkFile, folders: Sequence[str | os.PathLike[str]]) -> Path | None:
+    """One of the card's files where a user or an earlier run put it.
 
     Raises ModelError when the first file of that name is another one.
     """
     for folder in map(Path, folders):
-        for path in (folder / card.name / card.file.name, folder / card.file.name):
+        for path in (folder / card.name / file.name, folder / file.name):
             if path.is_file():
                 found = file_sha256(path)
-                if found != card.file.sha256:
+                if found != file.sha256:
                     raise ModelError(
-                        f"{path}: expected SHA-256 {card.file.sha256}, found {found}; "
+                        f"{path}: expected SHA-256 {file.sha256}, found {found}; "
                         f"remove the file or get it again from {card.homepage}"
                     )
                 return path
     return None
 
 
-def _download(card: ModelCard, folder: Path, report: Report | None) -> Path:
-    """Try the card's sources in turn; the licence is logged first."""
+def _download(card: ModelCard, file: NetworkFile, folder: Path, report: Report | None) -> Path:
+    """Try the file's sources in turn; the licence is logged first."""
     logging.info("%s: licence: %s; see %s", card.name, card.licence, card.homepage)
     reasons: list[str] = []
-    for source in card.file.sources:
+    for source in file.sources:
         logging.info("%s: downloading %s", card.name, source.url)
         try:
-            return _fetch(card, source, folder, report)
+            return _fetch(card, file, source, folder, report)
         except (OSError, urllib.error.URLError, zipfile.BadZipFile, KeyError, ModelError) as error:
             reasons.append(f"{source.url}: {error}")
     tried = "; ".join(reasons) or "the card names no source"
     raise ModelError(
         f"{card.name}: cannot be downloaded ({tried}). "
-        f"Get '{card.file.name}' (SHA-256 {card.file.sha256}, {card.file.size_bytes} bytes) "
+        f"Get '{file.name}' (SHA-256 {file.sha256}, {file.size_bytes} bytes) "
         f"from {card.homepage} and put it in {folder}, or in a folder that --model-dir or VIDPERSON_MODEL_DIR names"
     )
 
 
-def _fetch(card: ModelCard, source: Source, folder: Path, report: Report | None) -> Path:
-    target = folder / card.file.name
+def _fetch(card: ModelCard, file: NetworkFile, source: Source, folder: Path, report: Report | None) -> Path:
+    """Download one file; of a zip, the card's other files in it are unpacked at once."""
     partial = folder / (hashlib.sha256(source.url.encode()).hexdigest()[:16] + ".part")
     _resume_download(source.url, partial, report)
-    unpacked = partial
-    if source.member is not None:
-        unpacked = folder / (card.file.name + ".tmp")
-        try:
-            with zipfile.ZipFile(partial) as archive:
-                content = archive.open(source.member)
-                with content, open(unpacked, "wb") as out:
-                    shutil.copyfileobj(content, out, _CHUNK)
-        finally:
-            partial.unlink()  # it came whole: if it is no such zip, going on behind it would never help
-    found = file_sha256(unpacked)
-    if found != card.file.sha256:
-        unpacked.unlink()
-        raise ModelError(f"expected SHA-256 {card.file.sha256}, found {found}")
-    os.replace(unpacked, target)
-    return target
+    if source.member is None:
+        return _put(file, partial, folder)
+    try:
+        with zipfile.ZipFile(partial) as archive:
+            for wanted in card.files:
+                member = next((s.member for s in wanted.sources if s.url == source.url), None)
+                if member is not None and (wanted is file or member in archive.namelist()):
+                    unpacked = folder / (wanted.name + ".tmp")
+                    with archive.open(member) as content, open(unpacked, "wb") as out:
+                        shutil.copyfileobj(content, out, _CHUNK)
+                    _put(wanted, unpacked, folder)
+    finally:
+        partial.unlink()  # it came whole: if it is no such zip, going on behind it would never help
+    return folder / file.name
+
+
+def _put(file: NetworkFile, path: Path, folder: Path) -> Path:
+    """Give a file its name if it is the right one, else remove it and raise ModelError."""
+    found = file_sha256(path)
+    if found != file.sha256:
+        path.unlink()
+        raise ModelError(f"{file.name}: expected SHA-256 {file.sha256}, found {found}")
+    os.replace(path, folder / file.name)
+    return folder / file.name
 
 
 def _resume_download(url: str, partial: Path, report: Report | None) -> None:
