@@ -160,7 +160,9 @@ def train_embedder(
 
         def validate(network: nn.Module) -> dict[str, float]:
             assert validation is not None
-            figures = pair_figures(FaceEmbedder(_as_engine(network, world.device, how.precision), card).embed, *validation)
+            figures = pair_figures(
+                FaceEmbedder(_as_engine(network, world.device, how.precision), card).embed, *validation
+            )
             logging.info("validation: %s", describe(figures))
             return _flat(figures)
 
