@@ -21,10 +21,9 @@ UNIT_BITS = 26
 
 def round_to_grid(values: NDArray[np.floating], bits: int) -> Double:
     """The nearest multiples of 2^-bits, float64."""
-    grid = math.ldexp(1.0, bits)
-    rounded = np.multiply(values, grid, dtype=np.float64)
+    rounded = np.multiply(values, math.ldexp(1.0, bits), dtype=np.float64)
     np.rint(rounded, out=rounded)
-    rounded /= grid
+    rounded *= math.ldexp(1.0, -bits)
     return rounded
 
 
