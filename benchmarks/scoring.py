@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.backends import AdaptiveSNorm, EmbeddingSets, score_pairs
-from vidperson.backends.exact import length_normalise
 from vidperson.backends.scorers import Cosine
 from vidperson.backends.trials import rows_in_memory
 
@@ -39,7 +38,8 @@ def cpu_seconds(function: Callable[[], object], repeat: int = 1) -> float:
 
 def product_seconds(rng: np.random.Generator, a: int, b: int, inner: int, dtype: type) -> float:
     """CPU seconds of (a x inner) times (inner x b), in blocks of 2048 x 1024 of the result, measured on one of them."""
-    left, right = (rng.random((min(n, most), inner)).astype(dtype) for n, most in ((a, 2048), (b, 1024)))
+    left: NDArray[np.floating] = rng.random((min(a, 2048), inner)).astype(dtype)
+    right: NDArray[np.floating] = rng.random((min(b, 1024), inner)).astype(dtype)
     seconds = cpu_seconds(lambda: left @ right.T, 3)
     return seconds * a * b / (len(left) * len(right))
 

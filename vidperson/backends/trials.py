@@ -48,6 +48,7 @@ def score_pairs(
             column = np.searchsorted(videos.sets, trials[mine, 1])
             best = _best(scorer, models, enrolment_side, videos, scorer.test_side(videos.rows), row, column)
             scores[mine] = np.maximum(scores[mine], best)
+        del enrolment_side  # it is half of the memory: not beside the next one
     return (np.clip(scores, *scorer.bounds) + 0.0).astype(np.float32)  # + 0.0: no negative zeros in score files
 
 
