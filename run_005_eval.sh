@@ -11,20 +11,25 @@ set -euo pipefail
 . ./utils/parse_options.sh
 . ./utils/trial_sets.sh
 . ./path.sh
+[ -n "$backends" ] || { echo "$0: backends is empty; expected a back-end or several, e.g. max" >&2; exit 1; }
 
-scores=$exp_dir/scores/$embedder/$backend
-results=$exp_dir/results/$embedder/$backend
-tests=()
-faces=()
-for pair in $trial_sets; do
-  enroll=${pair%%:*}
-  test=${pair##*:}
-  tests+=("$test")
-  python steps_face/evaluate.py --scores "$scores/${test}_scores" --trials "$data_dir/$test/trials" --name "$test" \
-    --system "$embedder/$backend" --priors "$priors" --output-dir "$results"
-  for set in "$enroll" "${enroll}_ref" "${enroll}_facedet" "$test"; do
-    [ ! -f "$exp_dir/face_det/$detector/$set/.done" ] || faces+=("$exp_dir/face_det/$detector/$set")
+for backend in $backends; do
+  for norm in "" ${snorm_cohort:+_snorm}; do
+    scores=$exp_dir/scores/$embedder/$backend$norm
+    results=$exp_dir/results/$embedder/$backend$norm
+    tests=()
+    faces=()
+    for pair in $trial_sets; do
+      enroll=${pair%%:*}
+      test=${pair##*:}
+      tests+=("$test")
+      python steps_face/evaluate.py --scores "$scores/${test}_scores" --trials "$data_dir/$test/trials" --name "$test" \
+        --system "$embedder/$backend$norm" --priors "$priors" --output-dir "$results"
+      for set in "$enroll" "${enroll}_ref" "${enroll}_facedet" "$test"; do
+        [ ! -f "$exp_dir/face_det/$detector/$set/.done" ] || faces+=("$exp_dir/face_det/$detector/$set")
+      done
+    done
+    save_settings "$results/config"
+    python steps_face/make_report.py --results-dir "$results" --sets "${tests[@]}" --face-det "${faces[@]}"
   done
 done
-save_settings "$results/config"
-python steps_face/make_report.py --results-dir "$results" --sets "${tests[@]}" --face-det "${faces[@]}"

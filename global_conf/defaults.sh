@@ -47,7 +47,12 @@ embedder=arcface_glint360k_r100  # embedding network: a folder of exp/face_model
 embed_batch=16                   # crops per run of the embedding network
 
 # stage 4, scores
-backend=max                      # how the embeddings of a model and of a segment become one score
+backends=max                     # ways to compare: max mean median ahc-test ahc selfatt-test xatt selfatt-all selfatt norm-mean track
+snorm_cohort=                    # set whose faces normalise scores, e.g. janus_dev_test_core; empty: plain scores only
+ncoh=1000                        # faces of it that normalise a score, those with the best scores
+ncoh_discard=0                   # still better ones left out before these, since they may show the person
+thr_ahc=0.8                      # average cosine down to which faces are clustered (ahc-test, ahc)
+mem_gb=4                         # memory of scoring, GiB; changes no score
 
 # stage 5, evaluation
 priors="0.05 0.01 0.005 0.001"   # target priors of the detection costs

@@ -5,14 +5,18 @@ Inputs:
   ENROLL_EMBED/embed.scp    one (N, dim) float32 matrix per enrolment segment, a face per row; 0 rows is legal
   FALLBACK_EMBED/embed.scp  optional, the same for faces found without labels: a segment without a row in the
                             former gets the mean of its rows here
-  ENROLL_DATA/spk2utt       <model> <segment> <segment> ...; a model holds the faces of all its segments
+  ENROLL_DATA/spk2utt       <model> <segment> <segment> ...; the best of a model's segments counts
   TEST_EMBED/embed.scp      one (N, dim) float32 matrix per test segment
   TRIALS                    <model> <segment> [target|nontarget]
+  ENROLL_FACES, TEST_FACES  optional, folders of stage 2 with faces.scp: the (N, 17) float32 faces that the rows of
+                            ENROLL_EMBED and TEST_EMBED are of; read only by back-ends that link faces (track)
+  COHORT_EMBED/embed.scp    optional: the scores are normalised (adaptive s-norm) by all faces of this set
 Output:
   OUTPUT                    <model> <segment> <score>, in the order of the trials, with as many digits as the
                             float32 score has; appears only when it is whole
 
-A model or a test segment without any face scores 0 (see docs/metrics.md).
+docs/metrics.md says what the back-ends do. A model or a test segment without any face scores 0. Memory is bounded
+by --mem-gb, which changes no score.
 
 Example:
   steps_face/score_trials.py --enroll-embed exp/face_embed/r100/sre19_enroll_ref \\
@@ -36,21 +40,47 @@ def score_trials(
     trials: Path,
     backend: str,
     output: Path,
+    enroll_faces: Path | None = None,
+    test_faces: Path | None = None,
+    cohort_embed: Path | None = None,
+    ncoh: int = 1000,
+    ncoh_discard: int = 0,
+    thr_ahc: float = 0.8,
+    mem_gb: float = 4.0,
 ) -> None:
     """See the top of this file.
 
     Raises ScoringError for an unknown back-end, for models and segments of the trials that the other inputs
-    lack, for embeddings that are not finite or of different sizes; DataError for malformed files. Nothing is
-    written then.
+    lack, for embeddings that are not finite or of different sizes, for a cohort that is smaller than asked, for too
+    little memory; DataError for malformed files. Nothing is written then.
     """
     import numpy as np
 
-    from vidperson.backends import EmbeddingSets, get_backend, replace_missing_reference
+    from vidperson.backends import (
+        AdaptiveSNorm,
+        Context,
+        EmbeddingSets,
+        Scorer,
+        get_backend,
+        replace_missing_reference,
+        score_pairs,
+    )
+    from vidperson.errors import ScoringError
     from vidperson.io.atomic import atomic_write
     from vidperson.io.lists import read_spk2utt, read_trials
-    from vidperson.io.matrices import load_matrices
+    from vidperson.io.matrices import MatrixTable, load_matrices
+    from vidperson.types import FACE_COLUMNS
 
-    score = get_backend(backend)
+    def context(faces: Path | None, option: str) -> Context:
+        table: MatrixTable | None = None
+        if method.needs_faces:
+            if faces is None:
+                raise ScoringError(f"back-end '{backend}' needs --{option}, the folder of stage 2 with faces.scp")
+            table = load_matrices(faces / "faces.scp", len(FACE_COLUMNS))
+        return Context(thr_ahc, int(mem_gb * 2**28), table)
+
+    method = get_backend(backend)
+    enrol_context, test_context = context(enroll_faces, "enroll-faces"), context(test_faces, "test-faces")
     trial_list = read_trials(trials)
     spk2utt = read_spk2utt(enroll_data / "spk2utt")
     enrol_matrices = load_matrices(enroll_embed / "embed.scp")
@@ -80,17 +110,23 @@ def score_trials(
         reference, replaced, _ = replace_missing_reference(reference, detected)
         _log_each(replaced, logging.info, "no reference face: the mean of the detected faces stands for it")
     _log_each(reference.empty_keys(), logging.warning, "enrolment segment without any face")
-    enrolment = reference.union(groups)
+    enrolment = method.enrolment(reference, enrol_context).union(groups)
     _log_each(enrolment.empty_keys(), logging.warning, "model without any face: its trials score 0")
     test = EmbeddingSets.from_items((segment, test_matrices[segment]) for segment in segments)
     _log_each(test.empty_keys(), logging.warning, "test segment without any face: its trials score 0")
+
+    plain = method.scorer(enrolment, method.test(test, test_context))
+    scorer: Scorer = plain
+    if cohort_embed is not None:
+        cohort = EmbeddingSets.from_items(load_matrices(cohort_embed / "embed.scp").items())
+        scorer = AdaptiveSNorm(plain, cohort, ncoh, ncoh_discard)
 
     row = {model: i for i, model in enumerate(models)}
     column = {segment: i for i, segment in enumerate(segments)}
     pairs = np.empty((len(trial_list), 2), dtype=np.int64)
     pairs[:, 0] = [row[model] for model in trial_list.models]
     pairs[:, 1] = [column[segment] for segment in trial_list.segments]
-    scores = score(enrolment, test, pairs)
+    scores = score_pairs(scorer, pairs, mem_gb)
 
     with atomic_write(output) as stream:
         stream.writelines(
@@ -98,10 +134,13 @@ def score_trials(
             for model, segment, value in zip(trial_list.models, trial_list.segments, scores, strict=True)
         )
     logging.info(
-        "%s: %d trials scored with '%s'; %d of %d models and %d of %d test segments without a face",
+        "%s: %d trials scored with '%s'%s; %d of %d models and %d of %d test segments without a face",
         output,
         len(trial_list),
         backend,
+        ""
+        if cohort_embed is None
+        else f", normalised by {ncoh} of the {len(cohort.embeddings)} faces of {cohort_embed}",
         len(enrolment.empty_keys()),
         len(models),
         len(test.empty_keys()),
@@ -135,6 +174,13 @@ if __name__ == "__main__":
     parser.add_argument("--enroll-data", type=Path, required=True, help="data folder with spk2utt")
     parser.add_argument("--test-embed", type=Path, required=True, help="folder with the test faces' embed.scp")
     parser.add_argument("--trials", type=Path, required=True, help="trial list")
-    parser.add_argument("--backend", default="max", help="how two sets of embeddings are compared")
+    parser.add_argument("--enroll-faces", type=Path, help="stage 2's folder of the reference faces, for track")
+    parser.add_argument("--test-faces", type=Path, help="stage 2's folder of the test faces, for track")
+    parser.add_argument("--backend", default="max", help="how two sets of embeddings are compared: a name or an alias")
+    parser.add_argument("--thr-ahc", type=float, default=0.8, help="average cosine down to which clusters are merged")
+    parser.add_argument("--cohort-embed", type=Path, help="folder with the embed.scp of the s-norm cohort's faces")
+    parser.add_argument("--ncoh", type=cli.whole(1), default=1000, help="cohort faces that normalise a score")
+    parser.add_argument("--ncoh-discard", type=cli.whole(0), default=0, help="better cohort faces left out before them")
+    parser.add_argument("--mem-gb", type=cli.positive, default=4.0, help="memory to use, GiB")
     parser.add_argument("--output", type=Path, required=True, help="score file to write")
     cli.main(score_trials, parser.parse_args())

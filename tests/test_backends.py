@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidperson.backends import EmbeddingSets, get_backend, max_cosine, replace_missing_reference
-from vidperson.backends.cosine import length_normalise
+from vidperson.backends import BACKENDS, EmbeddingSets, get_backend, replace_missing_reference, score_pairs
+from vidperson.backends.exact import length_normalise
+from vidperson.backends.scorers import Cosine
+from vidperson.backends.sets import row_blocks
 from vidperson.errors import ScoringError
 
 
@@ -26,6 +28,11 @@ def random_arrays(rng, counts, dim):
 
 def all_pairs(num_models, num_videos):
     return np.array([(m, v) for m in range(num_models) for v in range(num_videos)], dtype=np.int64).reshape(-1, 2)
+
+
+def max_cosine(enrolment, test, trials, block_rows=None):
+    rows = (block_rows, block_rows) if isinstance(block_rows, int) else block_rows
+    return score_pairs(Cosine(enrolment, test), trials, block_rows=rows)
 
 
 def naive_max_cosine(enrolment, test, trials):
@@ -136,17 +143,17 @@ def test_length_normalise_zero_vector_stays_zero_and_others_have_length_one():
 
 @settings(deadline=None)
 @given(counts, st.integers(1, 12), st.randoms(use_true_random=False))
-def test_blocks_any_size_give_back_every_row_once_in_order(sizes, block_size, random):
-    sets = make_sets([np.full((n, 1), i) + np.arange(n)[:, None] / 8 for i, n in enumerate(sizes)])
+def test_row_blocks_any_size_give_back_every_row_once_in_order(sizes, block_size, random):
+    offsets = np.cumsum([0, *sizes])
     asked = list(range(len(sizes)))
     random.shuffle(asked)
-    rows: dict[int, list[float]] = {i: [] for i in asked}
-    for block in sets.blocks(np.array(asked, dtype=np.int64), block_size):
+    rows: dict[int, list[int]] = {i: [] for i in asked}
+    for block in row_blocks(offsets, np.array(asked, dtype=np.int64), block_size):
         assert 0 < len(block.rows) <= block_size
-        for position, part in zip(block.sets.tolist(), np.split(block.rows, block.starts[1:]), strict=True):
-            assert len(part)
-            rows[position] += part[:, 0].tolist()
-    assert rows == {i: (i + np.arange(n) / 8).tolist() for i, n in enumerate(sizes)}
+        for position, start, end in zip(block.sets.tolist(), block.starts, block.ends, strict=True):
+            assert start < end
+            rows[position] += block.rows[start:end].tolist()
+    assert rows == {i: list(range(offsets[i], offsets[i + 1])) for i in range(len(sizes))}
 
 
 def test_union_model_of_several_segments_holds_all_faces_and_may_share_them():
@@ -219,10 +226,16 @@ def test_replace_missing_reference_nothing_missing_returns_the_same_sets():
     assert replace_missing_reference(reference, {}) == (reference, [], [])
 
 
-def test_get_backend_unknown_name_raises_with_the_valid_ones():
-    assert get_backend("max") is max_cosine
-    with pytest.raises(ScoringError, match=r"'mean'; valid: max"):
-        get_backend("mean")
+@pytest.mark.parametrize("name", ["mix", "", "v10", "v0"])
+def test_get_backend_unknown_name_raises_with_the_valid_names_and_aliases(name):
+    with pytest.raises(ScoringError, match=rf"'{name}'; valid: max \(v1\) mean \(v2\).* selfatt \(v9\).* track"):
+        get_backend(name)
+
+
+def test_get_backend_alias_is_the_same_as_the_name():
+    names = ["max", "mean", "median", "ahc-test", "ahc", "selfatt-test", "xatt", "selfatt-all", "selfatt"]
+    assert [get_backend(f"v{i}") for i in range(1, 10)] == [get_backend(name) for name in names]
+    assert set(BACKENDS) == {*names, "norm-mean", "track"}
 
 
 @pytest.mark.parametrize("package", ["vidperson.backends", "vidperson.metrics"])

@@ -89,6 +89,13 @@ def test_share_outside_zero_to_one_is_refused_with_what_was_found(value: str) ->
         cli.share(value)
 
 
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "x", ""])
+def test_positive_number_that_is_not_is_refused_with_what_was_found(value: str) -> None:
+    assert cli.positive("0.5") == 0.5
+    with pytest.raises(argparse.ArgumentTypeError, match=f"above 0, found {value}"):
+        cli.positive(value)
+
+
 def raise_error(error: BaseException) -> None:
     raise error
 

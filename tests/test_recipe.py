@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import naive_scoring
 import numpy as np
 import pytest
 
 from vidperson.io.crops import TAR_END
-from vidperson.io.lists import read_scores, read_scp, read_trials
+from vidperson.io.lists import read_scores, read_scp, read_spk2utt, read_trials
 from vidperson.io.matrices import load_matrices
 
 DETECTOR, EMBEDDER = "retinaface_mnet025_pytorch", "mobilefacenet_casia_pytorch"
@@ -66,8 +67,8 @@ class Recipe:
     def embeddings(self, name: str) -> Path:
         return self.work / "exp" / "face_embed" / EMBEDDER / name
 
-    def scores(self, name: str) -> dict[tuple[str, str], float]:
-        return read_scores(self.work / "exp" / "scores" / EMBEDDER / "max" / f"{name}_scores")
+    def scores(self, name: str, backend: str = "max") -> dict[tuple[str, str], float]:
+        return read_scores(self.work / "exp" / "scores" / EMBEDDER / backend / f"{name}_scores")
 
 
 def make_recipe(repo: Path, models: Path, work: Path, config: str) -> Recipe:
@@ -113,6 +114,26 @@ def test_demo_scores_every_target_trial_above_every_nontarget_trial(demo: Recipe
         targets = [value for value, target in zip(values, trials.is_target, strict=True) if target]
         others = [value for value, target in zip(values, trials.is_target, strict=True) if not target]
         assert len(targets) == 8 and min(targets) > max(others) + 0.2
+
+
+def test_demo_several_backends_plain_and_normalised_are_those_of_a_double_loop(demo: Recipe) -> None:
+    backends = ("max", "ahc", "xatt")
+    options = ("--snorm-cohort", "demo_dev_test", "--ncoh", "30", "--ncoh-discard", "2")
+    demo.run("004_score", "--backends", " ".join((*backends, "track")), *options)
+    cohort = [rows for rows in load_matrices(demo.embeddings("demo_dev_test") / "embed.scp").values() if len(rows)]
+    for part in ("dev", "eval"):
+        reference = load_matrices(demo.embeddings(f"demo_{part}_enroll_ref") / "embed.scp")
+        tested = load_matrices(demo.embeddings(f"demo_{part}_test") / "embed.scp")
+        spk2utt = read_spk2utt(demo.work / "data" / f"demo_{part}_enroll" / "spk2utt")
+        models = [[reference[segment] for segment in segments] for segments in spk2utt.values()]
+        assert all(len(rows) for segments in models for rows in segments)
+        for backend in backends:
+            for norm, normaliser in (("", ()), ("_snorm", (np.concatenate(cohort), 30, 2))):
+                scores = demo.scores(f"demo_{part}_test", backend + norm)
+                pairs = [(list(spk2utt).index(model), list(tested).index(segment)) for model, segment in scores]
+                expected = naive_scoring.score(backend, models, list(tested.values()), pairs, *normaliser)
+                np.testing.assert_allclose(list(scores.values()), expected, rtol=1e-6, atol=1e-6)
+        assert len(demo.scores(f"demo_{part}_test", "track")) == len(demo.scores(f"demo_{part}_test", "track_snorm"))
 
 
 def test_demo_result_tables_agree_with_each_other_and_the_report_is_one_file(demo: Recipe) -> None:

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import naive_scoring
 import numpy as np
 import pytest
 
 from steps_face.score_trials import score_trials
+from vidperson.backends import BACKENDS
 from vidperson.errors import DataError, ScoringError
 from vidperson.io.lists import read_scores
 from vidperson.io.matrices import matrix_bytes
@@ -18,11 +20,11 @@ from vidperson.io.matrices import matrix_bytes
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def write_embeddings(folder: Path, matrices) -> None:
+def write_embeddings(folder: Path, matrices, name: str = "embed") -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "embed.ark", "wb") as ark, open(folder / "embed.scp", "w") as scp:
+    with open(folder / f"{name}.ark", "wb") as ark, open(folder / f"{name}.scp", "w") as scp:
         for key, matrix in matrices.items():
-            scp.write(f"{key} {folder / 'embed.ark'}:{ark.tell() + len(key) + 1}\n")
+            scp.write(f"{key} {folder / name}.ark:{ark.tell() + len(key) + 1}\n")
             ark.write(matrix_bytes(key, np.asarray(matrix, dtype=np.float32)))
 
 
@@ -97,11 +99,83 @@ def test_score_trials_written_digits_give_the_float32_back_and_runs_are_identica
 def test_score_trials_command_line_exits_0_and_unknown_option_exits_2(task):
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in task.items()]
     command = [sys.executable, ROOT / "steps_face/score_trials.py", *arguments]
+    cohort = [f"--cohort-embed={task['test_embed']}", "--ncoh", "4"]
+    run = subprocess.run([*command, *cohort], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert run.returncode == 1 and "ERROR" in run.stderr and not task["output"].exists()
     run = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert len(task["output"].read_text().splitlines()) == 9
     run = subprocess.run([*command, "--nope"], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert run.returncode == 2 and "--backend" in run.stderr
+
+
+@pytest.fixture
+def people(tmp_path, task):
+    """Four models of one or two segments against five videos of three persons each, and a cohort; no face missing."""
+    rng = np.random.default_rng(7)
+    persons = rng.standard_normal((6, 16))
+
+    def faces(count):
+        return (persons[rng.integers(0, 6, count)] + 0.3 * rng.standard_normal((count, 16))).astype(np.float32)
+
+    enrolled = {f"m{i}-{k}": faces(4) for i in range(4) for k in range(1 + i % 2)}
+    tested = {f"v{i}": faces(6) for i in range(5)}
+    write_embeddings(tmp_path / "ref", enrolled)
+    write_embeddings(tmp_path / "test", tested)
+    write_embeddings(tmp_path / "cohort", {"c1": faces(25), "c2": NONE, "c3": faces(15)})
+    for name, sets in (("ref", enrolled), ("test", tested)):
+        columns = {key: np.repeat(np.arange(len(m))[:, None] * 100.0, 17, axis=1) for key, m in sets.items()}
+        write_embeddings(tmp_path / f"faces_{name}", columns, "faces")
+    models = [" ".join(key for key in enrolled if key.startswith(f"m{i}")) for i in range(4)]
+    (tmp_path / "enroll/spk2utt").write_text("".join(f"m{i} {members}\n" for i, members in enumerate(models)))
+    (tmp_path / "trials").write_text("".join(f"m{m} v{v}\n" for m in range(4) for v in range(5)))
+    task = {
+        **task,
+        "fallback_embed": None,
+        "enroll_faces": tmp_path / "faces_ref",
+        "test_faces": tmp_path / "faces_test",
+    }
+    segments = [[enrolled[key] for key in members.split()] for members in models]
+    cohort = np.concatenate([faces_of for faces_of in matrices(tmp_path / "cohort") if len(faces_of)])
+    return task, segments, list(tested.values()), cohort
+
+
+def matrices(folder):
+    from vidperson.io.matrices import load_matrices
+
+    return load_matrices(folder / "embed.scp").values()
+
+
+@pytest.mark.parametrize("backend", [*naive_scoring.METHODS, "v5", "v7"])
+def test_score_trials_any_backend_with_a_cohort_and_without_equals_double_loop(people, backend, tmp_path, caplog):
+    task, models, videos, cohort = people
+    name = next(n for n, known in BACKENDS.items() if backend in (n, known.alias))
+    trials = [(m, v) for m in range(4) for v in range(5)]
+    score_trials(**{**task, "backend": backend})
+    expected = naive_scoring.score(name, models, videos, trials)
+    np.testing.assert_allclose(list(read_scores(task["output"]).values()), expected, atol=1e-6)
+    caplog.set_level(logging.INFO)
+    score_trials(**{**task, "backend": backend, "cohort_embed": tmp_path / "cohort", "ncoh": 20, "ncoh_discard": 3})
+    expected = naive_scoring.score(name, models, videos, trials, cohort, 20, 3)
+    np.testing.assert_allclose(list(read_scores(task["output"]).values()), expected, rtol=1e-6, atol=1e-6)
+    assert "normalised by 20 of the 40 faces" in caplog.text
+
+
+def test_score_trials_track_reads_faces_and_unlinked_ones_score_as_max(people):
+    task, models, videos, _ = people
+    score_trials(**{**task, "backend": "track"})
+    expected = naive_scoring.score("max", models, videos, [(m, v) for m in range(4) for v in range(5)])
+    np.testing.assert_allclose(list(read_scores(task["output"]).values()), expected, atol=1e-6)
+
+
+def test_score_trials_other_thr_ahc_and_memory_reach_the_backend(people):
+    task, models, videos, _ = people
+    score_trials(**{**task, "backend": "ahc", "thr_ahc": 2.0})
+    trials = [(m, v) for m in range(4) for v in range(5)]
+    expected = naive_scoring.score("max", models, videos, trials)
+    np.testing.assert_allclose(list(read_scores(task["output"]).values()), expected, atol=1e-6)
+    task["output"].unlink()
+    refuse({**task, "mem_gb": 0.01}, "mem_gb 0.01 is too little")
 
 
 def refuse(task, match, error=ScoringError):
@@ -111,7 +185,29 @@ def refuse(task, match, error=ScoringError):
 
 
 def test_score_trials_unknown_backend_names_the_valid_ones(task):
-    refuse({**task, "backend": "mix"}, "'mix'; valid: .*max")
+    refuse({**task, "backend": "mix"}, r"'mix'; valid: max \(v1\) .* track")
+
+
+def test_score_trials_cohort_smaller_than_asked_names_both_numbers(task, tmp_path):
+    write_embeddings(tmp_path / "cohort", {"c1": np.ones((7, 2)), "c2": NONE})
+    refuse({**task, "cohort_embed": tmp_path / "cohort"}, "cohort has 7 faces, 1000 are asked for")
+
+
+def test_score_trials_cohort_of_another_network_or_not_there_raises(task, tmp_path):
+    write_embeddings(tmp_path / "cohort", {"c1": np.ones((7, 3))})
+    refuse(
+        {**task, "cohort_embed": tmp_path / "cohort", "ncoh": 5}, "cohort embeddings have 3 numbers, those to score 2"
+    )
+    refuse({**task, "cohort_embed": tmp_path / "no"}, "no/embed.scp: no such file", DataError)
+
+
+def test_score_trials_track_without_faces_raises_naming_the_option_or_the_segment(task, tmp_path):
+    refuse({**task, "backend": "track"}, "needs --enroll-faces")
+    faces = {"enroll_faces": tmp_path / "faces", "test_faces": tmp_path / "faces"}
+    refuse({**task, "backend": "track", **faces}, "faces.scp: no such file", DataError)
+    write_embeddings(tmp_path / "faces", {"a-2": np.zeros((3, 17)), "t1": np.zeros((2, 17))}, "faces")
+    refuse({**task, "backend": "track", **faces, "test_faces": None}, "needs --test-faces")
+    refuse({**task, "backend": "track", **faces}, "'a-2': 2 embeddings, 3 faces")
 
 
 def test_score_trials_models_not_in_spk2utt_raises_with_first_and_count(task):
@@ -147,3 +243,12 @@ def test_score_trials_nan_embedding_raises_naming_the_segment(task):
 def test_score_trials_missing_input_raises_naming_the_file(task):
     (task["test_embed"] / "embed.scp").unlink()
     refuse(task, "test/embed.scp: no such file", DataError)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [("a t1\r\n", r"trials:1: Windows line end"), ("a t1\na\n", r"trials:2: expected"), ("", "no trials")],
+)
+def test_score_trials_malformed_trials_raise_naming_file_and_line(task, text, match):
+    task["trials"].write_text(text)
+    refuse(task, match, DataError)

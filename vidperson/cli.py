@@ -65,6 +65,17 @@ def share(value: str) -> float:
     return number
 
 
+def positive(value: str) -> float:
+    """A finite number above 0. Raises argparse.ArgumentTypeError for anything else."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {value}")
+    return number
+
+
 def main(function: Callable[..., Any], arguments: argparse.Namespace) -> NoReturn:
     """Call ``function(**arguments)`` with logging set up and leave the process with its outcome.
 

@@ -1,27 +1,126 @@
-"""Set-to-set scoring: which back-ends there are and how they are called."""
+"""Set-to-set scoring: which back-ends there are and what each does with the faces of a video.
+
+A back-end turns the embeddings of each enrolment and each test video into others (pools, clusters or refines them),
+unites those of a model's videos, and takes the largest score of a model's and a test video's embeddings. The names
+v1 to v9 are those of the JHU-MIT system for NIST SRE19 (Villalba et al., Advances in Speaker Recognition for
+Telephone and Audio-Visual Data, Odyssey 2020).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidperson.backends.cosine import max_cosine
+from vidperson.backends import pooling
 from vidperson.backends.enrolment import replace_missing_reference
-from vidperson.backends.sets import EmbeddingSets, Index
+from vidperson.backends.scorers import CohortScorer, Cosine, Scorer, SourceTargetAttention
+from vidperson.backends.sets import EmbeddingSets, Float
+from vidperson.backends.snorm import AdaptiveSNorm
+from vidperson.backends.tracks import track_means
+from vidperson.backends.trials import score_pairs
 from vidperson.errors import ScoringError
 
-Backend = Callable[[EmbeddingSets, EmbeddingSets, Index], NDArray[np.float32]]
-"""(enrolment, test, (T, 2) trial positions) -> (T,) float32 scores."""
+__all__ = [
+    "BACKENDS",
+    "AdaptiveSNorm",
+    "Backend",
+    "Context",
+    "EmbeddingSets",
+    "Scorer",
+    "get_backend",
+    "replace_missing_reference",
+    "score_pairs",
+]
 
-BACKENDS: dict[str, Backend] = {"max": max_cosine}
 
-__all__ = ["BACKENDS", "Backend", "EmbeddingSets", "get_backend", "max_cosine", "replace_missing_reference"]
+@dataclass(frozen=True)
+class Context:
+    """What a back-end may need beside the embeddings.
+
+    thr_ahc: average cosine down to which clusters are merged.
+    cluster_bytes: memory for clustering one video, see ``average_linkage``.
+    faces: per video, the (n, 6 or more) float32 frame, time_s, x1, y1, x2, y2 of the faces, row by row; needed for
+        videos of two and more faces by the back-ends that say so.
+    """
+
+    thr_ahc: float = 0.8
+    cluster_bytes: int = 2**30
+    faces: Mapping[str, NDArray[np.float32]] | None = None
+
+
+Refine = Callable[[EmbeddingSets, Context], EmbeddingSets]
+"""The embeddings of each video to those that are scored; one embedding or none stays as it is."""
+
+
+def _as_they_are(sets: EmbeddingSets, context: Context) -> EmbeddingSets:
+    return sets
+
+
+def _each(function: Callable[[Float], NDArray[np.floating]]) -> Refine:
+    return lambda sets, context: sets.refine(function)
+
+
+def _clusters(sets: EmbeddingSets, context: Context) -> EmbeddingSets:
+    return sets.refine(lambda rows: pooling.cluster_means(rows, context.thr_ahc, context.cluster_bytes))
+
+
+def _tracks(sets: EmbeddingSets, context: Context) -> EmbeddingSets:
+    """Raises ScoringError for a video whose faces are missing or are not as many as its embeddings."""
+
+    def refined(key: str, rows: Float) -> NDArray[np.floating]:
+        if len(rows) < 2:
+            return rows
+        faces = None if context.faces is None else context.faces.get(key)
+        if faces is None or len(faces) != len(rows):
+            found = "no list of faces" if faces is None else f"{len(faces)} faces"
+            raise ScoringError(f"'{key}': {len(rows)} embeddings, {found}; redo stages 2 and 3 for the set")
+        return track_means(rows, faces)
+
+    return EmbeddingSets.from_items((key, refined(key, sets[i])) for i, key in enumerate(sets.keys))
+
+
+@dataclass(frozen=True)
+class Backend:
+    """How sets of embeddings are compared.
+
+    alias: its number in the published recipe, empty for those that are not in it.
+    enrolment, test: what becomes of the embeddings of each video of either side.
+    scorer: what compares the embeddings of a model and of a test video.
+    needs_faces: whether ``enrolment`` and ``test`` need the faces' frames and boxes.
+    """
+
+    alias: str
+    enrolment: Refine
+    test: Refine
+    scorer: Callable[[EmbeddingSets, EmbeddingSets], CohortScorer] = Cosine
+    needs_faces: bool = False
+
+
+_mean, _median, _norm_mean = _each(pooling.mean), _each(pooling.median), _each(pooling.norm_mean)
+_self_attention = _each(pooling.self_attention)
+
+BACKENDS: dict[str, Backend] = {
+    "max": Backend("v1", _as_they_are, _as_they_are),
+    "mean": Backend("v2", _mean, _as_they_are),
+    "median": Backend("v3", _median, _as_they_are),
+    "ahc-test": Backend("v4", _median, _clusters),
+    "ahc": Backend("v5", _clusters, _clusters),
+    "selfatt-test": Backend("v6", _median, _self_attention),
+    "xatt": Backend("v7", _median, _self_attention, SourceTargetAttention),
+    "selfatt-all": Backend("v8", _as_they_are, _self_attention),
+    "selfatt": Backend("v9", _self_attention, _self_attention),
+    "norm-mean": Backend("", _norm_mean, _as_they_are),
+    "track": Backend("", _tracks, _tracks, needs_faces=True),
+}
 
 
 def get_backend(name: str) -> Backend:
-    """Raises ScoringError naming the valid back-ends for any other name."""
-    if name not in BACKENDS:
-        raise ScoringError(f"no back-end '{name}'; valid: {' '.join(BACKENDS)}")
-    return BACKENDS[name]
+    """The back-end of this name or alias. Raises ScoringError naming the valid ones for any other."""
+    for known, backend in BACKENDS.items():
+        if name and name in (known, backend.alias):
+            return backend
+    valid = " ".join(known + (f" ({backend.alias})" if backend.alias else "") for known, backend in BACKENDS.items())
+    raise ScoringError(f"no back-end '{name}'; valid: {valid}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +20,38 @@ class Block:
 
     sets: (K,) int64 positions of the sets, in the order that was asked for; each has at least one row here.
     starts: (K,) int64 first row of each set within ``rows``, ascending, so that ``ufunc.reduceat`` applies.
-    rows: (R, dim) float32 embeddings.
+    rows: (R,) int64 which rows of all sets these are.
     """
 
     sets: Index
     starts: Index
-    rows: Float
+    rows: Index
+
+    @property
+    def ends(self) -> Index:
+        """(K,) int64 the row behind the last of each set."""
+        return np.append(self.starts[1:], len(self.rows))
+
+
+def row_blocks(offsets: Index, sets: Index, block_size: int) -> Iterator[Block]:
+    """Cut the rows of ``sets`` (positions, distinct) into blocks of at most ``block_size`` rows.
+
+    offsets: (S + 1,) int64; set s has the rows ``offsets[s]`` to ``offsets[s + 1]``. A set may spread over several
+    blocks; a set without rows is in none.
+    """
+    counts = np.diff(offsets)
+    sets = sets[counts[sets] > 0]
+    ends = np.cumsum(counts[sets])
+    for begin in range(0, int(ends[-1]) if len(ends) else 0, block_size):
+        end = min(begin + block_size, int(ends[-1]))
+        first, last = np.searchsorted(ends, [begin, end - 1], side="right")
+        inside = slice(first, last + 1)
+        members = sets[inside]
+        # Rows of the request and rows of all sets differ by a shift that is constant within a set.
+        shift = offsets[members + 1] - ends[inside]
+        starts = np.maximum(ends[inside] - counts[members], begin)
+        lengths = np.minimum(ends[inside], end) - starts
+        yield Block(members, starts - begin, np.arange(begin, end) + np.repeat(shift, lengths))
 
 
 @dataclass(frozen=True)
@@ -119,20 +145,12 @@ class EmbeddingSets:
             for group, members in groups.items()
         )
 
-    def blocks(self, sets: Index, block_size: int) -> Iterator[Block]:
-        """Cut the embeddings of ``sets`` (positions, distinct) into blocks of at most ``block_size`` rows.
+    def refine(self, function: Callable[[Float], NDArray[np.floating]]) -> EmbeddingSets:
+        """The sets with the embeddings that ``function`` makes of those of each: (n, dim) to (m, dim), n and m > 0.
 
-        A set may spread over several blocks; a set without embeddings is in none.
+        A set without embeddings stays so, and a single embedding stays as it is.
         """
-        sets = sets[self.counts[sets] > 0]
-        ends = np.cumsum(self.counts[sets])
-        for begin in range(0, int(ends[-1]) if len(ends) else 0, block_size):
-            end = min(begin + block_size, int(ends[-1]))
-            first, last = np.searchsorted(ends, [begin, end - 1], side="right")
-            inside = slice(first, last + 1)
-            members = sets[inside]
-            # Rows of the request and rows of ``embeddings`` differ by a shift that is constant within a set.
-            shift = self.offsets[members + 1] - ends[inside]
-            starts = np.maximum(ends[inside] - self.counts[members], begin)
-            lengths = np.minimum(ends[inside], end) - starts
-            yield Block(members, starts - begin, self.embeddings[np.arange(begin, end) + np.repeat(shift, lengths)])
+        return EmbeddingSets.from_items(
+            (key, function(rows) if len(rows) > 1 else rows)
+            for key, rows in ((key, self[i]) for i, key in enumerate(self.keys))
+        )

@@ -1,0 +1,152 @@
+"""Scores by double loops, written from the definitions of the back-ends: slow and plain, to compare with."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def cosine(a, b):
+    norms = math.sqrt(a @ a) * math.sqrt(b @ b)
+    return float(a @ b / norms) if norms > 0 else 0.0
+
+
+def softmax(values):
+    powers = [math.exp(value - max(values)) for value in values]
+    return [power / sum(powers) for power in powers]
+
+
+def weighted(weights, rows):
+    return sum(weight * row for weight, row in zip(weights, rows, strict=True))
+
+
+def same(rows):
+    return list(rows)
+
+
+def mean(rows):
+    return [sum(rows) / len(rows)]
+
+
+def median(rows):
+    columns = [sorted(column) for column in zip(*rows, strict=True)]
+    half = len(rows) // 2
+    return [np.array([c[half] if len(c) % 2 else (c[half - 1] + c[half]) / 2 for c in columns])]
+
+
+def norm_mean(rows):
+    norms = [math.sqrt(row @ row) for row in rows]
+    return [weighted(norms, rows) / sum(norms)] if sum(norms) else mean(rows)
+
+
+def clusters(rows, threshold=0.8):
+    """Merge the pair with the largest mean cosine, from scratch each time."""
+    groups = [[row] for row in rows]
+    while len(groups) > 1:
+        pairs = [(i, j) for i in range(len(groups)) for j in range(i)]
+        cosines = [sum(cosine(a, b) for a in groups[i] for b in groups[j]) for i, j in pairs]
+        cosines = [c / len(groups[i]) / len(groups[j]) for c, (i, j) in zip(cosines, pairs, strict=True)]
+        if max(cosines) < threshold:
+            break
+        i, j = pairs[int(np.argmax(cosines))]
+        groups[j] += groups.pop(i)
+    return [sum(group) / len(group) for group in groups]
+
+
+def self_attention(rows, a=2.0):
+    if len(rows) == 1:
+        return list(rows)
+    return [weighted(softmax([a * cosine(row, other) for other in rows]), rows) for row in rows]
+
+
+def attended(source, rows, a=4.0):
+    return weighted(softmax([a * cosine(source, row) for row in rows]), rows)
+
+
+METHODS = {
+    "max": (same, same),
+    "mean": (mean, same),
+    "median": (median, same),
+    "ahc-test": (median, clusters),
+    "ahc": (clusters, clusters),
+    "selfatt-test": (median, self_attention),
+    "xatt": (median, self_attention),
+    "selfatt-all": (same, self_attention),
+    "selfatt": (self_attention, self_attention),
+    "norm-mean": (norm_mean, same),
+}
+
+
+def comparisons(backend, enrolment_vectors, test_vectors):
+    """Pairs of an enrolment vector and something on the test side: (vector, what, score of any vector with what)."""
+    for e in enrolment_vectors:
+        if backend == "xatt":
+            yield e, lambda source: cosine(source, attended(source, test_vectors))
+        else:
+            for t in test_vectors:
+                yield e, lambda source, t=t: cosine(source, t)
+
+
+def score(backend, models, videos, trials, cohort=None, ncoh=0, discard=0):
+    """models: per model a list of (n, dim) enrolment segments; videos: (n, dim) arrays; trials: positions.
+
+    With a cohort, (C, dim), adaptive s-norm; 0 for trials without a face on one side.
+    """
+    enrol, test = METHODS[backend]
+    scores = []
+    for m, v in trials:
+        segments = [segment.astype(np.float64) for segment in models[m] if len(segment)]
+        faces = videos[v].astype(np.float64)
+        if not segments or not len(faces):
+            scores.append(0.0)
+            continue
+        vectors = [vector for segment in segments for vector in enrol(list(segment))]
+        found = []
+        for e, score_of in comparisons(backend, vectors, test(list(faces))):
+            value = score_of(e)
+            found.append(value if cohort is None else snorm(value, e, score_of, cohort, ncoh, discard))
+        scores.append(max(found))
+    return np.array(scores)
+
+
+def snorm(value, e, score_of, cohort, ncoh, discard):
+    against_test = [score_of(c) for c in cohort.astype(np.float64)]
+    against_enrolment = [cosine(e, c) for c in cohort.astype(np.float64)]
+    total = 0.0
+    for choosing, scoring in ((against_test, against_enrolment), (against_enrolment, against_test)):
+        order = sorted(range(len(cohort)), key=lambda i: -choosing[i])[discard : discard + ncoh]
+        chosen = [scoring[i] for i in order]
+        average = sum(chosen) / ncoh
+        deviation = math.sqrt(sum((x - average) ** 2 for x in chosen) / ncoh)
+        total += (value - average) / max(deviation, 1e-5)
+    return total / math.sqrt(2)
+
+
+def tracks(rows, faces, gap=2.5, overlap=0.1, similarity=0.5):
+    """Frame by frame, the likeliest link first."""
+    found: list[list[int]] = []
+    for frame in sorted(set(faces[:, 0])):
+        here = [i for i in range(len(rows)) if faces[i, 0] == frame]
+        links = []
+        for track in found:
+            for i in here:
+                cos = cosine(rows[track[-1]], rows[i])
+                near = faces[i, 1] - faces[track[-1], 1] <= gap
+                if near and iou(faces[track[-1], 2:6], faces[i, 2:6]) >= overlap and cos >= similarity:
+                    links.append((cos, track, i))
+        used: list[int] = []
+        continued: list[int] = []
+        for _, track, i in sorted(links, key=lambda link: -link[0]):
+            if i not in used and id(track) not in continued:
+                track.append(i)
+                used.append(i)
+                continued.append(id(track))
+        found += [[i] for i in here if i not in used]
+    return [sorted(track) for track in found]
+
+
+def iou(a, b):
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    common = max(width, 0) * max(height, 0)
+    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)

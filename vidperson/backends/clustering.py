@@ -1,0 +1,78 @@
+"""Average-linkage agglomerative clustering of unit vectors by their cosine, exact at any size."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidperson.backends.exact import UNIT_BITS, Double, round_to_grid
+
+Labels = NDArray[np.int64]
+
+
+def average_linkage(units: Double, threshold: float, max_bytes: int) -> Labels:
+    """Merge the two clusters with the largest average cosine between their members while it is >= threshold.
+
+    units: (N, dim) float64 rows of length 1 (see ``length_normalise``), N > 0.
+    max_bytes: memory to use. The N (N - 1) / 2 distances and SciPy's copy of them take 8 N^2 bytes, 0.5 GiB for
+        8,192 faces; where they do not fit, clusters are compared by their mean vectors instead, with memory for
+        three times the units. Both give the same clusters; the latter takes O(N^2 dim) time.
+    Returns (N,) int64 labels from 0 on, numbered by the first member.
+    """
+    count = len(units)
+    if count == 1:
+        return np.zeros(1, dtype=np.int64)
+    labels = _by_distances(units, threshold) if 8 * count**2 <= max_bytes else _by_means(units, threshold)
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+
+
+def _by_distances(units: Double, threshold: float) -> Labels:
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    count = len(units)
+    distances = np.empty(count * (count - 1) // 2)
+    end = 0
+    for begin in range(0, count - 1, 512):
+        cosines = units[begin : begin + 512] @ units[begin:].T
+        for i, row in enumerate(cosines[: count - 1 - begin]):
+            start, end = end, end + count - 1 - begin - i
+            np.subtract(1.0, row[i + 1 :], out=distances[start:end])
+    np.maximum(distances, 0.0, out=distances)
+    tree = linkage(distances, method="average")
+    return np.asarray(fcluster(tree, 1.0 - threshold, criterion="distance"), dtype=np.int64)
+
+
+def _by_means(units: Double, threshold: float) -> Labels:
+    """Nearest-neighbour chains (Murtagh, The Computer Journal 26(4), 1983) over the clusters' mean vectors.
+
+    The average cosine between the members of two clusters is the inner product of the means of their unit vectors.
+    A merged cluster is never nearer to a third than the nearer of its parts, so a cluster without a neighbour
+    within the threshold is final. Means lie on the grid 2^-26: inner products are exact, so that who is nearest
+    does not depend on who asks.
+    """
+    count = len(units)
+    labels = np.arange(count, dtype=np.int64)
+    sums, means = units.copy(), units.copy()
+    sizes = np.ones(count)
+    active = np.ones(count, dtype=bool)
+    chain: list[int] = []
+    while chain or active.any():
+        if not chain:
+            chain.append(int(np.argmax(active)))
+        tip = chain[-1]
+        cosines = np.where(active, means @ means[tip], -np.inf)
+        cosines[tip] = -np.inf
+        nearest = int(np.argmax(cosines))
+        if cosines[nearest] < threshold:
+            active[chain.pop()] = False
+        elif len(chain) > 1 and cosines[chain[-2]] == cosines[nearest]:
+            kept, gone = chain.pop(), chain.pop()
+            active[gone] = False
+            labels[labels == gone] = kept
+            sums[kept] += sums[gone]
+            sizes[kept] += sizes[gone]
+            means[kept] = round_to_grid(sums[kept] / sizes[kept], UNIT_BITS)
+        else:
+            chain.append(nearest)
+    return labels
