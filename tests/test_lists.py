@@ -21,7 +21,7 @@ from vidperson.io.lists import (
     write_scores,
 )
 
-quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 ids = st.text("ab01-_/.é漢", min_size=1, max_size=20)
 gaps = st.sampled_from([" ", "\t", "  ", " \t "])
 number_texts = st.one_of(
@@ -78,7 +78,7 @@ def test_read_scores_many_ids_over_many_blocks_keeps_every_pair(tmp_path, monkey
     (tmp_path / "scores").write_text("".join(f"{m} {s} {v}\n" for m, s, v in lines))
     scores = read_scores(tmp_path / "scores")
     assert list(zip(scores.models, scores.segments, scores.values.tolist(), strict=True)) == lines
-    assert scores["m319", "video/1"] == 1 / 8
+    assert scores["m119", "video/1"] == 1 / 8
 
 
 def test_ids_that_share_their_hash_are_told_apart(tmp_path, monkeypatch):

@@ -159,7 +159,7 @@ def read_trials(path: PathLike) -> Trials:
     for block in read_blocks(path):
         columns = columns or block.fields_of_first
         key = " target|nontarget" if columns == 3 else ""
-        block.arrange(columns if columns in (0, 3) else 2, f"<model> <segment>{key}")
+        block.arrange(3 if columns == 3 else 2, f"<model> <segment>{key}")
         if not len(block.begins):
             continue
         models.add(block, 0)
