@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Evaluate the scores of every test set: tables, plots and one report.
 #
-# Reads:  exp/scores/<embedder>/<backend>/<test set>_scores, data/<test set>/trials
+# Reads:  exp/scores/<embedder>/<backend>/<test set>_scores, data/<test set>/trials and trial_partitions
 # Writes: exp/results/<embedder>/<backend>/ with results.{txt,csv,json} and report.html
 #
 #   ./run_005_eval.sh --config-file global_conf/config_r50.sh
@@ -23,8 +23,10 @@ for backend in $backends; do
       enroll=${pair%%:*}
       test=${pair##*:}
       tests+=("$test")
+      partitions=()
+      [ ! -f "$data_dir/$test/trial_partitions" ] || partitions=(--partitions "$data_dir/$test/trial_partitions")
       python steps_face/evaluate.py --scores "$scores/${test}_scores" --trials "$data_dir/$test/trials" --name "$test" \
-        --system "$embedder/$backend$norm" --priors "$priors" --output-dir "$results"
+        --system "$embedder/$backend$norm" --priors "$priors" --primary "$primary_cost" "${partitions[@]}" --output-dir "$results"
       for set in "$enroll" "${enroll}_ref" "${enroll}_facedet" "$test"; do
         [ ! -f "$exp_dir/face_det/$detector/$set/.done" ] || faces+=("$exp_dir/face_det/$detector/$set")
       done

@@ -5,11 +5,14 @@ Inputs:
   SCORES      <model> <segment> <score>, exactly the pairs of the trials, in any order
   TRIALS      <model> <segment> target|nontarget; without the third column there is no key, and only counts
               are written
+  PARTITIONS  optional, <model> <segment> <partition>: what the primary cost averages over with equal weights
 Output:
-  OUTPUT_DIR/<NAME>.json  counts, equal error rate (0..1), min and act DCF (normalised, no unit) per prior
-                          with the costs and the normalisation used, and the histogram of the scores
+  OUTPUT_DIR/<NAME>.json  counts; EER on the ROC's convex hull and read off the ROC itself, precision-recall
+                          break-even (0..1); Cllr and its minimum (bits); min and act DCF (normalised, no unit) per
+                          prior and as NIST's primary cost, with the costs and the normalisation used; min and act
+                          DCF over the prior's log odds; points of the DET curve; the histogram of the scores
 
-The act DCF takes scores as natural log-likelihood ratios: without calibration it says little.
+The act DCF and Cllr take scores as natural log-likelihood ratios: without calibration they say little.
 
 Example:
   steps_face/evaluate.py --scores exp/scores/r100/max/sre19_test_scores --trials data/sre19_test/trials \\
@@ -23,11 +26,22 @@ from pathlib import Path
 from typing import Any
 
 
-def evaluate(scores: Path, trials: Path, name: str, system: str, priors: str, output_dir: Path) -> dict[str, Any]:
+def evaluate(
+    scores: Path,
+    trials: Path,
+    name: str,
+    system: str,
+    priors: str,
+    output_dir: Path,
+    primary: str = "sre19",
+    partitions: Path | None = None,
+    c_miss: float = 1.0,
+    c_fa: float = 1.0,
+) -> dict[str, Any]:
     """See the top of this file. Returns what was written.
 
-    Raises ScoringError when scores and trials are not the same pairs, when target or non-target trials are
-    missing, or for a prior that is no number between 0 and 1; DataError for malformed lists.
+    Raises ScoringError when scores, trials and partitions are not the same pairs, when target or non-target trials
+    are missing, for priors and costs that cannot be, or an unknown primary cost; DataError for malformed lists.
     """
     import json
 
@@ -36,7 +50,7 @@ def evaluate(scores: Path, trials: Path, name: str, system: str, priors: str, ou
     from vidperson import metrics
     from vidperson.errors import ScoringError
     from vidperson.io.atomic import atomic_write
-    from vidperson.io.lists import read_scores, read_trials
+    from vidperson.io.lists import read_partitions, read_scores_of, read_trials, rows_in_order
 
     if name == "results" or not name or "/" in name:
         raise ScoringError(f"a set cannot be evaluated under the name '{name}'; it names the file of its results")
@@ -48,34 +62,35 @@ def evaluate(scores: Path, trials: Path, name: str, system: str, priors: str, ou
         raise ScoringError("expected at least one prior, found none")
     for prior in operating_points:
         metrics.check_prior(prior)
+    metrics.check_costs(c_miss, c_fa)
+    primary_priors = metrics.primary_priors(primary)
 
     trial_list = read_trials(trials)
-    table = read_scores(scores)
-    pairs = list(zip(trial_list.models, trial_list.segments, strict=True))
-    missing = [pair for pair in pairs if pair not in table]
-    if missing:
-        raise ScoringError(
-            f"{len(missing)} of {len(pairs)} trials of {trials} have no score in {scores}: {_first(missing)}"
-        )
-    if len(table) > len(pairs):
-        surplus = sorted(table.keys() - set(pairs))
-        raise ScoringError(
-            f"{len(surplus)} of {len(table)} scores of {scores} are no trial of {trials}: {_first(surplus)}"
-        )
+    values = read_scores_of(scores, trial_list, trials)
 
-    result: dict[str, Any] = {"name": name, "system": system, "has_key": trial_list.is_target is not None}
-    result["num_trials"] = len(pairs)
-    if trial_list.is_target is None:
+    result: dict[str, Any] = {"name": name, "system": system, "has_key": trial_list.targets is not None}
+    result["num_trials"] = len(trial_list)
+    if trial_list.targets is None:
         logging.info("%s has no key (third column target|nontarget): nothing to evaluate", trials)
     else:
-        values = np.array([table[pair] for pair in pairs], dtype=np.float64)
-        is_target = np.array(trial_list.is_target, dtype=bool)
+        is_target = trial_list.targets
         targets, nontargets = values[is_target], values[~is_target]
         if not len(targets) or not len(nontargets):
             raise ScoringError(
                 f"{trials}: expected target and nontarget trials, found {len(targets)} and {len(nontargets)}"
             )
+        labels, names = None, []
+        if partitions is not None:
+            listed, ids = read_partitions(partitions)
+            whose = f"trials of {trials}"
+            labels = ids.index[rows_in_order(listed, trial_list, f"partitions of {partitions}", whose)]
+            names = ids.names
         curve = metrics.roc(targets, nontargets)
+        costs = {"c_miss": c_miss, "c_fa": c_fa}
+        primary_cost = metrics.primary_cost(values, is_target, primary_priors, labels, **costs)
+        log_odds = np.linspace(-10, 10, 81)
+        sweep = (1 / (1 + np.exp(-log_odds))).tolist()
+        p_miss, p_fa = metrics.det_points(curve)
         low, high = values.min(), values.max()
         margin = 0.5 if high - low < 1e-6 * max(1.0, abs(low), abs(high)) else 0.0
         edges = np.linspace(low - margin, high + margin, 61)
@@ -83,18 +98,34 @@ def evaluate(scores: Path, trials: Path, name: str, system: str, priors: str, ou
             "num_targets": len(targets),
             "num_nontargets": len(nontargets),
             "eer": metrics.eer(curve),
-            "c_miss": metrics.C_MISS,
-            "c_fa": metrics.C_FA,
+            "eer_simple": metrics.eer_simple(curve),
+            "prbep": metrics.precision_recall_break_even(curve),
+            "cllr": metrics.cllr(curve),
+            "min_cllr": metrics.min_cllr(curve),
+            **costs,
             "normalisation": metrics.NORMALISATION,
             "dcf": [
                 {
                     "prior": prior,
-                    "threshold": metrics.bayes_threshold(prior),
-                    "min": metrics.min_dcf(curve, prior),
-                    "act": metrics.act_dcf(curve, prior),
+                    "threshold": metrics.bayes_threshold(prior, **costs),
+                    "min": metrics.min_dcf(curve, prior, **costs),
+                    "act": metrics.act_dcf(curve, prior, **costs),
                 }
                 for prior in operating_points
             ],
+            "primary": {
+                "definition": primary,
+                "priors": list(primary_priors),
+                "partitions": sorted(names),
+                "min": primary_cost.min,
+                "act": primary_cost.act,
+            },
+            "dcf_over_log_odds": {
+                "log_odds": log_odds.tolist(),
+                "min": [metrics.min_dcf(curve, prior, **costs) for prior in sweep],
+                "act": [metrics.act_dcf(curve, prior, **costs) for prior in sweep],
+            },
+            "det": {"p_miss": p_miss.tolist(), "p_fa": p_fa.tolist()},
             "histogram": {
                 "edges": edges.tolist(),
                 "targets": np.histogram(targets, edges)[0].tolist(),
@@ -106,10 +137,6 @@ def evaluate(scores: Path, trials: Path, name: str, system: str, priors: str, ou
     return result
 
 
-def _first(pairs: list[tuple[str, str]]) -> str:
-    return ", ".join(" ".join(pair) for pair in pairs[:3]) + (", ..." if len(pairs) > 3 else "")
-
-
 if __name__ == "__main__":
     from vidperson import cli
 
@@ -119,5 +146,9 @@ if __name__ == "__main__":
     parser.add_argument("--name", required=True, help="name of the test set")
     parser.add_argument("--system", required=True, help="what made the scores, e.g. network/back-end")
     parser.add_argument("--priors", default="0.05 0.01 0.005 0.001", help="target priors of the detection costs")
+    parser.add_argument("--primary", default="sre19", help="definition of the primary cost: sre19 or sre21")
+    parser.add_argument("--partitions", type=Path, help="partition of each trial, for the primary cost")
+    parser.add_argument("--c-miss", type=float, default=1.0, help="cost of a miss")
+    parser.add_argument("--c-fa", type=float, default=1.0, help="cost of a false alarm")
     parser.add_argument("--output-dir", type=Path, required=True, help="results folder")
     cli.main(evaluate, parser.parse_args())

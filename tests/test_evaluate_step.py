@@ -45,6 +45,21 @@ def test_evaluate_scores_in_other_order_than_trials_writes_metrics_worked_out_by
     half, low = result["dcf"]
     assert half == {"prior": 0.5, "threshold": 0, "min": pytest.approx(1 / 3), "act": pytest.approx(1 / 3)}
     assert low["threshold"] == pytest.approx(np.log(19)) and low["min"] == low["act"] == pytest.approx(0.5)
+    # The ROC's steps, each error over 6ths: the point (P_fa 1/3, P_miss 0..1/2) crosses at 1/3.
+    assert result["eer_simple"] == pytest.approx(1 / 3)
+    # Of the two best scored trials (9 and 1) one is a target.
+    assert result["prbep"] == pytest.approx(1 / 2)
+    bits = np.logaddexp(0, [-9, 0]).mean() + np.logaddexp(0, [-5.5, 1, -8]).mean()
+    assert result["cllr"] == pytest.approx(bits / 2 / np.log(2))
+    # Pools: {-8, -5.5} no target, {0, 1} one of each, {9} a target.
+    pool = 1 / 2 * np.log2(1 + 2 / 3) + 1 / 3 * np.log2(1 + 3 / 2)
+    assert result["min_cllr"] == pytest.approx(pool / 2)
+    primary = {"definition": "sre19", "priors": [0.05], "partitions": [], "min": low["min"], "act": low["act"]}
+    assert result["primary"] == primary
+    assert len(result["det"]["p_miss"]) == 6 and result["det"]["p_fa"][0] == 1
+    sweep = result["dcf_over_log_odds"]
+    at = sweep["log_odds"].index(0)
+    assert (sweep["min"][at], sweep["act"][at]) == pytest.approx((1 / 3, 1 / 3))
     histogram = result["histogram"]
     assert sum(histogram["targets"]) == 2 and sum(histogram["nontargets"]) == 3
     assert (histogram["edges"][0], histogram["edges"][-1]) == (-8, 9)
@@ -65,6 +80,32 @@ def test_evaluate_trials_without_key_writes_counts_and_says_so(task, caplog):
     assert "no key" in caplog.text and "nothing to evaluate" in caplog.text
 
 
+def test_evaluate_partitions_weigh_equally_in_the_primary_cost(task, tmp_path):
+    (tmp_path / "partitions").write_text("b 1 y\nb 2 y\nb 3 y\na 1 x\na 2 x\n")
+    evaluate(**task, primary="sre21", partitions=tmp_path / "partitions")
+    primary = json.loads((task["output_dir"] / "small_test.json").read_text())["primary"]
+    assert (primary["definition"], primary["priors"], primary["partitions"]) == ("sre21", [0.01, 0.05], ["x", "y"])
+    # x: a target at 9, a non-target at -5.5. y: a target at 0, non-targets at 1 and -8. Both thresholds reject y's.
+    assert primary["min"] == primary["act"] == pytest.approx(0.5)
+
+
+def test_evaluate_partition_of_a_trial_missing_raises(task, tmp_path):
+    (tmp_path / "partitions").write_text("b 1 y\nb 2 y\na 1 x\na 2 x\n")
+    match = "1 of 5 trials of .* have no counterpart among the partitions of .*: b 3$"
+    refuse({**task, "partitions": tmp_path / "partitions"}, match)
+
+
+def test_evaluate_unknown_primary_cost_raises(task):
+    refuse({**task, "primary": "sre99"}, "valid: sre19 sre21")
+
+
+def test_evaluate_costs_move_the_threshold_and_are_written(task):
+    result = evaluate(**{**task, "priors": "0.5"}, c_miss=2, c_fa=6)
+    assert (result["c_miss"], result["c_fa"]) == (2, 6)
+    assert result["dcf"][0]["threshold"] == pytest.approx(np.log(3))
+    assert result["dcf"][0]["act"] == pytest.approx(0.5)
+
+
 def test_evaluate_run_twice_gives_equal_bytes(task):
     evaluate(**task)
     first = (task["output_dir"] / "small_test.json").read_bytes()
@@ -80,13 +121,13 @@ def refuse(task, match, error=ScoringError):
 
 def test_evaluate_trials_without_score_raises_with_first_and_count(task):
     task["scores"].write_text("a 1 9\n")
-    refuse(task, "4 of 5 trials .* have no score .*: a 2, b 1, b 2, ...")
+    refuse(task, "4 of 5 trials of .*/trials have no counterpart among the scores of .*: a 2, b 1, b 2, ...")
 
 
 def test_evaluate_scores_without_trial_raises_with_first_and_count(task):
     with open(task["scores"], "a") as stream:
         stream.write("z 1 0\na 9 0\n")
-    refuse(task, "2 of 7 scores .* are no trial .*: a 9, z 1$")
+    refuse(task, "2 of 7 scores of .* have no counterpart among the trials of .*: z 1, a 9$")
 
 
 def test_evaluate_score_given_twice_raises(task):
@@ -122,4 +163,4 @@ def test_evaluate_command_line_exit_status_tells_the_outcome(task):
     assert subprocess.run(command, env={"PYTHONPATH": str(ROOT)}).returncode == 0
     task["scores"].write_text("a 1 9\n")
     run = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-    assert run.returncode == 1 and "Traceback" not in run.stderr and "4 of 5 trials" in run.stderr
+    assert run.returncode == 1 and "Traceback" not in run.stderr and "4 of 5 trials of" in run.stderr

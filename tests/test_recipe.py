@@ -68,7 +68,7 @@ class Recipe:
         return self.work / "exp" / "face_embed" / EMBEDDER / name
 
     def scores(self, name: str, backend: str = "max") -> dict[tuple[str, str], float]:
-        return read_scores(self.work / "exp" / "scores" / EMBEDDER / backend / f"{name}_scores")
+        return read_scores(self.work / "exp" / "scores" / EMBEDDER / backend / f"{name}_scores").table
 
 
 def make_recipe(repo: Path, models: Path, work: Path, config: str) -> Recipe:

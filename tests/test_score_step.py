@@ -153,11 +153,11 @@ def test_score_trials_any_backend_with_a_cohort_and_without_equals_double_loop(p
     trials = [(m, v) for m in range(4) for v in range(5)]
     score_trials(**{**task, "backend": backend})
     expected = naive_scoring.score(name, models, videos, trials)
-    np.testing.assert_allclose(list(read_scores(task["output"]).values()), expected, atol=1e-6)
+    np.testing.assert_allclose(read_scores(task["output"]).values, expected, atol=1e-6)
     caplog.set_level(logging.INFO)
     score_trials(**{**task, "backend": backend, "cohort_embed": tmp_path / "cohort", "ncoh": 20, "ncoh_discard": 3})
     expected = naive_scoring.score(name, models, videos, trials, cohort, 20, 3)
-    np.testing.assert_allclose(list(read_scores(task["output"]).values()), expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(read_scores(task["output"]).values, expected, rtol=1e-6, atol=1e-6)
     assert "normalised by 20 of the 40 faces" in caplog.text
 
 
@@ -165,7 +165,7 @@ def test_score_trials_track_reads_faces_and_unlinked_ones_score_as_max(people):
     task, models, videos, _ = people
     score_trials(**{**task, "backend": "track"})
     expected = naive_scoring.score("max", models, videos, [(m, v) for m in range(4) for v in range(5)])
-    np.testing.assert_allclose(list(read_scores(task["output"]).values()), expected, atol=1e-6)
+    np.testing.assert_allclose(read_scores(task["output"]).values, expected, atol=1e-6)
 
 
 def test_score_trials_other_thr_ahc_and_memory_reach_the_backend(people):
@@ -173,7 +173,7 @@ def test_score_trials_other_thr_ahc_and_memory_reach_the_backend(people):
     score_trials(**{**task, "backend": "ahc", "thr_ahc": 2.0})
     trials = [(m, v) for m in range(4) for v in range(5)]
     expected = naive_scoring.score("max", models, videos, trials)
-    np.testing.assert_allclose(list(read_scores(task["output"]).values()), expected, atol=1e-6)
+    np.testing.assert_allclose(read_scores(task["output"]).values, expected, atol=1e-6)
     task["output"].unlink()
     refuse({**task, "mem_gb": 0.01}, "mem_gb 0.01 is too little")
 

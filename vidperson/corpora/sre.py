@@ -163,7 +163,7 @@ def format_submission(trials: PathLike, scores: PathLike, output: PathLike, colu
         raise DataError("no trials", trials)
     if "llr" in (name.lower() for name in rows[0].header):
         raise DataError("there is a column LLR already; give the official trial list, not an answer to it", trials)
-    table = read_scores(scores)
+    table = read_scores(scores).table
     pairs = [(media_id(row, "model"), media_id(row, "segment")) for row in rows]
     for column in columns:
         _names(rows, column)

@@ -1,4 +1,4 @@
-"""Kaldi text lists: scp, utt2spk, spk2utt, trials, labelled boxes, statuses.
+"""Kaldi text lists: scp, utt2spk, spk2utt, trials, scores, labelled boxes, statuses.
 
 Every reader refuses what it cannot read with the file and line; keys are unique; order is that of the file.
 """
@@ -9,12 +9,19 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from vidperson.errors import DataError
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vidperson.errors import DataError, ScoringError
 from vidperson.io.atomic import atomic_write
+from vidperson.io.columns import IdCollector, Ids, read_blocks
 
 PathLike = str | os.PathLike[str]
+
+_WRITTEN_AT_ONCE = 100_000
 
 
 def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
@@ -71,48 +78,217 @@ def read_spk2utt(path: PathLike) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True)
-class Trials:
-    """Pairs to score. ``is_target`` is None where the list has no key."""
+class Pairs:
+    """The model and the segment of each line, as numbers: millions of lines need no Python object each.
 
-    models: list[str]
-    segments: list[str]
-    is_target: list[bool] | None
+    model_ids, segment_ids: the different ids, in order of first appearance.
+    model_index, segment_index: (N,) int32 positions in them.
+    """
+
+    model_ids: list[str]
+    segment_ids: list[str]
+    model_index: NDArray[np.int32]
+    segment_index: NDArray[np.int32]
 
     def __len__(self) -> int:
-        return len(self.models)
+        return len(self.model_index)
+
+    @cached_property
+    def models(self) -> list[str]:
+        """The model of each line."""
+        return [self.model_ids[i] for i in self.model_index.tolist()]
+
+    @cached_property
+    def segments(self) -> list[str]:
+        """The segment of each line."""
+        return [self.segment_ids[i] for i in self.segment_index.tolist()]
+
+    def name(self, row: int) -> str:
+        """``<model> <segment>`` of a line."""
+        return f"{self.model_ids[self.model_index[row]]} {self.segment_ids[self.segment_index[row]]}"
+
+    def keys(self, model_ids: list[str], segment_ids: list[str]) -> NDArray[np.int64]:
+        """(N,) int64, different for different pairs of the ids given; -1 where a line has another id."""
+        model = _translation(self.model_ids, model_ids)[self.model_index]
+        segment = _translation(self.segment_ids, segment_ids)[self.segment_index]
+        return np.where((model < 0) | (segment < 0), -1, model * len(segment_ids) + segment)
+
+
+def _translation(names: list[str], ids: list[str]) -> NDArray[np.int64]:
+    """(len(names),) int64: where each name is in ``ids``; -1 for those that are not."""
+    places = {name: i for i, name in enumerate(ids)}
+    return np.array([places.get(name, -1) for name in names], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Trials(Pairs):
+    """Pairs to score. ``targets``: (N,) bool, None where the list has no key."""
+
+    targets: NDArray[np.bool_] | None
+
+    @cached_property
+    def is_target(self) -> list[bool] | None:
+        """``targets`` as a list."""
+        return None if self.targets is None else self.targets.tolist()
+
+
+@dataclass(frozen=True)
+class Scores(Pairs):
+    """Scored pairs. ``values``: (N,) float64, finite."""
+
+    values: NDArray[np.float64]
+
+    def __getitem__(self, pair: tuple[str, str]) -> float:
+        """The score of a model and a segment. Raises KeyError for a pair that is not there."""
+        return self.table[pair]
+
+    @cached_property
+    def table(self) -> dict[tuple[str, str], float]:
+        """(model, segment) -> score: handy for short lists."""
+        return dict(zip(zip(self.models, self.segments, strict=True), self.values.tolist(), strict=True))
 
 
 def read_trials(path: PathLike) -> Trials:
     """``<model> <segment> [target|nontarget]``; either every line has the key or none has.
 
-    Raises DataError for other column counts, other labels, a pair given twice, or an empty list.
+    Raises DataError naming the line for other column counts, other labels, a pair given twice, Windows line ends,
+    control characters, ids that are not UTF-8, or an empty list.
     """
-    models: list[str] = []
-    segments: list[str] = []
-    labels: list[bool] = []
-    seen: set[tuple[str, str]] = set()
+    models, segments, labels = IdCollector("model"), IdCollector("segment"), IdCollector("label")
     columns = 0
-    for number, line in read_lines(path):
-        fields = line.split()
-        columns = columns or len(fields)
-        if len(fields) not in (2, 3) or len(fields) != columns:
-            raise DataError(
-                f"expected '<model> <segment>{' target|nontarget' if columns == 3 else ''}', found '{line}'",
-                path,
-                number,
-            )
-        if (fields[0], fields[1]) in seen:
-            raise DataError(f"trial '{fields[0]} {fields[1]}' appears twice", path, number)
-        seen.add((fields[0], fields[1]))
-        models.append(fields[0])
-        segments.append(fields[1])
+    for block in read_blocks(path):
+        columns = columns or block.fields_of_first
+        key = " target|nontarget" if columns == 3 else ""
+        block.arrange(3 if columns == 3 else 2, f"<model> <segment>{key}")
+        if not len(block.begins):
+            continue
+        models.add(block, 0)
+        segments.add(block, 1)
         if columns == 3:
-            if fields[2] not in ("target", "nontarget"):
-                raise DataError(f"expected 'target' or 'nontarget', found '{fields[2]}'", path, number)
-            labels.append(fields[2] == "target")
-    if not models:
+            labels.add(block, 2)
+            for name in labels.names:
+                if name not in ("target", "nontarget"):
+                    line = next(number for number, text in read_lines(path) if text.split()[2] == name)
+                    raise DataError(f"expected 'target' or 'nontarget', found '{name}'", path, line)
+    pairs = _pairs(models, segments, path, "trial")
+    if not len(pairs[2]):
         raise DataError("no trials", path)
-    return Trials(models, segments, labels if columns == 3 else None)
+    if columns < 3:
+        return Trials(*pairs, None)
+    label = labels.ids()
+    return Trials(*pairs, np.array([name == "target" for name in label.names])[label.index])
+
+
+def read_scores(path: PathLike) -> Scores:
+    """``<model> <segment> <score>``.
+
+    Raises DataError naming the line for a malformed line, a score that is not finite, a pair given twice, Windows
+    line ends, control characters, ids that are not UTF-8, or an empty list.
+    """
+    expected = "<model> <segment> <finite score>"
+    models, segments = IdCollector("model"), IdCollector("segment")
+    values = []
+    for block in read_blocks(path):
+        block.arrange(3, expected)
+        if not len(block.begins):
+            continue
+        models.add(block, 0)
+        segments.add(block, 1)
+        values.append(block.numbers(2))
+        broken = ~np.isfinite(values[-1])
+        if broken.any():
+            row = int(np.argmax(broken))
+            raise DataError(f"expected '{expected}', found '{block.line(row)}'", path, block.line_of(row))
+    pairs = _pairs(models, segments, path, "score of")
+    if not values:
+        raise DataError("no scores", path)
+    return Scores(*pairs, np.concatenate(values))
+
+
+def read_partitions(path: PathLike) -> tuple[Pairs, Ids]:
+    """``<model> <segment> <partition>``: which part of the evaluation each trial belongs to.
+
+    Raises DataError as :func:`read_scores` does.
+    """
+    models, segments, labels = IdCollector("model"), IdCollector("segment"), IdCollector("partition")
+    for block in read_blocks(path):
+        block.arrange(3, "<model> <segment> <partition>")
+        if len(block.begins):
+            for column, collector in enumerate((models, segments, labels)):
+                collector.add(block, column)
+    pairs = _pairs(models, segments, path, "partition of")
+    if not len(pairs[2]):
+        raise DataError("no partitions", path)
+    return Pairs(*pairs), labels.ids()
+
+
+PairColumns = tuple[list[str], list[str], NDArray[np.int32], NDArray[np.int32]]
+
+
+def _pairs(models: IdCollector, segments: IdCollector, path: PathLike, what: str) -> PairColumns:
+    """Raises DataError for a pair that is there twice."""
+    model: Ids = models.ids()
+    segment: Ids = segments.ids()
+    keys = model.index.astype(np.int64) * len(segment.names) + segment.index
+    ordered = np.sort(keys)
+    if (ordered[1:] == ordered[:-1]).any():
+        order = np.argsort(keys, kind="stable")
+        row = int(order[1:][keys[order[1:]] == keys[order[:-1]]].min())
+        line = next(number for i, (number, _) in enumerate(read_lines(path)) if i == row)
+        name = f"{model.names[model.index[row]]} {segment.names[segment.index[row]]}"
+        raise DataError(f"{what} '{name}' appears twice", path, line)
+    return model.names, segment.names, model.index, segment.index
+
+
+def read_key(path: PathLike) -> tuple[Trials, NDArray[np.bool_]]:
+    """A trial list and which of its trials are targets, (N,) bool.
+
+    Raises ScoringError when the list has no key, and as :func:`read_trials`.
+    """
+    trials = read_trials(path)
+    if trials.targets is None:
+        raise ScoringError(f"{os.fspath(path)} has no key: expected a third column target|nontarget")
+    return trials, trials.targets
+
+
+def read_scores_of(path: PathLike, pairs: Pairs, pairs_path: PathLike) -> NDArray[np.float64]:
+    """(N,) float64 scores of exactly the N pairs of another list, in its order.
+
+    Raises ScoringError as :func:`rows_in_order`, DataError as :func:`read_scores`.
+    """
+    scores = read_scores(path)
+    rows = rows_in_order(scores, pairs, f"scores of {os.fspath(path)}", f"trials of {os.fspath(pairs_path)}")
+    return scores.values[rows]
+
+
+def rows_in_order(listed: Pairs, wanted: Pairs, what: str, whose: str) -> NDArray[np.int64]:
+    """(N,) int64: the row of ``listed`` that holds each pair of ``wanted``, which are the same pairs in any order.
+
+    what, whose: how messages name them, as in "scores of a_file" and "trials of b_file".
+    Raises ScoringError with the number and the first of the pairs that one lacks.
+    """
+    ids = wanted.model_ids, wanted.segment_ids
+    have, want = listed.keys(*ids), wanted.keys(*ids)
+    if len(have) == len(want) and np.array_equal(have, want):
+        return np.arange(len(want))
+    have_order, want_order = np.argsort(have), np.argsort(want)
+    if len(have) == len(want) and np.array_equal(have[have_order], want[want_order]):
+        rows = np.empty(len(want), dtype=np.int64)
+        rows[want_order] = have_order
+        return rows
+    missing = np.flatnonzero(~np.isin(want, have))
+    if len(missing):
+        raise ScoringError(
+            f"{len(missing)} of {len(want)} {whose} have no counterpart among the {what}: {_first(wanted, missing)}"
+        )
+    surplus = np.flatnonzero(~np.isin(have, want))
+    raise ScoringError(
+        f"{len(surplus)} of {len(have)} {what} have no counterpart among the {whose}: {_first(listed, surplus)}"
+    )
+
+
+def _first(pairs: Pairs, rows: NDArray[np.int64]) -> str:
+    return ", ".join(pairs.name(row) for row in rows[:3].tolist()) + (", ..." if len(rows) > 3 else "")
 
 
 @dataclass(frozen=True)
@@ -142,24 +318,22 @@ def read_boxes(path: PathLike) -> dict[str, list[LabelledBox]]:
     return {segment: sorted(labels, key=lambda label: label.position) for segment, labels in table.items()}
 
 
-def read_scores(path: PathLike) -> dict[tuple[str, str], float]:
-    """``<model> <segment> <score>`` to (model, segment) -> score.
+def write_scores(path: PathLike, pairs: Pairs, values: ArrayLike) -> None:
+    """``<model> <segment> <score>``, whole or not at all; (N,) values are rounded to float32, written in full.
 
-    Raises DataError for a malformed line, a score that is not finite, or a pair given twice.
+    Raises ScoringError when a value is not finite.
     """
-    table: dict[tuple[str, str], float] = {}
-    for number, line in read_lines(path):
-        fields = line.split()
-        try:
-            model, segment, value = fields[0], fields[1], float(fields[2])
-        except (IndexError, ValueError):
-            value = math.nan
-        if len(fields) != 3 or not math.isfinite(value):
-            raise DataError(f"expected '<model> <segment> <finite score>', found '{line}'", path, number)
-        if (model, segment) in table:
-            raise DataError(f"score of '{model} {segment}' appears twice", path, number)
-        table[model, segment] = value
-    return table
+    scores = np.asarray(values, dtype=np.float32)
+    if not np.isfinite(scores).all():
+        rows = np.flatnonzero(~np.isfinite(scores))
+        raise ScoringError(f"{len(rows)} of {len(scores)} scores for {os.fspath(path)} are NaN or infinite")
+    with atomic_write(path) as stream:
+        for begin in range(0, len(pairs), _WRITTEN_AT_ONCE):
+            end = begin + _WRITTEN_AT_ONCE
+            models = [pairs.model_ids[i] for i in pairs.model_index[begin:end].tolist()]
+            segments = [pairs.segment_ids[i] for i in pairs.segment_index[begin:end].tolist()]
+            texts = map(str, scores[begin:end])
+            stream.writelines(f"{m} {s} {text}\n" for m, s, text in zip(models, segments, texts, strict=True))
 
 
 def write_lines(path: PathLike, lines: Iterable[str]) -> None:

@@ -19,14 +19,15 @@ def best_threshold(curve: Roc) -> float:
 
     Of several equally good ones the lowest; scores' extremes where accepting or rejecting everything is best.
     """
-    wrong = curve.misses + curve.false_alarms
-    at = int(np.argmin(wrong))
-    scores = curve.thresholds[:-1]
-    if at == 0:
+    misses, false_alarms = curve.corners
+    at = int(np.argmin(misses + false_alarms))
+    rejected = int(misses[at]) + curve.num_nontargets - int(false_alarms[at])
+    scores = np.sort(np.concatenate([curve.targets, curve.nontargets]))
+    if rejected == 0:
         return float(scores[0])
-    if at == len(scores):
+    if rejected == len(scores):
         return float(np.nextafter(scores[-1], np.inf))
-    return float((scores[at - 1] + scores[at]) / 2)
+    return float((scores[rejected - 1] + scores[rejected]) / 2)
 
 
 def accuracy(targets: ArrayLike, nontargets: ArrayLike, threshold: float) -> float:
@@ -35,9 +36,8 @@ def accuracy(targets: ArrayLike, nontargets: ArrayLike, threshold: float) -> flo
     Raises ScoringError as :func:`roc` does.
     """
     curve = roc(targets, nontargets)
-    at = int(np.searchsorted(curve.thresholds, threshold, side="left"))
-    wrong = curve.misses[at] + curve.false_alarms[at]
-    return float(1 - wrong / (curve.num_targets + curve.num_nontargets))
+    misses, false_alarms = curve.errors_at(threshold)
+    return float(1 - (misses + false_alarms) / (curve.num_targets + curve.num_nontargets))
 
 
 def fold_accuracies(scores: ArrayLike, is_target: ArrayLike, folds: ArrayLike) -> NDArray[np.float64]:
@@ -73,5 +73,6 @@ def tar_at_far(curve: Roc, far: float) -> float:
 
     With fewer than 1 / far non-targets no false accept is allowed.
     """
-    allowed = curve.false_alarms <= far * curve.num_nontargets
-    return float(1 - curve.misses[int(np.argmax(allowed))] / curve.num_targets)
+    misses, false_alarms = curve.corners
+    allowed = false_alarms <= far * curve.num_nontargets
+    return float(1 - misses[int(np.argmax(allowed))] / curve.num_targets)
