@@ -19,6 +19,8 @@ from vidperson.models.convert import build_network, export_network
 from vidperson.models.install import file_sha256
 from vidperson.training.loop import BEST, autocast, load_checkpoint
 
+Run = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
+
 
 def new_card(
     name: str, kind: str, description: str, licence: str, homepage: str, card_input: Input, output: Output
@@ -47,9 +49,7 @@ def write_card(folder: Path, card: ModelCard) -> None:
         stream.write(card_text(card))
 
 
-def as_engine(
-    network: nn.Module, device: torch.device, precision: str
-) -> Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]:
+def as_engine(network: nn.Module, device: torch.device, precision: str) -> Run:
     """A module in evaluation mode as an engine would give it: an array in, a list of float32 arrays out."""
 
     def run(batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
