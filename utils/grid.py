@@ -451,7 +451,8 @@ class Run:
             for index, task in open_tasks.items():
                 self.settle(task, index, listed)
                 if task.exit_code is not None and task.seen and task.seen.state == "stuck":
-                    self.scheduler.cancel(self.job, [index])
+                    with suppress(Outage):
+                        self.scheduler.cancel(self.job, [index])
             open_tasks = {index: task for index, task in open_tasks.items() if task.exit_code is None}
             if self.with_bar:
                 for task in tasks:
@@ -467,7 +468,7 @@ class Run:
     def stop(self) -> None:
         """Cancel the array and wait until it is gone, so that a run after this one meets nobody."""
         deadline = time.monotonic() + self.request.config.patience_s
-        asked = False
+        asked = told = False
         while time.monotonic() < deadline:
             try:
                 job = self.scheduler.find(self.name)
@@ -478,7 +479,9 @@ class Run:
                     self.scheduler.cancel(job)
                 asked = True
             except Outage as error:
-                self.say(f"cannot cancel the array: {error}")
+                if not told:
+                    self.say(f"{self.scheduler.title} does not answer, tries again to cancel the array: {error}")
+                told = True
             time.sleep(POLL_S[0])
         self.say(f"the array may be alive still: {self.scheduler.cancel_command} {self.job or self.name}")
 

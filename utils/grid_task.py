@@ -73,9 +73,9 @@ def gpus_of_host(environ: dict[str, str]) -> list[str]:
 def lock(path: Path) -> int | None:
     """Descriptor of the locked file, or None where somebody else holds it. Any user may lock it."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         os.fchmod(descriptor, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -98,7 +98,7 @@ def claim_gpus(count: int, environ: dict[str, str], locks: Path, patience_s: flo
     while True:
         claimed: dict[str, int] = {}
         for gpu in gpus:
-            if len(claimed) < count and (descriptor := lock(locks / f"gpu-{gpu}.lock")) is not None:
+            if len(claimed) < count and (descriptor := lock(locks / f"vidperson-gpu-{gpu}.lock")) is not None:
                 claimed[gpu] = descriptor
         if len(claimed) == count:
             return claimed

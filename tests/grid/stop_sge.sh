@@ -7,7 +7,7 @@ set -uo pipefail
 export SGE_ROOT=/var/lib/gridengine SGE_CELL=default
 RUN=/var/run/gridengine SPOOL=/var/spool/gridengine
 stop() {  # $1 pid file, $2 program name as in /proc/PID/comm
-    local pid i
+    local pid
     pid=$(cat "$1" 2>/dev/null) && [ -n "$pid" ] || return 0
     [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ] || { rm -f "$1"; return 0; }
     kill "$pid"

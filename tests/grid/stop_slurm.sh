@@ -6,7 +6,7 @@ set -uo pipefail
 [ "$(id -u)" = 0 ] || { echo "run me as root" >&2; exit 1; }
 RUN=/run/ci-slurm STATE=/var/lib/ci-slurm LOG=/var/log/ci-slurm
 stop() {  # $1 pid file, $2 program name as in /proc/PID/comm
-    local pid i
+    local pid
     pid=$(cat "$1" 2>/dev/null) && [ -n "$pid" ] || return 0
     [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ] || { rm -f "$1"; return 0; }
     kill "$pid"
