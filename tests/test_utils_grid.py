@@ -34,12 +34,12 @@ while [ $n -gt 0 ]; do
   n=$((n - 1))
 done
 """
-# Starts the tasks of the array that are named in $1, as a node does.
+# Starts the tasks of the array, as a node does, after some seconds.
 NODES = """
 size=$(echo "$*" | sed -E 's/.*(-t |--array=)1-([0-9]+).*/\\2/')
 for task in $(seq 1 $size); do
-  SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_JOB_ID=7 SGE_TASK_ID=$task JOB_ID=7 \\
-    bash task.sh > out.$task 2>&1 < /dev/null &
+  export SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_JOB_ID=7 SGE_TASK_ID=$task JOB_ID=7
+  (sleep 0; bash task.sh) > out.$task 2>&1 < /dev/null &
 done
 """
 SUBMIT = {"slurm.py": "sbatch", "queue.py": "qsub"}
@@ -218,7 +218,7 @@ def test_scheduler_is_asked_ever_more_rarely(fake: Fake) -> None:
 
 
 def test_states_that_pass_are_waited_for(fake: Fake) -> None:
-    fake.answer("sbatch", f"({NODES.replace('bash', 'sleep 5; bash')}) & {ACCEPT['slurm.py']}")
+    fake.answer("sbatch", NODES.replace("sleep 0", "sleep 5") + ACCEPT["slurm.py"])
     for call, state in enumerate(["PENDING|Resources", "CONFIGURING|None", "SIGNALING|None", "COMPLETING|None"], 1):
         fake.answer("squeue", f"echo '1|{state}'", call)
     assert fake.run("x.log", "true") == (0, "")
@@ -281,7 +281,7 @@ def test_slurm_launch_that_failed_and_is_held_is_cancelled_and_reported(fake: Fa
 
 def test_status_that_appears_late_is_waited_for(fake: Fake) -> None:
     fake.settings(patience=30, outage=60)
-    fake.answer("sbatch", f"({NODES.replace('bash', 'sleep 3; bash')}) & {ACCEPT['slurm.py']}")
+    fake.answer("sbatch", NODES.replace("sleep 0", "sleep 3") + ACCEPT["slurm.py"])
     fake.answer("squeue", "echo '1|FAILED|NonZeroExitCode'")
     code, stderr = fake.run("x.log", "bash", "-c", "exit 5")
     assert code == 1 and "(code 5)" in stderr and "without a result" not in stderr
@@ -295,8 +295,7 @@ def test_status_that_never_appears_leaves_the_scheduler_to_decide(fake: Fake) ->
 
 
 def test_task_put_back_into_the_queue_is_not_taken_for_failed(fake: Fake) -> None:
-    run = "SLURM_ARRAY_TASK_ID=1 bash task.sh > out.1 2>&1 < /dev/null"
-    fake.answer("sbatch", f"({run}; sleep 4; {run}) & {ACCEPT['slurm.py']}")
+    fake.answer("sbatch", NODES.replace("task.sh", "task.sh; sleep 4; bash task.sh") + ACCEPT["slurm.py"])
     fake.answer("squeue", "echo '1|PENDING|BeginTime'")
     killed_first = "[ -e there ] || { touch there; kill -TERM $$; }"
     assert fake.run("x.log", "bash", "-c", killed_first) == (0, "")
@@ -355,7 +354,7 @@ def test_array_left_by_a_killed_run_is_not_joined_by_another(fake: Fake) -> None
     code, stderr = fake.run("JOB=1:2", "log/x.JOB.log", "true")
     assert code == 1 and "array 7 of a killed run, or of another one, is at work on these logs" in stderr
     assert "scancel 7" in stderr and len(fake.calls("sbatch")) == 1
-    fake.answer("squeue", "true")
+    fake.answer("squeue", running(1, 2))
     fake.answer("sbatch", NODES + ACCEPT["slurm.py"])
     assert fake.run("JOB=1:2", "log/x.JOB.log", "true")[0] == 0
 
@@ -441,7 +440,7 @@ def test_sge_task_killed_by_a_limit_is_reported_from_the_accounting(fake_sge: Fa
 
 def test_sge_task_in_error_state_is_deleted_and_reported(fake_sge: Fake) -> None:
     fake_sge.answer("qsub", ACCEPT["queue.py"])
-    error = "echo 'error reason    1:          11/22/2026 [0:1]: can not change to\\'; echo ' working directory'"
+    error = "echo 'error reason    1:          11/22/2026 [0:1]: can not change to \\'; echo ' working directory'"
     listed = qstat(("1", "Eqw"))
     fake_sge.answer("qstat", f'case "$*" in *-j*) {error} ;; *) {listed} ;; esac')
     code, stderr = fake_sge.run("x.log", "true")
@@ -450,8 +449,6 @@ def test_sge_task_in_error_state_is_deleted_and_reported(fake_sge: Fake) -> None
 
 
 def test_sge_exit_code_that_means_run_again_is_not_given_to_the_scheduler(fake_sge: Fake) -> None:
-    noted = NODES.replace("bash task.sh > out.$task 2>&1 < /dev/null &", "bash task.sh; echo $? > code")
-    fake_sge.answer("qsub", f"({noted}) > /dev/null 2>&1; {ACCEPT['queue.py']}")
     assert "(code 99)" in fake_sge.run("q.log", "bash", "-c", "cp q/q/*/array.json .; exit 99")[1]
     assert json.loads((fake_sge.folder / "array.json").read_text())["reserved_codes"] == [99, 100]
 

@@ -360,6 +360,8 @@ class Run:
                 except (OSError, ValueError):  # listed, but not to be read yet
                     continue
                 news |= bool(task.status and task.status["signalled"])
+                if task.seen and task.seen.state in ("waiting", "running"):
+                    task.seen = None  # that was before
         return news
 
     def said(self, index: int) -> tuple[str, list[str]]:
@@ -435,7 +437,8 @@ class Run:
                     for index, task in open_tasks.items():
                         task.seen = known.get(index)
                     answered, listed, told = time.monotonic(), True, False
-                    self.read_statuses(tasks)  # written before the scheduler noticed the end
+                    if self.read_statuses(tasks):  # written before the scheduler noticed the end
+                        poll = POLL_S[0]
                 except Outage as error:
                     silence = time.monotonic() - answered
                     if silence > config.outage_s:

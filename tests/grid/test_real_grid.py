@@ -40,6 +40,7 @@ class Grid:
         self.kind, self.folder = kind, folder
         self.launcher = {"slurm": "slurm.py", "sge": "queue.py"}[kind]
         self.env = os.environ | {"PATH": SBIN, "SGE_ROOT": "/var/lib/gridengine", "SGE_CELL": "default"}
+        self.env |= {"SLURM_CPUS": "2", "SGE_SLOTS": "2"}  # two tasks at once, however few cores there are
 
     def script(self, name: str) -> None:
         # Not a pipe: the daemons would hold it open.
