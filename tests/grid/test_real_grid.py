@@ -7,6 +7,7 @@ them when they are run by hand.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -139,15 +140,15 @@ def test_array_cancelled_from_outside_is_reported_as_such(grid: Grid) -> None:
 def test_task_killed_on_the_node_is_a_failure(grid: Grid) -> None:
     process = grid.start("x.log", "sleep", "200")
     wait_for((grid.folder / "x.log").exists, "the task")
-    task = [
-        int(path.name)
-        for path in Path("/proc").iterdir()
-        if path.name.isdecimal() and str(grid.folder / "q" / "x").encode() in (path / "cmdline").read_bytes()
-    ]
-    for pid in task:
+    killed = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # processes come and go
+            if str(grid.folder / "q" / "x").encode() in path.read_bytes():
+                killed.append(int(path.parent.name))
+    for pid in killed:
         os.kill(pid, signal.SIGKILL)
     code, stderr = grid.finish(process)
-    assert task and code == 1 and "# Ended (code 1" in grid.text("x.log")
+    assert killed and code == 1 and "# Ended (code 1" in grid.text("x.log")
     assert "1 / 1 failed" in stderr
 
 
