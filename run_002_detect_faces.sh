@@ -19,6 +19,8 @@ if [ ! -f "$model/installed.json" ]; then
   echo "$0: the network $detector is not in $model; run ./run_000_get_pretrained_models.sh first" >&2
   exit 1
 fi
+launch=$cmd
+[ "$device" = cpu ] || launch=$cuda_cmd
 
 # Arguments: data folder, output folder, more options of utils/segment_jobs.sh, --, more arguments of the step
 detect() {
@@ -31,7 +33,7 @@ detect() {
   shift
   local new=true
   [ ! -f "$out/.done" ] || new=$force
-  utils/segment_jobs.sh --cmd "$cmd" --nj "$nj" --force "$force" --archives "faces.ark quality.ark crops.tar thumbs.tar" \
+  utils/segment_jobs.sh --cmd "$launch" --nj "$nj" --force "$force" --archives "faces.ark quality.ark crops.tar thumbs.tar" \
     --input "$model/installed.json" "${options[@]}" --speed-args "--threads $threads --det-batch $det_batch" "$data" "$out" -- \
     python steps_face/detect_faces.py --model "$model" --engine "$engine" --device "$device" --fps "$fps" --max-size "$max_size" \
     --det-threshold "$det_threshold" --nms-threshold "$nms_threshold" --min-faces "$min_faces" \

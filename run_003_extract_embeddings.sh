@@ -18,6 +18,8 @@ if [ ! -f "$model/installed.json" ]; then
   echo "$0: the network $embedder is not in $model; run ./run_000_get_pretrained_models.sh first" >&2
   exit 1
 fi
+launch=$cmd
+[ "$device" = cpu ] || launch=$cuda_cmd
 for set in "${sets[@]}"; do
   names=("$set")
   [ ! -f "$data_dir/$set/face_boundingbox" ] || names=("${set}_ref" "${set}_facedet")
@@ -30,7 +32,7 @@ for set in "${sets[@]}"; do
     fi
     new=true
     [ ! -f "$embeddings/.done" ] || new=$force
-    utils/segment_jobs.sh --cmd "$cmd" --nj "$nj" --force "$force" --archives embed.ark --input "$model/installed.json" \
+    utils/segment_jobs.sh --cmd "$launch" --nj "$nj" --force "$force" --archives embed.ark --input "$model/installed.json" \
       --input "$faces/faces.ark" --input "$faces/quality.ark" --input "$faces/status" --speed-args "--threads $threads --embed-batch $embed_batch" \
       "$data_dir/$set" "$embeddings" -- \
       python steps_face/extract_embeddings.py --face-dir "$faces" --model "$model" --engine "$engine" --device "$device"

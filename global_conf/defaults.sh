@@ -23,7 +23,7 @@ exp_dir=exp                      # folder of everything that the stages compute
 model_dir=                       # folder with model files put there by hand; empty: VIDPERSON_MODEL_DIR
 
 # how to run
-cmd=${train_cmd:-utils/run.py}   # launcher of job arrays, see cmd.sh
+cmd=${train_cmd:-utils/run.py}   # launcher of job arrays, see cmd.sh; what runs on a GPU takes cuda_cmd from there
 nj=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)  # jobs that a set is split into, by default the CPU cores
 threads=1                        # threads per job
 engine=openvino                  # what runs the networks: openvino or onnxruntime

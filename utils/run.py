@@ -19,53 +19,39 @@ Options:
   --max-jobs-run N, -tc N   at most N jobs at once (default: the number of CPU cores)
   --help                    this text
 Accepted with a value and ignored, since they tell a grid what a job needs:
-  --config --gpu --mem --num-threads --time -l -p -q -sync, -pe with two values, -V with none
+  --config --gpu --mem --num-threads --retries --time -l -p -q -sync, -pe with two values, -V with none
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import re
 import select
-import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections import deque
 from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
-from typing import BinaryIO, NoReturn
 
-IGNORED = {"--config": 1, "--gpu": 1, "--mem": 1, "--num-threads": 1, "--time": 1}
+if not __package__:  # run as a program: not this folder, whose queue.py would hide Python's own, but the one above
+    sys.path[0] = os.path.dirname(os.path.abspath(sys.path[0]))
+
+from utils import launch
+
+IGNORED = {"--config": 1, "--gpu": 1, "--mem": 1, "--num-threads": 1, "--retries": 1, "--time": 1}
 IGNORED |= {"-l": 1, "-p": 1, "-q": 1, "-sync": 1, "-pe": 2, "-V": 0}
-LIMIT = ("--max-jobs-run", "-tc")
+LIMIT = {"--max-jobs-run": 1, "-tc": 1}
 REFRESH_S = 0.5
 GRACE_S = 5.0
-TAIL_BYTES = 16384
-PROGRESS = re.compile(rb"progress (\d+)/(\d+) (\S+), (\d[\d.e+-]*)/s")
-
-
-def refuse(message: str) -> NoReturn:
-    sys.exit(f"run.py: {message}\nrun.py --help shows how it is called")
 
 
 @dataclass
-class Job:
-    """One job of the array: what to run, where it logs, and how far it is."""
+class Job(launch.Job):
+    """A job that may have a process on this machine."""
 
-    command: list[str]
-    log: Path
     process: subprocess.Popen[bytes] | None = None
-    exit_code: int | None = None
     start: float = 0.0
-    done: int = 0
-    total: int = 0
-    unit: str = ""
-    rate: float = 0.0
 
 
 def parse(args: list[str]) -> tuple[list[Job], int]:
@@ -73,52 +59,12 @@ def parse(args: list[str]) -> tuple[list[Job], int]:
 
     Leaves the process with a message when the command line is malformed.
     """
+    call = launch.parse(args, IGNORED | LIMIT, None, __doc__)
     limit = len(os.sched_getaffinity(0))
-    name, first, last = "", 1, 1
-    args = list(args)
-    while args:
-        if args[0].startswith("-"):
-            option, equals, value = args.pop(0).partition("=")
-            if option == "--help":
-                print(__doc__)
-                sys.exit(0)
-            if option not in IGNORED and option not in LIMIT:
-                refuse(f"unknown option {option}; valid: {' '.join(sorted([*IGNORED, *LIMIT, '--help']))}")
-            values = [value] if equals else [args.pop(0) for _ in range(IGNORED.get(option, 1)) if args]
-            if len(values) < IGNORED.get(option, 1):
-                refuse(f"option {option} lacks its value")
-            if option in LIMIT:
-                if not values[0].isdecimal() or int(values[0]) < 1:
-                    refuse(f"{option} takes a number from 1, found '{values[0]}'")
-                limit = int(values[0])
-        elif not name and (match := re.fullmatch(r"([A-Za-z_]\w*)=(\d+)(?::(\d+))?", args[0])):
-            name, first, last = match[1], int(match[2]), int(match[3] or match[2])
-            if first < 1 or last < first:
-                refuse(f"expected a range from 1 upwards such as {name}=1:8, found '{args[0]}'")
-            args.pop(0)
-        else:
-            break
-    if len(args) < 2:
-        refuse("expected a log file and a command")
-    if last > first and name not in args[0]:
-        refuse(f"all jobs would write the log '{args[0]}'; put {name} into its name")
-    jobs = []
-    for number in range(first, last + 1):
-        log, *command = [arg.replace(name, str(number)) if name else arg for arg in args]
-        jobs.append(Job(command, Path(log)))
-    return jobs, limit
-
-
-def now() -> str:
-    return time.strftime("%a %b %d %H:%M:%S %Z %Y")
-
-
-def tie_to_parent(libc: ctypes.CDLL, parent: int) -> None:
-    """In a new child: have the kernel kill it when this launcher dies without a chance to do so itself."""
-    pr_set_pdeathsig = 1
-    libc.prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    for option, values in call.options:
+        if option in LIMIT:
+            limit = launch.whole_number(option, values[0])
+    return [Job(*call.job(number)) for number in call.numbers], limit
 
 
 def start(job: Job, libc: ctypes.CDLL) -> None:
@@ -127,8 +73,7 @@ def start(job: Job, libc: ctypes.CDLL) -> None:
     job.log.parent.mkdir(parents=True, exist_ok=True)
     parent = os.getpid()
     with open(job.log, "ab", buffering=0) as stream:
-        head = f"# {shlex.join(job.command)}\n# Started at {now()} on {socket.gethostname()}\n#\n"
-        stream.write(os.fsencode(head))
+        launch.write_head(stream, job.command)
         try:
             job.process = subprocess.Popen(
                 job.command,
@@ -136,69 +81,28 @@ def start(job: Job, libc: ctypes.CDLL) -> None:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=lambda: tie_to_parent(libc, parent),
+                preexec_fn=lambda: launch.tie_to_parent(libc, parent),
             )
         except OSError as error:
             stream.write(os.fsencode(f"run.py: cannot start '{job.command[0]}': {error.strerror}\n"))
-            finish(job, 127 if isinstance(error, FileNotFoundError) else 126)
+            finish(job, launch.start_error(error))
 
 
 def finish(job: Job, return_code: int) -> None:
     """Note a job's outcome and close its log. return_code: as Popen gives it, -n for a death by signal n."""
-    job.exit_code = return_code if return_code >= 0 else 128 - return_code
+    job.exit_code, killed = launch.exit_status(return_code)
     job.process = None
-    read_progress(job)
+    launch.read_progress(job)
     job.rate = 0.0
-    seconds = round(time.monotonic() - job.start)
-    killed = f" (killed by {signal.Signals(-return_code).name})" if return_code < 0 else ""
     with open(job.log, "ab+") as stream:
-        if read_tail(stream, 1) != b"\n":
-            stream.write(b"\n")
-        end = f"# Ended (code {job.exit_code}){killed} at {now()}, elapsed time {seconds} seconds\n"
-        stream.write(f"# Accounting: time={seconds} threads=1\n{end}".encode())
-
-
-def read_tail(stream: BinaryIO, size: int) -> bytes:
-    stream.seek(max(0, stream.seek(0, os.SEEK_END) - size))
-    return stream.read()
-
-
-def read_progress(job: Job) -> None:
-    """Take over the last progress line near the end of the job's log, when there is one."""
-    with open(job.log, "rb") as stream:
-        lines = PROGRESS.findall(read_tail(stream, TAIL_BYTES))
-    if lines:
-        done, total, unit, rate = lines[-1]
-        job.done, job.total, job.rate = int(done), int(total), float(rate)
-        job.unit = unit.decode(errors="replace")
-
-
-def bar_line(jobs: list[Job], columns: int) -> str:
-    """``[####....] 120/500 segments, 6.2/s, 0:01:01 left, 1/4 jobs done``, cut to the terminal's width."""
-    ended = sum(job.exit_code is not None for job in jobs)
-    failed = sum(job.exit_code not in (None, 0) for job in jobs)
-    done, total = sum(job.done for job in jobs), sum(job.total for job in jobs)
-    texts = []
-    if total:
-        rate = sum(job.rate for job in jobs)
-        unit = next(job.unit for job in jobs if job.total)
-        texts += [f"{done}/{total} {unit}", f"{rate:.3g}/s"]
-        if rate > 0:
-            texts.append(f"{timedelta(seconds=int((total - done) / rate))} left")
-    texts.append(f"{ended}/{len(jobs)} jobs done")
-    if failed:
-        texts.append(f"{failed} failed")
-    share = done / total if total else ended / len(jobs)
-    width = 20
-    return f"[{'#' * int(share * width):.<{width}}] {', '.join(texts)}"[: max(columns - 1, 1)]
+        launch.write_foot(stream, job.exit_code, killed, round(time.monotonic() - job.start))
 
 
 def draw_bar(jobs: list[Job]) -> None:
     for job in jobs:
         if job.process is not None:
-            read_progress(job)
-    columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
-    print(f"\r{bar_line(jobs, columns)}\x1b[K", end="", file=sys.stderr, flush=True)
+            launch.read_progress(job)
+    launch.draw_bar(jobs)
 
 
 def signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
@@ -225,22 +129,10 @@ def end_jobs(jobs: list[Job]) -> None:
             finish(job, job.process.wait())
 
 
-def wake_up_pipe(ends: set[signal.Signals]) -> int:
-    """A pipe end that gets a byte, the signal's number, when a child ends or one of ``ends`` arrives."""
-    readable, writable = os.pipe()
-    os.set_blocking(writable, False)
-    signal.set_wakeup_fd(writable)
-    for number in {signal.SIGCHLD, *ends}:
-        if number == signal.SIGCHLD or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
-    return readable
-
-
 def run(jobs: list[Job], limit: int) -> int:
     """Run all jobs, at most ``limit`` at once. Returns 0, or the number of the signal that ended the run."""
     libc = ctypes.CDLL(None, use_errno=True)
-    ends = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    woken = wake_up_pipe(ends)
+    woken = launch.wake_up_pipe({signal.SIGCHLD, *launch.ENDS})
     with_bar = sys.stderr.isatty()
     waiting, running = deque(jobs), list[Job]()
     try:
@@ -253,7 +145,7 @@ def run(jobs: list[Job], limit: int) -> int:
                 draw_bar(jobs)
             if running and select.select([woken], [], [], REFRESH_S if with_bar else None)[0]:
                 for number in os.read(woken, 4096):
-                    if number in ends:
+                    if number in launch.ENDS:
                         return number
             for job in running:
                 if job.process is not None and (code := job.process.poll()) is not None:
@@ -268,33 +160,14 @@ def run(jobs: list[Job], limit: int) -> int:
             print(file=sys.stderr)
 
 
-def report(jobs: list[Job]) -> int:
-    """Say how many jobs failed, which logs tell why, and how the first log ends. Returns the exit status."""
-    failed = [job for job in jobs if job.exit_code != 0]
-    if not failed:
-        return 0
-    logs = f"log{'s are' if len(failed) > 1 else ' is'} {' '.join(str(job.log) for job in failed)}"
-    print(f"run.py: {len(failed)} / {len(jobs)} failed, {logs}", file=sys.stderr)
-    with open(failed[0].log, "rb") as stream:
-        lines = read_tail(stream, TAIL_BYTES).decode(errors="replace").splitlines()
-    lines = [line for line in lines if not line.startswith(("progress ", "# Accounting"))]
-    print(f"The end of {failed[0].log}:", *lines[-10:], sep="\n  ", file=sys.stderr)
-    return 1
-
-
 def main() -> int:
     jobs, limit = parse(sys.argv[1:])
     try:
-        for job in jobs:  # the log of an earlier run must not pass for this one's
-            if job.log.is_file():
-                job.log.unlink()
+        launch.remove_logs(jobs)
         number = run(jobs, limit)
     except OSError as error:
         sys.exit(f"run.py: {error.filename}: {error.strerror}")
-    if number:
-        print(f"run.py: ended by {signal.Signals(number).name}, and its jobs with it", file=sys.stderr)
-        return 128 + number
-    return report(jobs)
+    return launch.ended_by(number) if number else launch.report(jobs)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ has_work() {
 }
 
 if [ "$force" = true ] || ! has_work; then
-  find "$out" -mindepth 1 ! -name .lock -delete
+  # log/q tells the launcher of arrays that outlive a killed run
+  find "$out" -mindepth 1 ! -name .lock ! -path "$out/log" ! -path "$out/log/q*" -delete
 elif ! diff "$out/settings" - <<< "$settings" > /dev/null; then
   echo "$out was made with other settings or inputs (< then, > now):" >&2
   diff "$out/settings" - <<< "$settings" >&2 || true

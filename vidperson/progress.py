@@ -9,7 +9,7 @@ import time
 class Progress:
     """Print ``progress 12/50 segments, 3.1/s, 0:00:12 left`` every ``every_s`` seconds and at the end.
 
-    The line's form is a contract with ``utils/run.py``, which adds up the jobs' lines for its bar.
+    The line's form is a contract with ``utils/launch.py``, which adds up the jobs' lines for its bar.
     """
 
     def __init__(self, total: int, unit: str, done: int = 0, every_s: float = 5.0) -> None:
