@@ -85,7 +85,9 @@ def make_report(results_dir: Path, systems: Sequence[str], sets: Sequence[str], 
     named = [(title, table) for title, table in named if table[1]]
     note = tables.result_note(results)
     first = [html.table(head[0]), html.note(note)]
-    first += [part for title, table in named[1:3] if table[1] for part in (html.heading(title), html.table(table))]
+    if head[1][1]:
+        first.append(html.folded("Detection costs at each prior", head[1]))
+    first += [html.heading("Trials"), html.table(head[2])]
     sections.insert(0, html.Section("Results", first))
 
     networks = ", ".join(dict.fromkeys(str(result["system"]) for result in results))

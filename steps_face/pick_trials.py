@@ -174,9 +174,9 @@ def _most_similar(
             no_enrolment = False
             if len(test):
                 cosines = _unit(rows) @ _unit(test).T
-                i, j = np.unravel_index(int(cosines.argmax()), cosines.shape)
+                i, j = divmod(int(cosines.argmax()), cosines.shape[1])
                 if best is None or cosines[i, j] > best[0]:
-                    best = float(cosines[i, j]), faces, member, int(i), int(j)
+                    best = float(cosines[i, j]), faces, member, i, j
             break
     if best is not None:
         cosine, faces, member, i, j = best

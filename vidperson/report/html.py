@@ -26,7 +26,7 @@ _STYLE = """
   --back: #14181d; --soft: #1c2127; --link: #7fb4ea; } }
 * { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; color: var(--text);
-  background: var(--back); max-width: 1080px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+  background: var(--back); max-width: 1180px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.6rem; font-weight: 600; margin: 0 0 .25rem; }
 h2 { font-size: 1.2rem; font-weight: 600; margin: 3rem 0 .75rem; padding-bottom: .3rem;
   border-bottom: 1px solid var(--line); }
@@ -37,15 +37,15 @@ p { margin: .5rem 0; } .note, figcaption, summary { color: var(--dim); font-size
 .note { max-width: 75ch; }
 .scroll { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-size: .875rem; }
-th, td { padding: .3rem .75rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { border-bottom-color: var(--strong); font-weight: 600; vertical-align: bottom; }
+th, td { padding: .3rem .5rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { border-bottom-color: var(--strong); font-weight: 600; vertical-align: bottom; white-space: normal; }
 th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; }
 td.wide { white-space: normal; overflow-wrap: anywhere; min-width: 20rem; }
 tbody tr:hover { background: var(--soft); }
 th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid var(--link); }
-th button::after { content: "\\2195"; opacity: .35; margin-left: .3em; font-weight: 400; }
-th[aria-sort=ascending] button::after { content: "\\2191"; opacity: 1; }
-th[aria-sort=descending] button::after { content: "\\2193"; opacity: 1; }
+th button::after { content: "\\a0\\2195"; opacity: .35; font-weight: 400; }
+th[aria-sort=ascending] button::after { content: "\\a0\\2191"; opacity: 1; }
+th[aria-sort=descending] button::after { content: "\\a0\\2193"; opacity: 1; }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; vertical-align: top; }
 figure.plot img, figure.sheet img { background: #fff; border-radius: 4px; border: 1px solid var(--line); }
 figcaption { margin-top: .35rem; max-width: 75ch; }
