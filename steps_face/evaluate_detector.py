@@ -3,7 +3,8 @@
 
 Inputs:
   MODEL             folder of an installed face detector
-  PICTURES          folders or tars of pictures; HELD_OUT of them alone, those that run_011 did not train on, if given
+  PICTURES          folders or tars of pictures; HELD_OUT of them alone, those that run_011 did not train on, if given;
+                    one that cannot be read is named in the log and left out, as are such videos
   VIDEOS            instead of pictures: a list `<segment> <path>`, of which FPS frames a second are looked at
   REFERENCE_MODEL   folder of an installed detector whose faces, from SCORE on, are the reference
   ANNOTATIONS       instead: marked faces, in the format of WIDER FACE with RetinaFace's landmarks, or dlib's .xml; with
@@ -33,6 +34,7 @@ from vidperson import cli
 
 if TYPE_CHECKING:
     from vidperson.io.annotations import FaceMarks
+    from vidperson.io.photos import PhotoSet
     from vidperson.types import Detections, Image
 
 MIN_OVERLAP = 0.5
@@ -118,6 +120,20 @@ def reference_of(detect: Callable[[Image], Detections], image: Image, score: flo
     return FaceMarks(found.boxes[good], found.landmarks[good])
 
 
+def sound_photos(photos: PhotoSet) -> Iterator[tuple[int, Image]]:
+    """The photos, each with its number; one that cannot be decoded is named in the log and left out."""
+    from vidperson.errors import MediaError
+    from vidperson.media.image import decode_sound_image
+
+    for item in range(len(photos)):
+        try:
+            image = photos.read(item, decode_sound_image)
+        except MediaError as error:
+            logging.warning("left out: %s", error)
+            continue
+        yield item, image
+
+
 def evaluate_detector(
     model: str,
     pictures: list[str],
@@ -142,10 +158,10 @@ def evaluate_detector(
     from vidperson.models.detector import make_detector
     from vidperson.models.install import installed_model
 
-    if bool(pictures) == bool(videos) or bool(reference_model) == bool(annotations) or (videos and annotations):
-        raise DataError(
-            "expected --pictures or --videos, and --reference-model or --annotations; annotations are of pictures"
-        )
+    if bool(pictures) == bool(videos) or bool(reference_model) == bool(annotations):
+        raise DataError("expected --pictures or --videos, and --reference-model or --annotations")
+    if videos and (annotations or held_out):
+        raise DataError("--annotations and --held-out go with --pictures, not with --videos")
 
     def open_detector(folder: str) -> Callable[[Image], Detections]:
         installed = installed_model(folder)
@@ -155,10 +171,14 @@ def evaluate_detector(
 
     def with_reference() -> Iterator[tuple[Image, FaceMarks]]:
         if annotations:
-            yield from _marked(pictures, read_annotations(annotations))
+            photos = _photos(pictures, held_out, read_annotations(annotations))
+            assert photos.marks is not None
+            for item, image in sound_photos(photos):
+                yield image, photos.marks[item]
             return
         find = open_detector(reference_model)
-        for image in _frames(videos, fps, threads) if videos else _photos(pictures, held_out):
+        images = _frames(videos, fps, threads) if videos else (i for _, i in sound_photos(_photos(pictures, held_out)))
+        for image in images:
             yield image, reference_of(find, image, score)
 
     figures = detector_figures(open_detector(model), with_reference(), score, min_height)
@@ -173,23 +193,16 @@ def _heights(boxes: Any) -> Any:
     return boxes[:, 3] - boxes[:, 1]
 
 
-def _photos(sources: list[str], wanted: int) -> Iterator[Image]:
+def has_tall_face(marks: FaceMarks) -> bool:
+    """Whether a picture has a reference face that counts in training's validation."""
+    return bool((_heights(marks.boxes) >= MIN_HEIGHT).any())
+
+
+def _photos(sources: list[str], wanted: int, marks: dict[str, FaceMarks] | None = None) -> PhotoSet:
     from vidperson.io.photos import held_out, read_photos
-    from vidperson.media.image import decode_sound_image
-
-    photos = read_photos(sources)
-    for item in held_out(len(photos), wanted)[1] if wanted else range(len(photos)):
-        yield photos.read(item, decode_sound_image)
-
-
-def _marked(sources: list[str], marks: dict[str, FaceMarks]) -> Iterator[tuple[Image, FaceMarks]]:
-    from vidperson.io.photos import read_photos
-    from vidperson.media.image import decode_sound_image
 
     photos = read_photos(sources, marks)
-    assert photos.marks is not None
-    for item, found in enumerate(photos.marks):
-        yield photos.read(item, decode_sound_image), found
+    return photos.pick(held_out(len(photos), wanted)[1]) if wanted else photos
 
 
 def _frames(scp: str, fps: float, threads: int) -> Iterator[Image]:

@@ -10,6 +10,7 @@ Inputs:
   HELD_OUT           so many photos, spread evenly, are not trained on but validated on after each epoch
   VALID_ANNOTATIONS  validate on these marked photos of VALID_DATA instead
                      Reference faces are the marked ones; without marks, the teacher's.
+  A photo that cannot be read is named in the log and left out.
 Outputs, in OUTPUT_DIR, whose last part is the network's name:
   <name>.onnx, <name>.yaml  the best epoch's network and its card: ./run_000_get_pretrained_models.sh installs it with
                             --detector OUTPUT_DIR/<name>.yaml
@@ -26,7 +27,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,7 @@ def train_detector(
     from steps_face import evaluate_detector as measure
     from steps_face.train_embedder import draw_curves
     from vidperson.engines import load_network
-    from vidperson.errors import TrainingError
+    from vidperson.errors import DataError, TrainingError
     from vidperson.io import photos as io_photos
     from vidperson.io.annotations import read_annotations
     from vidperson.media.image import decode_sound_image
@@ -167,15 +167,24 @@ def train_detector(
             data += f"; teacher {installed.card.name}, trained on {installed.card.training_data}"
         folder.mkdir(parents=True, exist_ok=True)
 
-        def references() -> Iterator[tuple[Image, FaceMarks]]:
-            for item in range(len(validation)):
-                image = validation.read(item, decode_sound_image)
-                if validation.marks is not None:
-                    yield image, validation.marks[item]
-                elif teaches is not None:
-                    yield image, measure.reference_of(lambda one: teaches.detect([one])[0], image, measure.SCORE)
+        def reference_of(item: int, image: Image) -> FaceMarks:
+            if validation.marks is not None:
+                return validation.marks[item]
+            assert teaches is not None
+            return measure.reference_of(lambda one: teaches.detect([one])[0], image, measure.SCORE)
 
-        reference = list(references()) if world.rank == 0 else []
+        # Rank 0 validates; whether there is anything to be found is seen before the first epoch.
+        usable: list[int] = []
+        references: list[FaceMarks] = []
+        for item, image in measure.sound_photos(validation) if world.rank == 0 else ():
+            usable.append(item)
+            references.append(reference_of(item, image))
+        if len(validation) and world.rank == 0 and not any(map(measure.has_tall_face, references)):
+            raise DataError(
+                f"none of the {len(validation)} photos to validate on shows a reference face of at least "
+                f"{measure.MIN_HEIGHT:g} pixels; name others"
+            )
+        sound = validation.pick(usable)
         progress: list[Progress] = []
 
         def on_log(done: int, total: int) -> None:
@@ -189,7 +198,8 @@ def train_detector(
         def figures_of(run: Any) -> dict[str, Any]:
             detector = make_detector(run, card)
             figures = measure.detector_figures(
-                lambda image: detector.detect([image], measure.LOWEST_SCORE)[0], reference
+                lambda image: detector.detect([image], measure.LOWEST_SCORE)[0],
+                ((image, references[item]) for item, image in measure.sound_photos(sound)),
             )
             logging.info("validation: %s", measure.describe(figures))
             return figures

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import pytest
 from naive_decoder import numbered, write_video
-from test_recipe import EMBEDDER, make_recipe
+from test_recipe import published
 
 from vidperson.corpora import sre21
 from vidperson.errors import DataError
@@ -251,7 +251,7 @@ def test_stage_1_sre21_without_folder_or_with_a_broken_list_fails_with_one_line(
 def test_stages_sre21_selfies_against_videos_end_in_an_answer_in_the_order_of_the_list(
     repo: Path, models: Path, shared: Path, tmp_path: Path, lists: Lists, media: dict[str, bytes]
 ) -> None:
-    recipe = make_recipe(repo, models, tmp_path, "sre21")
+    recipe = published(repo, models, tmp_path, "sre21")
     root = release(tmp_path / "r", lists, media)
     hamilton = shared / "data/video/hamilton"
     picture = cv2.imread(str(hamilton / "lin-manuel-miranda.png"))
@@ -259,14 +259,14 @@ def test_stages_sre21_selfies_against_videos_end_in_an_answer_in_the_order_of_th
     (root / "data/image/enrollment/face_b.jpg").write_bytes((hamilton / "biden.jpg").read_bytes())
     (root / "data/video/test/t1.mp4").write_bytes((hamilton / "short_hamilton_clip.mp4").read_bytes())
     trial_sets = "sre21_av_v_dev_enroll:sre21_av_v_dev_test"
-    options = ["--sre21-dev-dir", str(root), "--trial-sets", trial_sets, "--embedder", EMBEDDER, "--nj", "2"]
+    options = ["--sre21-dev-dir", str(root), "--trial-sets", trial_sets, "--nj", "2"]
     for stage in ("001_prepare_data", "002_detect_faces", "003_extract_embeddings", "004_score"):
         recipe.run(stage, *options)
     scores = recipe.scores("sre21_av_v_dev_test")
     assert scores["face_a", "t1"] > 0.6 > 0.25 > scores["face_b", "t1"]
     command = [sys.executable, "local/sre21_av_v/format_submission.py"]
     command += ["--trials", f"{root}/docs/sre21_visual_dev_trials.tsv", "--output", f"{tmp_path}/answer.tsv"]
-    command += ["--scores", f"{tmp_path}/exp/scores/{EMBEDDER}/max/sre21_av_v_dev_test_scores"]
+    command += ["--scores", f"{tmp_path}/exp/scores/{recipe.embedder}/max/sre21_av_v_dev_test_scores"]
     subprocess.run(command, cwd=repo, env={**os.environ, "PYTHONPATH": str(repo)}, check=True)
     rows = [line.split("\t") for line in (tmp_path / "answer.tsv").read_text().splitlines()]
     assert ["\t".join(row[:2]) for row in rows] == TRIALS.splitlines()

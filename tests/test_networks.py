@@ -65,6 +65,64 @@ def test_engine_log_names_engine_device_and_precision(models: Path, caplog: pyte
     assert "engine onnxruntime, device cpu, fp32, 2 threads" in caplog.text
 
 
+def write_convolution(path: Path) -> np.ndarray:
+    """A network of one convolution, 3 to 8 channels, 5 x 5, without padding; returns its weights."""
+    import onnx
+    from onnx import helper
+
+    weights = np.random.default_rng(0).normal(size=(8, 3, 5, 5)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["images", "weights"], ["out"])],
+        "convolution",
+        [helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, ["n", 8, None, None])],
+        [onnx.numpy_helper.from_array(weights, "weights")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path))
+    return weights
+
+
+def test_openvino_in_bf16_is_close_to_float64_and_says_what_it_computes_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Eight significant bits where the processor has bfloat16; where it has not, it computes in float32."""
+    pytest.importorskip("onnx", reason="writes a network")
+    weights = write_convolution(tmp_path / "conv.onnx").astype(np.float64)
+    batch = np.random.default_rng(1).normal(size=(2, 3, 20, 24)).astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(batch.astype(np.float64), (5, 5), axis=(2, 3))
+    expected = np.einsum("nchwij,kcij->nkhw", windows, weights)
+    with caplog.at_level(logging.INFO):
+        for precision, rounding in (("fp32", 1e-5), ("bf16", 1e-2)):
+            found = load_network(tmp_path / "conv.onnx", "openvino", precision=precision)(batch)[0]
+            assert found.dtype == np.float32
+            assert np.abs(found - expected).max() <= rounding * np.abs(expected).max()
+            assert f"engine openvino, device cpu, {precision}, 1 threads" in caplog.text
+
+
+def test_real_detector_in_bf16_finds_the_same_faces(models: Path, shared: Path, detector: FaceDetector) -> None:
+    with FrameReader(shared / "data/video/grid/GRID_bbaf2n.mpg", UniformSampling(1)) as reader:
+        images = [frame.image for frame in reader]
+    in_bf16 = make_detector(load_network(models / DETECTOR / "network.onnx", precision="bf16"), detector.card)
+    for one, other in zip(detector.detect(images, 0.9), in_bf16.detect(images, 0.9), strict=True):
+        assert len(one) == len(other) == 1
+        assert np.abs(one.boxes - other.boxes).max() < 3 and np.abs(one.landmarks - other.landmarks).max() < 3
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "message"),
+    [
+        ("onnxruntime", "bf16", "engine 'onnxruntime' computes in fp32 here, 'bf16' was asked for"),
+        ("openvino", "fp16", "engine 'openvino' computes in fp32 bf16 here, 'fp16' was asked for"),
+    ],
+)
+def test_engine_without_the_precision_asked_for_names_those_that_it_has(
+    tmp_path: Path, engine: str, precision: str, message: str
+) -> None:
+    (tmp_path / "network.onnx").touch()
+    with pytest.raises(EngineError, match=message):
+        load_network(tmp_path / "network.onnx", engine, precision=precision)
+
+
 def test_engine_unknown_or_device_missing_is_an_error() -> None:
     with pytest.raises(EngineError, match="valid engines: openvino onnxruntime"):
         load_network("x.onnx", "tensorflow")

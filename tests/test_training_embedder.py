@@ -177,7 +177,7 @@ def test_step_killed_and_run_again_equals_an_undisturbed_run(
     monkeypatch.undo()
     monkeypatch.setattr(  # has its own tests
         "vidperson.training.export.export_network",
-        lambda network, kind, given, path: shutil.copyfile(trained[0] / "tiny.onnx", path),
+        lambda network, kind, given, path, half: shutil.copyfile(trained[0] / "tiny.onnx", path),
     )
     train_embedder(**options(people, tmp_path / "tiny", workers=1))
     whole, again = (load_checkpoint(folder / "last.pt") for folder in (trained[0], tmp_path / "tiny"))

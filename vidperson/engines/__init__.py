@@ -25,7 +25,7 @@ class Network(Protocol):
     The result for one item does not depend on the others of its batch.
     """
 
-    def __call__(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]: ...
+    def __call__(self, batch: NDArray[np.float32], /) -> list[NDArray[np.float32]]: ...
 
 
 def load_network(

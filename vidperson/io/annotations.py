@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.parsers import expat
 
 import numpy as np
 
@@ -29,11 +29,16 @@ def read_annotations(path: str | os.PathLike[str]) -> dict[str, FaceMarks]:
 
     Two formats: that of WIDER FACE with RetinaFace's landmarks (``# <picture>``, then a line ``x y width height`` per
     face, followed by nothing or by ``x y flag`` for each of five landmarks and a quality; a negative coordinate: not
-    known), and dlib's imglab (``.xml``; boxes alone, those to be ignored left out).
-    Raises DataError with the line that is wrong.
+    known), and dlib's imglab (``.xml``; boxes alone, those to be ignored left out). Boxes without area are left out.
+    Raises DataError with the line that is wrong, and for a list of no picture.
     """
-    if os.fspath(path).lower().endswith(".xml"):
-        return _read_imglab(path)
+    faces = _read_imglab(path) if os.fspath(path).lower().endswith(".xml") else _read_wider(path)
+    if not faces:
+        raise DataError("no picture is listed", path)
+    return {name: _marks(rows) for name, rows in faces.items()}
+
+
+def _read_wider(path: str | os.PathLike[str]) -> dict[str, list[list[float]]]:
     faces: dict[str, list[list[float]]] = {}
     name = None
     for number, line in read_lines(path):
@@ -51,9 +56,8 @@ def read_annotations(path: str | os.PathLike[str]) -> dict[str, FaceMarks]:
                 path,
                 number,
             )
-        if values[2] > 0 and values[3] > 0:  # WIDER FACE has boxes without area
-            faces[name].append(values)
-    return {name: _marks(rows) for name, rows in faces.items()}
+        faces[name].append(values)
+    return faces
 
 
 def write_annotations(path: str | os.PathLike[str], marks: dict[str, FaceMarks]) -> None:
@@ -64,7 +68,7 @@ def write_annotations(path: str | os.PathLike[str], marks: dict[str, FaceMarks])
             for box, points in zip(found.boxes.astype(float), found.landmarks.astype(float), strict=True):
                 words = [*box[:2], *(box[2:] - box[:2])]
                 for x, y in points:
-                    words += [-1, -1, -1] if math.isnan(x) else [x, y, 0]
+                    words += [-1, -1, -1] if math.isnan(x + y) else [x, y, 0]
                 stream.write(" ".join(f"{word:.3f}".rstrip("0").rstrip(".") for word in words) + " 1\n")
 
 
@@ -76,6 +80,7 @@ def _numbers(line: str) -> list[float]:
 
 
 def _marks(rows: list[list[float]]) -> FaceMarks:
+    rows = [row for row in rows if row[2] > 0 and row[3] > 0]  # WIDER FACE has boxes without area
     boxes = np.array([[x, y, x + w, y + h] for x, y, w, h, *_ in rows], np.float32).reshape(-1, 4)
     landmarks = np.full((len(rows), NUM_LANDMARKS, 2), np.nan, np.float32)
     for face, row in zip(landmarks, rows, strict=True):
@@ -85,17 +90,32 @@ def _marks(rows: list[list[float]]) -> FaceMarks:
     return FaceMarks(boxes, landmarks)
 
 
-def _read_imglab(path: str | os.PathLike[str]) -> dict[str, FaceMarks]:
+def _read_imglab(path: str | os.PathLike[str]) -> dict[str, list[list[float]]]:
+    faces: dict[str, list[list[float]]] = {}
+    parser = expat.ParserCreate()
+
+    def wrong(what: str) -> DataError:
+        return DataError(f"not a list of dlib's imglab: {what}", path, parser.CurrentLineNumber)
+
+    def on_start(tag: str, given: dict[str, str]) -> None:
+        if tag == "image":
+            name = given.get("file", "")
+            if not name or name in faces:
+                raise wrong(f"expected a picture's name in 'file', each once, found '{name}'")
+            faces[name] = []
+        elif tag == "box" and given.get("ignore", "0") != "1":
+            words = [given.get(key, "none") for key in ("left", "top", "width", "height")]
+            values = _numbers(" ".join(words))
+            if not faces or len(values) != 4 or not all(map(math.isfinite, values)):
+                raise wrong(f"expected numbers for left, top, width and height in a picture, found {' '.join(words)}")
+            faces[next(reversed(faces))].append(values)
+
+    def on_entity(name: str, *_: object) -> None:
+        raise wrong(f"it defines the entity '{name}'")  # a short one can stand for gigabytes
+
+    parser.StartElementHandler, parser.EntityDeclHandler = on_start, on_entity
     try:
-        pictures = ElementTree.fromstring(Path(path).read_bytes()).iter("image")
-        faces = {
-            picture.attrib["file"]: [
-                [float(box.attrib[key]) for key in ("left", "top", "width", "height")]
-                for box in picture.iter("box")
-                if box.attrib.get("ignore", "0") != "1"
-            ]
-            for picture in pictures
-        }
-    except (ElementTree.ParseError, KeyError, ValueError) as error:
-        raise DataError(f"not a list of dlib's imglab: {type(error).__name__}: {error}", path) from None
-    return {name: _marks(rows) for name, rows in faces.items()}
+        parser.Parse(Path(path).read_bytes(), True)
+    except expat.ExpatError as error:
+        raise wrong(expat.ErrorString(error.code)) from None
+    return faces

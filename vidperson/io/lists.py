@@ -31,19 +31,16 @@ def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
     """
     if not Path(path).is_file():
         raise DataError("no such file", path)
-    with open(path, encoding="utf-8", newline="\n") as stream:
-        number = 0
-        try:
-            for number, raw in enumerate(stream, 1):
-                line = raw.rstrip("\n")
-                if line.endswith("\r"):
-                    raise DataError(
-                        f"Windows line end (CRLF); run: sed -i 's/\\r$//' '{os.fspath(path)}'", path, number
-                    )
-                if line.strip():
-                    yield number, line
-        except UnicodeDecodeError as error:
-            raise DataError(f"not UTF-8 text: {error.reason}", path, number + 1) from None
+    with open(path, "rb") as stream:
+        for number, raw in enumerate(stream, 1):
+            try:
+                line = raw.decode().rstrip("\n")
+            except UnicodeDecodeError as error:
+                raise DataError(f"not UTF-8 text: {error.reason}", path, number) from None
+            if line.endswith("\r"):
+                raise DataError(f"Windows line end (CRLF); run: sed -i 's/\\r$//' '{os.fspath(path)}'", path, number)
+            if line.strip():
+                yield number, line
 
 
 def check_id(name: str, what: str, path: PathLike, line: int) -> str:

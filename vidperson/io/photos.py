@@ -83,10 +83,10 @@ def read_photos(sources: Sequence[str], marks: Mapping[str, FaceMarks] | None = 
 def held_out(count: int, wanted: int) -> tuple[list[int], list[int]]:
     """0..count-1 as those to train on and ``wanted`` others, spread evenly.
 
-    Raises DataError where fewer than two would be left to train on.
+    Raises DataError where none would be left to train on.
     """
-    if not 0 <= wanted <= count - 2:
-        raise DataError(f"{wanted} photos cannot be held out of {count}")
+    if not 0 <= wanted < count:
+        raise DataError(f"{wanted} photos cannot be held out of {count}; one at least is left to train on")
     kept = sorted({index * count // wanted for index in range(wanted)}) if wanted else []
     out = set(kept)
     return [index for index in range(count) if index not in out], kept

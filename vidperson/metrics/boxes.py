@@ -22,7 +22,8 @@ def match_boxes(found: ArrayLike, reference: ArrayLike, min_overlap: float = 0.5
     """(N,) the reference box of each found box, -1: none.
 
     In the order of ``found``, best first, each takes the free reference box that it overlaps most, if by at least
-    ``min_overlap``, as in the PASCAL VOC and WIDER FACE evaluations (Everingham et al., IJCV 2010, section 4.2).
+    ``min_overlap``, as in the COCO evaluation (Lin et al., ECCV 2014); in PASCAL VOC's it would not look for another
+    where the one that it overlaps most is taken. Of equal overlaps the first reference box counts.
     """
     shares = overlap(found, reference)
     matches = np.full(len(shares), -1, np.int64)

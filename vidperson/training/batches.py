@@ -131,5 +131,5 @@ class _Loader(torch.utils.data.Dataset["tuple[Arrays, list[str]] | str"]):
 
 
 def _one_thread(worker: int) -> None:
-    """OpenCV's threads do not outlive the fork of a worker, and the workers fill the cores."""
+    """The workers fill the cores already."""
     cv2.setNumThreads(0)

@@ -12,13 +12,11 @@ from torch.nn import functional
 from vidperson.errors import TrainingError
 from vidperson.types import Float
 
-NEGATIVES_PER_FACE = (
-    7  # hard ones per anchor that stands for a face (Deng et al., RetinaFace, section 4.2: 3:1; here 7:1)
-)
-NEGATIVES_AT_LEAST = 8  # in a picture without a face
+NEGATIVES_PER_FACE = 7  # hardest background anchors per anchor that stands for a face; 3 in RetinaFace, section 4.2
+NEGATIVES_AT_LEAST = 8  # of them in any picture, even in one without a face
 BOX_WEIGHT = 2.0
 BETA = 1 / 9  # where the smooth L1 loss turns from a parabola into a line, in units of the codes
-SURE = 0.1  # face probability from which a teacher's box and landmarks are looked at
+SURE = 0.1  # face probability from which a teacher's box and landmarks are imitated
 
 
 class DetectorTask(nn.Module):
@@ -84,21 +82,24 @@ def hard_negative_loss(logits: Tensor, faces: Tensor) -> Tensor:
 
 
 def probability_loss(logits: Tensor, probabilities: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of the face probabilities from the teacher's, over all anchors, per face anchor.
+    """Kullback-Leibler divergence of the face probabilities from the teacher's, summed over all anchors, over 1 + the
+    sum of the teacher's.
 
     logits: (N, A, 2). probabilities: (N, A). 0 where both agree, so that no anchors need to be chosen.
     """
     margin = logits[..., 1] - logits[..., 0]
     wanted = probabilities.clamp(1e-6, 1 - 1e-6)
-    entropy = functional.binary_cross_entropy(wanted, wanted, reduction="sum")
-    cross = functional.binary_cross_entropy_with_logits(margin, wanted, reduction="sum")
-    return (cross - entropy) / (1 + probabilities.sum())
+    # With logits both: autocast on GPUs refuses the cross-entropy of probabilities.
+    cross = functional.binary_cross_entropy_with_logits(margin, wanted, reduction="none")
+    entropy = functional.binary_cross_entropy_with_logits(wanted.logit(), wanted, reduction="none")
+    return (cross - entropy).sum() / (1 + probabilities.sum())
 
 
 def code_loss(found: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
     """Smooth L1 loss of (N, A, K) codes, summed over K, as the mean over the anchors weighted by (N, A) ``weights``.
 
-    Codes to be are passed over where they are NaN. Girshick, Fast R-CNN, ICCV 2015, equation 3, scaled by 1 / BETA.
+    Where ``wanted`` is NaN nothing is asked for. Girshick, Fast R-CNN, ICCV 2015, equation 3, with the parabola up to
+    BETA instead of 1: x^2 / (2 BETA), then |x| - BETA / 2.
     """
     known = ~wanted.isnan()
     losses = functional.smooth_l1_loss(found, wanted.where(known, found.detach()), reduction="none", beta=BETA)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vidperson.engines import Network
 from vidperson.io.atomic import atomic_write
 from vidperson.models.card import Input, ModelCard, NetworkFile, Output, card_text
 from vidperson.models.convert import build_network, export_network
 from vidperson.models.install import file_sha256
 from vidperson.training.loop import BEST, autocast, load_checkpoint
+
+Run = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
 
 
 def new_card(
@@ -47,7 +49,7 @@ def write_card(folder: Path, card: ModelCard) -> None:
         stream.write(card_text(card))
 
 
-def as_engine(network: nn.Module, device: torch.device, precision: str) -> Network:
+def as_engine(network: nn.Module, device: torch.device, precision: str) -> Run:
     """A module in evaluation mode as an engine would give it: an array in, a list of float32 arrays out."""
 
     def run(batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
