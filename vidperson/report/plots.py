@@ -44,8 +44,13 @@ def _new_figure(width: float, height: float) -> Figure:
 
 
 def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
+    """The figure as a PNG file without an alpha channel, packed as tightly as may be."""
+    from PIL import Image as Picture
+
+    drawn, stream = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", metadata={"Software": None})
+    with Picture.open(drawn) as picture:
+        picture.convert("RGB").save(stream, "PNG", optimize=True)
     return stream.getvalue()
 
 
