@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
-# Score the trials of every test set with every back-end; with --snorm-cohort also with normalised scores.
+# Score the trials of every test set with every back-end; with --snorm-cohort also with normalised scores; with
+# --calibration-set each system's scores as log-likelihood ratios too, and with --fusion-systems the fusion of several.
 #
 # Reads:  exp/face_embed/<embedder>, data/<enrolment set>/spk2utt, data/<test set>/trials, and for the back-end track
-#         exp/face_det/<detector>
-# Writes: exp/scores/<embedder>/<backend>/<test set>_scores, <backend>_snorm/<test set>_scores
+#         exp/face_det/<detector>; the key of data/<calibration set>/trials; <system>/<test set>_scores of the systems
+#         to fuse: names below exp/scores/<embedder>, or paths of other folders, such as a voice system's
+# Writes: exp/scores/<embedder>/<system>/<test set>_scores, where <system> is <backend> or <backend>_snorm;
+#         <system>_cal/<test set>_scores and calibration.json; fusion/<test set>_scores and fusion.json
 #
 #   ./run_004_score.sh --config-file global_conf/config_r50.sh --backends "max ahc" --snorm-cohort janus_dev_test_core
+#   ./run_004_score.sh --calibration-set sre19_av_v_dev_test --fusion-systems "max exp/voice/scores/ecapa"
 set -euo pipefail
 [ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
 . ./cmd.sh
 . ./utils/parse_options.sh
 . ./utils/trial_sets.sh
+. ./utils/systems.sh
 . ./path.sh
-[ -n "$backends" ] || { echo "$0: backends is empty; expected a back-end or several, e.g. max" >&2; exit 1; }
 
 embeddings=$exp_dir/face_embed/$embedder
 faces=$exp_dir/face_det/$detector
@@ -38,3 +42,28 @@ for backend in $backends; do
     done
   done
 done
+
+all_scores=$exp_dir/scores/$embedder
+if [ -n "$calibration_set" ]; then
+  key=$data_dir/$calibration_set/trials
+  for system in "${plain_systems[@]}"; do
+    $cmd "$all_scores/${system}_cal/log/calibrate.log" python steps_face/calibrate_scores.py --scores-dir "$all_scores/$system" \
+      --train-set "$calibration_set" --train-trials "$key" --sets "${tests[@]}" --output-dir "$all_scores/${system}_cal"
+    save_settings "$all_scores/${system}_cal/config"
+    echo "$all_scores/${system}_cal: calibrated on $calibration_set"
+  done
+fi
+if [ -n "$fusion_systems" ]; then
+  folders=()
+  for system in $fusion_systems; do
+    case $system in
+      */*) folders+=("$system") ;;
+      *) folders+=("$all_scores/$system") ;;
+    esac
+  done
+  $cmd "$all_scores/fusion/log/fuse.log" python steps_face/fuse_scores.py --systems "${folders[@]}" \
+    --train-set "$calibration_set" --train-trials "$key" --sets "${tests[@]}" --max-systems "$max_systems" \
+    --output-dir "$all_scores/fusion"
+  save_settings "$all_scores/fusion/config"
+  echo "$all_scores/fusion: chosen and trained on $calibration_set"
+fi

@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Evaluate the scores of every test set: tables, plots and one report.
+# Evaluate the scores of every system on every test set: tables, plots and one report for all.
 #
-# Reads:  exp/scores/<embedder>/<backend>/<test set>_scores, data/<test set>/trials and trial_partitions
-# Writes: exp/results/<embedder>/<backend>/ with results.{txt,csv,json} and report.html
+# Reads:  exp/scores/<embedder>/<system>/<test set>_scores of all systems that stage 4 writes with these options;
+#         data/<test set>/trials and trial_partitions; for the pictures exp/face_det/<detector> and
+#         exp/face_embed/<embedder>
+# Writes: exp/results/<embedder>/ with results.{txt,md,csv,json}, report.html, <system>/<test set>.json and
+#         trials/<test set>.json
 #
 #   ./run_005_eval.sh --config-file global_conf/config_r50.sh
 set -euo pipefail
@@ -10,28 +13,40 @@ set -euo pipefail
 . ./cmd.sh
 . ./utils/parse_options.sh
 . ./utils/trial_sets.sh
+. ./utils/systems.sh
 . ./path.sh
-[ -n "$backends" ] || { echo "$0: backends is empty; expected a back-end or several, e.g. max" >&2; exit 1; }
 
-for backend in $backends; do
-  for norm in "" ${snorm_cohort:+_snorm}; do
-    scores=$exp_dir/scores/$embedder/$backend$norm
-    results=$exp_dir/results/$embedder/$backend$norm
-    tests=()
-    faces=()
-    for pair in $trial_sets; do
-      enroll=${pair%%:*}
-      test=${pair##*:}
-      tests+=("$test")
-      partitions=()
-      [ ! -f "$data_dir/$test/trial_partitions" ] || partitions=(--partitions "$data_dir/$test/trial_partitions")
-      python steps_face/evaluate.py --scores "$scores/${test}_scores" --trials "$data_dir/$test/trials" --name "$test" \
-        --system "$embedder/$backend$norm" --priors "$priors" --primary "$primary_cost" "${partitions[@]}" --output-dir "$results"
-      for set in "$enroll" "${enroll}_ref" "${enroll}_facedet" "$test"; do
-        [ ! -f "$exp_dir/face_det/$detector/$set/.done" ] || faces+=("$exp_dir/face_det/$detector/$set")
-      done
-    done
-    save_settings "$results/config"
-    python steps_face/make_report.py --results-dir "$results" --sets "${tests[@]}" --face-det "${faces[@]}"
+all_scores=$exp_dir/scores/$embedder
+results=$exp_dir/results/$embedder
+embeddings=$exp_dir/face_embed/$embedder
+faces=$exp_dir/face_det/$detector
+shown=${systems[0]}                                       # the system whose trials are shown with their faces:
+[ -z "$calibration_set" ] || shown=${plain_systems[0]}_cal  # the first calibrated one, if any is
+found=()
+for pair in $trial_sets; do
+  enroll=${pair%%:*}
+  test=${pair##*:}
+  partitions=()
+  [ ! -f "$data_dir/$test/trial_partitions" ] || partitions=(--partitions "$data_dir/$test/trial_partitions")
+  for system in "${systems[@]}"; do
+    # shellcheck disable=SC2086  # a list of words
+    python steps_face/evaluate.py --scores "$all_scores/$system/${test}_scores" --trials "$data_dir/$test/trials" \
+      --name "$test" --system "$embedder" ${about[$system]} --priors "$priors" --primary "$primary_cost" \
+      "${partitions[@]}" --output-dir "$results/$system"
+  done
+  reference=(--enroll-embed "$embeddings/$enroll" --enroll-faces "$faces/$enroll")
+  if [ -f "$data_dir/$enroll/face_boundingbox" ]; then
+    reference=(--enroll-embed "$embeddings/${enroll}_ref" --enroll-faces "$faces/${enroll}_ref"
+      --fallback-embed "$embeddings/${enroll}_facedet" --fallback-faces "$faces/${enroll}_facedet")
+  fi
+  # shellcheck disable=SC2086  # a list of words
+  python steps_face/pick_trials.py "${reference[@]}" --enroll-data "$data_dir/$enroll" --test-embed "$embeddings/$test" \
+    --test-faces "$faces/$test" --trials "$data_dir/$test/trials" --scores "$all_scores/$shown/${test}_scores" \
+    ${about[$shown]} --output "$results/trials/$test.json"
+  for set in "$enroll" "${enroll}_ref" "${enroll}_facedet" "$test"; do
+    [ ! -f "$faces/$set/.done" ] || found+=("$faces/$set")
   done
 done
+save_settings "$results/config"
+python steps_face/make_report.py --results-dir "$results" --systems "${systems[@]}" --sets "${tests[@]}" \
+  --face-det "${found[@]}"

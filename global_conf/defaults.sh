@@ -53,6 +53,9 @@ ncoh=1000                        # faces of it that normalise a score, those wit
 ncoh_discard=0                   # still better ones left out before these, since they may show the person
 thr_ahc=0.8                      # average cosine down to which faces are clustered (ahc-test, ahc)
 mem_gb=4                         # memory of scoring, GiB; changes no score
+calibration_set=                 # test set whose scores and key train calibration and fusion, e.g. sre19_av_v_dev_test; empty: none
+fusion_systems=                  # what to fuse: names below exp/scores/<embedder>, or paths of other score folders; empty: none
+max_systems=5                    # most systems that the fusion may choose
 
 # stage 5, evaluation
 priors="0.05 0.01 0.005 0.001"   # target priors of the detection costs

@@ -7,16 +7,17 @@ Inputs:
               are written
   PARTITIONS  optional, <model> <segment> <partition>: what the primary cost averages over with equal weights
 Output:
-  OUTPUT_DIR/<NAME>.json  counts; EER on the ROC's convex hull and read off the ROC itself, precision-recall
-                          break-even (0..1); Cllr and its minimum (bits); min and act DCF (normalised, no unit) per
-                          prior and as NIST's primary cost, with the costs and the normalisation used; min and act
-                          DCF over the prior's log odds; points of the DET curve; the histogram of the scores
+  OUTPUT_DIR/<NAME>.json  what made the scores; counts; EER on the ROC's convex hull and read off the ROC itself,
+                          precision-recall break-even (0..1); Cllr and its minimum (bits); min and act DCF
+                          (normalised, no unit) per prior and as NIST's primary cost, with the costs and the
+                          normalisation used; min and act DCF over the prior's log odds; points of the DET curve;
+                          the histogram of the scores
 
 The act DCF and Cllr take scores as natural log-likelihood ratios: without calibration they say little.
 
 Example:
   steps_face/evaluate.py --scores exp/scores/r100/max/sre19_test_scores --trials data/sre19_test/trials \\
-    --name sre19_test --system r100/max --priors "0.05 0.01 0.005 0.001" --output-dir exp/results/r100/max
+    --name sre19_test --system r100 --backend max --priors "0.05 0.01 0.005 0.001" --output-dir exp/results/r100/max
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ def evaluate(
     system: str,
     priors: str,
     output_dir: Path,
+    backend: str | None = None,
+    snorm_cohort: str | None = None,
+    calibrated_on: str | None = None,
     primary: str = "sre19",
     partitions: Path | None = None,
     c_miss: float = 1.0,
@@ -68,7 +72,8 @@ def evaluate(
     trial_list = read_trials(trials)
     values = read_scores_of(scores, trial_list, trials)
 
-    result: dict[str, Any] = {"name": name, "system": system, "has_key": trial_list.targets is not None}
+    result: dict[str, Any] = {"name": name, "system": system, "backend": backend, "snorm_cohort": snorm_cohort}
+    result |= {"calibrated_on": calibrated_on, "has_key": trial_list.targets is not None}
     result["num_trials"] = len(trial_list)
     if trial_list.targets is None:
         logging.info("%s has no key (third column target|nontarget): nothing to evaluate", trials)
@@ -116,6 +121,7 @@ def evaluate(
             "primary": {
                 "definition": primary,
                 "priors": list(primary_priors),
+                "thresholds": [metrics.bayes_threshold(prior, **costs) for prior in primary_priors],
                 "partitions": sorted(names),
                 "min": primary_cost.min,
                 "act": primary_cost.act,
@@ -144,7 +150,10 @@ if __name__ == "__main__":
     parser.add_argument("--scores", type=Path, required=True, help="score file")
     parser.add_argument("--trials", type=Path, required=True, help="trial list with the key")
     parser.add_argument("--name", required=True, help="name of the test set")
-    parser.add_argument("--system", required=True, help="what made the scores, e.g. network/back-end")
+    parser.add_argument("--system", required=True, help="the network that made the scores")
+    parser.add_argument("--backend", help="the back-end that made them, or fusion")
+    parser.add_argument("--snorm-cohort", help="set that normalised them")
+    parser.add_argument("--calibrated-on", help="set that their calibration was trained on")
     parser.add_argument("--priors", default="0.05 0.01 0.005 0.001", help="target priors of the detection costs")
     parser.add_argument("--primary", default="sre19", help="definition of the primary cost: sre19 or sre21")
     parser.add_argument("--partitions", type=Path, help="partition of each trial, for the primary cost")

@@ -25,7 +25,7 @@ def task(tmp_path):
         "scores": tmp_path / "scores",
         "trials": tmp_path / "trials",
         "name": "small_test",
-        "system": "net/max",
+        "system": "net",
         "priors": "0.5 0.05",
         "output_dir": tmp_path / "results",
     }
@@ -55,7 +55,7 @@ def test_evaluate_scores_in_other_order_than_trials_writes_metrics_worked_out_by
     pool = 1 / 2 * np.log2(1 + 2 / 3) + 1 / 3 * np.log2(1 + 3 / 2)
     assert result["min_cllr"] == pytest.approx(pool / 2)
     primary = {"definition": "sre19", "priors": [0.05], "partitions": [], "min": low["min"], "act": low["act"]}
-    assert result["primary"] == primary
+    assert result["primary"] == primary | {"thresholds": [low["threshold"]]}
     assert len(result["det"]["p_miss"]) == 6 and result["det"]["p_fa"][0] == 1
     sweep = result["dcf_over_log_odds"]
     at = sweep["log_odds"].index(0)
@@ -74,9 +74,10 @@ def test_evaluate_scores_almost_or_quite_equal_still_writes_a_histogram(task, sp
 def test_evaluate_trials_without_key_writes_counts_and_says_so(task, caplog):
     caplog.set_level(logging.INFO)
     task["trials"].write_text("a 1\na 2\nb 1\nb 2\nb 3\n")
-    evaluate(**task)
+    made_by = {"backend": "max", "snorm_cohort": "dev_test", "calibrated_on": None}
+    evaluate(**task, **made_by)
     result = json.loads((task["output_dir"] / "small_test.json").read_text())
-    assert result == {"name": "small_test", "system": "net/max", "has_key": False, "num_trials": 5}
+    assert result == {"name": "small_test", "system": "net", "has_key": False, "num_trials": 5} | made_by
     assert "no key" in caplog.text and "nothing to evaluate" in caplog.text
 
 

@@ -142,16 +142,53 @@ def test_demo_several_backends_plain_and_normalised_are_those_of_a_double_loop(d
 
 
 def test_demo_result_tables_agree_with_each_other_and_the_report_is_one_file(demo: Recipe) -> None:
-    results = demo.work / "exp" / "results" / demo.embedder / "max"
+    results = demo.work / "exp" / "results" / demo.embedder
     rows = json.loads((results / "results.json").read_text())["results"]
     with open(results / "results.csv", newline="") as stream:
         lines = list(csv.DictReader(stream))
-    assert len(rows) == len(lines) == 8
+    systems = 4 * 2 * 2 + 1  # back-ends, plain and normalised, raw and calibrated; and the fusion
+    assert len(rows) == len(lines) == 2 * systems * 4
     assert {float(line["prior"]) for line in lines} == {0.05, 0.01, 0.005, 0.001}
-    assert all(float(line["eer"]) == row["eer"] == 0 for line, row in zip(lines, rows, strict=True))
-    assert "demo_eval_test" in (results / "results.txt").read_text()
+    assert all(float(line["eer"]) == row["eer"] for line, row in zip(lines, rows, strict=True))
+    assert all(row["eer"] == 0 for row in rows if row["backend"] == "max" and not row["snorm_cohort"])
+    raw, calibrated = (
+        [row for row in rows if row["backend"] == "max" and not row["snorm_cohort"] and row["calibrated_on"] == trained]
+        for trained in (None, "demo_dev_test")
+    )
+    assert all(row["act_dcf"] == 1 for row in raw if row["prior"] == 0.05)
+    assert all(row["act_dcf"] < 0.2 for row in calibrated if row["prior"] == 0.05)
+    for name in ("results.txt", "results.md"):
+        assert sum(line.count("demo_eval_test") for line in (results / name).read_text().splitlines()) > systems
     page = (results / "report.html").read_text()
-    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page) and page.count("data:image/") >= 8
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+    # Three plots of each set, six sheets, and two faces of each instructive trial, unless a video shows nobody.
+    assert 2 * 3 + 6 + 2 * 6 * 2 < page.count("data:image/") <= 2 * 3 + 6 + 2 * 2 * 6 * 2
+
+
+def test_demo_fusion_names_its_systems_and_gives_a_score_per_trial(demo: Recipe) -> None:
+    folder = demo.work / "exp" / "scores" / demo.embedder
+    fusion = json.loads((folder / "fusion" / "fusion.json").read_text())
+    offered = {str(folder / name) for name in ("max", "ahc_snorm", "xatt")}
+    assert set(fusion["systems"]) <= offered and fusion["trained_on"] == "demo_dev_test"
+    for name in ("demo_dev_test", "demo_eval_test"):
+        assert demo.scores(name, "fusion").keys() == demo.scores(name).keys()
+    assert json.loads((folder / "max_snorm_cal" / "calibration.json").read_text())["weights"][0] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--calibration-set", "nowhere"), "expected one of the test sets (demo_dev_test demo_eval_test)"),
+        (("--calibration-set", ""), "fusion_systems needs calibration_set"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["004_score", "005_eval"])
+def test_calibration_set_that_is_none_is_refused_before_anything_is_done(
+    repo: Path, tmp_path: Path, stage: str, options: tuple[str, str], message: str
+) -> None:
+    done = Recipe(repo, tmp_path, "demo").run(stage, *options, check=False)
+    assert done.returncode == 1 and message in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_demo_labelled_enrolment_keeps_only_the_labelled_person(demo: Recipe) -> None:
@@ -375,7 +412,7 @@ def test_folder_obama_is_seen_only_where_the_clip_shows_the_audience(hamilton: R
 
 
 def test_folder_without_key_is_scored_and_reported_without_numbers(hamilton: Recipe) -> None:
-    results = hamilton.work / "exp" / "results" / hamilton.embedder / "max"
+    results = hamilton.work / "exp" / "results" / hamilton.embedder
     (row,) = json.loads((results / "results.json").read_text())["results"]
     assert row["num_trials"] == 4 and row["eer"] is None
     assert "no key" in (results / "report.html").read_text()
@@ -428,7 +465,7 @@ def test_clips_of_four_corpora_are_verified_below_five_percent_equal_error(
     ]
     for stage in ("001_prepare_data", *STAGES):
         recipe.run(stage, *options, "--contact-sheet", "false")
-    rows = json.loads((tmp_path / "exp/results" / recipe.embedder / "max" / "results.json").read_text())["results"]
+    rows = json.loads((tmp_path / "exp/results" / recipe.embedder / "results.json").read_text())["results"]
     print(f"EER {100 * rows[0]['eer']:.2f} %, {rows[0]['num_targets']} targets, {rows[0]['num_nontargets']} nontargets")
     assert rows[0]["num_targets"] == len(key) and rows[0]["num_nontargets"] == len(clips) * len(key) - len(key)
     assert rows[0]["eer"] < 0.05

@@ -7,6 +7,8 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 import tarfile
 from html.parser import HTMLParser
 
@@ -18,17 +20,26 @@ from PIL import ImageFont
 from steps_face.evaluate import evaluate
 from steps_face.make_contact_sheet import make_contact_sheet
 from steps_face.make_report import make_report
+from steps_face.pick_trials import pick_trials
 from vidperson.errors import DataError
-from vidperson.report import contact_sheet
+from vidperson.io.crops import TAR_END, tar_entry
+from vidperson.io.matrices import matrix_bytes
+from vidperson.report import contact_sheet, html, plots, tables
 from vidperson.report.contact_sheet import Tile, compose, decode_picture, draw_faces, evenly_spaced, shortened
 from vidperson.types import Detections
 
-NASTY = "<script>alert(1)</script>&\"'"
+NASTY = "<script>alert(1)</script>&\"'"  # an id that a list may hold
 
 
 def jpeg(image) -> bytes:
     stream = io.BytesIO()
     Picture.fromarray(image).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def png(image) -> bytes:
+    stream = io.BytesIO()
+    Picture.fromarray(image).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -172,19 +183,70 @@ class Page(HTMLParser):
         self.text += data
 
 
+SETS = ["dev_test", "eval_test", "nokey_test"]
+SYSTEMS = {
+    "max": {"backend": "max"},
+    "max_cal": {"backend": "max", "calibrated_on": "dev_test"},
+    "ahc_snorm": {"backend": "ahc", "snorm_cohort": "dev_test"},
+}
+TRIALS = [
+    (f"m{m}", f"{NASTY if v == 7 else f'v{v}'}", "target" if m == v % 5 else "nontarget")
+    for m in range(5)
+    for v in range(30)
+]
+
+
+def write_matrices(path, matrices):
+    """A Kaldi archive with its scp."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    offset, lines, content = 0, [], b""
+    for key, matrix in matrices.items():
+        entry = matrix_bytes(key, matrix)
+        lines.append(f"{key} {path}:{offset + len(key.encode()) + 1}\n")
+        offset += len(entry)
+        content += entry
+    path.write_bytes(content)
+    path.with_suffix(".scp").write_text("".join(lines))
+
+
+def write_faces(root, embeddings, shade):
+    """Stages 2 and 3 of a set: segment -> (N, dim) embeddings; the crop of row i is of the grey shade + i."""
+    write_matrices(root / "embed/embed.ark", embeddings)
+    rows = {key: np.zeros((len(m), 17), np.float32) for key, m in embeddings.items()}
+    for matrix in rows.values():
+        matrix[:, 1] = np.arange(len(matrix)) + 0.5
+    write_matrices(root / "faces/faces.ark", rows)
+    content, lines = b"", []
+    for key, matrix in embeddings.items():
+        if len(matrix):
+            lines.append(f"{key} {root}/faces/crops.tar:{len(content)}\n")
+        for i in range(len(matrix)):
+            content += tar_entry(f"{key}/{i}.png", png(np.full((112, 112, 3), shade + 10 * i, np.uint8)))
+    (root / "faces/crops.tar").write_bytes(content + TAR_END)
+    (root / "faces/crops.scp").write_text("".join(lines))
+
+
 @pytest.fixture
 def results(tmp_path):
-    """Two keyed sets and one without a key; one detected set with every state and hostile names."""
-    folder = tmp_path / "results/net/max"
+    """Three systems on two keyed sets and one without a key, with faces; a detected set with every state."""
+    folder = tmp_path / "results/net"
     rng = np.random.default_rng(5)
+    write_faces(tmp_path / "enrol", {f"m{m}-a": rng.normal(size=(2, 8)) for m in range(5)}, 100)
+    write_faces(tmp_path / "test", {segment: rng.normal(size=(3, 8)) for segment in {t[1] for t in TRIALS}}, 20)
+    (tmp_path / "enrol/spk2utt").write_text("".join(f"m{m} m{m}-a\n" for m in range(5)))
     for name, columns in (("dev_test", 3), ("eval_test", 3), ("nokey_test", 2)):
-        pairs = [(f"m{m}", f"v{v}", "target" if m == v % 5 else "nontarget") for m in range(5) for v in range(30)]
-        (tmp_path / "trials").write_text("".join(" ".join(pair[:columns]) + "\n" for pair in pairs))
-        scores = rng.normal([0.6 if pair[2] == "target" else 0.1 for pair in pairs], 0.15)
-        (tmp_path / "scores").write_text(
-            "".join(f"{p[0]} {p[1]} {s!r}\n" for p, s in zip(pairs, scores.tolist(), strict=True))
-        )
-        evaluate(tmp_path / "scores", tmp_path / "trials", name, f"net/max {NASTY}", "0.05 0.01", folder)
+        (tmp_path / "trials").write_text("".join(" ".join(pair[:columns]) + "\n" for pair in TRIALS))
+        for system, about in SYSTEMS.items():
+            scores = rng.normal([0.6 if pair[2] == "target" else 0.1 for pair in TRIALS], 0.15)
+            (tmp_path / "scores").write_text(
+                "".join(f"{p[0]} {p[1]} {s!r}\n" for p, s in zip(TRIALS, scores.tolist(), strict=True))
+            )
+            evaluate(tmp_path / "scores", tmp_path / "trials", name, NASTY, "0.05 0.01", folder / system, **about)
+        pick_trials(
+            tmp_path / "scores", tmp_path / "trials", tmp_path / "enrol", tmp_path / "enrol/embed",
+            tmp_path / "test/embed", folder / f"trials/{name}.json", enroll_faces=tmp_path / "enrol/faces",
+            test_faces=tmp_path / "test/faces", **SYSTEMS["ahc_snorm"],
+        )  # fmt: skip
     statuses = {
         "a": "ok",
         NASTY: "no_face",
@@ -192,32 +254,33 @@ def results(tmp_path):
         "d": f"unreadable: {NASTY}",
         "e": "ok",
     }
-    write_face_det(tmp_path / "face_det/mnet/eval", statuses)
-    make_contact_sheet(tmp_path / "face_det/mnet/eval", 60)
-    return folder, tmp_path / "face_det/mnet/eval"
+    faces = tmp_path / "face_det/mnet/eval"
+    write_face_det(faces, statuses)
+    write_matrices(faces / "faces.ark", {key: np.zeros((4 if key in "ae" else 0, 17)) for key in statuses})
+    make_contact_sheet(faces, 60)
+    return folder, faces
 
 
-SETS = ["dev_test", "eval_test", "nokey_test"]
-
-
-def test_make_report_two_keyed_sets_writes_tables_that_agree(results, capsys):
+def test_make_report_several_systems_writes_tables_that_agree(results, capsys):
     folder, faces = results
-    make_report(folder, SETS, [faces])
+    make_report(folder, list(SYSTEMS), SETS, [faces])
     rows = list(csv.DictReader(io.StringIO((folder / "results.csv").read_text())))
-    assert [(row["set"], row["prior"]) for row in rows] == [
-        ("dev_test", "0.05"),
-        ("dev_test", "0.01"),
-        ("eval_test", "0.05"),
-        ("eval_test", "0.01"),
-        ("nokey_test", ""),
+    about = [(row["set"], row["backend"], row["snorm_cohort"], row["calibrated_on"], row["prior"]) for row in rows]
+    assert about[:3] == [
+        ("dev_test", "max", "", "", "0.05"),
+        ("dev_test", "max", "", "", "0.01"),
+        ("dev_test", "max", "", "dev_test", "0.05"),
     ]
+    assert about[6] == ("eval_test", "max", "", "", "0.05") and about[-1] == ("nokey_test", "ahc", "dev_test", "", "")
+    assert len(about) == 2 * 3 * 2 + 3
     gathered = json.loads((folder / "results.json").read_text())
     for row, again in zip(rows, gathered["results"], strict=True):
         assert {key: "" if value is None else str(value) for key, value in again.items()} == row
-    source = json.loads((folder / "eval_test.json").read_text())
-    assert float(rows[2]["eer"]) == source["eer"] and float(rows[3]["act_dcf"]) == source["dcf"][1]["act"]
+    source = json.loads((folder / "ahc_snorm/eval_test.json").read_text())
+    assert float(rows[10]["eer"]) == source["eer"] and float(rows[11]["act_dcf"]) == source["dcf"][1]["act"]
+    assert float(rows[10]["min_cprimary"]) == source["primary"]["min"] and float(rows[10]["cllr"]) == source["cllr"]
     assert rows[0]["c_miss"] == rows[0]["c_fa"] == "1.0" and "min(P" in rows[0]["normalisation"]
-    counts = {"segments": 5, "ok": 2, "no_face": 1, "damaged": 1, "unreadable": 1}
+    counts = {"segments": 5, "faces": 8, "ok": 2, "no_face": 1, "damaged": 1, "unreadable": 1}
     assert gathered["faces"][0] | counts == gathered["faces"][0] and list(gathered["faces"][0]["problems"]) == [
         NASTY,
         "c",
@@ -229,70 +292,281 @@ def test_make_report_two_keyed_sets_writes_tables_that_agree(results, capsys):
     assert text in printed and str(folder / "report.html") in printed
 
 
+HAND_MADE = {
+    "name": "eval", "system": "net|1", "backend": "ahc", "snorm_cohort": "coh", "calibrated_on": "dev", "has_key": True,
+    "num_trials": 30, "num_targets": 10, "num_nontargets": 20, "eer": 0.0625, "cllr": 0.25, "min_cllr": 0.2,
+    "c_miss": 1.0, "c_fa": 1.0, "normalisation": "min(...)",
+    "primary": {"definition": "sre21", "priors": [0.01, 0.05], "partitions": ["x", "y"], "min": 0.1, "act": 0.125},
+    "dcf": [{"prior": 0.05, "min": 0.5, "act": 0.75}],
+}  # fmt: skip
+NO_KEY = {
+    "name": "blind", "system": "net|1", "backend": None, "snorm_cohort": None, "calibrated_on": None, "has_key": False,
+    "num_trials": 7,
+}  # fmt: skip
+
+
+def test_tables_of_hand_made_results_are_those_written_by_hand():
+    text = tables.text_table(tables.result_table([HAND_MADE, HAND_MADE | {"name": "dev"}, NO_KEY]))
+    assert (
+        text
+        == """\
+set    system  back-end  s-norm  calibrated  EER %  min Cp  act Cp  min Cllr    Cllr
+eval   net|1   ahc       yes     yes         6.250  0.1000  0.1250    0.2000  0.2500
+dev    net|1   ahc       yes     on itself   6.250  0.1000  0.1250    0.2000  0.2500
+blind  net|1   -         no      no              -       -       -         -       -
+"""
+    )
+    assert (
+        tables.markdown_table(tables.dcf_table([HAND_MADE, NO_KEY]))
+        == """\
+| set | system | back-end | s-norm | calibrated | min DCF 0.05 | act DCF 0.05 |
+|---|---|---|---|---|--:|--:|
+| eval | net\\|1 | ahc | yes | yes | 0.5000 | 0.7500 |
+"""
+    )
+    assert tables.trial_table([HAND_MADE, HAND_MADE, NO_KEY])[1] == [
+        ["eval", "30", "10", "20"],
+        ["blind", "7", "-", "-"],
+    ]
+    note = tables.result_note([HAND_MADE, NO_KEY])
+    for part in (
+        "sre21: the mean of the DCF at P = 0.01 and 0.05, partitions of equal weight",
+        "faces of coh",
+        "on dev",
+    ):
+        assert part in note
+    assert tables.label(HAND_MADE) == "ahc, s-norm, calibrated" and tables.label(NO_KEY) == "net|1"
+    assert tables.label(HAND_MADE | {"backend": "fusion", "snorm_cohort": None}) == "fusion"
+
+
 def test_make_report_detected_set_given_twice_is_shown_once(results):
     folder, faces = results
-    make_report(folder, SETS, [faces, faces])
+    make_report(folder, ["max"], SETS, [faces, faces])
     assert len(json.loads((folder / "results.json").read_text())["faces"]) == 1
 
 
 def test_make_report_html_parses_needs_no_network_and_escapes_names(results):
     folder, faces = results
-    make_report(folder, SETS, [faces])
+    make_report(folder, list(SYSTEMS), SETS, [faces])
     html = (folder / "report.html").read_text()
     page = Page(html)
-    assert "script" not in page.tags and "<script" not in html
+    assert page.tags.count("script") == 1 and "alert(1)</script>" not in html
     assert NASTY in page.text and "3 frames lost" in page.text and "dev_test" in page.text
-    assert page.links and all(link.startswith("data:image/") for link in page.links)
+    assert page.links and all(link.startswith(("data:image/", "#part")) for link in page.links)
     markup = re.sub(r"base64,[A-Za-z0-9+/=]*", "", html)
     assert "//" not in markup and "url(" not in markup and "@import" not in markup
-    pictures = [decode_picture(base64.b64decode(link.partition(",")[2])) for link in page.links]
-    assert len(pictures) == 3 and all(picture.size for picture in pictures)
+    images = [link for link in page.links if link.startswith("data:")]
+    pictures = [decode_picture(base64.b64decode(link.partition(",")[2])) for link in images]
+    # Plots of two sets with a key, faces of six and six trials of these and six of the other, a contact sheet.
+    assert len(pictures) == 2 * 3 + 2 * (12 + 12 + 6) + 1 and all(picture.size for picture in pictures)
 
 
 def test_make_report_run_again_gives_equal_bytes_and_does_not_read_its_own_output(results):
     folder, faces = results
-    outputs = ("results.txt", "results.csv", "results.json", "report.html")
-    make_report(folder, SETS, [faces])
+    outputs = ("results.txt", "results.md", "results.csv", "results.json", "report.html")
+    make_report(folder, list(SYSTEMS), SETS, [faces])
     first = [(folder / name).read_bytes() for name in outputs]
-    make_report(folder, SETS, [faces])
+    make_report(folder, list(SYSTEMS), SETS, [faces])
     assert [(folder / name).read_bytes() for name in outputs] == first
 
 
-def test_make_report_without_detected_sets_or_contact_sheet_still_reports(results):
+def test_make_report_without_detected_sets_contact_sheet_or_trials_still_reports(results):
     folder, faces = results
     (faces / "contact_sheet.jpg").unlink()
-    make_report(folder, SETS, [faces])
-    assert (folder / "report.html").read_text().count("<img") == 2
-    make_report(folder, SETS, [])
-    assert "face detection" not in (folder / "report.html").read_text()
+    (faces / "faces.scp").unlink()
+    for path in (folder / "trials").iterdir():
+        path.unlink()
+    make_report(folder, ["max"], SETS, [faces])
+    assert (folder / "report.html").read_text().count("<img") == 2 * 3
+    assert json.loads((folder / "results.json").read_text())["faces"][0]["faces"] is None
+    make_report(folder, ["max"], SETS, [])
+    assert "Faces" not in Page((folder / "report.html").read_text()).text
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"name": "x", "system": "y", "num_trials": 1, "has_key": true}'])
 def test_make_report_json_that_is_no_result_raises_naming_the_file(results, content):
     folder, _ = results
-    (folder / "other.json").write_text(content)
-    with pytest.raises(DataError, match=r"other\.json: not a result"):
-        make_report(folder, ["other"], [])
+    (folder / "max/other.json").write_text(content)
+    with pytest.raises(DataError, match=r"max/other\.json: not a result"):
+        make_report(folder, ["max"], ["other"], [])
     assert not (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"backend": "max", "groups": 5}'])
+def test_make_report_json_that_holds_no_trials_raises_naming_the_file(results, content):
+    folder, _ = results
+    (folder / "trials/eval_test.json").write_text(content)
+    with pytest.raises(DataError, match=r"trials/eval_test\.json: not (a result of|written by) pick_trials"):
+        make_report(folder, ["max"], ["eval_test"], [])
 
 
 def test_make_report_set_that_was_not_evaluated_raises_naming_its_file(results):
     folder, _ = results
-    with pytest.raises(DataError, match=r"missing\.json: no such result"):
-        make_report(folder, ["dev_test", "missing"], [])
+    with pytest.raises(DataError, match=r"max_cal/missing\.json: no such result"):
+        make_report(folder, ["max_cal"], ["missing"], [])
 
 
-def test_make_report_leaves_out_results_of_sets_that_were_not_asked_for(results):
+def test_make_report_leaves_out_results_that_were_not_asked_for(results):
     folder, _ = results
-    make_report(folder, ["eval_test"], [])
-    assert {row["set"] for row in json.loads((folder / "results.json").read_text())["results"]} == {"eval_test"}
+    make_report(folder, ["max_cal"], ["eval_test"], [])
+    rows = json.loads((folder / "results.json").read_text())["results"]
+    assert {(row["set"], row["calibrated_on"]) for row in rows} == {("eval_test", "dev_test")}
 
 
-def test_make_report_table_has_a_line_per_set_and_columns_per_prior(results):
-    folder, _ = results
-    make_report(folder, SETS, [])
-    head, *lines = (folder / "results.txt").read_text().splitlines()
-    for name in ("EER %", "min DCF 0.05", "act DCF 0.05", "min DCF 0.01", "act DCF 0.01"):
-        assert name in head
-    assert [line.split()[0] for line in lines[:3]] == SETS and lines[2].split()[-1] == "-"
-    assert "C_miss = 1, C_fa = 1" in lines[3] and "min(P" in lines[3]
+def test_folded_long_list_is_cut_off_and_says_so():
+    markup = html.folded("no_face", (["segment"], [[f"s{i}"] for i in range(html.MOST_LISTED + 5)]))
+    assert markup.count("<td") == html.MOST_LISTED and "first 1000 of 1005" in markup
+
+
+def test_plots_without_errors_with_one_bin_or_many_systems_are_drawn():
+    perfect = {"p_miss": [0.0, 0.0, 1.0], "p_fa": [1.0, 0.0, 0.0]}
+    useless = {"p_miss": [0.0, 1.0], "p_fa": [1.0, 0.0]}
+    for curves in (
+        {"perfect $x$": perfect},
+        {"same": useless, "again": useless},
+        {f"s{i}": perfect for i in range(15)},
+    ):
+        assert decode_picture(plots.det_curves(curves)).std() > 1
+    histogram = {"edges": [-1.0, 0.0, 1.0], "targets": [0, 3], "nontargets": [5, 0]}
+    shown = plots.score_histograms({f"s{i}": histogram for i in range(plots.MOST_PANELS)}, [-2.0, 0.5, 3.0])
+    assert decode_picture(shown).shape[0] > 800
+
+
+def pick(tmp_path, scores, trials, count=2, fallback=None, **about):
+    (tmp_path / "scores").write_text(scores)
+    (tmp_path / "trials").write_text(trials)
+    (tmp_path / "spk2utt").write_text("m m-a m-b\nn n-a\n")
+    output = tmp_path / "picked.json"
+    pick_trials(
+        tmp_path / "scores", tmp_path / "trials", tmp_path, tmp_path / "enrol/embed", tmp_path / "test/embed", output,
+        enroll_faces=tmp_path / "enrol/faces", test_faces=tmp_path / "test/faces", count=count,
+        fallback_embed=fallback and fallback / "embed", fallback_faces=fallback and fallback / "faces",
+        **{"backend": "max", **about},
+    )  # fmt: skip
+    return json.loads(output.read_text())
+
+
+def shade(face):
+    """Grey value of a face's picture."""
+    return round(float(decode_picture(base64.b64decode(face["jpeg"])).mean()))
+
+
+@pytest.fixture
+def small_faces(tmp_path):
+    """Model m with two segments, n with none but in the fallback; test x with three faces, y with one, z with none."""
+    x, y = np.eye(4)[0], np.eye(4)[1]
+    write_faces(
+        tmp_path / "enrol", {"m-a": np.stack([y, y]), "m-b": np.stack([y, 3 * x]), "n-a": np.zeros((0, 4))}, 100
+    )
+    write_faces(tmp_path / "fallback", {"n-a": np.stack([x + y, y, -y]), "m-a": np.stack([x, x])}, 150)
+    write_faces(tmp_path / "test", {"x": np.stack([-x, y + x, 2 * x]), "y": y[None], "z": np.zeros((0, 4))}, 20)
+    return tmp_path
+
+
+def test_pick_trials_finds_highest_nontargets_lowest_targets_and_the_faces_that_are_most_alike(small_faces):
+    trials = "m x nontarget\nm y nontarget\nm z target\nn x target\nn y nontarget\nn z target\n"
+    picked = pick(
+        small_faces, "n z 0\nm x 1\nm y 0.5\nm z 0\nn x -1\nn y 0.75\n", trials, fallback=small_faces / "fallback"
+    )
+    groups = {
+        title: [(t["model"], t["segment"], t["score"]) for t in group] for title, group in picked["groups"].items()
+    }
+    assert groups == {
+        "highest non-targets": [("m", "x", 1), ("n", "y", 0.75)],
+        "lowest targets": [("n", "x", -1), ("m", "z", 0)],  # of equal scores the first in the list
+    }
+    assert picked["pair_gave_score"]
+    best = picked["groups"]["highest non-targets"][0]
+    assert best["cosine"] == pytest.approx(1) and best["why"] is None
+    assert (best["enrolment"]["segment"], best["enrolment"]["time_s"], shade(best["enrolment"])) == ("m-b", 1.5, 110)
+    assert (best["test"]["segment"], best["test"]["time_s"], shade(best["test"])) == ("x", 2.5, 40)
+    fallen_back = picked["groups"]["lowest targets"][0]
+    assert fallen_back["enrolment"]["segment"] == "n-a" and shade(fallen_back["enrolment"]) == 150
+    assert shade(fallen_back["test"]) == 30
+    assert picked["groups"]["lowest targets"][1]["why"] == "no face in the test video"
+
+
+def test_pick_trials_without_key_fallback_and_crops_says_so_in_place(small_faces):
+    for missing in ("test/faces/crops.scp", "enrol/faces/faces.scp"):
+        (small_faces / missing).unlink()
+    tar = small_faces / "enrol/faces/crops.tar"
+    tar.write_bytes(tar.read_bytes()[:300])
+    picked = pick(small_faces, "m x 1\nm y 0.5\nn z 9\nn y 3\n", "m x\nm y\nn z\nn y\n", 3, snorm_cohort="dev")
+    assert list(picked["groups"]) == ["highest scores"] and not picked["pair_gave_score"]
+    both, one, pair = picked["groups"]["highest scores"]
+    assert both["why"] == "no face in the enrolment and the test video" and both["enrolment"] is None
+    assert one["why"] == "no face in the enrolment" and one["cosine"] is None
+    assert "crops are missing" in pair["test"]["why"] and pair["test"]["jpeg"] is None
+    assert "cannot be read" in pair["enrolment"]["why"] and pair["enrolment"]["time_s"] is None
+    markup = html.trials(picked["groups"]["highest scores"])
+    assert "crops are missing" in markup and "no face in the enrolment" in markup and "<img" not in markup
+
+
+# What a browser makes of the report, written into the page by a script that runs after the report's own.
+PROBE = """<script>
+addEventListener("load", () => {
+  const images = [...document.images], heads = [...document.querySelectorAll("table")[0].tHead.rows[0].cells];
+  const column = heads.findIndex(head => head.textContent === "EER %");
+  const lines = document.querySelectorAll("table")[0].tBodies[0].rows;
+  const values = () => [...lines].map(row => row.cells[column].textContent);
+  const probe = {errors: window.errors, before: values(), broken: images.filter(i => !i.naturalWidth).length};
+  heads[column].querySelector("button").click();
+  probe.ascending = values();
+  heads[column].querySelector("button").click();
+  probe.descending = values();
+  probe.images = images.length;
+  probe.requests = performance.getEntriesByType("resource").map(r => r.name).filter(n => !n.startsWith("data:"));
+  probe.wide = document.documentElement.scrollWidth > innerWidth;
+  document.body.innerHTML = "";
+  document.body.append(JSON.stringify(probe));
+});
+</script></body>"""
+LISTENER = """<head><script>
+window.errors = [];
+addEventListener("error", event => errors.push(String(event.message)), true);
+addEventListener("securitypolicyviolation", event => errors.push(event.violatedDirective + " " + event.blockedURI));
+</script>"""
+
+
+def in_browser(markup, folder):
+    """What PROBE found out about a page in headless Chromium, and what was written to its console."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("needs a Chromium: apt-get install chromium")
+    probed = folder / "probed.html"
+    probed.write_text(markup.replace("<head>", LISTENER, 1).replace("</body>", PROBE, 1))
+    command = [
+        chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", f"--user-data-dir={folder}/profile",
+        "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1200,900", "--enable-logging=stderr",
+        "--virtual-time-budget=20000", "--dump-dom", probed.as_uri(),
+    ]  # fmt: skip
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert shown.returncode == 0, shown.stderr[-2000:]
+    content = Page(shown.stdout[shown.stdout.index("<body") : shown.stdout.index("</body>") + 7]).text
+    return json.loads(content), [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
+
+
+def test_report_in_a_browser_shows_all_images_sorts_and_asks_for_nothing(results, tmp_path):
+    folder, faces = results
+    make_report(folder, list(SYSTEMS), SETS, [faces])
+    report = (folder / "report.html").read_text()
+    probe, console = in_browser(report, tmp_path)
+    assert probe["errors"] == console == probe["requests"] == []
+    assert probe["broken"] == 0 and probe["images"] == report.count("<img") > 60
+    numbers = [float(value) for value in probe["before"] if value != "-"]
+    assert numbers != sorted(numbers)
+    for turned, order in (("ascending", False), ("descending", True)):
+        assert probe[turned][-3:] == ["-"] * 3
+        assert [float(value) for value in probe[turned][:-3]] == sorted(numbers, reverse=order)
+    assert not probe["wide"]
+
+
+def test_report_in_a_browser_with_another_picture_and_a_broken_script_is_found_out(tmp_path):
+    broken = '<img src="http://127.0.0.1:9/outside.png"><script>there.is.no(such)</script>'
+    page = html.page("t", "s", [html.Section("one", [html.table((["EER %"], [["2"], ["1"]])), broken])])
+    probe, console = in_browser(page, tmp_path)
+    assert probe["broken"] == 1 and probe["descending"] == ["2", "1"]
+    for trace in ("img-src http://127.0.0.1:9/outside.png", "there is not defined"):
+        assert any(trace in error for error in probe["errors"])
+    assert len(console) >= 2

@@ -1,4 +1,7 @@
-"""One HTML file that holds everything, and asks no other machine for anything."""
+"""One HTML file that holds everything, and asks no other machine for anything.
+
+The functions return markup, in which every text that they were given is escaped: names come from the user's lists.
+"""
 
 from __future__ import annotations
 
@@ -6,75 +9,189 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from typing import Any
+
+from vidperson.report.tables import Table, is_number
+
+MOST_LISTED = 1000
+"""Lines of a folded list beyond which it is cut off, with a word on where the rest is."""
+
+# The page itself may run its script and show pictures that it holds; nothing else is allowed to happen.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; }
-body { max-width: 1200px; margin: 2em auto; padding: 0 1em; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #ccc; }
-table { border-collapse: collapse; margin: 1em 0; } .scroll { overflow-x: auto; }
-th, td { padding: .25em .8em; text-align: left; border-bottom: 1px solid #e3e3e3; white-space: nowrap; }
-th { border-bottom: 2px solid #888; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
-td.wide { white-space: normal; overflow-wrap: anywhere; }
-figure { margin: 1em 0; } img { max-width: 100%; height: auto; }
-figcaption, .note { color: #555; font-size: .9em; }
+:root { color-scheme: light dark; --text: #1f2328; --dim: #626a73; --line: #dfe3e8; --strong: #9aa3ad; --back: #fff;
+  --soft: #f5f7f9; --link: #1f5f9f; }
+@media (prefers-color-scheme: dark) { :root { --text: #dde2e8; --dim: #98a2ad; --line: #30363d; --strong: #68727d;
+  --back: #14181d; --soft: #1c2127; --link: #7fb4ea; } }
+* { box-sizing: border-box; }
+body { font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; color: var(--text);
+  background: var(--back); max-width: 1180px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+h1 { font-size: 1.6rem; font-weight: 600; margin: 0 0 .25rem; }
+h2 { font-size: 1.2rem; font-weight: 600; margin: 3rem 0 .75rem; padding-bottom: .3rem;
+  border-bottom: 1px solid var(--line); }
+h3 { font-size: 1rem; font-weight: 600; margin: 1.75rem 0 .5rem; }
+a { color: var(--link); text-decoration: none; } a:hover { text-decoration: underline; }
+nav { margin: .75rem 0 0; } nav a { margin-right: 1.25rem; overflow-wrap: anywhere; }
+p { margin: .5rem 0; } .note, figcaption, summary { color: var(--dim); font-size: .875rem; }
+.note { max-width: 75ch; }
+.scroll { overflow-x: auto; margin: .75rem 0; }
+table { border-collapse: collapse; font-size: .875rem; }
+th, td { padding: .3rem .5rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { border-bottom-color: var(--strong); font-weight: 600; vertical-align: bottom; white-space: normal; }
+th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.wide { white-space: normal; overflow-wrap: anywhere; min-width: 20rem; }
+tbody tr:hover { background: var(--soft); }
+th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid var(--link); }
+th button::after { content: "\\a0\\2195"; opacity: .35; font-weight: 400; }
+th[aria-sort=ascending] button::after { content: "\\a0\\2191"; opacity: 1; }
+th[aria-sort=descending] button::after { content: "\\a0\\2193"; opacity: 1; }
+figure { margin: 1rem 0; } img { max-width: 100%; height: auto; vertical-align: top; }
+figure.plot img, figure.sheet img { background: #fff; border-radius: 4px; border: 1px solid var(--line); }
+figcaption { margin-top: .35rem; max-width: 75ch; }
+details { margin: .5rem 0; } summary { cursor: pointer; }
+.trials { display: grid; grid-template-columns: repeat(auto-fill, minmax(310px, 1fr)); gap: 1rem; }
+.trial { border: 1px solid var(--line); border-radius: 6px; padding: .75rem; background: var(--soft); }
+.trial p { margin: 0 0 .5rem; font-size: .875rem; overflow-wrap: anywhere; } .trial p.note { margin: 0; }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: .75rem; }
+.pair figure { margin: 0; min-width: 0; }
+.pair figcaption { font-size: .78rem; line-height: 1.35; overflow-wrap: anywhere; }
+.pair img { width: 112px; border-radius: 4px; }
+.missing { width: 112px; height: 112px; border: 1px dashed var(--strong); border-radius: 4px; padding: .4rem;
+  font-size: .72rem; line-height: 1.3; color: var(--dim); overflow: hidden; }
+@media print { th button::after { content: none; } details { break-inside: avoid; } }
+"""
+
+# Without it the tables are as they are; with it a click on a head sorts by that column, a second one turns it round.
+_SCRIPT = """
+for (const table of document.querySelectorAll("table")) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  heads.forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const turn = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+      const key = row => row.cells[column].textContent;
+      const rows = [...body.rows].sort((one, other) => {
+        const [a, b] = [key(one), key(other)];
+        if (a === "-" || b === "-") return (a === "-") - (b === "-");
+        const [x, y] = [Number(a), Number(b)];
+        return turn * (isNaN(x) || isNaN(y) ? a.localeCompare(b, "en", {numeric: true}) : x - y);
+      });
+      heads.forEach(other => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", turn === 1 ? "ascending" : "descending");
+      body.append(...rows);
+    });
+  });
+}
 """
 
 
 @dataclass
 class Section:
-    """A part of the report.
-
-    table: heads and lines of cells.
-    images: caption -> PNG or JPEG file.
-    details: segment -> status, folded away.
-    """
+    """A part of the report. ``parts``: markup, as the functions below return it."""
 
     title: str
-    note: str = ""
-    table: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
-    images: Mapping[str, bytes] = field(default_factory=dict)
-    details: Mapping[str, str] = field(default_factory=dict)
+    parts: list[str] = field(default_factory=list)
 
 
-def page(title: str, sections: Sequence[Section]) -> str:
-    """The whole file. Every text is escaped: names in it come from the user's lists."""
-    body = "\n".join(_section(section) for section in sections)
+def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
+    """The whole file."""
+    links = "\n".join(f'<a href="#part{i}">{escape(section.title)}</a>' for i, section in enumerate(sections))
+    body = "\n".join(
+        "\n".join([f'<section id="part{i}">', f"<h2>{escape(section.title)}</h2>", *section.parts, "</section>"])
+        for i, section in enumerate(sections)
+    )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+        f'<h1>{escape(title)}</h1>\n<p class="note">{escape(subtitle)}</p>\n<nav>\n{links}\n</nav>\n{body}\n'
+        f"<script>{_SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
-def _section(section: Section) -> str:
-    parts = [f"<h2>{escape(section.title)}</h2>"]
-    if section.note:
-        parts.append(f'<p class="note">{escape(section.note)}</p>')
-    if section.table:
-        parts.append(_table(*section.table))
-    for caption, content in section.images.items():
-        kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
-        data = base64.b64encode(content).decode()
-        text = escape(caption)
-        parts.append(
-            f'<figure><img alt="{text}" src="data:image/{kind};base64,{data}"><figcaption>{text}</figcaption></figure>'
-        )
-    if section.details:
-        parts.append(f"<details><summary>{len(section.details)} segments that are not ok</summary>")
-        parts.append(_table(("segment", "status"), list(section.details.items())))
-        parts.append("</details>")
-    return "\n".join(parts)
+def heading(text: str) -> str:
+    """A heading within a section."""
+    return f"<h3>{escape(text)}</h3>"
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    def cell(text: str) -> str:
-        number = text == "-" or text.replace(".", "", 1).removeprefix("-").isdigit()
+def note(text: str) -> str:
+    """A paragraph of small print."""
+    return f'<p class="note">{escape(text)}</p>'
+
+
+def table(content: Table) -> str:
+    """A table that a click on a column's head sorts."""
+    head, lines = content
+    numeric = [all(is_number(line[i]) for line in lines) for i in range(len(head))]
+
+    def cell(tag: str, text: str, number: bool) -> str:
         kind = ' class="number"' if number else ' class="wide"' if len(text) > 60 else ""
-        return f"<td{kind}>{escape(text)}</td>"
+        return f"<{tag}{kind}>{escape(text)}</{tag}>"
 
-    rows = [
-        "".join(f"<th>{escape(text)}</th>" for text in head),
-        *("".join(map(cell, line)) for line in lines),
-    ]
-    return '<div class="scroll"><table>\n' + "\n".join(f"<tr>{row}</tr>" for row in rows) + "\n</table></div>"
+    def row(tag: str, texts: Sequence[str]) -> str:
+        return "<tr>" + "".join(cell(tag, text, right) for text, right in zip(texts, numeric, strict=True)) + "</tr>"
+
+    rows = "\n".join(row("td", line) for line in lines)
+    return f'<div class="scroll"><table>\n<thead>{row("th", head)}</thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
+
+
+def figure(caption: str, content: bytes, kind: str = "plot") -> str:
+    """A PNG or JPEG file with a caption. ``kind``: plot or sheet."""
+    text = escape(caption)
+    width = min(_png_width(content) * 2 // 3, 1040) if content.startswith(b"\x89PNG") else None
+    size = f' width="{width}"' if width else ""
+    return (
+        f'<figure class="{kind}"><img alt="{text}"{size} src="{_data_uri(content)}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def _png_width(content: bytes) -> int:
+    return int.from_bytes(content[16:20], "big")
+
+
+def _data_uri(content: bytes) -> str:
+    kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def folded(summary: str, content: Table) -> str:
+    """A table that is shown when one clicks on its summary; a very long one is cut off and says so."""
+    head, lines = content
+    parts = [f"<details><summary>{escape(summary)}</summary>", table((head, lines[:MOST_LISTED]))]
+    if len(lines) > MOST_LISTED:
+        parts.append(note(f"The first {MOST_LISTED} of {len(lines)}; results.json has all."))
+    return "\n".join([*parts, "</details>"])
+
+
+def trials(picked: Sequence[Mapping[str, Any]]) -> str:
+    """Trials with their most similar faces side by side, as steps_face/pick_trials.py writes them."""
+    return '<div class="trials">\n' + "\n".join(map(_trial, picked)) + "\n</div>"
+
+
+def _trial(trial: Mapping[str, Any]) -> str:
+    figures = f"score <b>{trial['score']:.3f}</b>"
+    if trial["cosine"] is not None:
+        figures += f" \N{MIDDLE DOT} cosine {trial['cosine']:.3f}"
+    names = f"{escape(trial['model'])} in {escape(trial['segment'])}"
+    if trial["why"]:
+        content = note(trial["why"])
+    else:
+        content = (
+            '<div class="pair">' + _face("enrolled", trial["enrolment"]) + _face("tested", trial["test"]) + "</div>"
+        )
+    return f'<article class="trial"><p>{names}<br>{figures}</p>{content}</article>'
+
+
+def _face(side: str, face: Mapping[str, Any]) -> str:
+    where = escape(face["segment"]) + ("" if face["time_s"] is None else f", {face['time_s']:g} s")
+    if face["jpeg"] is None:
+        picture = f'<div class="missing">{escape(face["why"])}</div>'
+    else:
+        picture = f'<img alt="{side}: {where}" src="{_data_uri(base64.b64decode(face["jpeg"]))}">'
+    return f"<figure>{picture}<figcaption>{side}: {where}</figcaption></figure>"

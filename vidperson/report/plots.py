@@ -4,35 +4,183 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-def score_histogram(edges: Sequence[float], targets: Sequence[int], nontargets: Sequence[int]) -> bytes:
-    """PNG with the shares of target and non-target scores per bin.
+MOST_PANELS = 18
+"""Systems beyond these are left out of the figures with a panel per system."""
 
-    edges: B + 1 ascending bin borders. targets, nontargets: B counts each.
-    """
+_TARGET, _NONTARGET, _LIMIT = "#2c6fb2", "#b2452c", "#444444"
+_COLOURS = (
+    "#2c6fb2",
+    "#c8622c",
+    "#3a8f4d",
+    "#8a4fa3",
+    "#b0963a",
+    "#3aa0a8",
+    "#c0487c",
+    "#6b6b6b",
+    "#7a5a3c",
+    "#1f3d7a",
+)
+_RATES = (1e-5, 1e-4, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)
+_DPI = 144
+
+
+def _new_figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 3.0), dpi=100, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for name, counts, colour in (("non-target", nontargets, "#b2452c"), ("target", targets, "#2c6fb2")):
-        share = 100 * np.asarray(counts, dtype=np.float64) / max(1, sum(counts))
-        axes.stairs(share, edges, fill=True, alpha=0.45, color=colour)
-        axes.stairs(share, edges, color=colour, label=f"{name} ({sum(counts)})")
-    axes.set_xlabel("score")
-    axes.set_ylabel("% of the trials of its kind")
-    axes.set_xlim(edges[0], edges[-1])
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    """The figure as a PNG file without an alpha channel, packed as tightly as may be."""
+    from PIL import Image as Picture
+
+    drawn, stream = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", metadata={"Software": None})
+    with Picture.open(drawn) as picture:
+        picture.convert("RGB").save(stream, "PNG", optimize=True)
     return stream.getvalue()
+
+
+def _panels(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel per title, in rows of three at most."""
+    columns = min(3, len(titles))
+    rows = -(-len(titles) // columns)
+    figure = _new_figure(6.0 if columns == 1 else 3.3 * columns, 2.8 if columns == 1 else 2.3 * rows)
+    panels = []
+    for place, title in enumerate(titles, 1):
+        axes = figure.add_subplot(rows, columns, place)
+        axes.set_title(_plain(title), fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        panels.append(axes)
+    return figure, panels
+
+
+def _plain(text: str) -> str:
+    """Dollar signs in a name begin no formula."""
+    return text.replace("$", r"\$")
+
+
+def det_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
+    """PNG with the DET curves of systems on axes of normal deviates; equal curves are drawn once.
+
+    curves: name of the system -> ``p_miss`` and ``p_fa``, M rates of 0..1 each.
+    """
+    merged: dict[tuple[tuple[float, ...], tuple[float, ...]], list[str]] = {}
+    for name, rates in curves.items():
+        merged.setdefault((tuple(rates["p_miss"]), tuple(rates["p_fa"])), []).append(name)
+    # Up to where the axes go: past 40 % only where a curve goes there, down to where the rates are resolved.
+    smallest = min([rate for pair in merged for rates in pair for rate in rates if rate > 0], default=0.01)
+    low = max(1e-6, min(0.004, smallest / 2))
+    worst = max(min(max(pair) for pair in zip(*rates, strict=True)) for rates in merged)
+    high = 0.95 if worst > 0.3 else 0.6
+    deviate = NormalDist().inv_cdf
+
+    figure = _new_figure(7.6, 4.7)
+    axes = figure.add_subplot()
+    shown = [rate for rate in _RATES if low <= rate <= high]
+    for set_ticks in (axes.set_xticks, axes.set_yticks):
+        set_ticks([deviate(rate) for rate in shown], [f"{100 * rate:g}" for rate in shown])
+    axes.plot([deviate(low), deviate(high)], [deviate(low), deviate(high)], color="#bbbbbb", linewidth=0.8, zorder=0)
+    for number, ((p_miss, p_fa), names) in enumerate(merged.items()):
+        x, y = ([deviate(min(max(rate, low / 100), 1 - 1e-9)) for rate in rates] for rates in (p_fa, p_miss))
+        style = ("-", "--", ":", "-.")[number // len(_COLOURS) % 4]
+        colour = _COLOURS[number % len(_COLOURS)]
+        axes.plot(x, y, style, color=colour, linewidth=1.4, label=_plain("\n= ".join(names)), clip_on=True)
+    axes.set_xlim(deviate(low), deviate(high))
+    axes.set_ylim(deviate(low), deviate(high))
+    axes.set_aspect("equal")
+    axes.grid(color="#e6e6e6", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8)
+    axes.set_xlabel("false alarms, %")
+    axes.set_ylabel("misses, %")
+    figure.legend(frameon=False, fontsize=8, loc="outside right upper")
+    return _png(figure)
+
+
+def score_histograms(histograms: Mapping[str, Mapping[str, Sequence[float]]], thresholds: Sequence[float]) -> bytes:
+    """PNG with a panel per system: the shares of target and non-target scores per bin.
+
+    histograms: name of the system -> ``edges``, B + 1 ascending borders, ``targets`` and ``nontargets``, B counts each.
+    thresholds: where scores that are log-likelihood ratios are decided; an arrow says that one is beyond the axis.
+    """
+    figure, panels = _panels(list(histograms))
+    for axes, histogram in zip(panels, histograms.values(), strict=True):
+        edges, highest = histogram["edges"], 1.0
+        for name, key, colour in (("non-target", "nontargets", _NONTARGET), ("target", "targets", _TARGET)):
+            counts = np.asarray(histogram[key], dtype=np.float64)
+            share = 100 * counts / max(1.0, counts.sum())
+            highest = max(highest, share.max())
+            axes.stairs(share, edges, fill=True, alpha=0.35, color=colour)
+            axes.stairs(share, edges, color=colour, linewidth=1, label=name)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_ylim(0, 1.2 * highest)  # with room for a note on the threshold
+        for threshold in thresholds:
+            if edges[0] <= threshold <= edges[-1]:
+                axes.axvline(threshold, color=_LIMIT, linewidth=1, linestyle="--", label="Bayes threshold")
+            else:
+                beyond = threshold > edges[-1]
+                axes.annotate(
+                    f"threshold {threshold:.2f} \N{RIGHTWARDS ARROW}"
+                    if beyond
+                    else f"\N{LEFTWARDS ARROW} {threshold:.2f}",
+                    (1.0 if beyond else 0.0, 0.97),
+                    xycoords="axes fraction",
+                    ha="right" if beyond else "left",
+                    va="top",
+                    fontsize=7,
+                    color=_LIMIT,
+                )
+        axes.set_xlabel("score", fontsize=8)
+        axes.set_ylabel("% of its kind", fontsize=8)
+    _legend(figure, panels)
+    return _png(figure)
+
+
+def calibration_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], log_odds: Sequence[float]) -> bytes:
+    """PNG with a panel per system: min and act DCF over the prior's log-odds.
+
+    curves: name of the system -> ``log_odds``, ``min`` and ``act``, M numbers each.
+    log_odds: of the priors of the evaluation, which are marked.
+    """
+    figure, panels = _panels(list(curves))
+    for axes, curve in zip(panels, curves.values(), strict=True):
+        axes.axhline(1, color="#bbbbbb", linewidth=0.8)
+        for place in log_odds:
+            axes.axvline(place, color=_LIMIT, linewidth=0.8, linestyle=":", label="evaluation's prior")
+        axes.plot(curve["log_odds"], curve["act"], color=_NONTARGET, linewidth=1.4, label="actual")
+        axes.plot(curve["log_odds"], curve["min"], color=_TARGET, linewidth=1.4, linestyle="--", label="minimum")
+        axes.set_xlim(curve["log_odds"][0], curve["log_odds"][-1])
+        axes.set_ylim(-0.04, 1.5)  # a curve at 0 is seen
+        axes.set_xlabel("log-odds of the prior", fontsize=8)
+        axes.set_ylabel("DCF", fontsize=8)
+    _legend(figure, panels)
+    return _png(figure)
+
+
+def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One legend above all panels."""
+    handles: dict[str, Artist] = {}
+    for axes in panels:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(str(name), handle)
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8
+    )
 
 
 def training_curves(entries: Sequence[Mapping[str, Any]]) -> bytes:
@@ -40,9 +188,6 @@ def training_curves(entries: Sequence[Mapping[str, Any]]) -> bytes:
 
     entries: lines of the log, each with ``kind`` (train or validate), ``step``, ``epoch`` and figures.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     curves: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for entry in entries:
         for name, value in entry.items():
@@ -50,14 +195,11 @@ def training_curves(entries: Sequence[Mapping[str, Any]]) -> bytes:
                 curves.setdefault((entry["kind"], name), []).append((entry["step"], value))
     columns = min(3, max(1, len(curves)))
     rows = max(1, -(-len(curves) // columns))
-    figure = Figure(figsize=(3.6 * columns, 2.4 * rows), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _new_figure(3.6 * columns, 2.4 * rows)
     for place, ((kind, name), points) in enumerate(curves.items(), 1):
         axes = figure.add_subplot(rows, columns, place)
         axes.plot(*zip(*points, strict=True), marker="." if len(points) < 60 else None, color="#2c6fb2", linewidth=1)
         axes.set_title(f"{kind}: {name}", fontsize=9)
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()
+    return _png(figure)

@@ -1,4 +1,4 @@
-"""Result tables as text, CSV and plain rows."""
+"""Result tables as aligned text, Markdown, CSV and plain rows."""
 
 from __future__ import annotations
 
@@ -9,76 +9,138 @@ from typing import Any
 
 STATES = ("ok", "no_face", "damaged", "unreadable")
 
-SET_COLUMNS = {
-    "set": "set",
-    "system": "system",
-    "num_trials": "trials",
-    "num_targets": "targets",
-    "num_nontargets": "nontargets",
-    "eer": "EER %",
-}
-"""Keys of a result that it has once per set, and what stands above them in a table."""
-
-RESULT_COLUMNS = (*SET_COLUMNS, "prior", "min_dcf", "act_dcf", "c_miss", "c_fa", "normalisation")
+RESULT_COLUMNS = (
+    *("set", "system", "backend", "snorm_cohort", "calibrated_on", "num_trials", "num_targets", "num_nontargets"),
+    *("eer", "min_cprimary", "act_cprimary", "primary_definition", "cllr", "min_cllr"),
+    *("prior", "min_dcf", "act_dcf", "c_miss", "c_fa", "normalisation"),
+)
 """Keys of a result row."""
 
 Row = dict[str, Any]
+Result = Mapping[str, Any]
+"""What evaluate.py writes for one system and set."""
+
+Table = tuple[list[str], list[list[str]]]
+"""Head and lines of cells, as people read them."""
 
 
-def result_rows(results: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """One row per set and prior out of the per-set JSON files' contents; a set without a key gives one row.
+def label(result: Result) -> str:
+    """What a system is called in tables and pictures, such as ``max, s-norm, calibrated``."""
+    name = result["backend"] or result["system"]
+    if name == "fusion":  # it is calibrated by its nature
+        return str(name)
+    return name + (", s-norm" if result["snorm_cohort"] else "") + (", calibrated" if result["calibrated_on"] else "")
+
+
+def result_rows(results: Sequence[Result]) -> list[Row]:
+    """One row per result and prior, with the keys of ``RESULT_COLUMNS``; a result without a key gives one row.
 
     Raises KeyError for a result that lacks a field.
     """
     rows: list[Row] = []
     for result in results:
-        common = {"set": result["name"], "system": result["system"], "num_trials": result["num_trials"]}
+        common = {key: result[key] for key in ("system", "backend", "snorm_cohort", "calibrated_on", "num_trials")}
+        common["set"] = result["name"]
         if not result["has_key"]:
             rows.append(dict.fromkeys(RESULT_COLUMNS) | common)
             continue
-        common |= {
-            key: result[key] for key in ("num_targets", "num_nontargets", "eer", "c_miss", "c_fa", "normalisation")
-        }
+        once = ("num_targets", "num_nontargets", "eer", "cllr", "min_cllr", "c_miss", "c_fa", "normalisation")
+        common |= {key: result[key] for key in once}
+        primary = result["primary"]
+        common |= {"min_cprimary": primary["min"], "act_cprimary": primary["act"]}
+        common["primary_definition"] = primary["definition"]
         for point in result["dcf"]:
             rows.append(common | {"prior": point["prior"], "min_dcf": point["min"], "act_dcf": point["act"]})
     return [{key: row[key] for key in RESULT_COLUMNS} for row in rows]
 
 
-def result_table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Head and body of the table that people read: a line per set, two columns per prior."""
-    points = {
-        (row["prior"], name): None
-        for row in result_rows(results)
-        if row["prior"] is not None
-        for name in ("min", "act")
-    }
-    head = [*SET_COLUMNS.values(), *(f"{name} DCF {prior:g}" for prior, name in points)]
+def result_table(results: Sequence[Result]) -> Table:
+    """The table of systems and sets: EER, C_primary and Cllr; a line per result, in the order given."""
+    head = ["set", "system", "back-end", "s-norm", "calibrated"]
+    head += ["EER %", "min Cp", "act Cp", "min Cllr", "Cllr"]
     body = []
     for result in results:
-        rows = result_rows([result])
-        values = {(row["prior"], name): row[f"{name}_dcf"] for row in rows for name in ("min", "act")}
-        line = {key: rows[0][key] for key in SET_COLUMNS} | {
-            f"{name}_dcf_{prior}": values.get((prior, name)) for prior, name in points
-        }
-        body.append(cells(line))
+        figures = [None] * 5
+        if result["has_key"]:
+            primary = result["primary"]
+            figures = [100 * result["eer"], primary["min"], primary["act"], result["min_cllr"], result["cllr"]]
+        body.append(_names(result) + [_cell(value, 3 if i == 0 else 4) for i, value in enumerate(figures)])
     return head, body
 
 
-def result_note(results: Sequence[Mapping[str, Any]]) -> str:
-    """What the figures of :func:`result_table` mean: costs, normalisation, and how far to trust them."""
-    costs = {(r["c_miss"], r["c_fa"], r["normalisation"]) for r in results if r["has_key"]}
-    meaning = "; ".join(f"C_miss = {miss:g}, C_fa = {fa:g}, divided by {by}" for miss, fa, by in sorted(costs))
-    return (
-        "EER on the ROC convex hull. min and act DCF at the prior P that is named"
-        + (f": {meaning}. " if meaning else ". ")
-        + "The act DCF takes scores as natural log-likelihood ratios: without calibration it says little."
+def dcf_table(results: Sequence[Result]) -> Table:
+    """min and act DCF at each prior; a line per result that has a key."""
+    keyed = [result for result in results if result["has_key"]]
+    priors = list(dict.fromkeys(point["prior"] for result in keyed for point in result["dcf"]))
+    head = ["set", "system", "back-end", "s-norm", "calibrated"]
+    head += [f"{kind} DCF {prior:g}" for prior in priors for kind in ("min", "act")]
+    body = []
+    for result in keyed:
+        points = {point["prior"]: point for point in result["dcf"]}
+        body.append(
+            _names(result) + [_cell(points.get(prior, {}).get(kind), 4) for prior in priors for kind in ("min", "act")]
+        )
+    return head, body
+
+
+def trial_table(results: Sequence[Result]) -> Table:
+    """How many trials each set has; a line per set."""
+    sets = {result["name"]: result for result in results}
+    counts = ("num_trials", "num_targets", "num_nontargets")
+    body = [[name, *(_cell(result.get(count), 0) for count in counts)] for name, result in sets.items()]
+    return ["set", "trials", "targets", "nontargets"], body
+
+
+def result_note(results: Sequence[Result]) -> str:
+    """What the figures mean: definitions, costs, normalisation, and how far to trust them."""
+    keyed = [result for result in results if result["has_key"]]
+    parts = ["EER on the ROC convex hull; Cllr in bits."]
+    definitions = {(p["definition"], tuple(p["priors"]), bool(p["partitions"])) for p in (r["primary"] for r in keyed)}
+    for definition, priors, partitions in sorted(definitions):
+        listed = " and ".join(f"{prior:g}" for prior in priors)
+        mean = "the DCF at P = " if len(priors) == 1 else "the mean of the DCF at P = "
+        parts.append(
+            f"Cp is C_primary of {definition}: {mean}{listed}"
+            + (", partitions of equal weight." if partitions else ".")
+        )
+    for miss, fa, by in sorted({(r["c_miss"], r["c_fa"], r["normalisation"]) for r in keyed}):
+        parts.append(f"Costs: C_miss = {miss:g}, C_fa = {fa:g}, divided by {by}.")
+    for cohort in sorted({r["snorm_cohort"] for r in results} - {None}):
+        parts.append(f"s-norm: by the faces of {cohort}.")
+    for trained_on in sorted({r["calibrated_on"] for r in results} - {None}):
+        parts.append(f"Calibration: trained on {trained_on}; its own calibrated figures (on itself) are too good.")
+    parts.append(
+        "act Cp, act DCF and Cllr take scores as natural log-likelihood ratios: without calibration they say little."
     )
+    return " ".join(parts)
 
 
-def status_row(name: str, statuses: Mapping[str, str]) -> Row:
-    """How many segments of a set are in each state; a status is ``<state>[: <why>]``."""
+def _names(result: Result) -> list[str]:
+    trained_on = result["calibrated_on"]
+    calibrated = "no" if not trained_on else "on itself" if trained_on == result["name"] else "yes"
+    return [
+        result["name"],
+        result["system"],
+        result["backend"] or "-",
+        "yes" if result["snorm_cohort"] else "no",
+        calibrated,
+    ]
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def status_row(name: str, statuses: Mapping[str, str], num_faces: int | None) -> Row:
+    """How many faces a set has and how many segments are in each state; a status is ``<state>[: <why>]``."""
     states = [status.partition(":")[0] for status in statuses.values()]
-    return {"set": name, "segments": len(states)} | {state: states.count(state) for state in STATES}
+    return {"set": name, "segments": len(states), "faces": num_faces} | {state: states.count(state) for state in STATES}
+
+
+def status_table(rows: Sequence[Row]) -> Table:
+    """Rows of :func:`status_row` as people read them."""
+    head = ["set", "segments", "faces", *STATES]
+    return head, [["-" if row[key] is None else str(row[key]) for key in head] for row in rows]
 
 
 def problems(statuses: Mapping[str, str]) -> dict[str, str]:
@@ -86,41 +148,50 @@ def problems(statuses: Mapping[str, str]) -> dict[str, str]:
     return {segment: status for segment, status in statuses.items() if status != "ok"}
 
 
-def cells(row: Mapping[str, Any]) -> list[str]:
-    """A row as people read it: rounded, EER in per cent, ``-`` for what there is none of."""
-
-    def cell(key: str, value: Any) -> str:
-        if value is None:
-            return "-"
-        if key == "eer":
-            return f"{100 * value:.3f}"
-        if key.startswith(("min_dcf", "act_dcf")):
-            return f"{value:.4f}"
-        return f"{value:g}" if isinstance(value, float) else str(value)
-
-    return [cell(key, value) for key, value in row.items()]
-
-
-def text_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Columns aligned with spaces: numbers to the right, words and the first column to the left."""
-    widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
-    numeric = [i > 0 and all(_is_number(line[i]) for line in body) for i in range(len(head))]
-    lines = [
-        "  ".join(
-            text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(line, widths, numeric, strict=True)
-        ).rstrip()
-        for line in (head, *body)
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a cell holds a number or, as ``-``, none."""
     try:
         float(text)
     except ValueError:
         return text == "-"
     return True
+
+
+def _numeric_columns(table: Table) -> list[bool]:
+    head, body = table
+    return [i > 0 and all(is_number(line[i]) for line in body) for i in range(len(head))]
+
+
+def text_table(table: Table) -> str:
+    """Columns aligned with spaces: numbers to the right, words and the first column to the left."""
+    lines = [table[0], *table[1]]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(table[0]))]
+    rows = [
+        "  ".join(
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(line, widths, _numeric_columns(table), strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def markdown_table(table: Table) -> str:
+    """The table in GitHub's Markdown; what would be markup in a name is shown as it is."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(_literal(text) for text in cells) + " |\n"
+
+    head, body = table
+    rule = ["--:" if right else "---" for right in _numeric_columns(table)]
+    return line(head) + "|" + "|".join(rule) + "|\n" + "".join(map(line, body))
+
+
+def _literal(text: str) -> str:
+    # an underscore within a word is no markup
+    for sign in "\\`*|<>[]":
+        text = text.replace(sign, "\\" + sign)
+    return text
 
 
 def csv_table(rows: Sequence[Row]) -> str:
