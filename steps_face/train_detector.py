@@ -205,11 +205,13 @@ def train_detector(
             return figures
 
         def validate(network: nn.Module) -> dict[str, float]:
-            return figures_of(as_engine(network, world.device, how.precision))
+            figures = figures_of(as_engine(network, world.device, how.precision))
+            # One number to choose the epoch by: faces found, and landmarks where they belong.
+            return {**figures, "quality": figures["average_precision"] - figures.get("landmark_error", 0.0)}
 
         task = DetectorTask(network, MEAN, STD)
         validates = validate if len(validation) else None
-        best = train(task, batches, how, folder, world, validates, "average_precision", recipe, on_log)
+        best = train(task, batches, how, folder, world, validates, "quality", recipe, on_log)
         if world.rank != 0:
             return {}
         if plain.broken:
