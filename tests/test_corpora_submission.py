@@ -88,7 +88,7 @@ def test_format_submission_scores_that_look_like_cosines_are_warned_of(
         ("scores", "-1e-05", "", r"scores:3: expected '<model> <segment> <finite score>'"),
         ("scores", "m1 t2", "m1 t1", r"scores:2: score of 'm1 t1' appears twice"),
         ("scores", "m1 t2 -3.0000001\n", "m1 t2 -3.0000001\r\n", r"scores:2: Windows line end .*sed -i"),
-        ("scores", SCORES, "", r"trials.tsv:2: 3 of 3 trials, this one first, have no score"),
+        ("scores", SCORES, "", r"scores: no scores"),
         ("trials", "modelid\tsegmentid\tside\n", "", r"trials.tsv: no column 'modelid' .*header has: m2 t1.mp4 a"),
         ("trials", "modelid", "name", r"trials.tsv: no column 'modelid' .*header has: name segmentid side"),
         ("trials", "\tside", "\tLLR", r"trials.tsv: there is a column LLR already"),
