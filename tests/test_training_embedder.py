@@ -187,20 +187,6 @@ def test_step_killed_and_run_again_equals_an_undisturbed_run(
     assert best[0]["best"] == best[1]["best"]
 
 
-def test_step_with_a_teacher_brings_the_students_cosines_near_the_teachers(
-    people: Path, trained: tuple[Path, str], tmp_path: Path
-) -> None:
-    install_model(str(trained[0] / "tiny.yaml"), tmp_path)
-    more = {"loss": "none", "teacher": str(tmp_path / "tiny"), "embedding_size": 8, "epochs": 3, "ema": 0.0}
-    figures = train_embedder(**options(people, tmp_path / "student", **more))
-    log = [entry for entry in read_log(tmp_path / "student") if entry["kind"] == "train"]
-    for term in ("cosine", "relation"):  # the teacher has 16 values, the student 8: the cosine goes through a map
-        assert log[-1][term] < 0.7 * log[0][term]
-    assert "identity" not in log[0] and figures["accuracy"] > 0.8
-    card = load_card(tmp_path / "student/student.yaml")
-    assert card.training["teacher"].startswith("tiny ") and "teacher tiny, trained on 32 faces" in card.training_data
-
-
 def test_run_script_keeps_its_options_and_refuses_a_teacher_that_is_not_installed(
     trained: tuple[Path, str], repo: Path, tmp_path: Path
 ) -> None:
