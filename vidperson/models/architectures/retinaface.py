@@ -186,7 +186,7 @@ class RetinaFaceMobileNet025(RetinaFace):
 
 
 class RetinaFaceTiny(RetinaFace):
-    """Less work, but not fewer parameters (0.8 million): dense convolutions, a narrower pyramid."""
+    """Less work, but not fewer parameters (0.7 million): dense convolutions, a narrower pyramid."""
 
     def __init__(self) -> None:
         super().__init__(_Dense((16, 24), (32, 64, 96), (1, 2, 2)), (32, 64, 96), 48)
