@@ -5,10 +5,10 @@ train_data=${VIDPERSON_SHARED:-../shared}/data/photos/unlabelled_single.tar
 train_data+=" ${VIDPERSON_SHARED:-../shared}/data/photos/unlabelled_groups.tar"
 train_held_out=300
 train_architecture=retinaface_tiny
-train_augment="mosaic=0.4 mirror=0.5 zoom=0.8 colour=0.4 grey=0.1 blur=0.1 jpeg=0.2"
-train_sizes="160 192 224 320 384"
-train_batch=4
-train_epochs=50
+train_augment="mosaic=0.3 mirror=0.5 aim=0.7 zoom=0.8 colour=0.4 grey=0.1 blur=0.1 jpeg=0.2"
+train_sizes="128 160 192 224 256 320"
+train_batch=8
+train_epochs=200
 train_optimiser=adamw
 train_lr=0.002
 train_weight_decay=0.02
@@ -18,9 +18,10 @@ train_clip=10
 train_ema=0.9995
 train_precision=bf16
 train_teacher=retinaface_mnet025_pytorch
-train_valid_epochs=5
+train_valid_epochs=20
 train_half_weights=true
 train_threads=1
+train_processes=2                                    # one per core of the machine that it was trained on
 train_workers=0
 detector=retinaface_mnet025_pytorch                  # the teacher, for stage 0
 model_dir=${VIDPERSON_SHARED:-../shared}/models      # looked in before downloading

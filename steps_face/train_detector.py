@@ -67,6 +67,8 @@ def train_detector(
     Returns the figures of the exported network ({} without validation photos).
     Raises VidPersonError for data, settings and networks that are wrong, and for a loss that is not finite.
     """
+    import numpy as np
+
     try:
         import torch
     except ImportError:
@@ -124,18 +126,6 @@ def train_detector(
     with join_world(device) as world:
         torch.manual_seed(how.seed)
         network = build_network(architecture, card.input, card.output)
-        plain = PhotoBatches(
-            photos,
-            decode_sound_image,
-            batch_size,
-            augmentation,
-            picture_sizes,
-            how.seed,
-            world.rank,
-            world.ranks,
-            workers,
-        )
-        batches: Batches = plain
         recipe: dict[str, Any] = {
             "architecture": architecture,
             "augment": " ".join(augment.split()),
@@ -147,7 +137,7 @@ def train_detector(
         data = f"{len(photos)} {'marked ' if photos.marks is not None else ''}photos"
         logging.info("training data: %s; %d photos to validate on", data, len(validation))
         data += f" ({' '.join(Path(name).name for name in train_data)})"
-        teaches: RetinaFaceDetector | None = None
+        places = None
         if teacher:
             installed = installed_model(teacher)
             # bf16 where it is trained in bf16: the teacher is then about twice as fast.
@@ -158,27 +148,41 @@ def train_detector(
             exact = make_detector(load_network(installed.network, engine, "cpu", threads), installed.card)
             if not isinstance(for_pictures, RetinaFaceDetector) or not isinstance(exact, RetinaFaceDetector):
                 raise TrainingError(f"{installed.card.name}: a teacher has RetinaFace's anchors, this one has others")
-            teaches = exact
+
+            def find(image: Image) -> FaceMarks:
+                return measure.reference_of(lambda one: exact.detect([one])[0], image, measure.SCORE)
+
+            if photos.marks is None and augmentation.aim:
+                faces = {item: find(image).boxes for item, image in measure.sound_photos(photos)}
+                places = [faces.get(item, np.zeros((0, 4), np.float32)) for item in range(len(photos))]
+            recipe["teacher"] = f"{installed.card.name} {installed.sha256}"
+            data += f"; teacher {installed.card.name}, trained on {installed.card.training_data}"
+        pictures = PhotoBatches(
+            photos,
+            decode_sound_image,
+            batch_size,
+            augmentation,
+            picture_sizes,
+            how.seed,
+            world.rank,
+            world.ranks,
+            workers,
+            places,
+        )
+        batches: Batches = pictures
+        if teacher:
             ask = ask_teacher(
                 lambda images: for_pictures.network(for_pictures.prepare(list(images), *images.shape[1:3]))
             )
-            batches = TaughtBatches(plain, ask)
-            recipe["teacher"] = f"{installed.card.name} {installed.sha256}"
-            data += f"; teacher {installed.card.name}, trained on {installed.card.training_data}"
+            batches = TaughtBatches(pictures, ask)
         folder.mkdir(parents=True, exist_ok=True)
-
-        def reference_of(item: int, image: Image) -> FaceMarks:
-            if validation.marks is not None:
-                return validation.marks[item]
-            assert teaches is not None
-            return measure.reference_of(lambda one: teaches.detect([one])[0], image, measure.SCORE)
 
         # Rank 0 validates; whether there is anything to be found is seen before the first epoch.
         usable: list[int] = []
         references: list[FaceMarks] = []
         for item, image in measure.sound_photos(validation) if world.rank == 0 else ():
             usable.append(item)
-            references.append(reference_of(item, image))
+            references.append(find(image) if validation.marks is None else validation.marks[item])
         if len(validation) and world.rank == 0 and not any(map(measure.has_tall_face, references)):
             raise DataError(
                 f"none of the {len(validation)} photos to validate on shows a reference face of at least "
@@ -192,7 +196,7 @@ def train_detector(
                 progress.append(Progress(total, "steps", done=done))
             elif done > progress[0].done:
                 progress[0].step(done - progress[0].done)
-            if done and done % plain.steps_per_epoch == 0:
+            if done and done % pictures.steps_per_epoch == 0:
                 draw_curves(folder)
 
         def figures_of(run: Any) -> dict[str, Any]:
@@ -214,8 +218,8 @@ def train_detector(
         best = train(task, batches, how, folder, world, validates, "quality", recipe, on_log)
         if world.rank != 0:
             return {}
-        if plain.broken:
-            logging.warning("%d photos were left out; they are named above", len(plain.broken))
+        if pictures.broken:
+            logging.warning("%d photos were left out; they are named above", len(pictures.broken))
         draw_curves(folder)
         card = dataclasses.replace(
             export_best(folder, card, architecture, half_weights),
