@@ -75,7 +75,7 @@ train_sample_rate=1              # share of the identities that each step looks 
 train_augment="mirror=0.5"       # how often each is done, 0..1: mirror jitter colour grey blur scale jpeg cutout mix
 train_batch=400                  # crops per step, all GPUs together
 train_epochs=40                  # passes over the data
-train_optimiser=adam             # adam, adamw or sgd
+train_optimiser=adam             # adam, adamw, muon or sgd
 train_lr=0.001                   # learning rate
 train_weight_decay=0             # decay of the weights per step, times the rate
 train_schedule=step              # step: times train_decay every train_decay_epochs; cosine: to 0

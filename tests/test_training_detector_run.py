@@ -232,7 +232,10 @@ def refusal(repo: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, An
     [
         ({"train_annotations": ""}, "nothing to learn from: give --train-annotations, or a --teacher, or both"),
         ({"architecture": "small_resnet"}, "expected one of retinaface_mobilenet025 retinaface_tiny, found"),
-        ({"augment": "mosaic=0.5 cutout=0.5"}, "found 'cutout=0.5'; names: mosaic mirror aim zoom colour grey blur jpeg"),
+        (
+            {"augment": "mosaic=0.5 cutout=0.5"},
+            "found 'cutout=0.5'; names: mosaic mirror aim zoom colour grey blur jpeg",
+        ),
         ({"sizes": "100"}, "multiples of 32 from 64 on, found 100"),
         ({"sizes": "big"}, "expected whole numbers, found 'big'"),
         ({"held_out": 210}, "210 photos cannot be held out of 210"),

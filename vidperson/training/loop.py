@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from vidperson.errors import DataError, EngineError, TrainingError
 from vidperson.io.atomic import atomic_write
+from vidperson.training.muon import Muon
 from vidperson.training.settings import Settings
 
 CHECKPOINT, BEST, LOG = "last.pt", "best.pt", "log.jsonl"
@@ -298,6 +299,11 @@ def _optimiser(task: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
     if settings.optimiser == "sgd":
         return torch.optim.SGD(parameters, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    if settings.optimiser == "muon":
+        network = {id(parameter) for parameter in task.network.parameters() if parameter.ndim > 1}  # type: ignore[union-attr]
+        matrices = [parameter for parameter in parameters if id(parameter) in network]
+        others = [parameter for parameter in parameters if id(parameter) not in network]
+        return Muon(matrices, others, settings.lr, settings.weight_decay)
     kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
     # Fused: all parameters in one call, ten times faster for small networks.
     return kind(parameters, settings.lr, weight_decay=settings.weight_decay, fused=True)
