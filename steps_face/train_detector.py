@@ -57,7 +57,7 @@ def train_detector(
     homepage: str = "none: trained by this recipe",
     half_weights: bool = False,
     device: str = "cpu",
-    engine: str = "openvino",
+    engine: str = "auto",
     threads: int = 1,
     workers: int = 0,
     **settings: Any,
@@ -75,7 +75,6 @@ def train_detector(
         raise EngineError("training needs the torch extra; run: utils/make_env.sh torch") from None
     from steps_face import evaluate_detector as measure
     from steps_face.train_embedder import draw_curves
-    from vidperson.engines import load_network
     from vidperson.errors import DataError, TrainingError
     from vidperson.io import photos as io_photos
     from vidperson.io.annotations import read_annotations
@@ -83,7 +82,8 @@ def train_detector(
     from vidperson.models.card import Input, Output
     from vidperson.models.convert import DETECTORS, build_network
     from vidperson.models.detector import RetinaFaceDetector, make_detector
-    from vidperson.models.install import installed_model
+    from vidperson.models.install import InstalledModel, installed_model
+    from vidperson.models.opening import open_network
     from vidperson.progress import Progress
     from vidperson.training.batches import TaughtBatches
     from vidperson.training.detector import DetectorTask, ask_teacher
@@ -151,11 +151,9 @@ def train_detector(
         if teacher:
             installed = installed_model(teacher)
             # bf16 where it is trained in bf16: the teacher is then about twice as fast.
-            precision = "bf16" if how.precision == "bf16" and engine == "openvino" else "fp32"
-            for_pictures = make_detector(
-                load_network(installed.network, engine, "cpu", threads, precision), installed.card
-            )
-            exact = make_detector(load_network(installed.network, engine, "cpu", threads), installed.card)
+            precision = "bf16" if how.precision == "bf16" and engine in ("auto", "openvino") else "fp32"
+            for_pictures = make_detector(open_network(installed, engine, "cpu", threads, precision), installed.card)
+            exact = make_detector(open_network(installed, engine, "cpu", threads), installed.card)
             if not isinstance(for_pictures, RetinaFaceDetector) or not isinstance(exact, RetinaFaceDetector):
                 raise TrainingError(f"{installed.card.name}: a teacher has RetinaFace's anchors, this one has others")
             teaches = exact
@@ -224,7 +222,7 @@ def train_detector(
         )
         # The card's figures are those of the file that was written.
         if len(validation):
-            run = load_network(folder / card.file.name, engine, "cpu", threads)
+            run = open_network(InstalledModel(card, folder / card.file.name, ""), engine, "cpu", threads)
             card = dataclasses.replace(card, figures=figures_of(run))
         write_card(folder, card)
         return card.figures
@@ -249,7 +247,9 @@ if __name__ == "__main__":
     parser.add_argument("--homepage", default="none: trained by this recipe", help="where it comes from, for its card")
     parser.add_argument("--half-weights", type=cli.flag, default=False, help="store the network's weights in 16 bits")
     parser.add_argument("--device", default="cpu", help="where the network is trained: cpu or cuda")
-    parser.add_argument("--engine", default="openvino", help="what runs the teacher and the exported network")
+    parser.add_argument(
+        "--engine", default="auto", help="what runs the teacher and the exported network; auto: the best one here"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks")
     parser.add_argument("--workers", type=int, default=0, help="processes per GPU that load photos")
     add_arguments(parser)

@@ -58,7 +58,7 @@ def train_embedder(
     homepage: str = "none: trained by this recipe",
     half_weights: bool = False,
     device: str = "cpu",
-    engine: str = "openvino",
+    engine: str = "auto",
     threads: int = 1,
     workers: int = 0,
     **settings: Any,
@@ -76,7 +76,6 @@ def train_embedder(
 
         raise EngineError("training needs the torch extra; run: utils/make_env.sh torch") from None
     from steps_face.evaluate_pairs import describe, pair_figures
-    from vidperson.engines import load_network
     from vidperson.errors import TrainingError
     from vidperson.io.pairs import read_pairs
     from vidperson.io.pictures import list_pictures
@@ -84,7 +83,8 @@ def train_embedder(
     from vidperson.models.card import Input, Output
     from vidperson.models.convert import EMBEDDERS, build_network
     from vidperson.models.embedder import FaceEmbedder
-    from vidperson.models.install import installed_model
+    from vidperson.models.install import InstalledModel, installed_model
+    from vidperson.models.opening import open_network
     from vidperson.progress import Progress
     from vidperson.training.augment import Augmentation
     from vidperson.training.batches import TaughtBatches
@@ -150,8 +150,8 @@ def train_embedder(
         if teacher:
             installed = installed_model(teacher)
             # bf16 where it is trained in bf16: the teacher is then two to three times faster, and says the same.
-            teacher_precision = "bf16" if how.precision == "bf16" and engine == "openvino" else "fp32"
-            network_of_teacher = load_network(installed.network, engine, "cpu", threads, teacher_precision)
+            teacher_precision = "bf16" if how.precision == "bf16" and engine in ("auto", "openvino") else "fp32"
+            network_of_teacher = open_network(installed, engine, "cpu", threads, teacher_precision)
             teaches = FaceEmbedder(network_of_teacher, installed.card)
             batches, teacher_size = TaughtBatches(plain, ask_teacher(teaches.embed)), teaches.embedding_size
             recipe["teacher"] = f"{installed.card.name} {installed.sha256}"
@@ -189,7 +189,9 @@ def train_embedder(
         )
         # The card's figures are those of the file that was written.
         if validation:
-            embedder = FaceEmbedder(load_network(folder / card.file.name, engine, "cpu", threads), card)
+            embedder = FaceEmbedder(
+                open_network(InstalledModel(card, folder / card.file.name, ""), engine, "cpu", threads), card
+            )
             card = dataclasses.replace(card, figures=pair_figures(embedder.embed, *validation))
             logging.info("%s: %s", card.file.name, describe(card.figures))
         write_card(folder, card)
@@ -231,7 +233,9 @@ if __name__ == "__main__":
     parser.add_argument("--homepage", default="none: trained by this recipe", help="where it comes from, for its card")
     parser.add_argument("--half-weights", type=cli.flag, default=False, help="store the network's weights in 16 bits")
     parser.add_argument("--device", default="cpu", help="where the network is trained: cpu or cuda")
-    parser.add_argument("--engine", default="openvino", help="what runs the teacher and the exported network")
+    parser.add_argument(
+        "--engine", default="auto", help="what runs the teacher and the exported network; auto: the best one here"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks")
     parser.add_argument("--workers", type=int, default=0, help="processes per GPU that load pictures")
     add_arguments(parser)

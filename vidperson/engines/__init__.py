@@ -89,7 +89,9 @@ def load_network(
         raise EngineError(f"engine '{engine}' is not installed ({error.name}); {_INSTALL[engine]}") from None
     kind = "cpu" if gpu is None else "cuda"
     if kind not in module.PRECISIONS:
-        raise EngineError(f"engine '{engine}' runs on the device {' '.join(module.PRECISIONS)}, '{device}' was asked for")
+        raise EngineError(
+            f"engine '{engine}' runs on the device {' '.join(module.PRECISIONS)}, '{device}' was asked for"
+        )
     if precision not in module.PRECISIONS[kind]:
         valid = " ".join(module.PRECISIONS[kind])
         raise EngineError(f"engine '{engine}' computes in {valid} on the device {kind}, '{precision}' was asked for")

@@ -6,6 +6,7 @@ MXNet 1.9.1 is the last one and needs an old numpy and an old Python, so it has 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -70,12 +71,10 @@ class MxnetNetwork:
             raise ModelError(f"{self._path}: failed on a batch of shape {batch.shape}: {error}") from None
 
     def _run(self, part: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        try:
+        with contextlib.suppress(BrokenPipeError):  # that it ended is told below
             self._to.write(json.dumps(part.shape).encode() + b"\n")
-            self._to.write(memoryview(part).cast("B"))
+            self._to.write(part.data)
             self._to.flush()
-        except BrokenPipeError:
-            pass  # its end is told below
         answer = self._answer()
         if "error" in answer:
             raise ModelError(answer["error"])
@@ -90,12 +89,14 @@ class MxnetNetwork:
 
     def _array(self, shape: list[int]) -> NDArray[np.float32]:
         array = np.empty(shape, np.float32)
-        view = memoryview(array.reshape(-1)).cast("B")
+        view = memoryview(array.reshape(-1).data).cast("B") if array.size else memoryview(b"")
         done = 0
         while done < len(view):
             count = self._from.readinto(view[done:])  # type: ignore[attr-defined]
             if not count:
-                raise ModelError(f"MXNet's process ended with status {self._process.wait()}; what it said is in the log")
+                raise ModelError(
+                    f"MXNet's process ended with status {self._process.wait()}; what it said is in the log"
+                )
             done += count
         return array
 
@@ -104,10 +105,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """The worker ends when its input does; one that hangs is killed."""
     for stream in (process.stdin, process.stdout):
         assert stream is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):
             stream.close()
-        except BrokenPipeError:
-            pass
     try:
         process.wait(10)
     except subprocess.TimeoutExpired:

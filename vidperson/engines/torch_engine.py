@@ -6,6 +6,7 @@ two turns, while the pass before is computed.
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Iterator
 
@@ -26,11 +27,11 @@ Arrays = list[NDArray[np.float32]]
 
 
 class TorchNetwork:
-    """A module on the CPU."""
+    """A module on the CPU. It takes one item at a time: its numbers would depend on an item's place in a batch."""
 
     def __init__(self, path: str, settings: Settings) -> None:
         torch.set_num_threads(settings.threads)
-        self._path, self._batch = path, settings.batch
+        self._path = path
         self._module = OnnxModule(path, _TYPES[settings.precision]).eval()
 
     def __call__(self, batch: NDArray[np.float32]) -> Arrays:
@@ -43,7 +44,7 @@ class TorchNetwork:
             raise ModelError(f"{self._path}: failed on a batch of shape {batch.shape}: {reason}") from None
 
     def _run(self, batch: NDArray[np.float32]) -> Iterator[tuple[int, Arrays]]:
-        for count, part in parts_of(batch, self._batch):
+        for count, part in parts_of(batch, 1):
             pictures = torch.from_numpy(part).contiguous(memory_format=torch.channels_last)
             yield count, [output.numpy() for output in self._module(pictures)]
 
@@ -53,7 +54,7 @@ class CudaNetwork(TorchNetwork):
 
     def __init__(self, path: str, settings: Settings, device: torch.device) -> None:
         super().__init__(path, settings)
-        self._device = device
+        self._device, self._batch = device, settings.batch
         self._module = self._module.to(device)
         self._passes: OrderedDict[tuple[int, ...], _Pass] = OrderedDict()
 
@@ -128,7 +129,7 @@ class _Pass:
         return [host.numpy().copy() for host in self._out_host[turn]]
 
 
-def _exact_numbers() -> torch.backends.ContextProp:
+def _exact_numbers() -> contextlib.AbstractContextManager[None]:
     """No TensorFloat-32 in float32, and algorithms by rule, not by timing: the same numbers in every run."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False

@@ -164,7 +164,9 @@ def _resize(a: _Attributes) -> _Function:
     mode = a.text("mode", "nearest", ("nearest", "linear"))
     places = ("asymmetric",) if a.version < 11 else ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
     place = a.text("coordinate_transformation_mode", places[0], places)
-    rounding = a.text("nearest_mode", "floor" if a.version < 11 else "round_prefer_floor", ("floor", "round_prefer_floor"))
+    rounding = a.text(
+        "nearest_mode", "floor" if a.version < 11 else "round_prefer_floor", ("floor", "round_prefer_floor")
+    )
     if a.integer("antialias", 0) or a.integer("exclude_outside", 0) or "axes" in a.values:
         raise a.refuse("expected no antialias, exclude_outside or axes")
     if mode == "linear" and place == "asymmetric":
@@ -231,7 +233,7 @@ def _simple(name: str, function: _Function) -> None:
     _OPERATORS[name] = lambda a: function
 
 
-for _name, _each in {
+_SIMPLE: dict[str, _Function] = {
     "Abs": torch.abs,
     "Add": torch.add,
     "Ceil": torch.ceil,
@@ -253,7 +255,8 @@ for _name, _each in {
     "Sub": torch.sub,
     "Tanh": torch.tanh,
     "HardSwish": functional.hardswish,
-}.items():
+}
+for _name, _each in _SIMPLE.items():
     _simple(_name, _each)
 
 
@@ -543,9 +546,7 @@ class OnnxModule(nn.Module):
         version = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0)
         nodes = [node for node in graph.node if not self._folded(node, version, constants)]
         kinds = self._precisions(nodes, constants, precision)
-        self._steps = [
-            self._step(node, kind, version, constants) for node, kind in zip(nodes, kinds, strict=True)
-        ]
+        self._steps = [self._step(node, kind, version, constants) for node, kind in zip(nodes, kinds, strict=True)]
         for name in self._outputs:
             if name in constants:
                 self.register_buffer(self._buffer_name(name), constants[name])
@@ -600,7 +601,9 @@ class OnnxModule(nn.Module):
             elif node.op_type in _EXACT:
                 kind = torch.float32
             else:
-                kind = low if low in [kinds.get(name) for name in node.input if name not in constants] else torch.float32
+                kind = (
+                    low if low in [kinds.get(name) for name in node.input if name not in constants] else torch.float32
+                )
             kinds.update(dict.fromkeys(node.output, kind))
             found.append(kind)
         return found
@@ -664,9 +667,7 @@ class OnnxModule(nn.Module):
                 values[name] = result
             for name in step.done:
                 values.pop(name, None)
-        found = [
-            values[name] if name in values else getattr(self, self._buffer_name(name)) for name in self._outputs
-        ]
+        found = [values[name] if name in values else getattr(self, self._buffer_name(name)) for name in self._outputs]
         return [value.to(torch.float32).contiguous() for value in found]
 
 
