@@ -39,7 +39,7 @@ class TorchNetwork:
         try:
             with torch.inference_mode():
                 return join_parts(list(self._run(batch)))
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
             reason = " ".join(str(error).split())[:500]
             raise ModelError(f"{self._path}: failed on a batch of shape {batch.shape}: {reason}") from None
 

@@ -52,7 +52,7 @@ def open_network(
         symbol, card = installed.mxnet_symbol, installed.card
         if card.mxnet is None:
             others = " ".join((AUTO, *ONNX_ENGINES))
-            raise EngineError(f"engine 'mxnet' runs MXNet checkpoints, {card.name} is none; use another engine: {others}")
+            raise EngineError(f"engine 'mxnet' runs MXNet checkpoints, {card.name} is none; use another one: {others}")
         if symbol is None:
             raise EngineError(f"{card.name}: its MXNet checkpoint is not there; run ./run_000_get_pretrained_models.sh")
         outputs = mxnet_outputs(card, symbol)
