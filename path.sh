@@ -5,6 +5,8 @@
 # change it brings .venv up to date; otherwise it only sets variables, runs no pip and needs no network.
 #
 #   VIDPERSON_EXTRAS="demo torch dev"   also install requirements/<extra>.txt; an extra once installed stays
+#   VIDPERSON_EXTRAS=mxnet              also make .venv-mxnet, for the engine mxnet; VIDPERSON_MXNET=mxnet-cu102 for GPUs
+#   VIDPERSON_MXNET_PYTHON=/some/bin/python   the interpreter that has MXNet, in place of .venv-mxnet
 #   VIDPERSON_PYTHON=/some/bin/python   use this interpreter and its packages as they are; nothing is made
 #
 # LC_ALL is a UTF-8 locale because names of files and persons are UTF-8. All lists are in the order of the

@@ -19,8 +19,13 @@ fi
 . ./path.sh
 
 get_models=(python steps_face/get_models.py --models-dir "$exp_dir/face_models" --model-dir "$model_dir" --cards "$detector $embedder")
-if [ "$("${get_models[@]}" --needs-torch)" = true ] && [ -z "${VIDPERSON_PYTHON:-}" ]; then
-  echo "a PyTorch checkpoint has to be converted once: installing the torch extra"
-  utils/make_env.sh torch
+if [ -z "${VIDPERSON_PYTHON:-}" ]; then
+  if [ "$engine" = torch ]; then
+    utils/make_env.sh torch
+  elif [ "$("${get_models[@]}" --needs-torch)" = true ]; then
+    echo "a PyTorch checkpoint has to be converted once: installing the torch extra"
+    utils/make_env.sh torch
+  fi
+  [ "$engine" != mxnet ] || [ -n "${VIDPERSON_MXNET_PYTHON:-}" ] || utils/make_env.sh mxnet
 fi
 "${get_models[@]}"

@@ -19,8 +19,8 @@ if [ ! -f "$model/installed.json" ]; then
   echo "$0: the network $detector is not in $model; run ./run_000_get_pretrained_models.sh first" >&2
   exit 1
 fi
-launch=$cmd
-[ "$device" = cpu ] || launch=$cuda_cmd
+. ./utils/engine_options.sh --det-batch "$det_batch"
+check_precision "$exp_dir/face_det/$detector" --scp "$data_dir/${sets[0]}/vid.scp" --max-size "$max_size"
 
 # Arguments: data folder, output folder, more options of utils/segment_jobs.sh, --, more arguments of the step
 detect() {
@@ -34,10 +34,9 @@ detect() {
   local new=true
   [ ! -f "$out/.done" ] || new=$force
   utils/segment_jobs.sh --cmd "$launch" --nj "$nj" --force "$force" --archives "faces.ark quality.ark crops.tar thumbs.tar" \
-    --input "$model/installed.json" "${options[@]}" --speed-args "--threads $threads --det-batch $det_batch" "$data" "$out" -- \
-    python steps_face/detect_faces.py --model "$model" --engine "$engine" --device "$device" --fps "$fps" --max-size "$max_size" \
-    --det-threshold "$det_threshold" --nms-threshold "$nms_threshold" --min-faces "$min_faces" \
-    --discard-low-quality "$discard_low_quality" "$@"
+    "${inputs[@]}" "${options[@]}" --speed-args "$speed_args" "$data" "$out" -- \
+    python steps_face/detect_faces.py "${run[@]}" --fps "$fps" --max-size "$max_size" --det-threshold "$det_threshold" \
+    --nms-threshold "$nms_threshold" --min-faces "$min_faces" --discard-low-quality "$discard_low_quality" "$@"
   [ "$new" = false ] || save_settings "$out/config"
   [ "$contact_sheet" = false ] || python steps_face/make_contact_sheet.py --input-dir "$out"
 }

@@ -18,8 +18,8 @@ if [ ! -f "$model/installed.json" ]; then
   echo "$0: the network $embedder is not in $model; run ./run_000_get_pretrained_models.sh first" >&2
   exit 1
 fi
-launch=$cmd
-[ "$device" = cpu ] || launch=$cuda_cmd
+. ./utils/engine_options.sh --embed-batch "$embed_batch"
+checked=false
 for set in "${sets[@]}"; do
   names=("$set")
   [ ! -f "$data_dir/$set/face_boundingbox" ] || names=("${set}_ref" "${set}_facedet")
@@ -30,12 +30,14 @@ for set in "${sets[@]}"; do
       echo "$0: $faces is not done; run ./run_002_detect_faces.sh first" >&2
       exit 1
     fi
+    $checked || check_precision "$exp_dir/face_embed/$embedder" --face-dir "$faces"
+    checked=true
     new=true
     [ ! -f "$embeddings/.done" ] || new=$force
-    utils/segment_jobs.sh --cmd "$launch" --nj "$nj" --force "$force" --archives embed.ark --input "$model/installed.json" \
-      --input "$faces/faces.ark" --input "$faces/quality.ark" --input "$faces/status" --speed-args "--threads $threads --embed-batch $embed_batch" \
+    utils/segment_jobs.sh --cmd "$launch" --nj "$nj" --force "$force" --archives embed.ark "${inputs[@]}" \
+      --input "$faces/faces.ark" --input "$faces/quality.ark" --input "$faces/status" --speed-args "$speed_args" \
       "$data_dir/$set" "$embeddings" -- \
-      python steps_face/extract_embeddings.py --face-dir "$faces" --model "$model" --engine "$engine" --device "$device"
+      python steps_face/extract_embeddings.py --face-dir "$faces" "${run[@]}"
     [ "$new" = false ] || save_settings "$embeddings/config"
   done
 done

@@ -26,8 +26,9 @@ model_dir=                       # folder with model files put there by hand; em
 cmd=${train_cmd:-utils/run.py}   # launcher of job arrays, see cmd.sh; what runs on a GPU takes cuda_cmd from there
 nj=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)  # jobs that a set is split into, by default the CPU cores
 threads=1                        # threads per job
-engine=openvino                  # what runs the networks: openvino or onnxruntime
-device=cpu                       # where it runs them
+engine=auto                      # what runs the networks: auto, openvino, onnxruntime, torch or mxnet (docs/engines.md)
+device=cpu                       # where it runs them: cpu, cuda or cuda:<number>
+precision=fp32                   # what it computes in: fp32, bf16 or fp16; stages 2 and 3 compare a sample with fp32
 
 # stage 2, faces in videos
 detector=retinaface_mnet025_pytorch  # detection network: a folder of exp/face_models

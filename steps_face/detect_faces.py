@@ -45,8 +45,9 @@ def detect_faces(
     label_unit: str = "seconds",
     det_window: int = 5,
     fps: float = 1.0,
-    engine: str = "openvino",
+    engine: str = "auto",
     device: str = "cpu",
+    precision: str = "fp32",
     threads: int = 1,
     max_size: int = 800,
     det_batch: int = 1,
@@ -62,20 +63,20 @@ def detect_faces(
     """
     import cv2
 
-    from vidperson.engines import load_network
     from vidperson.io.job_store import JobStore
     from vidperson.io.lists import read_boxes, read_scp
     from vidperson.media.sampling import UniformSampling, WindowSampling
     from vidperson.models.candidates import Candidates, SelectionPolicy
     from vidperson.models.detector import make_detector
     from vidperson.models.install import installed_model
+    from vidperson.models.opening import open_network
     from vidperson.progress import Progress
 
     cv2.setNumThreads(threads)
     segments = read_scp(scp)
     boxes = read_boxes(labels) if labels else {}
     installed = installed_model(model)
-    network = load_network(installed.network, engine, device, threads)
+    network = open_network(installed, engine, device, threads, precision, det_batch)
     detector = make_detector(network, installed.card, max_size, nms_threshold)
     policy = SelectionPolicy(det_threshold, min_faces, max_centre_distance, discard_low_quality)
     with JobStore(output_dir, ARCHIVES) as store:
@@ -171,8 +172,9 @@ if __name__ == "__main__":
     )
     parser.add_argument("--det-window", type=cli.whole(1), default=5, help="frames to search round a labelled time")
     parser.add_argument("--fps", type=float, default=1.0, help="frames to take per second of video, without labels")
-    parser.add_argument("--engine", default="openvino", help="what runs the network")
-    parser.add_argument("--device", default="cpu", help="where the network runs")
+    parser.add_argument("--engine", default="auto", help="what runs the network; auto: the best one here")
+    parser.add_argument("--device", default="cpu", help="where the network runs: cpu, cuda or cuda:<number>")
+    parser.add_argument("--precision", default="fp32", help="what the network computes in: fp32, bf16 or fp16")
     parser.add_argument("--threads", type=cli.whole(1), default=1, help="CPU threads of the decoder and of the network")
     parser.add_argument(
         "--max-size", type=cli.whole(1), default=800, help="long side in pixels that frames are brought down to"

@@ -146,26 +146,27 @@ def evaluate_detector(
     min_height: float = MIN_HEIGHT,
     max_size: int = 800,
     output: str = "",
-    engine: str = "openvino",
+    engine: str = "auto",
     device: str = "cpu",
+    precision: str = "fp32",
     threads: int = 1,
 ) -> dict[str, Any]:
     """See the top of this file. Raises VidPersonError for what is missing, damaged or does not fit together."""
-    from vidperson.engines import load_network
     from vidperson.errors import DataError
     from vidperson.io.annotations import read_annotations
     from vidperson.io.atomic import atomic_write
     from vidperson.models.detector import make_detector
     from vidperson.models.install import installed_model
+    from vidperson.models.opening import open_network
 
     if bool(pictures) == bool(videos) or bool(reference_model) == bool(annotations):
         raise DataError("expected --pictures or --videos, and --reference-model or --annotations")
     if videos and (annotations or held_out):
         raise DataError("--annotations and --held-out go with --pictures, not with --videos")
 
-    def open_detector(folder: str) -> Callable[[Image], Detections]:
+    def open_detector(folder: str, precision: str = "fp32") -> Callable[[Image], Detections]:
         installed = installed_model(folder)
-        network = load_network(installed.network, engine, device, threads)
+        network = open_network(installed, engine, device, threads, precision, batch=1)
         detector = make_detector(network, installed.card, max_size)
         return lambda image: detector.detect([image], LOWEST_SCORE)[0]
 
@@ -181,7 +182,7 @@ def evaluate_detector(
         for image in images:
             yield image, reference_of(find, image, score)
 
-    figures = detector_figures(open_detector(model), with_reference(), score, min_height)
+    figures = detector_figures(open_detector(model, precision), with_reference(), score, min_height)
     logging.info("%s: %s", model, describe(figures))
     if output:
         with atomic_write(output) as stream:
@@ -233,7 +234,10 @@ if __name__ == "__main__":
     parser.add_argument("--min-height", type=float, default=MIN_HEIGHT, help="height of a face to be found, pixels")
     parser.add_argument("--max-size", type=int, default=800, help="long side that pictures are brought down to")
     parser.add_argument("--output", default="", help="JSON file to write the figures to")
-    parser.add_argument("--engine", default="openvino", help="what runs the networks")
-    parser.add_argument("--device", default="cpu", help="where the networks run")
+    parser.add_argument("--engine", default="auto", help="what runs the networks; auto: the best one here")
+    parser.add_argument("--device", default="cpu", help="where the networks run: cpu, cuda or cuda:<number>")
+    parser.add_argument(
+        "--precision", default="fp32", help="of the network: fp32, bf16 or fp16; the reference is in fp32"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks")
     cli.main(evaluate_detector, parser.parse_args())

@@ -116,8 +116,9 @@ def evaluate_pairs(
     pairs: str,
     threshold_pairs: str = "",
     output: str = "",
-    engine: str = "openvino",
+    engine: str = "auto",
     device: str = "cpu",
+    precision: str = "fp32",
     threads: int = 1,
     embed_batch: int = 16,
 ) -> dict[str, Any]:
@@ -127,17 +128,18 @@ def evaluate_pairs(
     """
     import json
 
-    from vidperson.engines import load_network
     from vidperson.io.atomic import atomic_write
     from vidperson.io.pairs import read_pairs
     from vidperson.io.pictures import list_pictures
     from vidperson.models.embedder import FaceEmbedder
     from vidperson.models.install import installed_model
+    from vidperson.models.opening import open_network
 
     test = read_pairs(pairs)
     train = read_pairs(threshold_pairs) if threshold_pairs else None
     installed = installed_model(model)
-    embedder = FaceEmbedder(load_network(installed.network, engine, device, threads), installed.card)
+    network = open_network(installed, engine, device, threads, precision, embed_batch)
+    embedder = FaceEmbedder(network, installed.card)
     figures = pair_figures(embedder.embed, list_pictures(pictures), test, train, embed_batch)
     logging.info("%s: %s", installed.card.name, describe(figures))
     if output:
@@ -153,8 +155,9 @@ if __name__ == "__main__":
     parser.add_argument("--pairs", required=True, help="list of pairs to measure on")
     parser.add_argument("--threshold-pairs", default="", help="list of pairs to learn the threshold of")
     parser.add_argument("--output", default="", help="JSON file to write")
-    parser.add_argument("--engine", default="openvino", help="what runs the network")
-    parser.add_argument("--device", default="cpu", help="where the network runs")
+    parser.add_argument("--engine", default="auto", help="what runs the network; auto: the best one here")
+    parser.add_argument("--device", default="cpu", help="where the network runs: cpu, cuda or cuda:<number>")
+    parser.add_argument("--precision", default="fp32", help="what the network computes in: fp32, bf16 or fp16")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the network")
     parser.add_argument("--embed-batch", type=int, default=16, help="crops per call of the network")
     cli.main(evaluate_pairs, parser.parse_args())

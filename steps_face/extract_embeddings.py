@@ -27,8 +27,9 @@ def extract_embeddings(
     scp: str,
     model: str,
     output_dir: str,
-    engine: str = "openvino",
+    engine: str = "auto",
     device: str = "cpu",
+    precision: str = "fp32",
     threads: int = 1,
     embed_batch: int = 16,
 ) -> None:
@@ -39,7 +40,6 @@ def extract_embeddings(
     import cv2
     import numpy as np
 
-    from vidperson.engines import load_network
     from vidperson.errors import DataError
     from vidperson.io.crops import read_tar_files
     from vidperson.io.job_store import JobStore
@@ -47,11 +47,13 @@ def extract_embeddings(
     from vidperson.io.matrices import load_matrices, matrix_bytes
     from vidperson.models.embedder import FaceEmbedder
     from vidperson.models.install import installed_model
+    from vidperson.models.opening import open_network
     from vidperson.progress import Progress
     from vidperson.types import FACE_COLUMNS, Image
 
     installed = installed_model(model)
-    embedder = FaceEmbedder(load_network(installed.network, engine, device, threads), installed.card)
+    network = open_network(installed, engine, device, threads, precision, embed_batch)
+    embedder = FaceEmbedder(network, installed.card)
     faces = load_matrices(Path(face_dir) / "faces.scp", len(FACE_COLUMNS))
     crops = read_scp(Path(face_dir) / "crops.scp")
     statuses = read_scp(Path(face_dir) / "status")
@@ -99,8 +101,9 @@ if __name__ == "__main__":
     parser.add_argument("--scp", required=True, help="list whose first column names the job's segments")
     parser.add_argument("--model", required=True, help="folder of the installed face network")
     parser.add_argument("--output-dir", required=True, help="the job's own folder")
-    parser.add_argument("--engine", default="openvino", help="what runs the network")
-    parser.add_argument("--device", default="cpu", help="where the network runs")
+    parser.add_argument("--engine", default="auto", help="what runs the network; auto: the best one here")
+    parser.add_argument("--device", default="cpu", help="where the network runs: cpu, cuda or cuda:<number>")
+    parser.add_argument("--precision", default="fp32", help="what the network computes in: fp32, bf16 or fp16")
     parser.add_argument("--threads", type=cli.whole(1), default=1, help="CPU threads of the network")
     parser.add_argument("--embed-batch", type=cli.whole(1), default=16, help="crops per call of the network")
     cli.main(extract_embeddings, parser.parse_args())

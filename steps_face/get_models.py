@@ -2,7 +2,8 @@
 """Put networks under exp/face_models: found in a local folder or downloaded, checked, converted.
 
 Inputs:  model cards (names in vidperson/zoo, or paths of .yaml files).
-Outputs: <models-dir>/<name>/ with network.onnx, <name>.yaml and installed.json.
+Outputs: <models-dir>/<name>/ with network.onnx, <name>.yaml and installed.json; engines.json, the time per item of the
+         engines that --engine auto chooses from on a CPU; of an MXNet checkpoint also its own two files.
 
 Example:
   python steps_face/get_models.py --models-dir exp/face_models \\
@@ -26,6 +27,7 @@ def get_models(cards: str, models_dir: str, model_dir: str = "", needs_torch: bo
 
     from vidperson.errors import ModelError, VidPersonError
     from vidperson.models.install import install_model, needs_conversion
+    from vidperson.models.opening import measure_engines
     from vidperson.progress import Progress
 
     names = list(dict.fromkeys(cards.split()))
@@ -45,6 +47,7 @@ def get_models(cards: str, models_dir: str, model_dir: str = "", needs_torch: bo
 
         try:
             installed = install_model(name, models_dir, folders, report)
+            measure_engines(installed)
             logging.info(
                 "%s: ready; licence: %s; training data: %s",
                 name,

@@ -59,7 +59,7 @@ def train_detector(
     homepage: str = "none: trained by this recipe",
     half_weights: bool = False,
     device: str = "cpu",
-    engine: str = "openvino",
+    engine: str = "auto",
     threads: int = 1,
     workers: int = 0,
     **settings: Any,
@@ -75,7 +75,6 @@ def train_detector(
     import torch
 
     from steps_face import evaluate_detector as measure
-    from vidperson.engines import load_network
     from vidperson.errors import DataError, TrainingError
     from vidperson.io import photos as io_photos
     from vidperson.io.annotations import read_annotations
@@ -83,7 +82,8 @@ def train_detector(
     from vidperson.models.card import Input, Output
     from vidperson.models.convert import DETECTORS, build_network
     from vidperson.models.detector import RetinaFaceDetector, make_detector
-    from vidperson.models.install import installed_model
+    from vidperson.models.install import InstalledModel, installed_model
+    from vidperson.models.opening import open_network
     from vidperson.training.batches import TaughtBatches
     from vidperson.training.detector import DetectorTask, ask_teacher
     from vidperson.training.export import as_engine, new_card
@@ -137,10 +137,8 @@ def train_detector(
         if teacher:
             installed = installed_model(teacher)
             precision = training.teacher_precision(how.precision, engine)
-            for_pictures = make_detector(
-                load_network(installed.network, engine, "cpu", threads, precision), installed.card
-            )
-            exact = make_detector(load_network(installed.network, engine, "cpu", threads), installed.card)
+            for_pictures = make_detector(open_network(installed, engine, "cpu", threads, precision), installed.card)
+            exact = make_detector(open_network(installed, engine, "cpu", threads), installed.card)
             if not isinstance(for_pictures, RetinaFaceDetector) or not isinstance(exact, RetinaFaceDetector):
                 raise TrainingError(f"{installed.card.name}: a teacher has RetinaFace's anchors, this one has others")
 
@@ -200,7 +198,7 @@ def train_detector(
             return {**figures, "quality": figures["average_precision"] - figures.get("landmark_error", 0.0)}
 
         def figures_of_file(path: Path, card: ModelCard) -> dict[str, Any]:
-            return figures_of(load_network(path, engine, "cpu", threads), card)
+            return figures_of(open_network(InstalledModel(card, path, ""), engine, "cpu", threads), card)
 
         task = DetectorTask(network, MEAN, STD)
         report = training.reporter(folder, pictures.steps_per_epoch)

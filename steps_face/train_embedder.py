@@ -61,7 +61,7 @@ def train_embedder(
     homepage: str = "none: trained by this recipe",
     half_weights: bool = False,
     device: str = "cpu",
-    engine: str = "openvino",
+    engine: str = "auto",
     threads: int = 1,
     workers: int = 0,
     **settings: Any,
@@ -76,7 +76,6 @@ def train_embedder(
     import torch
 
     from steps_face.evaluate_pairs import describe, pair_figures
-    from vidperson.engines import load_network
     from vidperson.errors import TrainingError
     from vidperson.io.pairs import read_pairs
     from vidperson.io.pictures import list_pictures
@@ -84,7 +83,8 @@ def train_embedder(
     from vidperson.models.card import Input, Output
     from vidperson.models.convert import EMBEDDERS, build_network
     from vidperson.models.embedder import FaceEmbedder
-    from vidperson.models.install import installed_model
+    from vidperson.models.install import InstalledModel, installed_model
+    from vidperson.models.opening import open_network
     from vidperson.training.augment import Augmentation
     from vidperson.training.batches import TaughtBatches
     from vidperson.training.embedder import EmbedderTask, ask_teacher
@@ -148,7 +148,7 @@ def train_embedder(
         if teacher:
             installed = installed_model(teacher)
             precision = training.teacher_precision(how.precision, engine)
-            teaches = FaceEmbedder(load_network(installed.network, engine, "cpu", threads, precision), installed.card)
+            teaches = FaceEmbedder(open_network(installed, engine, "cpu", threads, precision), installed.card)
             batches, teacher_size = TaughtBatches(plain, ask_teacher(teaches.embed)), teaches.embedding_size
             recipe["teacher"] = f"{installed.card.name} {installed.sha256}"
             recipe |= {"cosine_weight": cosine_weight, "relation_weight": relation_weight}
@@ -166,7 +166,7 @@ def train_embedder(
             return flat_figures(figures_of(as_engine(network, world.device, how.precision), card))
 
         def figures_of_file(path: Path, card: ModelCard) -> dict[str, Any]:
-            return figures_of(load_network(path, engine, "cpu", threads), card)
+            return figures_of(open_network(InstalledModel(card, path, ""), engine, "cpu", threads), card)
 
         report = training.reporter(folder, plain.steps_per_epoch)
         best = train(task, batches, how, folder, world, validate if validation else None, "-eer", recipe, report)

@@ -30,7 +30,7 @@ def begin(threads: int) -> None:
 
 def teacher_precision(precision: str, engine: str) -> str:
     """bf16 where it is trained in bf16: a teacher is then two to three times faster on a CPU, and says the same."""
-    return "bf16" if precision == "bf16" and engine == "openvino" else "fp32"
+    return "bf16" if precision == "bf16" and engine in ("auto", "openvino") else "fp32"
 
 
 def reporter(folder: Path, steps_per_epoch: int) -> Callable[[int, int], None]:
@@ -98,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--homepage", default="none: trained by this recipe", help="where it comes from, for its card")
     parser.add_argument("--half-weights", type=cli.flag, default=False, help="store the network's weights in 16 bits")
     parser.add_argument("--device", default="cpu", help="where the network is trained: cpu or cuda")
-    parser.add_argument("--engine", default="openvino", help="what runs the teacher and the exported network")
+    parser.add_argument("--engine", default="auto", help="what runs the teacher and the exported network")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks")
     parser.add_argument("--workers", type=int, default=0, help="processes per GPU, or process, that load pictures")
     settings.add_arguments(parser)

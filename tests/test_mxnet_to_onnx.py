@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engines_here import ENGINES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidperson.engines import ENGINES, load_network
+from vidperson.engines import load_network
 from vidperson.errors import EngineError, ModelError
 from vidperson.models.card import Input, ModelCard, MxnetCheckpoint, NetworkFile, Output, load_card
 from vidperson.models.install import install_model

@@ -8,8 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from engines_here import ENGINES
 
-from vidperson.engines import ENGINES, load_network
+from vidperson.engines import load_network
 from vidperson.errors import EngineError, ModelError
 from vidperson.media.video import FrameReader, UniformSampling
 from vidperson.models.card import load_card
@@ -111,8 +112,9 @@ def test_real_detector_in_bf16_finds_the_same_faces(models: Path, shared: Path, 
 @pytest.mark.parametrize(
     ("engine", "precision", "message"),
     [
-        ("onnxruntime", "bf16", "engine 'onnxruntime' computes in fp32 here, 'bf16' was asked for"),
-        ("openvino", "fp16", "engine 'openvino' computes in fp32 bf16 here, 'fp16' was asked for"),
+        ("onnxruntime", "bf16", "engine 'onnxruntime' computes in fp32 on the device cpu, 'bf16' was asked for"),
+        ("openvino", "fp16", "engine 'openvino' computes in fp32 bf16 on the device cpu, 'fp16' was asked for"),
+        ("openvino", "int8", "precision 'int8' is unknown; valid precisions: fp32 bf16 fp16"),
     ],
 )
 def test_engine_without_the_precision_asked_for_names_those_that_it_has(
@@ -124,10 +126,11 @@ def test_engine_without_the_precision_asked_for_names_those_that_it_has(
 
 
 def test_engine_unknown_or_device_missing_is_an_error() -> None:
-    with pytest.raises(EngineError, match="valid engines: openvino onnxruntime"):
+    with pytest.raises(EngineError, match="valid engines: openvino onnxruntime torch mxnet"):
         load_network("x.onnx", "tensorflow")
-    with pytest.raises(EngineError, match="'cuda' was asked for"):
-        load_network("x.onnx", "onnxruntime", device="cuda")
+    for device in ("gpu", "cuda:", "cuda:x", "cpu:0", ""):
+        with pytest.raises(EngineError, match=f"device '{device}' is unknown; valid devices: cpu cuda cuda:<number>"):
+            load_network("x.onnx", "onnxruntime", device=device)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -17,10 +17,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the torch extra")
 
 from drawn_faces import draw_photo, write_photos  # noqa: E402
+from engines_here import ENGINES  # noqa: E402
 
 from steps_face.evaluate_detector import evaluate_detector  # noqa: E402
 from steps_face.train_detector import train_detector  # noqa: E402
-from vidperson.engines import ENGINES, load_network  # noqa: E402
+from vidperson.engines import load_network  # noqa: E402
 from vidperson.io.annotations import write_annotations  # noqa: E402
 from vidperson.metrics import overlap  # noqa: E402
 from vidperson.models.card import load_card  # noqa: E402

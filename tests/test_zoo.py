@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engines_here import ENGINES
 
-from vidperson.engines import ENGINES, load_network
+from vidperson.engines import load_network
 from vidperson.models.card import ZOO, load_card
 from vidperson.models.detector import FaceDetector, make_detector
 from vidperson.models.embedder import FaceEmbedder
@@ -47,10 +48,12 @@ def test_card_of_a_shipped_network_has_its_hash_data_command_commit_figures_and_
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_engines_agree_on_a_shipped_network(tiny: Path, name: str) -> None:
-    batch = np.random.default_rng(0).normal(size=(2, 3, 112, 112) if name == "arcface_tiny" else (2, 3, 96, 160))
-    first, second = (load_network(tiny / name / "network.onnx", engine)(batch.astype(np.float32)) for engine in ENGINES)
-    for one, other in zip(first, second, strict=True):
-        assert np.abs(one - other).max() <= 1e-4 * np.abs(other).max()
+    size = (2, 3, 112, 112) if name == "arcface_tiny" else (2, 3, 96, 160)
+    batch = np.random.default_rng(0).normal(size=size).astype(np.float32)
+    first, *others = (load_network(tiny / name / "network.onnx", engine)(batch) for engine in ENGINES)
+    for found in others:
+        for one, other in zip(first, found, strict=True):
+            assert np.abs(one - other).max() <= 1e-4 * np.abs(other).max()
 
 
 def test_public_domain_portraits_are_found_and_told_apart(tiny: Path, detector: FaceDetector) -> None:

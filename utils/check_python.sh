@@ -18,7 +18,8 @@ for extra in ${VIDPERSON_EXTRAS:-}; do
     demo) modules+=" skimage" ;;
     torch) modules+=" torch onnx onnxscript" ;;
     dev) modules+=" pytest hypothesis ruff mypy kaldi_native_io" ;;
-    *) fail "$1" "unknown extra '$extra' in VIDPERSON_EXTRAS; valid: demo torch dev" ;;
+    mxnet) ;;   # has an interpreter of its own: VIDPERSON_MXNET_PYTHON
+    *) fail "$1" "unknown extra '$extra' in VIDPERSON_EXTRAS; valid: demo torch dev mxnet" ;;
   esac
 done
 # shellcheck disable=SC2086  # a list of words

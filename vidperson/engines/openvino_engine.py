@@ -6,11 +6,12 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from vidperson.engines import Settings
 from vidperson.errors import ModelError
 
 # Our names and OpenVINO's. A processor without bfloat16 instructions computes in float32 all the same.
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
-PRECISIONS = tuple(_HINTS)
+PRECISIONS = {"cpu": tuple(_HINTS)}
 # Thread pinning is off: every process would pin to the same first cores, and the jobs of one machine would share them.
 _SETTINGS = {
     "PERFORMANCE_HINT": "LATENCY",
@@ -44,6 +45,6 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["unknown error"])[-1]
 
 
-def load(path: str, threads: int, precision: str) -> OpenVinoNetwork:
+def load(path: str, settings: Settings) -> tuple[OpenVinoNetwork, str]:
     """See :func:`vidperson.engines.load_network`."""
-    return OpenVinoNetwork(path, threads, precision)
+    return OpenVinoNetwork(path, settings.threads, settings.precision), "cpu"

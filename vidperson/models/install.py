@@ -1,7 +1,8 @@
 """From a model card to ``exp/face_models/<name>/network.onnx``: find or download the files, check them, convert them.
 
 The folder then holds ``<name>.yaml`` (the card), ``network.onnx`` and ``installed.json`` (the hashes of the published
-files and of the network). The record is written last: a folder without it is not installed.
+files and of the network), for the engine mxnet also an MXNet checkpoint as it is: ``network-symbol.json`` and
+``network-0000.params``. The record is written last: a folder without it is not installed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from vidperson.models.card import ModelCard, NetworkFile, Source, card_path, loa
 
 NETWORK = "network.onnx"
 RECORD = "installed.json"
+MXNET_FILES = ("network-symbol.json", "network-0000.params")
 _CHUNK = 1 << 20
 _TIMEOUT_S = 30
 Report = Callable[[int, int], None]
@@ -35,6 +37,12 @@ class InstalledModel:
     card: ModelCard
     network: Path
     sha256: str
+
+    @property
+    def mxnet_symbol(self) -> Path | None:
+        """The symbol of the MXNet checkpoint that the network was converted from; its weights lie beside it."""
+        symbol, params = (self.network.with_name(name) for name in MXNET_FILES)
+        return symbol if self.card.mxnet is not None and symbol.is_file() and params.is_file() else None
 
 
 def installed_model(directory: str | os.PathLike[str]) -> InstalledModel:
@@ -74,7 +82,7 @@ def install_model(
     folder = Path(models_dir) / card.name
     if (folder / RECORD).is_file():
         installed = installed_model(folder)
-        if installed.card == card:
+        if installed.card == card and (card.mxnet is None or installed.mxnet_symbol):
             return installed
     folder.mkdir(parents=True, exist_ok=True)
     places = [models_dir, *local_dirs, card_path(card_name).parent]
@@ -94,6 +102,9 @@ def install_model(
         shutil.copyfile(paths[0], partial)
     (folder / RECORD).unlink(missing_ok=True)
     os.replace(partial, folder / NETWORK)
+    if card.mxnet is not None:
+        for path, name in zip(paths, MXNET_FILES, strict=True):
+            shutil.copyfile(path, folder / name)
     shutil.copyfile(card_path(card_name), folder / f"{card.name}.yaml")
     record = {
         "files_sha256": {file.name: file.sha256 for file in card.files},

@@ -51,11 +51,7 @@ def convert_mxnet(
         ) from None
     where = os.fspath(symbol_path)
     symbol, params = read_symbol(symbol_path), read_params(params_path)
-    names = card.mxnet.outputs if card.mxnet else ()
-    if card.kind == "face_embedder":
-        outputs = {"embeddings": _embedding(symbol, names, where)}
-    else:
-        outputs = {name: _find_output(symbol, name, where) for name in names} or _heads(symbol)
+    outputs = _outputs(card, symbol, where)
     graph = _translate(symbol, params, outputs, where)
     _fold_batch_norms(graph, outputs)
     model = _to_model(graph, list(outputs), [card.input.height, card.input.width])
@@ -77,6 +73,21 @@ def convert_mxnet(
     del model.graph.output[:]
     model.graph.output.extend(results)  # as before, with their sizes
     onnx.save(model, os.fspath(onnx_path))
+
+
+def mxnet_outputs(card: ModelCard, symbol_path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The outputs of :func:`convert_mxnet`, in its order, by the names that MXNet gives them in the symbol."""
+    symbol = read_symbol(symbol_path)
+    outputs = _outputs(card, symbol, os.fspath(symbol_path)).values()
+    return tuple(_tensor_name(symbol.nodes[node].name, output) for node, output in outputs)
+
+
+def _outputs(card: ModelCard, symbol: Symbol, where: str) -> dict[str, tuple[int, int]]:
+    """Name in the ONNX file to (node, output)."""
+    names = card.mxnet.outputs if card.mxnet else ()
+    if card.kind == "face_embedder":
+        return {"embeddings": _embedding(symbol, names, where)}
+    return {name: _find_output(symbol, name, where) for name in names} or _heads(symbol)
 
 
 def _embedding(symbol: Symbol, names: Sequence[str], where: str) -> tuple[int, int]:
