@@ -35,7 +35,8 @@ for set in "${sets[@]}"; do
     utils/segment_jobs.sh --cmd "$launch" --nj "$nj" --force "$force" --archives embed.ark --input "$model/installed.json" \
       --input "$faces/faces.ark" --input "$faces/quality.ark" --input "$faces/status" --speed-args "--threads $threads --embed-batch $embed_batch" \
       "$data_dir/$set" "$embeddings" -- \
-      python steps_face/extract_embeddings.py --face-dir "$faces" --model "$model" --engine "$engine" --device "$device"
+      python steps_face/extract_embeddings.py --face-dir "$faces" --model "$model" --engine "$engine" --device "$device" \
+      --mirror "$embed_mirror"
     [ "$new" = false ] || save_settings "$embeddings/config"
   done
 done

@@ -31,8 +31,11 @@ def extract_embeddings(
     device: str = "cpu",
     threads: int = 1,
     embed_batch: int = 16,
+    mirror: str = "",
 ) -> None:
     """Do the segments of ``scp`` that the job has not finished yet; batches run across segments.
+
+    mirror: see :class:`vidperson.models.embedder.FaceEmbedder`; empty: as the network's card says.
 
     Raises VidPersonError for archives, models and options that are wrong.
     """
@@ -51,7 +54,7 @@ def extract_embeddings(
     from vidperson.types import FACE_COLUMNS, Image
 
     installed = installed_model(model)
-    embedder = FaceEmbedder(load_network(installed.network, engine, device, threads), installed.card)
+    embedder = FaceEmbedder(load_network(installed.network, engine, device, threads), installed.card, mirror or None)
     faces = load_matrices(Path(face_dir) / "faces.scp", len(FACE_COLUMNS))
     crops = read_scp(Path(face_dir) / "crops.scp")
     statuses = read_scp(Path(face_dir) / "status")
@@ -103,4 +106,10 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="cpu", help="where the network runs")
     parser.add_argument("--threads", type=cli.whole(1), default=1, help="CPU threads of the network")
     parser.add_argument("--embed-batch", type=cli.whole(1), default=16, help="crops per call of the network")
+    parser.add_argument(
+        "--mirror",
+        default="",
+        choices=["", "none", "concatenate", "sum"],
+        help="mirrored crops; empty: as the card says",
+    )
     cli.main(extract_embeddings, parser.parse_args())

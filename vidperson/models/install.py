@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidperson.errors import ModelError
-from vidperson.models.card import ModelCard, NetworkFile, Source, card_path, load_card
+from vidperson.models.card import ZOO, ModelCard, NetworkFile, Source, card_path, load_card
 
 NETWORK = "network.onnx"
 RECORD = "installed.json"
@@ -66,7 +66,8 @@ def install_model(
     """Make ``models_dir/<name>`` hold the card's network; does nothing where it does already.
 
     Each published file is looked for in ``models_dir``, in ``local_dirs`` (there, or in a subfolder with the card's
-    name) and beside the card, then downloaded; a download that broke off goes on where it stopped.
+    name) and beside the card, then downloaded; a download that broke off goes on where it stopped. A file whose hash the
+    card does not know is not downloaded; put there by hand, it is taken as it is, and its hash is recorded.
     ``report(done, total)`` gets bytes.
     Raises ModelError for a file that cannot be had, has another SHA-256, or cannot be converted.
     """
@@ -78,7 +79,9 @@ def install_model(
             return installed
     folder.mkdir(parents=True, exist_ok=True)
     places = [models_dir, *local_dirs, card_path(card_name).parent]
-    paths = [_find_file(card, file, places) or _download(card, file, folder, report) for file in card.files]
+    found = [_find_file(card, file, places) for file in card.files]
+    _refuse_unknown(card, [file for file, path in zip(card.files, found, strict=True) if path is None], folder)
+    paths = [path or _download(card, file, folder, report) for file, path in zip(card.files, found, strict=True)]
     partial = folder / (NETWORK + ".tmp")
     if card.checkpoint is not None:
         from vidperson.models.convert import convert_checkpoint
@@ -92,16 +95,22 @@ def install_model(
         convert_mxnet(card, paths[0], paths[1], partial)
     else:
         shutil.copyfile(paths[0], partial)
+        _check_batch(card, partial)
     (folder / RECORD).unlink(missing_ok=True)
     os.replace(partial, folder / NETWORK)
     shutil.copyfile(card_path(card_name), folder / f"{card.name}.yaml")
     record = {
-        "files_sha256": {file.name: file.sha256 for file in card.files},
+        "files_sha256": {path.name: file_sha256(path) for path in paths},
         "network_sha256": file_sha256(folder / NETWORK),
     }
     (folder / (RECORD + ".tmp")).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     os.replace(folder / (RECORD + ".tmp"), folder / RECORD)
     return installed_model(folder)
+
+
+def can_download(card: ModelCard) -> bool:
+    """Whether all files ship with the project, or can be downloaded and checked."""
+    return all((ZOO / file.name).is_file() or (file.sha256 and file.sources) for file in card.files)
 
 
 def needs_conversion(card_name: str, models_dir: str | os.PathLike[str]) -> bool:
@@ -125,13 +134,48 @@ def _find_file(card: ModelCard, file: NetworkFile, folders: Sequence[str | os.Pa
         for path in (folder / card.name / file.name, folder / file.name):
             if path.is_file():
                 found = file_sha256(path)
-                if found != file.sha256:
+                if file.sha256 is None:
+                    logging.warning("%s: no hash is known of it; taken as it is, SHA-256 %s", path, found)
+                elif found != file.sha256:
                     raise ModelError(
                         f"{path}: expected SHA-256 {file.sha256}, found {found}; "
                         f"remove the file or get it again from {card.homepage}"
                     )
                 return path
     return None
+
+
+def _refuse_unknown(card: ModelCard, missing: Sequence[NetworkFile], folder: Path) -> None:
+    """Raises ModelError, with what to get where, for missing files that cannot be checked after a download."""
+    unknown = [file for file in missing if file.sha256 is None]
+    if not unknown:
+        return
+    wanted = ", ".join(f"'{file.name}'" for file in missing)
+    links = list(dict.fromkeys(source.url for file in unknown for source in file.sources))
+    raise ModelError(
+        f"{card.name}: {wanted} is missing, and is not downloaded since no SHA-256 is known to check it by. Get it from "
+        f"{' or '.join(links) or card.homepage} and put it in {folder}, or in a folder that --model-dir or "
+        f"VIDPERSON_MODEL_DIR names; see {card.homepage}; licence: {card.licence}"
+    )
+
+
+def _check_batch(card: ModelCard, path: str | os.PathLike[str]) -> None:
+    """Raises ModelError for an ONNX file that takes another number of pictures than the card says."""
+    try:
+        import onnx
+    except ImportError:  # only stage 0 of a checkpoint needs it; the engine refuses such batches, too
+        return
+    try:
+        inputs = onnx.load(os.fspath(path), load_external_data=False).graph.input
+        pictures = inputs[0].type.tensor_type.shape.dim[0].dim_value or None
+    except Exception:  # what is no network is for the engine to refuse
+        return
+    if pictures is not None and pictures != card.input.batch:
+        raise ModelError(
+            f"{card.name}: the file takes {pictures} pictures at a time, the card says "
+            f"{card.input.batch or 'any number'}; "
+            + ("put 'batch: 1' below 'input' in the card" if pictures == 1 else "export it with a free batch size")
+        )
 
 
 def _download(card: ModelCard, file: NetworkFile, folder: Path, report: Report | None) -> Path:
@@ -147,7 +191,7 @@ def _download(card: ModelCard, file: NetworkFile, folder: Path, report: Report |
     tried = "; ".join(reasons) or "the card names no source"
     raise ModelError(
         f"{card.name}: cannot be downloaded ({tried}). "
-        f"Get '{file.name}' (SHA-256 {file.sha256}, {file.size_bytes} bytes) "
+        f"Get '{file.name}' (SHA-256 {file.sha256}{f', {file.size_bytes} bytes' if file.size_bytes else ''}) "
         f"from {card.homepage} and put it in {folder}, or in a folder that --model-dir or VIDPERSON_MODEL_DIR names"
     )
 
@@ -174,6 +218,7 @@ def _fetch(card: ModelCard, file: NetworkFile, source: Source, folder: Path, rep
 
 def _put(file: NetworkFile, path: Path, folder: Path) -> Path:
     """Give a file its name if it is the right one, else remove it and raise ModelError."""
+    assert file.sha256 is not None, file.name
     found = file_sha256(path)
     if found != file.sha256:
         path.unlink()
