@@ -58,7 +58,7 @@ def get_models(cards: str, models_dir: str, model_dir: str = "", needs_torch: bo
 
 
 def list_models() -> None:
-    """Print the cards in the zoo. "By hand": a file has no download whose hash is known; run without it to be told more."""
+    """Print the cards in the zoo; "by hand": a file has no download that could be checked."""
     from vidperson.models.card import card_names, load_card
     from vidperson.models.install import can_download
 

@@ -120,8 +120,8 @@ def load_checkpoint(card: ModelCard, path: str | os.PathLike[str]) -> nn.Module:
 def network_weights(weights: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
     """The weights of a network out of those of what it was trained in, under the network's own ``names``.
 
-    Takes away the names of what wraps it (``_WRAPPERS``), with what lies beside it there, and ``weight``, the classes of
-    a margin loss, which the VoxCeleb recipe's checkpoints (V-Vox2, V-Glint) hold beside the network.
+    Takes away the names of what wraps it (``_WRAPPERS``), with what lies beside it there, and ``weight``, the classes
+    of a margin loss, which the VoxCeleb recipe's checkpoints (V-Vox2, V-Glint) hold beside the network.
     """
     while wrapper := next((w for w in _WRAPPERS if any(key.startswith(w) for key in weights)), None):
         if any(name.startswith(wrapper) for name in names):

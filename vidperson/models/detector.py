@@ -217,13 +217,12 @@ class RetinaFaceDetector(FaceDetector):
 
 
 class RetinaFaceMxnetDetector(FaceDetector):
-    """InsightFace's RetinaFace (``net3``) and SSH: per stride 32, 16, 8 maps of scores, box codes and, maybe, landmarks.
+    """InsightFace's RetinaFace (``net3``) and SSH: per stride 32, 16, 8 maps of scores, boxes and, maybe, landmarks.
 
-    Maps are (N, 2 * 2, rows, columns): background of both anchors, face of both; (N, 2 * 4, ...): anchor by anchor the
-    shift of the centre and the logarithm of the size, both in sizes of the anchor; (N, 2 * 10, ...): shifts of the
-    landmarks from the anchor's centre. Corners are whole pixels: a box of 16 pixels reaches from 0 to 15, and so does the
-    first anchor of every level, scaled about its centre. See InsightFace's ``detection/retinaface``; SSH is Najibi et
-    al., ICCV 2017.
+    Scores (N, 4, rows, columns): background of both anchors of a place, then face of both. Boxes (N, 8, ...): anchor by
+    anchor the shift of the centre and the logarithm of the size, in sizes of the anchor. Landmarks (N, 20, ...): shifts
+    from the anchor's centre. Corners are whole pixels: 16 pixels reach from 0 to 15; the first anchors of each level
+    are that box, scaled about its centre. See InsightFace's ``detection/retinaface``; SSH is Najibi et al., ICCV 2017.
     """
 
     anchor_sizes = ((32, (512, 256)), (16, (128, 64)), (8, (32, 16)))

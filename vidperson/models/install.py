@@ -66,8 +66,8 @@ def install_model(
     """Make ``models_dir/<name>`` hold the card's network; does nothing where it does already.
 
     Each published file is looked for in ``models_dir``, in ``local_dirs`` (there, or in a subfolder with the card's
-    name) and beside the card, then downloaded; a download that broke off goes on where it stopped. A file whose hash the
-    card does not know is not downloaded; put there by hand, it is taken as it is, and its hash is recorded.
+    name) and beside the card, then downloaded; a download that broke off goes on where it stopped. A file whose hash
+    the card does not know is not downloaded; put there by hand, it is taken as it is, and its hash is recorded.
     ``report(done, total)`` gets bytes.
     Raises ModelError for a file that cannot be had, has another SHA-256, or cannot be converted.
     """
@@ -78,8 +78,8 @@ def install_model(
         if installed.card == card:
             return installed
     folder.mkdir(parents=True, exist_ok=True)
-    places = [models_dir, *local_dirs, card_path(card_name).parent]
-    found = [_find_file(card, file, places) for file in card.files]
+    beside = card_path(card_name).parent
+    found = [_find_file(card, file, [models_dir, *local_dirs], beside) for file in card.files]
     _refuse_unknown(card, [file for file, path in zip(card.files, found, strict=True) if path is None], folder)
     paths = [path or _download(card, file, folder, report) for file, path in zip(card.files, found, strict=True)]
     partial = folder / (NETWORK + ".tmp")
@@ -125,14 +125,18 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _find_file(card: ModelCard, file: NetworkFile, folders: Sequence[str | os.PathLike[str]]) -> Path | None:
-    """One of the card's files where a user or an earlier run put it.
+def _find_file(
+    card: ModelCard, file: NetworkFile, folders: Sequence[str | os.PathLike[str]], beside: Path
+) -> Path | None:
+    """One of the card's files where a user or an earlier run put it; ``beside`` is the folder of the card.
 
+    Other networks' files have the same names: without a hash, what lies in a folder of several networks is left alone.
     Raises ModelError when the first file of that name is another one.
     """
-    for folder in map(Path, folders):
+    for folder in [*map(Path, folders), beside]:
         for path in (folder / card.name / file.name, folder / file.name):
-            if path.is_file():
+            of_this_card = path.parent.name == card.name or folder == beside
+            if path.is_file() and (file.sha256 is not None or of_this_card):
                 found = file_sha256(path)
                 if file.sha256 is None:
                     logging.warning("%s: no hash is known of it; taken as it is, SHA-256 %s", path, found)
@@ -150,12 +154,13 @@ def _refuse_unknown(card: ModelCard, missing: Sequence[NetworkFile], folder: Pat
     unknown = [file for file in missing if file.sha256 is None]
     if not unknown:
         return
+    it = "it" if len(missing) == 1 else "them"
     wanted = ", ".join(f"'{file.name}'" for file in missing)
     links = list(dict.fromkeys(source.url for file in unknown for source in file.sources))
     raise ModelError(
-        f"{card.name}: {wanted} is missing, and is not downloaded since no SHA-256 is known to check it by. Get it from "
-        f"{' or '.join(links) or card.homepage} and put it in {folder}, or in a folder that --model-dir or "
-        f"VIDPERSON_MODEL_DIR names; see {card.homepage}; licence: {card.licence}"
+        f"{card.name}: {wanted}: missing, and not downloaded, since no SHA-256 is known to check a download by. Get "
+        f"{it} from {' or '.join(links) or card.homepage} and put {it} in {folder}, or in a folder '{card.name}' in "
+        f"the one that --model-dir or VIDPERSON_MODEL_DIR names; see {card.homepage}; licence: {card.licence}"
     )
 
 
