@@ -79,9 +79,13 @@ def install_model(
             return installed
     folder.mkdir(parents=True, exist_ok=True)
     beside = card_path(card_name).parent
-    found = [_find_file(card, file, [models_dir, *local_dirs], beside) for file in card.files]
-    _refuse_unknown(card, [file for file, path in zip(card.files, found, strict=True) if path is None], folder)
-    paths = [path or _download(card, file, folder, report) for file, path in zip(card.files, found, strict=True)]
+    places = [models_dir, *local_dirs]
+    unknown = [file for file in card.files if file.sha256 is None]
+    _expect_by_hand(card, [file for file in unknown if _find_file(card, file, places, beside) is None], folder)
+    paths = [_find_file(card, file, places, beside) or _download(card, file, folder, report) for file in card.files]
+    hashes = {path.name: file_sha256(path) for path in paths}
+    for file in unknown:
+        logging.warning("%s: no hash is known of it; taken as it is, SHA-256 %s", file.name, hashes[file.name])
     partial = folder / (NETWORK + ".tmp")
     if card.checkpoint is not None:
         from vidperson.models.convert import convert_checkpoint
@@ -100,7 +104,7 @@ def install_model(
     os.replace(partial, folder / NETWORK)
     shutil.copyfile(card_path(card_name), folder / f"{card.name}.yaml")
     record = {
-        "files_sha256": {path.name: file_sha256(path) for path in paths},
+        "files_sha256": hashes,
         "network_sha256": file_sha256(folder / NETWORK),
     }
     (folder / (RECORD + ".tmp")).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -137,10 +141,7 @@ def _find_file(
         for path in (folder / card.name / file.name, folder / file.name):
             of_this_card = path.parent.name == card.name or folder == beside
             if path.is_file() and (file.sha256 is not None or of_this_card):
-                found = file_sha256(path)
-                if file.sha256 is None:
-                    logging.warning("%s: no hash is known of it; taken as it is, SHA-256 %s", path, found)
-                elif found != file.sha256:
+                if file.sha256 is not None and (found := file_sha256(path)) != file.sha256:
                     raise ModelError(
                         f"{path}: expected SHA-256 {file.sha256}, found {found}; "
                         f"remove the file or get it again from {card.homepage}"
@@ -149,14 +150,13 @@ def _find_file(
     return None
 
 
-def _refuse_unknown(card: ModelCard, missing: Sequence[NetworkFile], folder: Path) -> None:
-    """Raises ModelError, with what to get where, for missing files that cannot be checked after a download."""
-    unknown = [file for file in missing if file.sha256 is None]
-    if not unknown:
+def _expect_by_hand(card: ModelCard, missing: Sequence[NetworkFile], folder: Path) -> None:
+    """Raises ModelError, with what to get where, if there are missing files, which have no hash."""
+    if not missing:
         return
     it = "it" if len(missing) == 1 else "them"
     wanted = ", ".join(f"'{file.name}'" for file in missing)
-    links = list(dict.fromkeys(source.url for file in unknown for source in file.sources))
+    links = list(dict.fromkeys(source.url for file in missing for source in file.sources))
     raise ModelError(
         f"{card.name}: {wanted}: missing, and not downloaded, since no SHA-256 is known to check a download by. Get "
         f"{it} from {' or '.join(links) or card.homepage} and put {it} in {folder}, or in a folder '{card.name}' in "
