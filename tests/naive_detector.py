@@ -13,6 +13,27 @@ Box = tuple[float, float, float, float]
 Face = tuple[float, Box, list[tuple[float, float]]]  # score, box, landmarks
 
 
+def decode_ssd(outputs: Sequence[Array], item: int, height: int, width: int, limit: float) -> list[Face]:
+    """RetinaFace of PyTorch: boxes (N, A, 4), scores (N, A), landmarks (N, A, 10) for anchors at strides 8, 16, 32."""
+    boxes, scores, points = (out[item].astype(np.float64) for out in outputs)
+    faces: list[Face] = []
+    index = 0
+    for stride, sizes in ((8, (16, 32)), (16, (64, 128)), (32, (256, 512))):
+        for row in range(height // stride):
+            for column in range(width // stride):
+                for size in sizes:
+                    if scores[index] >= limit:
+                        x, y, b, p = (column + 0.5) * stride, (row + 0.5) * stride, boxes[index], points[index]
+                        cx, cy = x + 0.1 * b[0] * size, y + 0.1 * b[1] * size
+                        w, h = size * math.exp(0.2 * b[2]), size * math.exp(0.2 * b[3])
+                        marks = [(x + 0.1 * p[2 * k] * size, y + 0.1 * p[2 * k + 1] * size) for k in range(5)]
+                        box = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+                        faces.append((float(scores[index]), box, marks))
+                    index += 1
+    assert index == len(scores)
+    return faces
+
+
 def decode_mxnet(outputs: Sequence[Array], item: int, limit: float, landmark_std: float = 1.0) -> list[Face]:
     """InsightFace's RetinaFace and SSH: outputs per stride 32, 16, 8; boxes in whole pixels, x2 = x1 + w - 1."""
     faces: list[Face] = []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,10 +25,11 @@ from vidperson.models.detector import (
     make_anchors,
     make_detector,
 )
+from vidperson.models.embedder import FaceEmbedder
+from vidperson.models.install import install_model
 from vidperson.models.mxnet_to_onnx import convert_mxnet
 
 Array = np.ndarray[Any, Any]
-ORACLE = Path(__file__).with_name("mxnet_oracle.py")
 
 
 def card_for(decoder: str, batch: int | None = None, landmark_std: float | None = None) -> ModelCard:
@@ -252,49 +251,21 @@ def test_outputs_of_another_network_are_refused_with_the_shapes_expected_and_fou
 # --- real graphs
 
 
-@pytest.fixture
-def build(tmp_path: Path) -> Callable[[str], Path]:
-    """Builds a graph with MXNet, with random weights; returns its folder."""
-    python = os.environ.get("VIDPERSON_MXNET_PYTHON")
-    if not python:
-        pytest.skip("needs MXNet: VIDPERSON_MXNET_PYTHON names no interpreter that has it")
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-
-    def run(name: str) -> Path:
-        call = [python, str(ORACLE), "build", name, str(tmp_path)]
-        done = subprocess.run(call, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return tmp_path
-
-    return run
-
-
-@pytest.fixture
-def run_mxnet() -> Callable[[Path, Sequence[str], Array], list[Array]]:
+def run_mxnet(oracle: Callable[..., None], folder: Path, outputs: Sequence[str], batch: Array) -> list[Array]:
     """Outputs of a checkpoint as MXNet itself computes them."""
-
-    def run(folder: Path, outputs: Sequence[str], batch: Array) -> list[Array]:
-        (folder / "outputs.txt").write_text("\n".join(outputs))
-        np.save(folder / "input_x.npy", batch)
-        environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-        call = [os.environ["VIDPERSON_MXNET_PYTHON"], str(ORACLE), "run", str(folder)]
-        done = subprocess.run(call, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return [np.load(folder / f"expected_x_{index}.npy") for index in range(len(outputs))]
-
-    return run
+    (folder / "outputs.txt").write_text("\n".join(f"{output}_output" for output in outputs))
+    np.save(folder / "input_x.npy", batch)
+    oracle("run", folder)
+    return [np.load(folder / f"expected_x_{index}.npy") for index in range(len(outputs))]
 
 
 @pytest.mark.parametrize("name,prefix,landmarks", [("retinaface_mnet025", "face_rpn", True), ("ssh", "rpn", False)])
 def test_mxnet_graph_converted_gives_the_boxes_of_mxnet_s_own_outputs(
-    build: Callable[[str], Path],
-    run_mxnet: Callable[[Path, Sequence[str], Array], list[Array]],
-    name: str,
-    prefix: str,
-    landmarks: bool,
+    tmp_path: Path, oracle: Callable[..., None], name: str, prefix: str, landmarks: bool
 ) -> None:
     """All anchors of two pictures of 50 x 70 pixels, through both engines; then with what the card's detector keeps."""
-    folder = build(name)
+    folder = tmp_path
+    oracle("build", name, folder)
     card = load_card("retinaface_mnet025_mxnet")
     kinds = ("cls_prob_reshape", "bbox_pred", "landmark_pred")[: 3 if landmarks else 2]
     outputs = [f"{prefix}_{kind}_stride{stride}" for stride in (32, 16, 8) for kind in kinds]
@@ -310,7 +281,7 @@ def test_mxnet_graph_converted_gives_the_boxes_of_mxnet_s_own_outputs(
     batch = np.zeros((2, 3, 64, 96), np.float32)
     for item, image in enumerate(images):
         batch[item, :, :50, :70] = image.transpose(2, 0, 1) - np.array(card.input.mean)[:, None, None]
-    expected = run_mxnet(folder, [f"{output}_output" for output in outputs], batch)
+    expected = run_mxnet(oracle, folder, outputs, batch)
     for engine in ENGINES:
         detector = make_detector(load_network(folder / "network.onnx", engine), card)
         found = detector.network(detector.prepare(images, 50, 70))
@@ -328,6 +299,45 @@ def test_mxnet_graph_converted_gives_the_boxes_of_mxnet_s_own_outputs(
             naive_kept = suppress(decode_mxnet(found, item, 0.5), 0.4)
             assert len(naive_kept) == len(faces_kept) > 0
             np.testing.assert_allclose(faces_kept.scores, [face[0] for face in naive_kept], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name,graph",
+    [
+        ("retinaface_mnet025_mxnet", "retinaface_mnet025"),
+        ("retinaface_r50_mxnet", "retinaface_r50"),
+        ("arcface_r50_mxnet", "lresnet50e_ir"),
+    ],
+)
+def test_graph_of_the_zoo_put_there_by_hand_is_installed_by_its_card(
+    tmp_path: Path, oracle: Callable[..., None], name: str, graph: str
+) -> None:
+    """Random weights in the graphs of the zoo, under the published file names, without hashes."""
+    card = load_card(name)
+    oracle("build", graph, tmp_path)
+    mine = tmp_path / "mine" / name
+    mine.mkdir(parents=True)
+    for file, built in zip(card.files, ("model-symbol.json", "model-0000.params"), strict=True):
+        (mine / file.name).hardlink_to(tmp_path / built)
+    installed = install_model(name, tmp_path / "models", [tmp_path / "mine"])
+    rng = np.random.default_rng(4)
+    if card.kind == "face_embedder":
+        crops = rng.integers(0, 256, (2, 112, 112, 3), dtype=np.uint8)
+        (expected,) = run_mxnet(oracle, tmp_path, ["fc1"], crops.transpose(0, 3, 1, 2).astype(np.float32))
+        embeddings = FaceEmbedder(load_network(installed.network), installed.card).embed(crops)
+        assert np.abs(embeddings - expected).max() < 1e-4 * np.abs(expected).max()
+        return
+    images = list(rng.integers(0, 256, (2, 64, 96, 3), dtype=np.uint8))
+    assert card.mxnet is not None
+    batch = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32)
+    maps = run_mxnet(oracle, tmp_path, card.mxnet.outputs, batch)
+    detector = make_detector(load_network(installed.network), installed.card)
+    for item, faces in enumerate(detector.detect(images, 0.55)):
+        expected_faces = suppress(decode_mxnet(maps, item, 0.55), 0.4)
+        assert len(expected_faces) == len(faces) > 0
+        np.testing.assert_allclose(faces.scores, [face[0] for face in expected_faces], atol=1e-4)
+        corners = np.clip([face[1] for face in expected_faces], 0, [96, 64] * 2)
+        np.testing.assert_allclose(faces.boxes, corners, atol=0.05)
 
 
 def write_scrfd(path: Path, landmarks: bool, batch: int | None) -> list[tuple[Array, Array]]:
