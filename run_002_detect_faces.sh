@@ -35,8 +35,9 @@ detect() {
   [ ! -f "$out/.done" ] || new=$force
   utils/segment_jobs.sh --cmd "$launch" --nj "$nj" --force "$force" --archives "faces.ark quality.ark crops.tar thumbs.tar" \
     "${inputs[@]}" "${options[@]}" --speed-args "$speed_args" "$data" "$out" -- \
-    python steps_face/detect_faces.py "${run[@]}" --fps "$fps" --max-size "$max_size" --det-threshold "$det_threshold" \
-    --nms-threshold "$nms_threshold" --min-faces "$min_faces" --discard-low-quality "$discard_low_quality" "$@"
+    python steps_face/detect_faces.py "${run[@]}" --fps "$fps" --max-size "$max_size" --det-scales "$det_scales" \
+    --det-mirror "$det_mirror" --det-threshold "$det_threshold" --nms-threshold "$nms_threshold" --min-faces "$min_faces" \
+    --discard-low-quality "$discard_low_quality" "$@"
   [ "$new" = false ] || save_settings "$out/config"
   [ "$contact_sheet" = false ] || python steps_face/make_contact_sheet.py --input-dir "$out"
 }

@@ -37,7 +37,7 @@ for set in "${sets[@]}"; do
     utils/segment_jobs.sh --cmd "$launch" --nj "$nj" --force "$force" --archives embed.ark "${inputs[@]}" \
       --input "$faces/faces.ark" --input "$faces/quality.ark" --input "$faces/status" --speed-args "$speed_args" \
       "$data_dir/$set" "$embeddings" -- \
-      python steps_face/extract_embeddings.py --face-dir "$faces" "${run[@]}"
+      python steps_face/extract_embeddings.py --face-dir "$faces" "${run[@]}" --mirror "$embed_mirror"
     [ "$new" = false ] || save_settings "$embeddings/config"
   done
 done

@@ -35,6 +35,8 @@ detector=retinaface_mnet025_pytorch  # detection network: a folder of exp/face_m
 fps=1                            # frames per second of video that are looked at
 max_size=800                     # longer side, in pixels, to which larger frames are shrunk for the detector
 det_batch=1                      # frames per run of the detection network; on a CPU one is fastest and smallest
+det_scales=                      # sizes that the detector looks at, as factors of that size, e.g. "0.5 1 1.5"; empty: 1
+det_mirror=false                 # let the detector look at the mirror image of each frame, too
 det_threshold=0.9                # score from which a detection is a face
 nms_threshold=0.4                # overlap (IoU) from which the lower scored of two detections is dropped
 min_faces=1                      # faces a segment must give; with fewer, det_threshold is lowered in steps of 0.1
@@ -46,6 +48,7 @@ contact_sheet=false              # write a picture of the faces found per segmen
 # stage 3, faces to embeddings
 embedder=arcface_glint360k_r100  # embedding network: a folder of exp/face_models
 embed_batch=16                   # crops per run of the embedding network
+embed_mirror=                    # mirrored crops, too: none, concatenate or sum; empty: as the network's card says
 
 # stage 4, scores
 backends=max                     # ways to compare: max mean median ahc-test ahc selfatt-test xatt selfatt-all selfatt norm-mean track

@@ -22,7 +22,7 @@ Example:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,8 @@ def detect_faces(
     threads: int = 1,
     max_size: int = 800,
     det_batch: int = 1,
+    det_scales: Sequence[float] = (1.0,),
+    det_mirror: bool = False,
     nms_threshold: float = 0.4,
     det_threshold: float = 0.9,
     min_faces: int = 1,
@@ -77,7 +79,7 @@ def detect_faces(
     boxes = read_boxes(labels) if labels else {}
     installed = installed_model(model)
     network = open_network(installed, engine, device, threads, precision, det_batch)
-    detector = make_detector(network, installed.card, max_size, nms_threshold)
+    detector = make_detector(network, installed.card, max_size, nms_threshold, det_scales, det_mirror)
     policy = SelectionPolicy(det_threshold, min_faces, max_centre_distance, discard_low_quality)
     with JobStore(output_dir, ARCHIVES) as store:
         progress = Progress(len(segments), "segments", done=len(store.statuses))
@@ -135,6 +137,10 @@ def find_faces(
     )
 
 
+def _scales(text: str) -> list[float]:
+    return [cli.positive(word) for word in text.split()] or [1.0]
+
+
 def _boxes_at(times: list[float], labels: list[LabelledBox]) -> list[list[tuple[float, float, float, float]]]:
     return [[label.box for label in labels if label.position == time] for time in times]
 
@@ -180,6 +186,10 @@ if __name__ == "__main__":
         "--max-size", type=cli.whole(1), default=800, help="long side in pixels that frames are brought down to"
     )
     parser.add_argument("--det-batch", type=cli.whole(1), default=1, help="frames per call of the network")
+    parser.add_argument(
+        "--det-scales", type=_scales, default="1", help="sizes to look at, as factors of that size, e.g. '0.5 1 1.5'"
+    )
+    parser.add_argument("--det-mirror", type=cli.flag, default=False, help="true: look at mirror images, too")
     parser.add_argument(
         "--nms-threshold",
         type=cli.share,

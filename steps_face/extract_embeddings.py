@@ -32,8 +32,11 @@ def extract_embeddings(
     precision: str = "fp32",
     threads: int = 1,
     embed_batch: int = 16,
+    mirror: str = "",
 ) -> None:
     """Do the segments of ``scp`` that the job has not finished yet; batches run across segments.
+
+    mirror: see :class:`vidperson.models.embedder.FaceEmbedder`; empty: as the network's card says.
 
     Raises VidPersonError for archives, models and options that are wrong.
     """
@@ -53,7 +56,7 @@ def extract_embeddings(
 
     installed = installed_model(model)
     network = open_network(installed, engine, device, threads, precision, embed_batch)
-    embedder = FaceEmbedder(network, installed.card)
+    embedder = FaceEmbedder(network, installed.card, mirror or None)
     faces = load_matrices(Path(face_dir) / "faces.scp", len(FACE_COLUMNS))
     crops = read_scp(Path(face_dir) / "crops.scp")
     statuses = read_scp(Path(face_dir) / "status")
@@ -106,4 +109,10 @@ if __name__ == "__main__":
     parser.add_argument("--precision", default="fp32", help="what the network computes in: fp32, bf16 or fp16")
     parser.add_argument("--threads", type=cli.whole(1), default=1, help="CPU threads of the network")
     parser.add_argument("--embed-batch", type=cli.whole(1), default=16, help="crops per call of the network")
+    parser.add_argument(
+        "--mirror",
+        default="",
+        choices=["", "none", "concatenate", "sum"],
+        help="mirrored crops; empty: as the card says",
+    )
     cli.main(extract_embeddings, parser.parse_args())

@@ -61,13 +61,16 @@ def get_models(cards: str, models_dir: str, model_dir: str = "", needs_torch: bo
 
 
 def list_models() -> None:
-    """Print the cards in the zoo."""
+    """Print the cards in the zoo; "by hand": a file has no download that could be checked."""
     from vidperson.models.card import card_names, load_card
+    from vidperson.models.install import can_download
 
     for name in card_names():
         card = load_card(name)
-        size_mb = sum(file.size_bytes for file in card.files) / 1e6
-        print(f"{name:32} {card.kind:14} {size_mb:7.1f} MB  {card.licence}\n    {card.description}")
+        sizes = [file.size_bytes for file in card.files]
+        size = f"{sum(filter(None, sizes)) / 1e6:7.1f} MB" if any(sizes) else "         -"
+        by_hand = "" if can_download(card) else "; by hand"
+        print(f"{name:32} {card.kind:14} {size}  {card.licence}{by_hand}\n    {card.description}")
 
 
 if __name__ == "__main__":

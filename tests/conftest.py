@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,19 @@ def models(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("retinaface_mnet025_pytorch", "mobilefacenet_casia_pytorch"):
         install_model(name, folder, [shared / "models"])
     return folder
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Callable[..., None]:
+    """Runs mxnet_oracle.py, which needs MXNet, with its arguments."""
+    python = os.environ.get("VIDPERSON_MXNET_PYTHON")
+    if not python:
+        pytest.skip("needs MXNet: VIDPERSON_MXNET_PYTHON names no interpreter that has it")
+
+    def run(*arguments: object) -> None:
+        environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+        call = [python, str(ROOT / "tests/mxnet_oracle.py"), *map(str, arguments)]
+        done = subprocess.run(call, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return run

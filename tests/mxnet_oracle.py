@@ -121,11 +121,49 @@ def retinaface(backbone):
     return mx.sym.Group(outputs)
 
 
+def ssh():
+    """SSH: VGG-16 with an eighth of its channels, a learnt upsampling, context modules; no landmarks."""
+
+    def layer(data, name, filters, kernel=3, act=True):
+        out = conv(data, name, filters, kernel, 1, kernel // 2, bias=True)
+        return mx.sym.Activation(out, act_type="relu", name=name + "_relu") if act else out
+
+    def pool(data, name):
+        return mx.sym.Pooling(data, kernel=(2, 2), stride=(2, 2), pool_type="max", name=name)
+
+    body, ends = mx.sym.Variable("data") * 0.02, []
+    for stage, (count, filters) in enumerate(((2, 8), (2, 16), (3, 32), (3, 64), (3, 64)), 1):
+        body = pool(body, f"pool{stage - 1}") if stage > 1 else body
+        for index in range(1, count + 1):
+            body = layer(body, f"conv{stage}_{index}", filters)
+        ends.append(body)
+    stride8, stride16, stride32 = ends[3], ends[4], pool(ends[4], "pool5")
+    up = {"kernel": (4, 4), "stride": (2, 2), "pad": (1, 1), "num_group": 16, "num_filter": 16, "no_bias": True}
+    up = mx.sym.Deconvolution(layer(stride16, "ssh_m2_red_conv", 16, 1), name="ssh_m2_red_upsampling", **up)
+    merged = layer(mx.sym.Crop(layer(stride8, "ssh_m1_red_conv", 16, 1), up) + up, "ssh_m1_conv", 16)
+    outputs = []
+    for stride, level, width in ((32, stride32, 64), (16, stride16, 64), (8, merged, 16)):
+        name = f"ssh{stride}"
+        reduced = layer(level, name + "_context1", width // 4)
+        parts = [
+            layer(level, name + "_conv1", width // 2, act=False),
+            layer(reduced, name + "_5", width // 4, act=False),
+        ]
+        parts.append(layer(layer(reduced, name + "_7a", width // 4), name + "_7b", width // 4, act=False))
+        joined = mx.sym.Activation(mx.sym.concat(*parts, dim=1), act_type="relu", name=name + "_concat_relu")
+        scores = mx.sym.Reshape(conv(joined, f"rpn_cls_score_stride{stride}", 4, bias=True), shape=(0, 2, -1, 0))
+        scores = mx.sym.SoftmaxActivation(scores, mode="channel", name=f"rpn_cls_prob_stride{stride}")
+        outputs.append(mx.sym.Reshape(scores, shape=(0, 4, -1, 0), name=f"rpn_cls_prob_reshape_stride{stride}"))
+        outputs.append(conv(joined, f"rpn_bbox_pred_stride{stride}", 8, bias=True))
+    return mx.sym.Group(outputs)
+
+
 GRAPHS = {
     "lresnet50e_ir": lambda: lresnet_ir((3, 4, 14, 3)),
     "lresnet100e_ir": lambda: lresnet_ir((3, 13, 30, 3)),
     "retinaface_r50": lambda: retinaface(resnet50),
     "retinaface_mnet025": lambda: retinaface(mobilenet025),
+    "ssh": ssh,
 }
 
 

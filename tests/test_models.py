@@ -112,8 +112,11 @@ def test_every_card_in_the_zoo_is_valid_and_names_source_and_licence() -> None:
         card = load_card(name)
         ships = (ZOO / card.file.name).is_file()
         assert card.licence and (ships or card.homepage.startswith("https://"))
-        # InsightFace's MXNet zoo has no links to files, only to pages.
-        assert ships or card.mxnet or card.file.sources
+        for file in card.files:
+            assert ships or file.sources
+            # what has a hash is downloaded: no pages, which hold links and no file
+            pages = ("pan.baidu.com", "drive.google.com/drive", "drive.google.com/file", "?dl=0")
+            assert not file.sha256 or not any(page in source.url for source in file.sources for page in pages)
 
 
 @pytest.mark.parametrize("change,message", [
@@ -129,6 +132,7 @@ def test_every_card_in_the_zoo_is_valid_and_names_source_and_licence() -> None:
     ({"kind": "voice"}, "kind: expected one of face_detector face_embedder"),
     ({"kind": "face_detector"}, "output.decoder: expected the name of a decoder"),
     ({"file__sha256": "abc"}, "file.sha256: expected 64"),
+    ({"input__batch": 4}, "input.batch: expected 1, or no such field, found 4"),
     ({"file__name": "../../etc/passwd"}, "file.name: expected a plain file name"),
     ({"name": "other"}, "name: expected the file's name 'tiny'"),
     ({"input": 3}, "input.: expected fields, found 3"),
@@ -238,6 +242,97 @@ def test_install_unpacks_only_the_named_member_of_a_zip(
         "tiny.yaml",
     ]
     assert not list(tmp_path.rglob("evil"))
+
+
+def test_file_without_a_known_hash_is_asked_for_and_never_downloaded(
+    tmp_path: Path, write_card: Callable[..., str], server: Server, mxnet_files: dict[str, bytes]
+) -> None:
+    """Symbol and params are both named at once, with the links, the folder, the homepage and the licence."""
+    server.files.update(mxnet_files)
+    fields = mxnet_fields(mxnet_files, lambda name: [{"url": server.url(name)}])
+    for file in (fields["file"], fields["mxnet"]["params"]):
+        del file["sha256"], file["size_bytes"]
+    with pytest.raises(ModelError, match="no SHA-256 is known") as error:
+        install_model(write_card(**fields), tmp_path / "models")
+    where = [str(tmp_path / "models" / "tiny"), "a folder 'tiny'", "VIDPERSON_MODEL_DIR"]
+    links = [server.url("tiny.json"), server.url("tiny.params"), "https://example.org/tiny"]
+    for part in ("'tiny.json', 'tiny.params'", "licence: MIT", *where, *links):
+        assert part in str(error.value)
+    assert server.ranges == []
+
+
+def test_file_without_a_known_hash_put_there_by_hand_is_taken_and_its_hash_recorded(
+    tmp_path: Path, write_card: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = tmp_path / "mine" / "tiny"
+    mine.mkdir(parents=True)
+    (mine / "tiny.onnx").write_bytes(CONTENT)
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    installed = install_model(write_card(file__sha256=None), tmp_path / "models", [tmp_path / "mine"])
+    assert installed.network.read_bytes() == CONTENT
+    record = json.loads((tmp_path / "models" / "tiny" / "installed.json").read_text())
+    assert record == {"files_sha256": {"tiny.onnx": digest}, "network_sha256": digest}
+    assert "no hash is known of it" in caplog.text and digest in caplog.text
+    installed.network.write_bytes(b"changed")
+    with pytest.raises(ModelError, match="expected SHA-256"):
+        installed_model(tmp_path / "models" / "tiny")
+
+
+def test_file_without_a_known_hash_is_not_taken_from_a_folder_of_many_networks(
+    tmp_path: Path, write_card: Callable[..., str]
+) -> None:
+    """There, a file of that name may be another network's: InsightFace calls them all model-0000.params."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "tiny.onnx").write_bytes(CONTENT)
+    card = write_card(file__sha256=None)
+    with pytest.raises(ModelError, match="'tiny.onnx': missing"):
+        install_model(card, tmp_path / "models", [tmp_path / "mine"])
+    (tmp_path / "tiny.onnx").write_bytes(CONTENT)  # beside the card it is meant
+    assert install_model(card, tmp_path / "models", [tmp_path / "mine"]).network.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "pictures,message",
+    [
+        (1, "takes 1 pictures at a time, the card says any number; put 'batch: 1'"),
+        (4, "export it with a free batch size"),
+    ],
+)
+def test_onnx_file_with_a_fixed_batch_that_the_card_does_not_name_is_refused(
+    tmp_path: Path, write_card: Callable[..., str], pictures: int, message: str
+) -> None:
+    from onnx import TensorProto, helper
+
+    def write(batch: int | str) -> str:
+        image, out = (
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 3, 8, 8]) for name in ("in", "out")
+        )
+        graph = helper.make_graph([helper.make_node("Relu", ["in"], ["out"])], "g", [image], [out])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+        (tmp_path / "tiny.onnx").write_bytes(model.SerializeToString())
+        return hashlib.sha256((tmp_path / "tiny.onnx").read_bytes()).hexdigest()
+
+    digest = write(pictures)
+    with pytest.raises(ModelError, match=message):
+        install_model(write_card(file__sha256=digest), tmp_path / "models")
+    if pictures == 1:
+        install_model(write_card(file__sha256=digest, input__batch=1), tmp_path / "models")
+    install_model(write_card(file__sha256=write("n")), tmp_path / "models")
+
+
+def test_list_of_the_zoo_shows_every_card_and_which_files_are_put_there_by_hand(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from steps_face.get_models import list_models
+
+    list_models()
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")}
+    assert sorted(lines) == card_names()
+    for name in ("retinaface_r50_mxnet", "retinaface_mnet025_mxnet", "arcface_r50_mxnet", "iresnet18_vox2_pytorch"):
+        assert lines[name].endswith("; by hand")
+    for name in ("scrfd_10g", "scrfd_2.5g", "arcface_r100_mxnet", "arcface_w600k_r50", "arcface_glint360k_r100",
+                 "mobilefacenet_arcface_mxnet", "retinaface_mnet025_pytorch", "retinaface_tiny"):  # fmt: skip
+        assert "by hand" not in lines[name] and " MB " in lines[name]
 
 
 @pytest.fixture

@@ -8,9 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import os
 import struct
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,7 +29,6 @@ from vidperson.models.mxnet_to_onnx import convert_mxnet
 
 Array = np.ndarray[Any, Any]
 EMBEDDER = "mobilefacenet_arcface_mxnet"
-ORACLE = Path(__file__).with_name("mxnet_oracle.py")
 SYMBOL, PARAMS = "model-symbol.json", "model-0000.params"
 TYPES = ["float32", "float64", "float16", "uint8", "int32", "int8", "int64", "bool"]
 
@@ -410,22 +407,6 @@ def test_operator_converted_equals_numpy_at_any_batch_size(tmp_path: Path, name:
 
 
 # --- against MXNet itself
-
-
-@pytest.fixture(scope="session")
-def oracle() -> Callable[..., None]:
-    """Runs mxnet_oracle.py with its arguments."""
-    python = os.environ.get("VIDPERSON_MXNET_PYTHON")
-    if not python:
-        pytest.skip("needs MXNet: VIDPERSON_MXNET_PYTHON names no interpreter that has it")
-
-    def run(*arguments: object) -> None:
-        environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-        call = [python, str(ORACLE), *map(str, arguments)]
-        done = subprocess.run(call, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-
-    return run
 
 
 def put_inputs(folder: Path, outputs: Sequence[str], batches: dict[str, Array]) -> None:

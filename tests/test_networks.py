@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from engines_here import ENGINES
+from naive_detector import decode_ssd, overlap, suppress
 
 from vidperson.engines import load_network
 from vidperson.errors import EngineError, ModelError
@@ -150,45 +151,13 @@ def test_engine_given_a_batch_of_the_wrong_shape_names_the_file(models: Path, en
         load_network(models / EMBEDDER / "network.onnx", engine)(np.zeros((1, 3, 7, 5), np.float32))
 
 
-def decode_in_float64(
-    boxes: np.ndarray, scores: np.ndarray, points: np.ndarray, height: int, width: int, limit: float
-) -> list[tuple]:
-    """One anchor after the other, straight from the definition of the SSD box code."""
-    faces, index = [], 0
-    for stride, sizes in ((8, (16, 32)), (16, (64, 128)), (32, (256, 512))):
-        for row in range(height // stride):
-            for column in range(width // stride):
-                for size in sizes:
-                    if scores[index] >= limit:
-                        x, y = (column + 0.5) * stride, (row + 0.5) * stride
-                        b, p = boxes[index].astype(np.float64), points[index].astype(np.float64)
-                        cx, cy = x + 0.1 * b[0] * size, y + 0.1 * b[1] * size
-                        w, h = size * np.exp(0.2 * b[2]), size * np.exp(0.2 * b[3])
-                        marks = [(x + 0.1 * p[2 * k] * size, y + 0.1 * p[2 * k + 1] * size) for k in range(5)]
-                        faces.append((float(scores[index]), (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), marks))
-                    index += 1
-    assert index == len(scores)
-    faces.sort(key=lambda face: -face[0])
-    kept: list[tuple] = []
-    for face in faces:
-        if all(intersection_over_union(face[1], other[1]) <= 0.4 for other in kept):
-            kept.append(face)
-    return kept
-
-
-def intersection_over_union(a: tuple, b: tuple) -> float:
-    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(w, 0) * max(h, 0)
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
-
-
 def test_detections_equal_a_naive_float64_decoding_of_the_same_outputs(detector: FaceDetector, shared: Path) -> None:
     with FrameReader(shared / "data/video/hamilton/short_hamilton_clip.mp4", UniformSampling(1)) as reader:
         image = next(iter(reader)).image
     found = detector.detect([image], 0.1)[0]
     batch = np.zeros((1, 3, 384, 640), np.float32)  # 640 x 360, padded to a multiple of 32
     batch[0, :, :360] = (image[..., ::-1].astype(np.float64) - [104, 117, 123]).transpose(2, 0, 1)
-    expected = decode_in_float64(*(out[0] for out in detector.network(batch)), 384, 640, 0.1)
+    expected = suppress(decode_ssd(detector.network(batch), 0, 384, 640, 0.1), 0.4)
     assert len(found) == len(expected) >= 2
     np.testing.assert_allclose(found.scores, [face[0] for face in expected], rtol=1e-6)
     np.testing.assert_allclose(found.boxes, np.clip([face[1] for face in expected], 0, [640, 360] * 2), atol=1e-3)
@@ -221,7 +190,7 @@ def test_detector_finds_every_large_face_that_yunet_finds(detector: FaceDetector
                 continue
             compared += 1
             box = (row[0], row[1], row[0] + row[2], row[1] + row[3])
-            if not any(intersection_over_union(box, tuple(other)) > 0.4 for other in found.boxes):
+            if not any(overlap(box, tuple(other)) > 0.4 for other in found.boxes):
                 missed.append((path.name, row[:4].round(), row[-1]))
     assert compared >= 60 and not missed, missed
 
@@ -255,7 +224,7 @@ def test_large_frame_gives_boxes_in_its_own_pixels(detector: FaceDetector, share
     large = cv2.resize(small, (2240, 2800), interpolation=cv2.INTER_LINEAR)
     found, expected = detector.detect([large], 0.9)[0], detector.detect([small], 0.9)[0]
     assert len(found) == len(expected) == 1
-    assert intersection_over_union(tuple(found.boxes[0] / 4), tuple(expected.boxes[0])) > 0.85
+    assert overlap(tuple(found.boxes[0] / 4), tuple(expected.boxes[0])) > 0.85
 
 
 def test_landmarks_lie_on_the_face_when_the_frame_is_shrunk(models: Path, shared: Path) -> None:
@@ -320,7 +289,7 @@ def test_suppression_equals_a_double_loop_on_random_boxes() -> None:
         boxes = np.hstack([corner, corner + rng.uniform(1, 40, (count, 2))]).astype(np.float32)
         expected: list[int] = []
         for index in range(count):
-            if all(intersection_over_union(tuple(boxes[index]), tuple(boxes[k])) <= 0.4 for k in expected):
+            if all(overlap(tuple(boxes[index]), tuple(boxes[k])) <= 0.4 for k in expected):
                 expected.append(index)
         assert non_maximum_suppression(boxes, 0.4).tolist() == expected
 

@@ -26,7 +26,10 @@ MIRROR = ("none", "concatenate", "sum")
 
 @dataclass(frozen=True)
 class Source:
-    """Where the file can be downloaded: a link to the file, or to a zip with the file as ``member``."""
+    """Where the file can be downloaded: a link to the file, or to a zip with the file as ``member``.
+
+    Of a file without a hash, also a link to a page: such a file is not downloaded, its sources are shown to the user.
+    """
 
     url: str
     member: str | None = None
@@ -34,11 +37,14 @@ class Source:
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """The published file: name, lower-case hexadecimal SHA-256, size and sources in order of preference."""
+    """The published file: name, lower-case hexadecimal SHA-256, size and sources in order of preference.
+
+    A file without a hash is put there by hand; installing it records the hash that it then has.
+    """
 
     name: str
-    sha256: str
-    size_bytes: int
+    sha256: str | None = None
+    size_bytes: int | None = None
     sources: tuple[Source, ...] = ()
 
 
@@ -66,6 +72,7 @@ class Input:
     """Pictures as the network wants them: ``(pixel - mean) / std`` per channel, pixels 0..255.
 
     width, height: fixed size in pixels (embedders; the middle of the 112 x 112 crop is taken); None for detectors.
+    batch: 1 for a network that takes one picture at a time; None for one that takes any number.
     """
 
     channels: str
@@ -73,13 +80,18 @@ class Input:
     std: tuple[float, ...]
     width: int | None = None
     height: int | None = None
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
 class Output:
-    """What comes out. Detectors: the decoder. Embedders: size of the embedding, mirrored pass included."""
+    """What comes out. Detectors: the decoder. Embedders: size of the embedding, mirrored pass included.
+
+    landmark_std: what RetinaFace's landmark codes were divided by in training (InsightFace's ``net3l``: 0.2); None: 1.
+    """
 
     decoder: str | None = None
+    landmark_std: float | None = None
     embedding_size: int | None = None
     mirror: str = "none"
 
@@ -201,7 +213,7 @@ def _check(card: ModelCard, path: Path) -> None:
     )
     expect(card.kind in KINDS, "kind", f"one of {' '.join(KINDS)}", card.kind)
     for file, where in zip(card.files, ("file", "mxnet.params"), strict=False):
-        good = bool(re.fullmatch(r"[0-9a-f]{64}", file.sha256))
+        good = file.sha256 is None or bool(re.fullmatch(r"[0-9a-f]{64}", file.sha256))
         expect(good, f"{where}.sha256", "64 lower-case hexadecimal digits", file.sha256)
         expect(Path(file.name).name == file.name, f"{where}.name", "a plain file name", file.name)
     names = [file.name for file in card.files]
@@ -215,6 +227,7 @@ def _check(card: ModelCard, path: Path) -> None:
         "three positive numbers",
         card.input.std,
     )
+    expect(card.input.batch in (1, None), "input.batch", "1, or no such field", card.input.batch)
     expect(card.output.mirror in MIRROR, "output.mirror", f"one of {' '.join(MIRROR)}", card.output.mirror)
     if card.kind == "face_embedder":
         sizes = (card.input.width, card.input.height, card.output.embedding_size)

@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from vidperson.errors import EngineError, ModelError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 OPSET = 18
+_WRAPPERS = ("module.", "backbone.", "face_encoder.", "model.")
 _SMALL = 256  # values: smaller tensors are not worth halving
 
 
@@ -102,18 +103,31 @@ def load_checkpoint(card: ModelCard, path: str | os.PathLike[str]) -> nn.Module:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         weights = content if checkpoint.state_dict is None else content[checkpoint.state_dict]
-        weights = {key.removeprefix("module."): value for key, value in weights.items()}
+        weights = {str(key): value for key, value in weights.items()}
     except Exception as error:  # torch.load raises whatever the damaged file leads it to
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{os.fspath(path)}: not a checkpoint of tensors: {reason}") from None
     network = build_network(checkpoint.architecture, card.input, card.output)
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(network_weights(weights, set(network.state_dict())))
     except RuntimeError as error:
         raise ModelError(
             f"{os.fspath(path)}: the weights do not fit {checkpoint.architecture}: {' '.join(str(error).split())[:500]}"
         ) from None
     return network.eval()
+
+
+def network_weights(weights: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The weights of a network out of those of what it was trained in, under the network's own ``names``.
+
+    Takes away the names of what wraps it (``_WRAPPERS``), with what lies beside it there, and ``weight``, the classes
+    of a margin loss, which the VoxCeleb recipe's checkpoints (V-Vox2, V-Glint) hold beside the network.
+    """
+    while wrapper := next((w for w in _WRAPPERS if any(key.startswith(w) for key in weights)), None):
+        if any(name.startswith(wrapper) for name in names):
+            break
+        weights = {key.removeprefix(wrapper): value for key, value in weights.items() if key.startswith(wrapper)}
+    return {key: value for key, value in weights.items() if key != "weight" or key in names}
 
 
 def convert_checkpoint(card: ModelCard, path: str | os.PathLike[str], onnx_path: str | os.PathLike[str]) -> None:

@@ -7,22 +7,29 @@ import numpy as np
 from vidperson.align import CROP_SIZE
 from vidperson.engines import Network
 from vidperson.errors import ModelError
-from vidperson.models.card import ModelCard
+from vidperson.models.batching import run_network
+from vidperson.models.card import MIRROR, ModelCard
 from vidperson.types import Float, Image
 
 
 class FaceEmbedder:
     """A face network behind its card: cut-out, channel order, normalisation and mirrored pass.
 
-    Raises ModelError for a card of another kind.
+    mirror: one of ``MIRROR`` instead of what the card says: the embedding of the crop alone, of the crop and its mirror
+    image one behind the other, or their sum. Raises ModelError for a card of another kind.
     """
 
-    def __init__(self, network: Network, card: ModelCard) -> None:
+    def __init__(self, network: Network, card: ModelCard, mirror: str | None = None) -> None:
         if card.kind != "face_embedder":
             raise ModelError(f"{card.name} is a {card.kind}, not a face_embedder")
         self.network, self.card = network, card
         assert card.input.width and card.input.height and card.output.embedding_size
-        self.embedding_size = card.output.embedding_size
+        if mirror not in (None, *MIRROR):
+            raise ModelError(f"mirror: expected one of {' '.join(MIRROR)}, found '{mirror}'")
+        self.mirror = mirror or card.output.mirror
+        halves = {"concatenate": 2}
+        one_pass = card.output.embedding_size // halves.get(card.output.mirror, 1)
+        self.embedding_size = one_pass * halves.get(self.mirror, 1)
         top, left = (CROP_SIZE - card.input.height) // 2, (CROP_SIZE - card.input.width) // 2
         self._cut = np.s_[:, top : top + card.input.height, left : left + card.input.width]
         self._order = np.array((0, 1, 2) if card.input.channels == "rgb" else (2, 1, 0))
@@ -37,11 +44,11 @@ class FaceEmbedder:
         if not len(crops):
             return np.zeros((0, self.embedding_size), np.float32)
         pictures = ((crops[self._cut][..., self._order] - self._mean) * self._scale).transpose(0, 3, 1, 2)
-        embeddings = self.network(pictures)[0]
-        if self.card.output.mirror != "none":
-            mirrored = self.network(pictures[..., ::-1])[0]
+        embeddings = run_network(self.network, pictures, self.card.input.batch)[0]
+        if self.mirror != "none":
+            mirrored = run_network(self.network, pictures[..., ::-1], self.card.input.batch)[0]
             both = (embeddings, mirrored)
-            embeddings = np.concatenate(both, axis=1) if self.card.output.mirror == "concatenate" else both[0] + both[1]
+            embeddings = np.concatenate(both, axis=1) if self.mirror == "concatenate" else both[0] + both[1]
         if embeddings.shape != (len(crops), self.embedding_size):
             raise ModelError(
                 f"{self.card.name}: expected embeddings of shape {(len(crops), self.embedding_size)}, "

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidperson.errors import ModelError
-from vidperson.models.card import ModelCard, NetworkFile, Source, card_path, load_card
+from vidperson.models.card import ZOO, ModelCard, NetworkFile, Source, card_path, load_card
 
 NETWORK = "network.onnx"
 RECORD = "installed.json"
@@ -74,7 +74,8 @@ def install_model(
     """Make ``models_dir/<name>`` hold the card's network; does nothing where it does already.
 
     Each published file is looked for in ``models_dir``, in ``local_dirs`` (there, or in a subfolder with the card's
-    name) and beside the card, then downloaded; a download that broke off goes on where it stopped.
+    name) and beside the card, then downloaded; a download that broke off goes on where it stopped. A file whose hash
+    the card does not know is not downloaded; put there by hand, it is taken as it is, and its hash is recorded.
     ``report(done, total)`` gets bytes.
     Raises ModelError for a file that cannot be had, has another SHA-256, or cannot be converted.
     """
@@ -85,8 +86,14 @@ def install_model(
         if installed.card == card and (card.mxnet is None or installed.mxnet_symbol):
             return installed
     folder.mkdir(parents=True, exist_ok=True)
-    places = [models_dir, *local_dirs, card_path(card_name).parent]
-    paths = [_find_file(card, file, places) or _download(card, file, folder, report) for file in card.files]
+    beside = card_path(card_name).parent
+    places = [models_dir, *local_dirs]
+    unknown = [file for file in card.files if file.sha256 is None]
+    _expect_by_hand(card, [file for file in unknown if _find_file(card, file, places, beside) is None], folder)
+    paths = [_find_file(card, file, places, beside) or _download(card, file, folder, report) for file in card.files]
+    hashes = {path.name: file_sha256(path) for path in paths}
+    for file in unknown:
+        logging.warning("%s: no hash is known of it; taken as it is, SHA-256 %s", file.name, hashes[file.name])
     partial = folder / (NETWORK + ".tmp")
     if card.checkpoint is not None:
         from vidperson.models.convert import convert_checkpoint
@@ -100,6 +107,7 @@ def install_model(
         convert_mxnet(card, paths[0], paths[1], partial)
     else:
         shutil.copyfile(paths[0], partial)
+        _check_batch(card, partial)
     (folder / RECORD).unlink(missing_ok=True)
     os.replace(partial, folder / NETWORK)
     if card.mxnet is not None:
@@ -107,12 +115,17 @@ def install_model(
             shutil.copyfile(path, folder / name)
     shutil.copyfile(card_path(card_name), folder / f"{card.name}.yaml")
     record = {
-        "files_sha256": {file.name: file.sha256 for file in card.files},
+        "files_sha256": hashes,
         "network_sha256": file_sha256(folder / NETWORK),
     }
     (folder / (RECORD + ".tmp")).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     os.replace(folder / (RECORD + ".tmp"), folder / RECORD)
     return installed_model(folder)
+
+
+def can_download(card: ModelCard) -> bool:
+    """Whether all files ship with the project, or can be downloaded and checked."""
+    return all((ZOO / file.name).is_file() or (file.sha256 and file.sources) for file in card.files)
 
 
 def needs_conversion(card_name: str, models_dir: str | os.PathLike[str]) -> bool:
@@ -127,22 +140,58 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _find_file(card: ModelCard, file: NetworkFile, folders: Sequence[str | os.PathLike[str]]) -> Path | None:
-    """One of the card's files where a user or an earlier run put it.
+def _find_file(
+    card: ModelCard, file: NetworkFile, folders: Sequence[str | os.PathLike[str]], beside: Path
+) -> Path | None:
+    """One of the card's files where a user or an earlier run put it; ``beside`` is the folder of the card.
 
+    Other networks' files have the same names: without a hash, what lies in a folder of several networks is left alone.
     Raises ModelError when the first file of that name is another one.
     """
-    for folder in map(Path, folders):
+    for folder in [*map(Path, folders), beside]:
         for path in (folder / card.name / file.name, folder / file.name):
-            if path.is_file():
-                found = file_sha256(path)
-                if found != file.sha256:
+            of_this_card = path.parent.name == card.name or folder == beside
+            if path.is_file() and (file.sha256 is not None or of_this_card):
+                if file.sha256 is not None and (found := file_sha256(path)) != file.sha256:
                     raise ModelError(
                         f"{path}: expected SHA-256 {file.sha256}, found {found}; "
                         f"remove the file or get it again from {card.homepage}"
                     )
                 return path
     return None
+
+
+def _expect_by_hand(card: ModelCard, missing: Sequence[NetworkFile], folder: Path) -> None:
+    """Raises ModelError, with what to get where, if there are missing files, which have no hash."""
+    if not missing:
+        return
+    it = "it" if len(missing) == 1 else "them"
+    wanted = ", ".join(f"'{file.name}'" for file in missing)
+    links = list(dict.fromkeys(source.url for file in missing for source in file.sources))
+    raise ModelError(
+        f"{card.name}: {wanted}: missing, and not downloaded, since no SHA-256 is known to check a download by. Get "
+        f"{it} from {' or '.join(links) or card.homepage} and put {it} in {folder}, or in a folder '{card.name}' in "
+        f"the one that --model-dir or VIDPERSON_MODEL_DIR names; see {card.homepage}; licence: {card.licence}"
+    )
+
+
+def _check_batch(card: ModelCard, path: str | os.PathLike[str]) -> None:
+    """Raises ModelError for an ONNX file that takes another number of pictures than the card says."""
+    try:
+        import onnx
+    except ImportError:  # only stage 0 of a checkpoint needs it; the engine refuses such batches, too
+        return
+    try:
+        inputs = onnx.load(os.fspath(path), load_external_data=False).graph.input
+        pictures = inputs[0].type.tensor_type.shape.dim[0].dim_value or None
+    except Exception:  # what is no network is for the engine to refuse
+        return
+    if pictures is not None and pictures != card.input.batch:
+        raise ModelError(
+            f"{card.name}: the file takes {pictures} pictures at a time, the card says "
+            f"{card.input.batch or 'any number'}; "
+            + ("put 'batch: 1' below 'input' in the card" if pictures == 1 else "export it with a free batch size")
+        )
 
 
 def _download(card: ModelCard, file: NetworkFile, folder: Path, report: Report | None) -> Path:
@@ -158,7 +207,7 @@ def _download(card: ModelCard, file: NetworkFile, folder: Path, report: Report |
     tried = "; ".join(reasons) or "the card names no source"
     raise ModelError(
         f"{card.name}: cannot be downloaded ({tried}). "
-        f"Get '{file.name}' (SHA-256 {file.sha256}, {file.size_bytes} bytes) "
+        f"Get '{file.name}' (SHA-256 {file.sha256}{f', {file.size_bytes} bytes' if file.size_bytes else ''}) "
         f"from {card.homepage} and put it in {folder}, or in a folder that --model-dir or VIDPERSON_MODEL_DIR names"
     )
 
@@ -185,6 +234,7 @@ def _fetch(card: ModelCard, file: NetworkFile, source: Source, folder: Path, rep
 
 def _put(file: NetworkFile, path: Path, folder: Path) -> Path:
     """Give a file its name if it is the right one, else remove it and raise ModelError."""
+    assert file.sha256 is not None, file.name
     found = file_sha256(path)
     if found != file.sha256:
         path.unlink()
