@@ -32,9 +32,10 @@ detect() {
   done
   shift
   local new=true
-  [ ! -f "$out/.done" ] || new=$force
+  [ ! -f "$out/.done" ] || [ ! -f "$out/config" ] || new=$force
   utils/segment_jobs.sh --cmd "$launch" --nj "$nj" --force "$force" --archives "faces.ark quality.ark crops.tar thumbs.tar" \
-    --input "$model/installed.json" "${options[@]}" --speed-args "--threads $threads --det-batch $det_batch" "$data" "$out" -- \
+    --input "$model/installed.json" --media-inputs true "${options[@]}" --speed-args "--threads $threads --det-batch $det_batch" \
+    "$data" "$out" -- \
     python steps_face/detect_faces.py --model "$model" --engine "$engine" --device "$device" --fps "$fps" --max-size "$max_size" \
     --det-threshold "$det_threshold" --nms-threshold "$nms_threshold" --min-faces "$min_faces" \
     --discard-low-quality "$discard_low_quality" "$@"

@@ -31,7 +31,7 @@ for set in "${sets[@]}"; do
       exit 1
     fi
     new=true
-    [ ! -f "$embeddings/.done" ] || new=$force
+    [ ! -f "$embeddings/.done" ] || [ ! -f "$embeddings/config" ] || new=$force
     utils/segment_jobs.sh --cmd "$launch" --nj "$nj" --force "$force" --archives embed.ark --input "$model/installed.json" \
       --input "$faces/faces.ark" --input "$faces/quality.ark" --input "$faces/status" --speed-args "--threads $threads --embed-batch $embed_batch" \
       "$data_dir/$set" "$embeddings" -- \
