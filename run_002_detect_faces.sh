@@ -34,11 +34,11 @@ detect() {
   local new=true
   [ ! -f "$out/.done" ] || [ ! -f "$out/config" ] || new=$force
   utils/segment_jobs.sh --cmd "$launch" --nj "$nj" --force "$force" --archives "faces.ark quality.ark crops.tar thumbs.tar" \
-    --input "$model/installed.json" --media-inputs true "${options[@]}" --speed-args "--threads $threads --det-batch $det_batch" \
-    "$data" "$out" -- \
+    --input "$model/installed.json" --media-inputs true "${options[@]}" \
+    --speed-args "--threads $threads --det-batch $det_batch --segment-timeout-s $segment_timeout_s" "$data" "$out" -- \
     python steps_face/detect_faces.py --model "$model" --engine "$engine" --device "$device" --fps "$fps" --max-size "$max_size" \
     --det-threshold "$det_threshold" --nms-threshold "$nms_threshold" --min-faces "$min_faces" \
-    --discard-low-quality "$discard_low_quality" "$@"
+    --discard-low-quality "$discard_low_quality" --max-pixels "$max_pixels" --max-duration-s "$max_duration_s" "$@"
   [ "$new" = false ] || save_settings "$out/config"
   [ "$contact_sheet" = false ] || python steps_face/make_contact_sheet.py --input-dir "$out"
 }
