@@ -32,12 +32,13 @@ detect() {
   done
   shift
   local new=true
-  [ ! -f "$out/.done" ] || new=$force
+  [ ! -f "$out/.done" ] || [ ! -f "$out/config" ] || new=$force
   utils/segment_jobs.sh --cmd "$launch" --nj "$nj" --force "$force" --archives "faces.ark quality.ark crops.tar thumbs.tar" \
-    "${inputs[@]}" "${options[@]}" --speed-args "$speed_args" "$data" "$out" -- \
+    "${inputs[@]}" --media-inputs true "${options[@]}" --speed-args "$speed_args --segment-timeout-s $segment_timeout_s" \
+    "$data" "$out" -- \
     python steps_face/detect_faces.py "${run[@]}" --fps "$fps" --max-size "$max_size" --det-scales "$det_scales" \
     --det-mirror "$det_mirror" --det-threshold "$det_threshold" --nms-threshold "$nms_threshold" --min-faces "$min_faces" \
-    --discard-low-quality "$discard_low_quality" "$@"
+    --discard-low-quality "$discard_low_quality" --max-pixels "$max_pixels" --max-duration-s "$max_duration_s" "$@"
   [ "$new" = false ] || save_settings "$out/config"
   [ "$contact_sheet" = false ] || python steps_face/make_contact_sheet.py --input-dir "$out"
 }

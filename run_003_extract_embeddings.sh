@@ -33,7 +33,7 @@ for set in "${sets[@]}"; do
     $checked || check_precision "$exp_dir/face_embed/$embedder" --face-dir "$faces"
     checked=true
     new=true
-    [ ! -f "$embeddings/.done" ] || new=$force
+    [ ! -f "$embeddings/.done" ] || [ ! -f "$embeddings/config" ] || new=$force
     utils/segment_jobs.sh --cmd "$launch" --nj "$nj" --force "$force" --archives embed.ark "${inputs[@]}" \
       --input "$faces/faces.ark" --input "$faces/quality.ark" --input "$faces/status" --speed-args "$speed_args" \
       "$data_dir/$set" "$embeddings" -- \

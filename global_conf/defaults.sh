@@ -43,6 +43,9 @@ min_faces=1                      # faces a segment must give; with fewer, det_th
 det_window=                      # frames around a labelled time; empty: as face_boundingbox_conf of the set says
 max_centre_distance=1.0          # how far a face's centre may be from the label's, in diagonals of the label
 discard_low_quality=false        # of a segment's faces keep the large ones with little black border
+max_pixels=100000000             # larger frames and pictures are refused: their segment is unreadable
+max_duration_s=86400             # so are videos that last longer, by their header; others end there as damaged
+segment_timeout_s=3600           # seconds after which a segment is given up as unreadable; 0: never
 contact_sheet=false              # write a picture of the faces found per segment, for a look by eye
 
 # stage 3, faces to embeddings

@@ -10,6 +10,10 @@ Outputs, in --output-dir, joined over the jobs by steps_face/merge_jobs.py:
          thumbs.tar   one JPEG per segment for the contact sheet: its best frame with the faces drawn
          journal.jsonl  what is finished, with the segment's status; a killed job goes on behind it
 
+A file that crashes the decoder, or takes it longer than --segment-timeout-s, costs its own segment only: the work is
+done in a child process, which is started again behind that segment. Frames and videos beyond --max-pixels and
+--max-duration-s are refused before memory is taken for them.
+
 Without labels frames are sampled at --fps and every face is taken; with --labels the frames round each labelled time
 are searched for the labelled person only.
 
@@ -22,19 +26,41 @@ Example:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vidperson import cli
 
 if TYPE_CHECKING:
     from vidperson.io.lists import LabelledBox
+    from vidperson.media.limits import Limits
     from vidperson.media.sampling import UniformSampling, WindowSampling
     from vidperson.models.candidates import SelectedFaces, SelectionPolicy
     from vidperson.models.detector import FaceDetector
 
 ARCHIVES = ("faces.ark", "quality.ark", "crops.tar", "thumbs.tar")
+
+
+def detect_faces_supervised(output_dir: str, segment_timeout_s: float = 3600.0, **options: Any) -> None:
+    """:func:`detect_faces` with these options in a child process that may crash or hang; see the top of the file."""
+    from vidperson.io.job_store import JobStore
+    from vidperson.io.matrices import matrix_bytes
+    from vidperson.supervision import run_supervised
+
+    def give_up(segment: str, why: str) -> None:
+        import numpy as np
+
+        none = [matrix_bytes(segment, np.zeros((0, 0)))]
+        with JobStore(output_dir, ARCHIVES) as store:
+            if segment not in store.statuses:
+                entries = {"faces.ark": none, "quality.ark": none, "crops.tar": [], "thumbs.tar": []}
+                store.append(segment, f"unreadable: {why}", entries)
+
+    def work(begin: Callable[[str], None]) -> None:
+        detect_faces(output_dir=output_dir, begin=begin, **options)
+
+    run_supervised(work, give_up, segment_timeout_s or None)
 
 
 def detect_faces(
@@ -58,15 +84,20 @@ def detect_faces(
     min_faces: int = 1,
     max_centre_distance: float = 1.0,
     discard_low_quality: bool = False,
+    max_pixels: int = 100_000_000,
+    max_duration_s: float = 86_400.0,
+    begin: Callable[[str], None] | None = None,
 ) -> dict[str, str]:
     """Do the segments of ``scp`` that the job has not finished yet. Returns segment -> status.
 
+    begin: told each of them before it is worked on.
     Raises VidPersonError for lists, models and options that are wrong; a bad video only gets a status.
     """
     import cv2
 
     from vidperson.io.job_store import JobStore
     from vidperson.io.lists import read_boxes, read_scp
+    from vidperson.media.limits import Limits
     from vidperson.media.sampling import UniformSampling, WindowSampling
     from vidperson.models.candidates import Candidates, SelectionPolicy
     from vidperson.models.detector import make_detector
@@ -81,11 +112,14 @@ def detect_faces(
     network = open_network(installed, engine, device, threads, precision, det_batch)
     detector = make_detector(network, installed.card, max_size, nms_threshold, det_scales, det_mirror)
     policy = SelectionPolicy(det_threshold, min_faces, max_centre_distance, discard_low_quality)
+    limits = Limits(max_pixels, max_duration_s)
     with JobStore(output_dir, ARCHIVES) as store:
         progress = Progress(len(segments), "segments", done=len(store.statuses))
         for segment, path in segments.items():
             if segment in store.statuses:
                 continue
+            if begin is not None:
+                begin(segment)
             found = boxes.get(segment, [])
             times = sorted({label.position for label in found})
             if labels and not found:
@@ -93,7 +127,7 @@ def detect_faces(
             else:
                 sampling = WindowSampling(tuple(times), label_unit, det_window) if labels else UniformSampling(fps)
                 status, faces = find_faces(
-                    path, sampling, _boxes_at(times, found), detector, policy, det_batch, threads
+                    path, sampling, _boxes_at(times, found), detector, policy, det_batch, threads, limits
                 )
             store.append(segment, status, _archive_entries(segment, faces))
             logging.info("%s %s", segment, status)
@@ -109,15 +143,17 @@ def find_faces(
     policy: SelectionPolicy,
     batch_size: int = 1,
     threads: int = 1,
+    limits: Limits | None = None,
 ) -> tuple[str, SelectedFaces]:
     """One segment: decode, detect, choose, crop. Returns its status and the faces kept; a bad file is a status."""
     from vidperson.errors import MediaError
+    from vidperson.media.limits import Limits
     from vidperson.media.video import FrameReader
     from vidperson.models.candidates import Candidates
 
     candidates = Candidates(policy, labels)
     try:
-        with FrameReader(path, sampling, threads) as reader:
+        with FrameReader(path, sampling, threads, limits or Limits()) as reader:
             for _, same_size in groupby(reader, key=lambda frame: frame.image.shape):
                 while batch := list(islice(same_size, batch_size)):
                     detections = detector.detect([frame.image for frame in batch], candidates.min_score)
@@ -125,6 +161,8 @@ def find_faces(
                         candidates.add(frame, found)
     except MediaError as error:
         return f"unreadable: {error}", Candidates(policy).select()
+    except MemoryError:
+        return "unreadable: its frames need more memory than there is", Candidates(policy).select()
     faces = candidates.select()
     if reader.damage:
         return f"damaged: {reader.damage}", faces
@@ -202,4 +240,11 @@ if __name__ == "__main__":
     )
     parser.add_argument("--max-centre-distance", type=float, default=1.0, help="in diagonals of the label box")
     parser.add_argument("--discard-low-quality", type=cli.flag, default=False, help="true: drop small and cut faces")
-    cli.main(detect_faces, parser.parse_args())
+    parser.add_argument(
+        "--max-pixels", type=cli.whole(1), default=100_000_000, help="larger frames and pictures are refused"
+    )
+    parser.add_argument("--max-duration-s", type=cli.positive, default=86_400.0, help="longer videos are refused")
+    parser.add_argument(
+        "--segment-timeout-s", type=float, default=3600.0, help="seconds after which a segment is given up; 0: never"
+    )
+    cli.main(detect_faces_supervised, parser.parse_args())

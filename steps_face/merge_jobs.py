@@ -2,7 +2,10 @@
 """Join the archives of all jobs of a stage and write what belongs to the whole set.
 
 Inputs:  the jobs' folders <jobs-dir>/1 ... <jobs-dir>/N with their journals; the list of all segments.
-Outputs: in --output-dir each archive with its scp, and status (one line per segment of the list).
+Outputs: in --output-dir each archive with its scp, status (one line per segment of the list), and at the very end
+         .done: the number of segments, in all and per state.
+
+On a network file system the last lines of a job that ran elsewhere may be seen some seconds late: they are waited for.
 
 Example:
   python steps_face/merge_jobs.py --scp data/demo_dev_test/vid.scp --jobs-dir exp/face_det/x/demo_dev_test/jobs2 \\
@@ -11,29 +14,43 @@ Example:
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 
 from vidperson import cli
 
 SHOWN = 20
+POLL_S = 0.5
 
 
-def merge(scp: str, jobs_dir: str, nj: int, archives: str, output_dir: str) -> None:
-    """See the top of the file. Raises DataError when some segment is not done."""
+def merge(scp: str, jobs_dir: str, nj: int, archives: str, output_dir: str, patience_s: float = 60.0) -> None:
+    """See the top of the file. Raises DataError when some segment is not done, even after ``patience_s``."""
+    from vidperson.errors import DataError
+    from vidperson.io.atomic import atomic_write
     from vidperson.io.job_store import merge_jobs
     from vidperson.io.lists import read_scp
 
     jobs = [Path(jobs_dir) / str(job) for job in range(1, nj + 1)]
-    statuses = merge_jobs(jobs, output_dir, archives.split(), list(read_scp(scp)))
+    segments = list(read_scp(scp))
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            statuses = merge_jobs(jobs, output_dir, archives.split(), segments)
+            break
+        except DataError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(POLL_S)
     counts = Counter(status.partition(":")[0] for status in statuses.values())
-    print(
-        f"{output_dir}: {len(statuses)} segments: " + ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
-    )
+    summary = f"{len(statuses)} segments: " + ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
+    print(f"{output_dir}: {summary}")
     reasons = [f"  {segment} {status}" for segment, status in statuses.items() if ":" in status]
     more = [f"  and {len(reasons) - SHOWN} more, see {output_dir}/status"] if len(reasons) > SHOWN else []
     for line in reasons[:SHOWN] + more:
         print(line)
+    with atomic_write(Path(output_dir) / ".done") as done:
+        done.write(summary + "\n")
 
 
 if __name__ == "__main__":
@@ -43,4 +60,5 @@ if __name__ == "__main__":
     parser.add_argument("--nj", type=cli.whole(1), required=True, help="number of jobs")
     parser.add_argument("--archives", required=True, help="names of the archives, separated by spaces")
     parser.add_argument("--output-dir", required=True, help="folder of the set")
+    parser.add_argument("--patience-s", type=float, default=60.0, help="seconds to wait for files that are seen late")
     cli.main(merge, parser.parse_args())

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import resource
+import shutil
 import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import kaldi_native_io
 import numpy as np
 import pytest
 
+from steps_face.merge_jobs import merge
 from vidperson.errors import DataError
+from vidperson.io.atomic import atomic_write
 from vidperson.io.crops import read_tar_files, tar_entry
 from vidperson.io.job_store import JOURNAL, JobStore, merge_jobs
 from vidperson.io.lists import read_scp
@@ -182,3 +190,87 @@ def test_journal_line_holds_what_a_person_needs(tmp_path: Path) -> None:
         and note["status"] == "ok"
         and note["end"]["crops.tar"] == (tmp_path / "crops.tar").stat().st_size
     )
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file can grow beyond ``size`` bytes: writing more fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [40, 700, 3000, 6000, 9000])
+def test_store_on_a_full_disk_names_the_folder_and_goes_on_to_the_same_bytes(tmp_path: Path, size: int) -> None:
+    run_job(tmp_path / "whole", range(12))
+    expected = merged(tmp_path / "expected", [tmp_path / "whole"], range(12))
+    with full_disk(size), pytest.raises(DataError, match="job: cannot be written: File too large.*run the stage again"):
+        run_job(tmp_path / "job", range(12))
+    run_job(tmp_path / "job", range(12))
+    assert merged(tmp_path / "out", [tmp_path / "job"], range(12)) == expected
+
+
+def test_store_whose_folder_was_removed_says_so_at_the_next_segment(tmp_path: Path) -> None:
+    with JobStore(tmp_path / "job", ARCHIVES) as store:
+        store.append(segment_parts(1)[0], "ok", segment_parts(1)[2])
+        shutil.rmtree(tmp_path / "job")
+        with pytest.raises(DataError, match="job: the folder was removed while the job was at work"):
+            store.append(segment_parts(2)[0], "ok", segment_parts(2)[2])
+
+
+def test_atomic_write_on_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "list"
+    path.write_text("old")
+    with full_disk(100), pytest.raises(OSError, match="File too large.*list"), atomic_write(path) as stream:
+        stream.write("n" * 10_000)
+    assert path.read_text() == "old" and [entry.name for entry in tmp_path.iterdir()] == ["list"]
+
+
+def test_atomic_write_does_not_follow_a_link_under_its_temporary_name(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "list.tmp").symlink_to(victim)
+    with pytest.raises(OSError, match="list.tmp"), atomic_write(tmp_path / "list") as stream:
+        stream.write("theirs")
+    assert victim.read_text() == "mine" and not (tmp_path / "list").exists()
+
+
+def test_merge_waits_for_what_is_seen_late_and_gives_up_with_the_reason(tmp_path: Path) -> None:
+    """As on a network file system: first the journal lacks its end, then an archive does."""
+    run_job(tmp_path / "jobs" / "1", range(4))
+    expected = merged(tmp_path / "expected", [tmp_path / "jobs" / "1"], range(4))
+    (tmp_path / "vid.scp").write_text("".join(f"{segment_parts(n)[0]} x\n" for n in range(4)))
+    whole = {name: (tmp_path / "jobs" / "1" / name).read_bytes() for name in (JOURNAL, "faces.ark")}
+    arguments = (str(tmp_path / "vid.scp"), str(tmp_path / "jobs"), 1, " ".join(ARCHIVES), str(tmp_path / "out"))
+    for late, message in ((JOURNAL, "1 of 4 segments are not done"), ("faces.ark", "faces.ark: expected .* bytes")):
+        path = tmp_path / "jobs" / "1" / late
+        path.write_bytes(whole[late][:-20])
+        with pytest.raises(DataError, match=message):
+            merge(*arguments, patience_s=0)
+        assert not (tmp_path / "out").exists()
+        timer = threading.Timer(1.0, path.write_bytes, [whole[late]])
+        timer.start()
+        begin = time.monotonic()
+        merge(*arguments, patience_s=30)
+        assert 1 <= time.monotonic() - begin < 20
+        timer.join()
+        found = {
+            p.name: p.read_bytes().replace(str(tmp_path / "out").encode(), b"OUT") for p in (tmp_path / "out").iterdir()
+        }
+        assert found.pop(".done") == b"4 segments: 1 no_face, 3 ok\n"
+        assert found == expected
+        shutil.rmtree(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "line", ["[]", '{"segment": 1}', '{"segment": "a", "status": "ok", "start": {}, "end": {}}', "[" * 100_000]
+)
+def test_journal_line_that_is_no_note_ends_what_is_believed(tmp_path: Path, line: str) -> None:
+    run_job(tmp_path, range(3))
+    with open(tmp_path / JOURNAL, "a") as journal:
+        journal.write(line + "\n")
+    with JobStore(tmp_path, ARCHIVES) as store:
+        assert list(store.statuses) == [segment_parts(n)[0] for n in range(3)]

@@ -130,7 +130,7 @@ def test_image_cut_anywhere_never_fails_otherwise(kind: str) -> None:
 def test_image_that_promises_too_many_pixels_is_refused() -> None:
     data = bytearray(saved("BMP", picture()))
     data[18:26] = (2**30).to_bytes(4, "little") * 2
-    with pytest.raises(MediaError, match="BMP"):
+    with pytest.raises(MediaError, match="1073741824 x 1073741824 pixels are more than max_pixels 100000000"):
         decode_image(bytes(data))
 
 

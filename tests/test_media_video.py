@@ -341,7 +341,7 @@ def test_reader_file_that_ends_early_is_damaged(talk: Path, tmp_path: Path, name
         (b"hello world\n", "not a media file"),
         (
             b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n",
-            "not a media",
+            "a list of other files",
         ),
         (bytes(range(256)) * 80, "not a media file"),
         (b"BM not a bitmap", "BMP"),

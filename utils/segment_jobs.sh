@@ -6,7 +6,8 @@
 # The command is called per job with --scp <part of vid.scp> --output-dir <output-dir>/jobs<nj>/<job> added, keeps a
 # journal there (vidperson/io/job_store.py), and goes on behind it when it is started again, with the parts that it was
 # started with. The outputs do not depend on the number of jobs. A set that is done is left alone; one that was made
-# with other settings or inputs is refused, unless --force true makes it anew.
+# with other settings or inputs is refused, unless --force true makes it anew. That tries the new settings on no
+# segment first: what is there goes only when they are found valid.
 #
 # Example:
 #   utils/segment_jobs.sh --nj 4 --archives "faces.ark crops.tar" data/demo_dev_test exp/face_det/x/demo_dev_test -- \
@@ -17,6 +18,7 @@ cmd=utils/run.py   # launcher
 nj=1               # number of jobs; never more than segments
 archives=          # names of the archives that a job writes
 inputs=()          # files whose content decides the outcome, beside vid.scp: --input FILE, again for each
+media_inputs=false # true: so do the files that vid.scp names, told apart by size and time of change
 speed_args=        # arguments of the command that change its speed and not its outcome
 force=false        # true: remove what is there and start anew
 
@@ -25,8 +27,8 @@ while [[ ${1:-} == --* ]]; do
   name=${name//-/_}
   case $name in
     input) inputs+=("$2") ;;
-    cmd | nj | archives | speed_args | force) printf -v "$name" %s "$2" ;;
-    *) echo "$0: unknown option $1; valid: --cmd --nj --archives --input --speed-args --force" >&2; exit 1 ;;
+    cmd | nj | archives | media_inputs | speed_args | force) printf -v "$name" %s "$2" ;;
+    *) echo "$0: unknown option $1; valid: --cmd --nj --archives --input --media-inputs --speed-args --force" >&2; exit 1 ;;
   esac
   shift 2
 done
@@ -45,42 +47,73 @@ settings=$(
   echo
   sha256sum "$data/vid.scp" "${inputs[@]}"
 )
-utils/split_data.sh "$data" "$nj"
 
+# Path, size and time of change of each file that vid.scp names, if they are inputs; one that is missing has no line.
+media() {
+  [ "$media_inputs" = true ] || return 0
+  cut -d' ' -f2- "$data/vid.scp" | tr '\n' '\0' | xargs -0 stat -L -c '%n %s %.9Y' -- 2> /dev/null || true
+}
+
+# What differs between the run that wrote the output folder and this one, a dozen lines at most.
+changes() {
+  {
+    diff -N "$out/settings" - <<< "$settings" || true
+    diff -N "$out/media" <(media) || true
+  } | sed -n '1,12p; 13s/.*/.../p'
+}
+
+leave_if_done() {
+  if [ "$force" = false ] && [ -f "$out/.done" ] && [ -z "$(changes)" ]; then
+    echo "$out: done already: $(cat "$out/.done") (--force true makes it anew)"
+    exit 0
+  fi
+}
+
+leave_if_done   # without writing anything: the folder may be read-only by now
 mkdir -p "$out"
 exec 9> "$out/.lock"   # the jobs inherit it: those that outlive a killed stage hold it until they end
 if ! flock -n 9; then
   echo "$out: another run, or a job left by a killed one, is at work on it; wait for it or end it" >&2
   exit 1
 fi
+leave_if_done   # another run may have done it meanwhile
 
 # Whether there is work to lose: a finished set, or segments that jobs have noted.
 has_work() {
   [ -f "$out/.done" ] || [ -n "$(find "$out" -name journal.jsonl -size +0 -print -quit)" ]
 }
 
+if [ "$force" = true ] && has_work; then
+  mkdir -p "$out/trial"
+  : > "$out/trial/vid.scp"
+  # shellcheck disable=SC2086  # the launcher and the arguments are lists of words
+  if ! $cmd "$out/log/trial.log" "$@" $speed_args --scp "$out/trial/vid.scp" --output-dir "$out/trial"; then
+    rm -rf "$out/trial"
+    echo "$out: left as it is, since the new settings do not work" >&2
+    exit 1
+  fi
+fi
 if [ "$force" = true ] || ! has_work; then
   # log/q tells the launcher of arrays that outlive a killed run
   find "$out" -mindepth 1 ! -name .lock ! -path "$out/log" ! -path "$out/log/q*" -delete
-elif ! diff "$out/settings" - <<< "$settings" > /dev/null; then
-  echo "$out was made with other settings or inputs (< then, > now):" >&2
-  diff "$out/settings" - <<< "$settings" >&2 || true
-  echo "give --force true to make it anew, or remove $out, or run with the settings of then" >&2
-  exit 1
-elif [ -f "$out/.done" ]; then
-  echo "$out: done already: $(cat "$out/.done") (--force true makes it anew)"
-  exit 0
+else
+  changed=$(changes)
+  if [ -n "$changed" ]; then
+    echo "$out was made with other settings or inputs (< then, > now):" >&2
+    echo "$changed" >&2
+    echo "give --force true to make it anew, or remove $out, or put back the settings and files of then" >&2
+    exit 1
+  fi
 fi
+media > "$out/media.tmp"
+mv "$out/media.tmp" "$out/media"
 echo "$settings" > "$out/settings.tmp"
 mv "$out/settings.tmp" "$out/settings"
 
 started=$(find "$out" -maxdepth 1 -name 'jobs[0-9]*' -printf '%f' -quit)
 if [ -z "$started" ]; then
   rm -rf "$out/parts"
-  for ((job = 1; job <= nj; job++)); do
-    mkdir -p "$out/parts/$job"
-    cp "$data/split$nj/$job/vid.scp" "$out/parts/$job"
-  done
+  utils/split_data.sh "$data" "$nj" "$out/parts"
   mv "$out/parts" "$out/jobs$nj"
 elif [ "$started" != "jobs$nj" ]; then
   nj=${started#jobs}
@@ -90,6 +123,4 @@ fi
 $cmd JOB=1:"$nj" "$out/log/JOB.log" "$@" $speed_args --scp "$out/jobs$nj/JOB/vid.scp" --output-dir "$out/jobs$nj/JOB"
 python steps_face/merge_jobs.py --scp "$data/vid.scp" --jobs-dir "$out/jobs$nj" --nj "$nj" \
   --archives "$archives" --output-dir "$out"
-echo "$num_segments segments" > "$out/.done.tmp"
-mv "$out/.done.tmp" "$out/.done"
 rm -rf "$out/jobs$nj"

@@ -4,8 +4,8 @@
 
 sets=()
 for pair in $trial_sets; do
-  if [[ ! $pair =~ ^[^:]+:[^:]+$ ]]; then
-    echo "$0: trial_sets: expected <enrolment set>:<test set>, found '$pair'" >&2
+  if [[ ! $pair =~ ^[A-Za-z0-9_][A-Za-z0-9._-]*:[A-Za-z0-9_][A-Za-z0-9._-]*$ ]]; then
+    echo "$0: trial_sets: expected <enrolment set>:<test set>, found '$pair'; names are letters, digits, '.', '_' and '-'" >&2
     exit 1
   fi
   for set in ${pair/:/ }; do

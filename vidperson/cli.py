@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from vidperson.errors import VidPersonError
+from vidperson.errors import VidPersonError, os_error_text
 
 
 class _Parser(argparse.ArgumentParser):
@@ -87,7 +87,7 @@ def main(function: Callable[..., Any], arguments: argparse.Namespace) -> NoRetur
     except VidPersonError as error:
         sys.exit(f"ERROR: {error}")
     except OSError as error:
-        sys.exit(f"ERROR: {error.filename or 'file'}: {error.strerror or error}")
+        sys.exit(f"ERROR: {os_error_text(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)

@@ -38,3 +38,8 @@ class ScoringError(VidPersonError):
 
 class TrainingError(VidPersonError):
     """Training cannot begin with these settings, or cannot go on."""
+
+
+def os_error_text(error: OSError) -> str:
+    """One line of an error that the system gave: the file and the reason."""
+    return f"{error.filename or 'file'}: {error.strerror or error}"

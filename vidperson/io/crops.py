@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Iterator
 
 from vidperson.errors import DataError
+from vidperson.io.places import open_place
 
 TAR_END = b"\0" * (2 * tarfile.BLOCKSIZE)
 
@@ -25,18 +25,15 @@ def read_tar_files(where: str, count: int) -> Iterator[tuple[str, bytes]]:
 
     Raises DataError when the archive ends early or is damaged there.
     """
-    path, _, offset = where.rpartition(":")
     try:
-        with open(path, "rb") as stream:
-            stream.seek(int(offset))
-            with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8") as archive:
-                for _ in range(count):
-                    member = archive.next()
-                    content = archive.extractfile(member) if member else None
-                    if member is None or content is None:
-                        raise DataError(
-                            f"expected {count} files at {where}, the archive ends before; redo the stage that wrote it"
-                        )
-                    yield member.name, content.read()
-    except (tarfile.TarError, OSError, ValueError) as error:
-        raise DataError(f"{os.fspath(where)} cannot be read ({error}); redo the stage that wrote it") from None
+        with open_place(where) as (stream, left), tarfile.open(fileobj=stream, mode="r:", encoding="utf-8") as archive:
+            for _ in range(count):
+                member = archive.next()
+                content = archive.extractfile(member) if member and 0 <= member.size <= left else None
+                if member is None or content is None:
+                    raise DataError(
+                        f"expected {count} files at {where}, the archive ends before; redo the stage that wrote it"
+                    )
+                yield member.name, content.read()
+    except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError) as error:
+        raise DataError(f"{where} cannot be read ({error}); redo the stage that wrote it") from None

@@ -378,15 +378,17 @@ def balanced_ranges(weights: Sequence[int], parts: int) -> list[range]:
     return ranges
 
 
-def split(directory: PathLike, jobs: int) -> Path:
+def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Path:
     """Write `split<jobs>/<1..jobs>/` with consecutive segments, the longest part as short as can be.
+
+    output: where `<1..jobs>/` go instead, for data folders that cannot be written.
 
     Length is that of `vid2dur`, to the millisecond; a segment that it lacks counts as the mean of the others,
     and without it all count the same. Each part has the scps, utt2spk, spk2utt, face_boundingbox (with conf)
     and vid2dur of its segments; with fewer segments than jobs the last parts have empty lists. The same
     folder gives the same files, and files that are right already are not written again.
 
-    Returns the folder `split<jobs>`. Raises DataError when the data folder is malformed.
+    Returns the folder of the parts. Raises DataError when the data folder is malformed.
     """
     folder = Path(directory)
     if jobs < 1:
@@ -397,7 +399,7 @@ def split(directory: PathLike, jobs: int) -> Path:
     segments = [row.fields[0] for row in tables["utt2spk"]]
     length_ms = {row.fields[0]: max(1, round(1000 * float(row.fields[1]))) for row in tables.get("vid2dur", [])}
     mean = sum(length_ms.values()) // len(length_ms) if length_ms else 1
-    top = folder / f"split{jobs}"
+    top = folder / f"split{jobs}" if output is None else Path(output)
     for number, part in enumerate(balanced_ranges([length_ms.get(s, mean) for s in segments], jobs), 1):
         chosen = set(segments[part.start : part.stop])
         lists = {
@@ -428,6 +430,7 @@ def main() -> None:
             command.add_argument("--check-files", action="store_true", help="look for the media files too")
         if name == "split":
             command.add_argument("jobs", type=int, help="number of parts")
+            command.add_argument("output", nargs="?", help="folder of the parts (default: split<jobs> in the folder)")
     args = parser.parse_args()
     try:
         if args.command == "validate":
@@ -437,7 +440,7 @@ def main() -> None:
                 print(note, file=sys.stderr)
             require_valid(args.folder)
         else:
-            split(args.folder, args.jobs)
+            split(args.folder, args.jobs, args.output)
     except DataError as error:
         sys.exit(str(error))
     except OSError as error:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import IO, Any
 
 from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write
@@ -28,7 +29,7 @@ class JobStore:
     directory: the job's own folder, made if it is missing.
     archives: file names, ending in ``.ark`` (entries start with key and space) or ``.tar``.
     statuses: segment -> status of the segments that are finished.
-    Raises DataError while another process has the folder open.
+    Raises DataError while another process has the folder open, and OSError where it cannot be written.
     """
 
     def __init__(self, directory: str | os.PathLike[str], archives: Sequence[str]) -> None:
@@ -53,30 +54,45 @@ class JobStore:
         with atomic_write(self.directory / JOURNAL) as journal:
             journal.writelines(json.dumps(note) + "\n" for note in notes)
         self._journal = open(self.directory / JOURNAL, "a", encoding="utf-8")  # noqa: SIM115
+        self._broken = False
 
     def append(self, segment: str, status: str, parts: Mapping[str, Iterable[bytes]]) -> None:
         """Add a finished segment: to every archive its chunks of bytes, then the note.
 
         status: ``<state>`` or ``<state>: <why>``.
+        Raises DataError when it cannot be written, as on a full disk, or when the folder was removed meanwhile; a new
+        store takes back what was written of the segment.
         """
         status = " ".join(status.split())
         if status.partition(":")[0] not in STATES:
             raise ValueError(f"{segment}: expected a status of {STATES}, found '{status}'")
+        if not os.fstat(self._journal.fileno()).st_nlink:
+            raise DataError("the folder was removed while the job was at work; run the stage again", self.directory)
         note = {"segment": segment, "status": status, "start": self._ends(), "end": {}}
-        for name, stream in self._streams.items():
-            stream.writelines(parts[name])
-            stream.flush()
-        note["end"] = self._ends()
-        self._journal.write(json.dumps(note) + "\n")
-        self._journal.flush()
+        try:
+            for name, stream in self._streams.items():
+                stream.writelines(parts[name])
+                stream.flush()
+            note["end"] = self._ends()
+            self._journal.write(json.dumps(note) + "\n")
+            self._journal.flush()
+        except OSError as error:
+            self._broken = True
+            raise DataError(
+                f"cannot be written: {error.strerror}; mend that and run the stage again, it goes on behind the last "
+                "finished segment",
+                self.directory,
+            ) from None
         self.statuses[segment] = status
 
     def _ends(self) -> dict[str, int]:
         return {name: stream.tell() for name, stream in self._streams.items()}
 
     def close(self) -> None:
+        """Raises OSError where the file system tells only now that it could not keep what was written."""
         for stream in (*self._streams.values(), self._journal, self._lock):
-            stream.close()
+            with suppress(OSError) if self._broken else nullcontext():
+                stream.close()
 
     def __enter__(self) -> JobStore:
         return self
@@ -97,7 +113,8 @@ def merge_jobs(
 
     segments: all segments that were to be done, in order.
     Returns segment -> status.
-    Raises DataError, before anything is written, when the jobs have not finished exactly these segments.
+    Raises DataError, before anything is written, when the jobs have not finished exactly these segments, or when an
+    archive holds less than its journal says.
     """
     output = Path(output_dir)
     journals = [_read_journal(job / JOURNAL, archives) for job in job_dirs]
@@ -110,13 +127,18 @@ def merge_jobs(
             else "the jobs did other segments than the data folder lists",
             output,
         )
+    for job, notes in zip(job_dirs, journals, strict=True):
+        for name in archives:
+            expected, found = notes[-1]["end"][name] if notes else 0, _size(job / name)
+            if found < expected:
+                raise DataError(f"expected {expected} bytes, found {found}; run the stage again", job / name)
     for name in archives:
         scp: list[str] = []
         with atomic_write(output / name, "wb") as merged:
             for job, notes in zip(job_dirs, journals, strict=True):
                 base = merged.tell()
-                with open(job / name, "rb") as part:
-                    shutil.copyfileobj(part, merged, 1 << 20)
+                if notes:
+                    _copy(job / name, merged, notes[-1]["end"][name])
                 for note in notes:
                     if note["start"][name] == note["end"][name]:
                         continue  # no crop, no picture
@@ -132,23 +154,48 @@ def merge_jobs(
     return statuses
 
 
+def _copy(path: Path, target: IO[bytes], size: int) -> None:
+    """The first ``size`` bytes of a file."""
+    with open(path, "rb") as part:
+        while size:
+            chunk = part.read(min(size, 1 << 20))
+            if not chunk:
+                raise DataError(f"{size} bytes are missing at the end; run the stage again", path)
+            target.write(chunk)
+            size -= len(chunk)
+
+
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _read_journal(path: Path, archives: Sequence[str]) -> list[dict]:
-    """The whole notes of a journal; a last line that was cut short does not count."""
-    notes: list[dict] = []
+def _read_journal(path: Path, archives: Sequence[str]) -> list[dict[str, Any]]:
+    """The whole notes of a journal, up to the first line that is none: one cut short, or one behind a hole."""
+    notes: list[dict[str, Any]] = []
     if not path.exists():
         return notes
+    ends = dict.fromkeys(archives, 0)
     with open(path, encoding="utf-8", errors="replace") as stream:
         for line in stream:
             try:
                 note = json.loads(line)
-                whole = set(note["end"]) == set(archives)
-            except (ValueError, KeyError, TypeError):
-                whole = False
-            if not whole or not line.endswith("\n"):
+            except (ValueError, RecursionError):
+                break
+            if not line.endswith("\n") or not _is_note(note, ends):
                 break
             notes.append(note)
+            ends = note["end"]
     return notes
+
+
+def _is_note(note: Any, ends: Mapping[str, int]) -> bool:
+    """Whether it is a note as ``append`` writes it, behind one that ended at ``ends``."""
+    return (
+        isinstance(note, dict)
+        and isinstance(note.get("segment"), str)
+        and isinstance(note.get("status"), str)
+        and note.get("start") == dict(ends)
+        and isinstance(note.get("end"), dict)
+        and note["end"].keys() == ends.keys()
+        and all(type(end) is int and end >= ends[name] for name, end in note["end"].items())
+    )

@@ -2,13 +2,18 @@
 
 Kaldi itself has no matrix of 0 x D, so a matrix without rows is stored as 0 x 0 and comes back as (0, 0) unless the
 reader says how many columns there should be.
+
+kaldiio understands far more than matrices in an scp and in an archive, commands to run and pickles among them, and
+believes the sizes that it reads. It is given only what has been seen to be a whole matrix of floats.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import struct
 from collections.abc import Iterator, Mapping
+from typing import BinaryIO
 
 import kaldiio
 import numpy as np
@@ -16,8 +21,12 @@ from numpy.typing import NDArray
 
 from vidperson.errors import DataError
 from vidperson.io.lists import read_scp
+from vidperson.io.places import open_place
 
 Float = NDArray[np.float32]
+
+_HEADER = struct.Struct("<5sxixi")  # kind, a byte that is 4, rows, a byte that is 4, columns
+_VALUE_BYTES = {b"\0BFM ": 4, b"\0BDM ": 8}
 
 
 def matrix_bytes(key: str, matrix: NDArray[np.floating]) -> bytes:
@@ -44,13 +53,12 @@ class MatrixTable(Mapping[str, Float]):
     def __getitem__(self, key: str) -> Float:
         where = self._where[key]
         try:
-            matrix = kaldiio.load_mat(where)
-        except (OSError, ValueError, RuntimeError, AssertionError) as error:
+            with open_place(where) as (stream, left):
+                matrix = _read_matrix(stream, left)
+        except (OSError, ValueError) as error:
             raise DataError(
                 f"matrix '{key}' at {where} cannot be read ({error}); redo the stage that wrote it", self.scp
             ) from None
-        if not isinstance(matrix, np.ndarray) or matrix.ndim != 2:
-            raise DataError(f"'{key}' at {where} is not a matrix", self.scp)
         if not len(matrix):
             return np.zeros((0, self.columns or 0), np.float32)
         if self.columns is not None and matrix.shape[1] != self.columns:
@@ -65,6 +73,25 @@ class MatrixTable(Mapping[str, Float]):
 
     def __len__(self) -> int:
         return len(self._where)
+
+
+def _read_matrix(stream: BinaryIO, left: int) -> NDArray[np.floating]:
+    """The matrix that begins here, in a file with so many bytes ``left``.
+
+    Raises ValueError unless a whole binary matrix of floats, not compressed, is there.
+    """
+    head = stream.read(_HEADER.size)
+    if head[:5] not in _VALUE_BYTES or len(head) < _HEADER.size or head[5] != 4 or head[10] != 4:
+        raise ValueError("expected a binary Kaldi matrix of floats, not compressed")
+    kind, rows, columns = _HEADER.unpack(head)
+    if not (rows > 0 < columns or rows == columns == 0):
+        raise ValueError(f"a matrix of {rows} x {columns}")
+    size = rows * columns * _VALUE_BYTES[kind]
+    if size > left - _HEADER.size:
+        raise ValueError(f"expected {size} bytes for {rows} x {columns} values, found {left - _HEADER.size}")
+    stream.seek(-_HEADER.size, os.SEEK_CUR)
+    matrix: NDArray[np.floating] = kaldiio.matio.read_kaldi(stream)
+    return matrix
 
 
 def load_matrices(scp: str | os.PathLike[str], columns: int | None = None) -> MatrixTable:

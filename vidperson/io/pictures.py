@@ -62,7 +62,7 @@ def list_pictures(source: str | os.PathLike[str]) -> Pictures:
         try:
             with tarfile.open(path, "r:", encoding="utf-8") as archive:
                 entries = [(member.name, member.offset_data, member.size) for member in archive if member.isfile()]
-        except tarfile.TarError as error:
+        except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
             raise DataError(f"not an uncompressed tar archive ({error})", path) from None
     else:
         raise DataError("no such folder or tar archive of pictures", path)
@@ -75,8 +75,14 @@ def list_pictures(source: str | os.PathLike[str]) -> Pictures:
     return Pictures(path, list(names), np.array(offsets, np.int64), np.array(sizes, np.int64))
 
 
-def _files(folder: str) -> Iterator[str]:
-    for where, _, names in os.walk(folder, followlinks=True):
-        inside = os.path.relpath(where, folder)
-        for name in names:
-            yield name if inside == "." else f"{inside}/{name}"
+def _files(folder: str, inside: str = "", above: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Paths below the folder, behind ``inside``; links are followed, except to a folder on the way here (``above``)."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if os.path.isdir(path):
+            yield from _files(path, f"{inside}{name}/", above | {real})
+        else:
+            yield inside + name

@@ -16,7 +16,10 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from vidperson.errors import MediaError
+from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.sampling import Clock, Shot
+
+PLAYLIST = "a list of other files instead of a video"
 
 _USUAL_RATE = Fraction(25)
 _FASTEST_RATE = 1000
@@ -26,6 +29,7 @@ _WIDEST_PIXEL = 8
 _SLACK_FRAMES = 4
 _SLACK = Fraction(1, 50)
 _COVER_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
+_PLAYLISTS = {"hls", "concat", "dash", "imf", "sdp", "rtsp", "image2", "webm_dash_manifest"}  # libav's names
 
 
 class Decoder:
@@ -34,16 +38,21 @@ class Decoder:
     stream, clock: the stream and the times of its frames.
     sound: frames decoded so far without damage.
 
-    Raises MediaError with the reason if there is no video stream with a known codec.
+    Raises MediaError with the reason if there is no video stream with a known codec, or one beyond the limits.
     """
 
-    def __init__(self, path: str | os.PathLike[str], threads: int) -> None:
-        self.container = open_container(path)
+    def __init__(self, path: str | os.PathLike[str], threads: int, limits: Limits = USUAL_LIMITS) -> None:
+        self.container = open_container(path, limits)
         try:
             self.stream = video_stream(self.container)
+            limits.check_size(self.stream.width, self.stream.height, self.pixel_aspect())
+            limits.check_duration(header_duration(self.container, self.stream) or 0)
         except MediaError:
             self.container.close()
             raise
+        self._limits = limits
+        self._too_long = False
+        self.stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}  # where the size changes later
         self.stream.codec_context.thread_count = threads
         self.stream.codec_context.thread_type = "AUTO"
         self.clock = _clock(self.stream)
@@ -73,6 +82,9 @@ class Decoder:
         """
         run: deque[Shot] = deque()
         for shot in self._judged():
+            if shot.time > self._limits.max_duration_s:
+                self._too_long = True
+                break
             run.append(shot)
             if shot.picture is None:
                 run = deque(replace(held, picture=None) for held in run)
@@ -128,6 +140,8 @@ class Decoder:
         if self._ended and self._cut_short():
             frames = max(frames, self.stream.frames)
             reasons.append(f"the file ends early, at {float(self._time):.2f} s")
+        if self._too_long:
+            reasons.append(f"it goes on beyond max_duration_s {self._limits.max_duration_s:g}")
         if self._encrypted:
             reasons.append("a part is encrypted")
         return ", ".join([f"{self.sound} of {frames} frames decoded", *reasons]) if reasons else None
@@ -208,12 +222,17 @@ class Decoder:
         return promised - end > max(_SLACK_FRAMES / self.clock.rate, promised * _SLACK)
 
 
-def open_container(path: str | os.PathLike[str]) -> InputContainer:
-    """The open file. Raises MediaError with the reason if it is not a media file."""
+def open_container(path: str | os.PathLike[str], limits: Limits = USUAL_LIMITS) -> InputContainer:
+    """The open file. Raises MediaError with the reason if it is not a media file, or one that names other files."""
+    options = {"protocol_whitelist": "file", "max_pixels": str(limits.max_pixels)}
     try:  # the prefix keeps names with a colon from being taken for a network address
-        return av.open("file:" + os.fspath(path), options={"protocol_whitelist": "file"})
+        container = av.open("file:" + os.fspath(path), options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise MediaError("not a media file, or its header is damaged") from error
+    if not _PLAYLISTS.isdisjoint(container.format.name.split(",")):
+        container.close()
+        raise MediaError(PLAYLIST)
+    return container
 
 
 def video_stream(container: InputContainer) -> VideoStream:
@@ -224,6 +243,15 @@ def video_stream(container: InputContainer) -> VideoStream:
     if streams[0].codec_context is None:
         raise MediaError("the video codec is unknown")
     return streams[0]
+
+
+def header_duration(container: InputContainer, stream: VideoStream) -> float | None:
+    """Seconds that a video lasts by its headers, None where they do not tell."""
+    if container.duration:
+        return container.duration / 1e6
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return None
 
 
 def _clock(stream: VideoStream) -> Clock:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from vidperson.errors import MediaError
+from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.types import Image
 
 _SIGNATURES = {
@@ -18,7 +19,9 @@ _SIGNATURES = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
 }
-_MAX_PNG_BYTES = 1 << 30
+_JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of the segments that tell the size
+_JPEG_BARE = {0x00, 0x01, *range(0xD0, 0xDA)}  # markers without a length behind them
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_SHORT, _TIFF_LONG = 256, 257, 3, 4
 
 
 def kind_of_image(head: bytes) -> str | None:
@@ -28,13 +31,72 @@ def kind_of_image(head: bytes) -> str | None:
     return next((kind for signature, kind in _SIGNATURES.items() if head.startswith(signature)), None)
 
 
-def decode_image(data: bytes) -> tuple[Image, str | None]:
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) in pixels that the header of a picture file tells; None if it does not."""
+    kind = kind_of_image(data[:12])
+    try:
+        if kind == "PNG":
+            width, height = struct.unpack_from(">II", data, 16)
+        elif kind == "BMP":
+            old = data[14] == 12
+            width, height = struct.unpack_from("<HH" if old else "<ii", data, 18)
+        elif kind == "WebP":
+            width, height = _webp_size(data)
+        elif kind == "TIFF":
+            width, height = _tiff_size(data)
+        else:
+            width, height = _jpeg_size(data)
+    except (struct.error, LookupError, ValueError):
+        return None
+    return abs(width), abs(height)
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    if data[12:16] == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if data[12:16] == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _tiff_size(data: bytes) -> tuple[int, int]:
+    order = "<" if data[:2] == b"II" else ">"
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, at)
+    found = {}
+    for entry in range(at + 2, at + 2 + 12 * count, 12):
+        tag, kind = struct.unpack_from(order + "HH", data, entry)
+        if tag in (_TIFF_WIDTH, _TIFF_HEIGHT):
+            form = {_TIFF_SHORT: "H", _TIFF_LONG: "I"}[kind]
+            (found[tag],) = struct.unpack_from(order + form, data, entry + 8)
+    return found[_TIFF_WIDTH], found[_TIFF_HEIGHT]
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    at = data.index(b"\xff", 2)
+    while (marker := data[at + 1]) not in _JPEG_SIZES:
+        if marker == 0xFF:  # filling
+            at += 1
+            continue
+        length = 0 if marker in _JPEG_BARE else int.from_bytes(data[at + 2 : at + 4], "big")
+        at = data.index(b"\xff", at + 2 + length)
+    height, width = struct.unpack_from(">HH", data, at + 5)
+    return width, height
+
+
+def decode_image(data: bytes, limits: Limits = USUAL_LIMITS) -> tuple[Image, str | None]:
     """(height, width, 3) uint8 RGB with the EXIF orientation applied, and the damage (None if sound).
 
     A JPEG or PNG file that ends early gives the part that is there; the rest is grey or black.
-    Raises MediaError with the reason if there is nothing to show.
+    Raises MediaError with the reason if there is nothing to show, or more pixels than the limits allow.
     """
     kind = kind_of_image(data[:12])
+    size = image_size(data)
+    if size is None:
+        raise MediaError(f"the {kind or 'picture'} file cannot be decoded")
+    limits.check_size(*size)
     damage = None
     if kind == "JPEG" and not _jpeg_is_whole(data):
         data, damage = data + b"\xff\xd9", "the JPEG picture is cut short"
@@ -86,7 +148,7 @@ def _mended_png(data: bytes) -> bytes:
         raise MediaError("the PNG file is cut short before its first row")
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", head[0][1])
     row = 1 + (width * depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1) + 7) // 8
-    if interlaced or row * height > _MAX_PNG_BYTES:
+    if interlaced:
         raise MediaError("the PNG file is cut short")
     try:
         rows = zlib.decompressobj().decompress(packed, row * height)

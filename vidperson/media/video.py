@@ -17,16 +17,19 @@ import av
 from av.video.reformatter import VideoReformatter
 
 from vidperson.errors import MediaError
-from vidperson.media.decoder import Decoder, open_container, video_stream
+from vidperson.media.decoder import PLAYLIST, Decoder, header_duration, open_container, video_stream
 from vidperson.media.image import decode_image, kind_of_image
+from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.picture import to_rgb
 from vidperson.media.sampling import Clock, Shot, UniformSampling, WindowSampling
 from vidperson.types import Frame
 
-__all__ = ["FrameReader", "UniformSampling", "WindowSampling", "probe_duration"]
+__all__ = ["FrameReader", "Limits", "UniformSampling", "WindowSampling", "probe_duration"]
 
 _STILL_SECONDS = 0.04
 _USUAL_BYTES_PER_SECOND = 125_000
+_MAX_IMAGE_BYTES = 1 << 30
+_PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat")  # libav would open what they name before it says what they are
 
 
 class FrameReader:
@@ -35,6 +38,7 @@ class FrameReader:
     path: a file of any name; what it holds is told by its content.
     sampling: which frames to give.
     threads: decoder threads.
+    limits: sizes and durations that are refused.
 
     Complete after the iteration:
     damage: why and where a part of the file was lost, None if the file, as far as it was read, is sound.
@@ -42,7 +46,8 @@ class FrameReader:
     labels_past_end: labelled positions that lie past the end of the video.
 
     After damage no frame is given until the next key frame, since what lies between is smeared.
-    Memory does not depend on the length of the video. Raises MediaError if no frame can be decoded at all.
+    Memory does not depend on the length of the video. Raises MediaError if no frame can be decoded at all, and for
+    what is beyond the limits; a video that goes on beyond max_duration_s without a word in its header is damaged there.
     """
 
     damage: str | None = None
@@ -50,18 +55,21 @@ class FrameReader:
     labels_past_end: int = 0
 
     def __init__(
-        self, path: str | os.PathLike[str], sampling: UniformSampling | WindowSampling, threads: int = 1
+        self,
+        path: str | os.PathLike[str],
+        sampling: UniformSampling | WindowSampling,
+        threads: int = 1,
+        limits: Limits = USUAL_LIMITS,
     ) -> None:
-        self._sampling = sampling
+        self._sampling, self._limits = sampling, limits
         self._decoder: Decoder | None = None
         self._clock = Clock(Fraction(1), constant=True)
         if kind_of_image(_head(path)):
-            with open(path, "rb") as file:
-                image, self.damage = decode_image(file.read())
+            image, self.damage = decode_image(_content(path), limits)
             self.frames_decoded = 1
             self._shots: Iterator[Shot] = iter([Shot(0, Fraction(0), image)])
             return
-        self._decoder = Decoder(path, threads)
+        self._decoder = Decoder(path, threads, limits)
         self._clock = self._decoder.clock
         self._shots = self._decoder.shots()
         begin = []
@@ -83,6 +91,7 @@ class FrameReader:
         for shot, label in self._selected():
             if shot.picture is None:
                 continue
+            self._limits.check_size(shot.picture.width, shot.picture.height, aspect)
             try:
                 image = to_rgb(shot.picture, aspect, reformatter)
             except (av.FFmpegError, ValueError) as error:
@@ -117,12 +126,8 @@ def probe_duration(path: str | os.PathLike[str]) -> float:
     if kind_of_image(_head(path)):
         return _STILL_SECONDS
     with open_container(path) as container:
-        stream = video_stream(container)
-        if container.duration:
-            return container.duration / 1e6
-        if stream.duration and stream.time_base:
-            return float(stream.duration * stream.time_base)
-    return os.path.getsize(path) / _USUAL_BYTES_PER_SECOND
+        told = header_duration(container, video_stream(container))
+    return os.path.getsize(path) / _USUAL_BYTES_PER_SECOND if told is None else told
 
 
 def _head(path: str | os.PathLike[str]) -> bytes:
@@ -138,4 +143,17 @@ def _head(path: str | os.PathLike[str]) -> bytes:
         raise MediaError("not a file name") from error
     if not head:
         raise MediaError("the file is empty")
+    if head.startswith(_PLAYLIST_STARTS):
+        raise MediaError(PLAYLIST)
     return head
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    """All bytes of a picture. Raises MediaError if there are too many, or they cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size > _MAX_IMAGE_BYTES:
+                raise MediaError(f"a picture of more than {_MAX_IMAGE_BYTES >> 30} GiB")
+            return file.read()
+    except OSError as error:
+        raise MediaError((error.strerror or "the file cannot be read").lower()) from error

@@ -20,7 +20,7 @@ from vidperson.models.selection import (
 )
 from vidperson.types import FACE_COLUMNS, Detections, Float, Frame, Image
 
-THUMB_WIDTH = 320
+THUMB_WIDTH, THUMB_HEIGHT = 320, 1280
 _PNG = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]  # smaller and faster than the default on crops
 Boxes = Sequence[Sequence[float]]
 
@@ -47,7 +47,8 @@ class SelectedFaces:
     rows: (N, 17) float32, columns ``vidperson.types.FACE_COLUMNS``.
     quality: (N, 2) float32: eye distance in pixels, share of black pixels.
     crops: N PNG files of 112 x 112 RGB, to be read once.
-    thumbnail: (height, 320, 3) uint8 RGB of the frame with the best face; None if no frame was seen.
+    thumbnail: (height, 320, 3) uint8 RGB of the frame with the best face, narrower where it would be higher than 1280;
+        None if no frame was seen.
     thumbnail_faces: the kept faces of that frame, in its pixels.
     """
 
@@ -107,8 +108,9 @@ class Candidates:
         rank = (float(overlap.max(initial=0)), float(found.scores.max(initial=0)))
         if rank > self._thumb_rank:
             height, width = frame.image.shape[:2]
-            self._thumb_rank, self._thumb_frame, self._thumb_scale = rank, frame.index, THUMB_WIDTH / width
-            size = (THUMB_WIDTH, max(1, round(height * self._thumb_scale)))
+            self._thumb_rank, self._thumb_frame = rank, frame.index
+            self._thumb_scale = min(THUMB_WIDTH / width, THUMB_HEIGHT / height)
+            size = (max(1, round(width * self._thumb_scale)), max(1, round(height * self._thumb_scale)))
             self._thumb = np.asarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
     def select(self) -> SelectedFaces:

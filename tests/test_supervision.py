@@ -1,0 +1,231 @@
+"""A decoder that dies or hangs costs one segment, and changes no byte of the others."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import cbook, image
+from naive_decoder import write_video
+from numpy.typing import NDArray
+
+from steps_face.detect_faces import ARCHIVES
+from steps_face.merge_jobs import merge
+from vidperson.errors import DataError, VidPersonError
+from vidperson.io.lists import read_scp
+from vidperson.io.matrices import load_matrices
+from vidperson.supervision import run_supervised
+
+Begin = Callable[[str], None]
+
+
+class Journal:
+    """What children of this process have done: lines of a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.given_up: list[tuple[str, str]] = []
+
+    @property
+    def lines(self) -> list[str]:
+        return self.path.read_text().split() if self.path.exists() else []
+
+    def add(self, name: str) -> None:
+        with open(self.path, "a") as stream:
+            stream.write(name + "\n")
+
+    def give_up(self, segment: str, why: str) -> None:
+        self.given_up.append((segment, why))
+        self.add(segment)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal")
+
+
+def work_on(journal: Journal, faults: dict[str, Callable[[], object]]) -> Callable[[Begin], None]:
+    def work(begin: Begin) -> None:
+        for segment in "abcdef":
+            if segment not in journal.lines:
+                begin(segment)
+                faults.get(segment, int)()
+                journal.add(segment)
+
+    return work
+
+
+def die(number: signal.Signals) -> Callable[[], None]:
+    def fault() -> None:
+        faulthandler.disable()  # pytest's, which would write a page
+        os.kill(os.getpid(), number)
+
+    return fault
+
+
+def test_work_without_faults_is_done_in_one_child(journal: Journal) -> None:
+    parents: set[int] = set()
+    run_supervised(work_on(journal, {"a": lambda: parents.add(1)}), journal.give_up, 10)
+    assert journal.lines == list("abcdef") and journal.given_up == [] and not parents
+
+
+def test_segment_that_crashes_every_time_is_given_up_and_the_others_are_done(journal: Journal) -> None:
+    faults = {"a": die(signal.SIGSEGV), "d": die(signal.SIGABRT), "e": die(signal.SIGBUS), "f": die(signal.SIGFPE)}
+    run_supervised(work_on(journal, faults), journal.give_up, 10)
+    assert journal.lines == list("abcdef")
+    assert [(segment, why.split()[-1]) for segment, why in journal.given_up] == [
+        ("a", "SIGSEGV"), ("d", "SIGABRT"), ("e", "SIGBUS"), ("f", "SIGFPE")
+    ]  # fmt: skip
+
+
+def test_segment_that_crashes_once_is_done_by_the_next_process(journal: Journal, tmp_path: Path) -> None:
+    def once() -> None:
+        if not (tmp_path / "seen").exists():
+            (tmp_path / "seen").touch()
+            die(signal.SIGSEGV)()
+
+    run_supervised(work_on(journal, {"c": once}), journal.give_up, 10)
+    assert journal.lines == list("abcdef") and journal.given_up == []
+
+
+def test_segment_that_hangs_is_given_up_after_the_time_and_others_have_the_whole_time(journal: Journal) -> None:
+    faults = {"b": lambda: time.sleep(60), **{segment: lambda: time.sleep(0.4) for segment in "cdef"}}
+    begin = time.monotonic()
+    run_supervised(work_on(journal, faults), journal.give_up, 1.0)
+    assert 2.5 < time.monotonic() - begin < 20
+    assert journal.lines == list("abcdef")
+    assert journal.given_up == [("b", "not done after 1 s (segment_timeout_s)")]
+
+
+def test_process_killed_from_outside_ends_the_work_and_blames_no_segment(journal: Journal) -> None:
+    with pytest.raises(VidPersonError, match="ended by SIGKILL at work on 'c', as happens where memory runs out"):
+        run_supervised(work_on(journal, {"c": die(signal.SIGKILL)}), journal.give_up, 10)
+    assert journal.lines == list("ab") and journal.given_up == []
+
+
+def test_process_that_dies_before_its_first_segment_ends_the_work(journal: Journal) -> None:
+    with pytest.raises(VidPersonError, match="ended by SIGSEGV before its first segment"):
+        run_supervised(lambda begin: die(signal.SIGSEGV)(), journal.give_up, 10)
+
+
+def test_error_of_the_work_is_that_of_the_call(journal: Journal) -> None:
+    def refuse() -> None:
+        raise DataError("expected é", "a list", 3)
+
+    with pytest.raises(VidPersonError, match="^a list:3: expected é$"):
+        run_supervised(work_on(journal, {"b": refuse}), journal.give_up, 10)
+    with pytest.raises(VidPersonError, match="^none/x: No such file or directory$"):
+        run_supervised(work_on(journal, {"b": lambda: os.stat("none/x")}), journal.give_up, 10)
+
+
+def test_child_dies_with_its_parent_even_when_it_hangs(repo: Path, tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time\nfrom vidperson.supervision import run_supervised\n"
+        "def work(begin):\n    open(sys.argv[1], 'w').write(str(os.getpid()))\n"
+        "    os.rename(sys.argv[1], sys.argv[2])\n"
+        "    begin('a')\n    time.sleep(600)\n"
+        "run_supervised(work, print, None)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "x"), str(tmp_path / "pid")], cwd=repo)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pid").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    child = Path("/proc", (tmp_path / "pid").read_text())
+    assert child.exists()
+    parent.kill()
+    parent.wait()
+    while child.exists() and "State:\tZ" not in (child / "status").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# ------------------------------------------------------------------------------------------------ stage 2's step
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from vidperson.models.install import install_model
+
+    folder = tmp_path_factory.mktemp("face_models")
+    install_model("retinaface_tiny", folder)
+    return folder / "retinaface_tiny"
+
+
+def portrait(number: int) -> NDArray[np.uint8]:
+    """A photograph that every matplotlib carries, moved a little each time."""
+    photo = image.imread(cbook.get_sample_data("grace_hopper.jpg"))[100:420, 90:410]
+    return np.roll(photo, 3 * number, axis=1)
+
+
+def run_step(repo: Path, script: str, detector: Path, work: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    step = [
+        sys.executable,
+        script,
+        "--scp",
+        f"{work}/vid.scp",
+        "--model",
+        str(detector),
+        "--output-dir",
+        f"{work}/jobs/1",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*step, *options], cwd=repo, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_step_with_a_faulty_decoder_gives_every_segment_a_status_and_the_others_their_bytes(
+    repo: Path, detector: Path, tmp_path: Path
+) -> None:
+    names = ["1 ok", "2 crash", "3 once", "4 hang", "5 ok", "6 abort", "7 memory", "8 ok"]
+    results = []
+    for script in ("tests/faulty_decoder.py", "steps_face/detect_faces.py"):
+        work = tmp_path / Path(script).stem
+        work.mkdir()
+        for number, name in enumerate(names):
+            write_video(work / f"{name}.mp4", (portrait(i) for i in range(number, number + 3)))
+        (work / "vid.scp").write_text("".join(f"s{name[0]} {work}/{name}.mp4\n" for name in names))
+        run = run_step(repo, script, detector, work, "--segment-timeout-s", "5")
+        assert run.returncode == 0, run.stderr
+        merge(f"{work}/vid.scp", f"{work}/jobs", 1, " ".join(ARCHIVES), str(work))
+        results.append(work)
+    faulty, sound = results
+    statuses = read_scp(faulty / "status")
+    assert list(statuses) == [f"s{name[0]}" for name in names]
+    assert statuses["s2"] == "unreadable: the process that decodes it died of SIGSEGV"
+    assert statuses["s4"] == "unreadable: not done after 5 s (segment_timeout_s)"
+    assert statuses["s6"] == "unreadable: the process that decodes it died of SIGABRT"
+    assert statuses["s7"] == "unreadable: its frames need more memory than there is"
+    harmed = {"s2", "s4", "s6", "s7"}
+    expected = read_scp(sound / "status")
+    assert {name: status for name, status in statuses.items() if name not in harmed} == {
+        name: status for name, status in expected.items() if name not in harmed
+    }
+    for archive, columns in (("faces.scp", 17), ("quality.scp", 2)):
+        found, whole = load_matrices(faulty / archive, columns), load_matrices(sound / archive, columns)
+        assert list(found) == list(whole) and all(len(found[segment]) == 0 for segment in harmed)
+        assert all(found[segment].tobytes() == whole[segment].tobytes() for segment in whole if segment not in harmed)
+        assert all(len(rows) for rows in whole.values())
+
+
+def test_step_killed_for_memory_fails_and_goes_on_there_when_it_is_run_again(
+    repo: Path, detector: Path, tmp_path: Path
+) -> None:
+    names = ["1 ok", "2 killed", "3 ok"]
+    for name in names:
+        write_video(tmp_path / f"{name}.mp4", (portrait(i) for i in range(3)))
+    (tmp_path / "vid.scp").write_text("".join(f"s{name[0]} {tmp_path}/{name}.mp4\n" for name in names))
+    failed = run_step(repo, "tests/faulty_decoder.py", detector, tmp_path)
+    assert failed.returncode == 1 and "ended by SIGKILL at work on 's2'" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    done = run_step(repo, "steps_face/detect_faces.py", detector, tmp_path)
+    assert done.returncode == 0 and "progress 1/3 segments" in done.stderr
+    merge(f"{tmp_path}/vid.scp", f"{tmp_path}/jobs", 1, " ".join(ARCHIVES), str(tmp_path))
+    assert list(read_scp(tmp_path / "status").values()) == ["ok"] * 3
