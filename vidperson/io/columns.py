@@ -20,7 +20,8 @@ PathLike = str | os.PathLike[str]
 Words = NDArray[np.uint64]
 Positions = NDArray[np.int64]
 
-_BLOCK_BYTES = 1 << 20  # what is made of it stays in the processor's cache
+_BLOCK_BYTES = 1 << 18  # what is made of it stays in the processor's cache
+_BLOCKS_READ = 16  # at a time
 _FRONT = b"\n" * 16  # numbers are read from their ends, eight bytes at a time
 _BACK = b"\n" * 24
 _SPACE, _TAB, _NEWLINE, _RETURN = 32, 9, 10, 13
@@ -130,23 +131,17 @@ class Block:
         low |= high
         return low
 
-    def words(self, column: int) -> tuple[list[Words], Words]:
-        """The texts of a column as words of eight bytes, padded with zeros, each (L,); and (L,) hashes of them."""
+    def words(self, column: int) -> list[Words]:
+        """The texts of a column as words of eight bytes, padded with zeros, each (L,)."""
         begins = self.begins[column]
         lengths = self.ends[column] - begins
-        shortest, longest = int(lengths.min(initial=0)), int(lengths.max(initial=0))
+        shortest, longest = (int(lengths.min()), int(lengths.max())) if len(lengths) else (0, 0)
         words = []
-        key = np.zeros(len(begins), dtype=np.uint64)
         for offset in range(0, longest, 8):
-            word = self._load(begins + offset)
+            words.append(self._load(begins + offset))
             if shortest < offset + 8:
-                word &= _LOW_BYTES.take(lengths - offset, mode="clip")
-            words.append(word)
-            # A sum, so that padding changes nothing.
-            key += word * (_HASH_FACTORS[offset // 8 % len(_HASH_FACTORS)] + offset // 8 * 2)
-        key ^= key >> 32
-        key *= _HASH_FACTORS[0]
-        return words, key
+                words[-1] &= _LOW_BYTES.take(lengths - offset, mode="clip")
+        return words
 
     def equal(self, column: int, text: bytes) -> NDArray[np.bool_]:
         """(L,) bool: which fields of a column are ``text``."""
@@ -200,6 +195,16 @@ class Block:
         return values
 
 
+def _hashes(words: list[Words]) -> Words:
+    """(L,) hashes of texts as ``Block.words`` gives them: a sum over their words, so that padding changes nothing."""
+    key = np.zeros(len(words[0]) if words else 0, dtype=np.uint64)
+    for i, word in enumerate(words):
+        key += word * (_HASH_FACTORS[i % len(_HASH_FACTORS)] + 2 * i)
+    key ^= key >> 32
+    key *= _HASH_FACTORS[0]
+    return key
+
+
 def _digits(words: Words, counts: Positions) -> tuple[Words, NDArray[np.bool_]]:
     """The decimal number in the last ``counts`` (at most 8) of eight characters, and whether they are no digits."""
     digits = words ^ 0x3030303030303030
@@ -229,15 +234,17 @@ def read_blocks(path: PathLike) -> Iterator[Block]:
         raise DataError("no such file", path)
     line, rest = 1, b""
     with open(path, "rb", buffering=0) as stream:
-        while content := stream.read(_BLOCK_BYTES):
-            end = content.rfind(b"\n") + 1
-            if not end:
-                rest += content
-                continue
-            block = Block(b"".join((_FRONT, rest, memoryview(content)[:end], _BACK)), path, line)
-            rest = content[end:]
-            line += block.num_lines
-            yield block
+        while content := stream.read(_BLOCKS_READ * _BLOCK_BYTES):
+            begin = 0
+            while begin < len(content):
+                end = content.rfind(b"\n", begin, begin + _BLOCK_BYTES) + 1 or content.find(b"\n", begin) + 1
+                if not end:
+                    rest += content[begin:]
+                    break
+                block = Block(b"".join((_FRONT, rest, memoryview(content)[begin:end], _BACK)), path, line)
+                line += block.num_lines
+                begin, rest = end, b""
+                yield block
     if rest:
         yield Block(_FRONT + rest + b"\n" + _BACK, path, line)
 
@@ -253,101 +260,111 @@ class Ids:
 class IdCollector:
     """Gathers a column of ids over the blocks of a file.
 
-    Ids that were seen before are looked up by arrays: their hash gives two places of a table, in which the numbers of
-    the ids stand that may be meant, and all bytes are compared. What fails that, new ids and those whose places others
-    have taken, go through a dict, each once per block.
+    Each id has a place in a table where its number stands: that of its hash, or the first one behind it that was
+    free. So ids are looked up by arrays, and compared byte by byte.
     """
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._numbers: dict[bytes, int] = {}
         self._names: list[str] = []
         self._parts: list[NDArray[np.int32]] = []
         self._bits = 12
-        self._table = np.full(1 << self._bits, -1, dtype=np.int64)
+        self._table = np.full(1 << self._bits, -1, dtype=np.int32)
         self._hashes: Words = np.zeros(256, dtype=np.uint64)
         self._store: list[Words] = []  # per word of the ids, those of all ids
 
     def add(self, block: Block, column: int) -> None:
         """Raises DataError for an id that is not UTF-8, or has white space of other scripts."""
-        words, hashes = block.words(column)
+        words = block.words(column)
         while len(self._store) < len(words):
             self._store.append(np.zeros(len(self._hashes), dtype=np.uint64))
-        first, second = self._places(hashes)
-        numbers = self._found(first, words)
+        # Of lines with the same id in a row one is looked up.
+        changed = np.zeros(len(block), dtype=bool)
+        changed[:1] = True
+        for word in words:
+            changed[1:] |= word[1:] != word[:-1]
+        heads = np.flatnonzero(changed)
+        if len(heads) < len(block):
+            words = [word[heads] for word in words]
+        hashes = _hashes(words)
+        numbers = self._look_up(words, hashes)
         unknown = np.flatnonzero(numbers < 0)
-        if len(unknown):
-            numbers[unknown] = self._found(second[unknown], [word[unknown] for word in words])
-            unknown = unknown[numbers[unknown] < 0]
         while len(unknown):  # once, unless two ids share their hash
             _, firsts, which = np.unique(hashes[unknown], return_index=True, return_inverse=True)
-            rows = unknown[firsts]
+            order = np.argsort(firsts)
+            rows = unknown[firsts[order]]
             same = np.ones(len(unknown), dtype=bool)
             for word in words:
-                same &= word[unknown] == word[rows][which]
-            numbers[unknown[same]] = self._look_up(block, column, rows, words, hashes)[which[same]]
+                same &= word[unknown] == word[unknown[firsts]][which]
+            numbers[unknown[same]] = (len(self._names) + np.argsort(order))[which[same]]
+            self._enter(block, column, heads[rows], [word[rows] for word in words], hashes[rows])
             unknown = unknown[~same]
+        if len(heads) < len(block):
+            numbers = np.repeat(numbers, np.diff(heads, append=len(block)))
         self._parts.append(numbers.astype(np.int32))
 
-    def _places(self, hashes: Words) -> tuple[Positions, Positions]:
-        """Where in the table the numbers of ids with these hashes may stand."""
-        return (hashes >> (64 - self._bits)).view(np.int64), (hashes & (len(self._table) - 1)).view(np.int64)
-
-    def _found(self, places: Positions, words: list[Words]) -> Positions:
-        """The numbers of ids, -1 for those that are not in these places of the table."""
-        numbers = self._table.take(places, mode="clip")
-        same = numbers >= 0
-        for place, store in enumerate(self._store):
-            same &= store.take(numbers, mode="clip") == (words[place] if place < len(words) else 0)
-        return np.where(same, numbers, -1)
-
-    def _look_up(
-        self, block: Block, column: int, rows: Positions, words: list[Words], hashes: Words
-    ) -> Positions:
-        """(R,) numbers of the ids in some rows, all different; new ones get the next numbers."""
-        numbers = np.empty(len(rows), dtype=np.int64)
-        order = np.argsort(rows)
-        new = []
-        for i, row, text in zip(order.tolist(), rows[order].tolist(), block.texts(column, rows[order]), strict=True):
-            numbers[i] = number = self._numbers.setdefault(text, len(self._names))
-            if number == len(self._names):
-                self._names.append(self._checked(text, block, row))
-                new.append(row)
-        if new:
-            self._remember([word[new] for word in words], hashes[new])
+    def _look_up(self, words: list[Words], hashes: Words) -> Positions:
+        """(L,) numbers of ids, -1 for new ones."""
+        places = self._places(hashes)
+        numbers, others = self._compare(places, words)
+        while len(others):
+            places[others] = (places[others] + 1) & (len(self._table) - 1)
+            numbers[others], still = self._compare(places[others], [word[others] for word in words])
+            others = others[still]
         return numbers
 
-    def _remember(self, words: list[Words], hashes: Words) -> None:
-        """Enter the newest ids into the table, where it has room for them."""
-        begin, end = len(self._names) - len(hashes), len(self._names)
+    def _places(self, hashes: Words) -> Positions:
+        return (hashes >> (64 - self._bits)).view(np.int64)
+
+    def _compare(self, places: Positions, words: list[Words]) -> tuple[Positions, Positions]:
+        """(L,) numbers of ids, -1 for those that are not in these places; and for which of them another one is."""
+        numbers = self._table.take(places, mode="clip").astype(np.int64)
+        same = numbers >= 0
+        for i, store in enumerate(self._store):
+            same &= store.take(numbers, mode="clip") == (words[i] if i < len(words) else 0)
+        different = np.flatnonzero(~same)
+        others = different[numbers[different] >= 0]
+        numbers[different] = -1
+        return numbers, others
+
+    def _enter(self, block: Block, column: int, rows: Positions, words: list[Words], hashes: Words) -> None:
+        """Give the next numbers to new ids, those in some rows of a block."""
+        begin, end = len(self._names), len(self._names) + len(rows)
+        self._names += self._checked(block, column, rows)
         while end > len(self._hashes):
             self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
             self._store = [np.concatenate([store, np.zeros_like(store)]) for store in self._store]
         self._hashes[begin:end] = hashes
         for store, word in zip(self._store, words, strict=False):
             store[begin:end] = word
-        if 4 * end > len(self._table):
+        if 8 * end > len(self._table):
+            self._bits = (8 * end).bit_length()
+            self._table = np.full(1 << self._bits, -1, dtype=np.int32)
             begin = 0
-            while 4 * end > len(self._table):
-                self._bits += 2
-                self._table = np.full(1 << self._bits, -1, dtype=np.int64)
         numbers = np.arange(begin, end)
-        for which in (0, 1):
-            places = self._places(self._hashes[numbers])[which]
+        places = self._places(self._hashes[begin:end])
+        while len(numbers):
             free = self._table[places] < 0
             self._table[places[free]] = numbers[free]
-            numbers = numbers[self._table[places] != numbers]
+            left = self._table[places] != numbers
+            numbers, places = numbers[left], (places[left] + 1) & (len(self._table) - 1)
 
-    def _checked(self, text: bytes, block: Block, row: int) -> str:
-        try:
-            name = text.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(f"not UTF-8 text: {error.reason}", block.path, block.line_of(row)) from None
-        if name.split() != [name] or "\x7f" in name:
-            raise DataError(
-                f"{self._what} {name!r} has white space or a control character", block.path, block.line_of(row)
-            )
-        return name
+    def _checked(self, block: Block, column: int, rows: Positions) -> list[str]:
+        texts = block.texts(column, rows)
+        together = b"\n".join(texts)
+        if together.isascii() and b"\x7f" not in together:
+            return together.decode().split("\n")
+        names = []
+        for row, text in zip(rows.tolist(), texts, strict=True):
+            try:
+                name = text.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(f"not UTF-8 text: {error.reason}", block.path, block.line_of(row)) from None
+            if name.split() != [name] or "\x7f" in name:
+                message = f"{self._what} {name!r} has white space or a control character"
+                raise DataError(message, block.path, block.line_of(row))
+            names.append(name)
+        return names
 
     @property
     def names(self) -> list[str]:
