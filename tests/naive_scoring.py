@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 
 
 def cosine(a, b):
@@ -146,7 +147,44 @@ def tracks(rows, faces, gap=2.5, overlap=0.1, similarity=0.5):
     return [sorted(track) for track in found]
 
 
+def track_means(rows, faces):
+    """The mean embedding of each track."""
+    return np.array([sum(rows[track]) / len(track) for track in tracks(rows, faces)])
+
+
 def iou(a, b):
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     common = max(width, 0) * max(height, 0)
     return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
+
+
+def calibration(scores, is_target, prior=0.05, l2=1e-5):
+    """What turns (N, K) scores into log-likelihood ratios, learnt by scikit-learn from those of one set and its key.
+
+    Its intercept is the offset plus the prior's log odds, and its C the inverse of the penalty.
+    """
+    weights = np.where(is_target, prior / np.sum(is_target), (1 - prior) / np.sum(~is_target))
+    model = LogisticRegression(C=1 / l2, solver="newton-cholesky", tol=1e-12, max_iter=1000)
+    model.fit(scores, is_target, sample_weight=weights)
+    offset = model.intercept_[0] - math.log(prior / (1 - prior))
+    return lambda scores: scores @ model.coef_[0] + offset
+
+
+def fusion(systems, is_target, cost, most=5):
+    """Names of the systems to fuse: each time the one that lowers the cost most, the first of equally good ones.
+
+    systems: name -> (N,) scores. cost: of target and of non-target log-likelihood ratios.
+    """
+    chosen, paid = [], math.inf
+    while len(chosen) < min(most, len(systems)):
+        costs = {}
+        for name in systems:
+            if name not in chosen:
+                scores = np.column_stack([systems[other] for other in (*chosen, name)])
+                ratios = calibration(scores, is_target)(scores)
+                costs[name] = cost(ratios[is_target], ratios[~is_target])
+        best = min(costs, key=lambda name: costs[name])
+        if costs[best] >= paid:
+            break
+        chosen, paid = [*chosen, best], costs[best]
+    return chosen

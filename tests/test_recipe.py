@@ -12,13 +12,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import naive_metrics
 import naive_scoring
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from vidperson.io.crops import TAR_END
 from vidperson.io.lists import read_scores, read_scp, read_spk2utt, read_trials
@@ -121,24 +124,102 @@ def test_demo_scores_every_target_trial_above_every_nontarget_trial(demo: Recipe
         assert len(targets) == 8 and min(targets) > max(others) + 0.2
 
 
-def test_demo_several_backends_plain_and_normalised_are_those_of_a_double_loop(demo: Recipe) -> None:
-    backends = ("max", "ahc", "xatt")
-    options = ("--snorm-cohort", "demo_dev_test", "--ncoh", "30", "--ncoh-discard", "2")
-    demo.run("004_score", "--backends", " ".join((*backends, "track")), *options)
-    cohort = [rows for rows in load_matrices(demo.embeddings("demo_dev_test") / "embed.scp").values() if len(rows)]
-    for part in ("dev", "eval"):
-        reference = load_matrices(demo.embeddings(f"demo_{part}_enroll_ref") / "embed.scp")
-        tested = load_matrices(demo.embeddings(f"demo_{part}_test") / "embed.scp")
-        spk2utt = read_spk2utt(demo.work / "data" / f"demo_{part}_enroll" / "spk2utt")
-        models = [[reference[segment] for segment in segments] for segments in spk2utt.values()]
-        assert all(len(rows) for segments in models for rows in segments)
-        for backend in backends:
-            for norm, normaliser in (("", ()), ("_snorm", (np.concatenate(cohort), 30, 2))):
-                scores = demo.scores(f"demo_{part}_test", backend + norm)
-                pairs = [(list(spk2utt).index(model), list(tested).index(segment)) for model, segment in scores]
-                expected = naive_scoring.score(backend, models, list(tested.values()), pairs, *normaliser)
-                np.testing.assert_allclose(list(scores.values()), expected, rtol=1e-6, atol=1e-6)
-        assert len(demo.scores(f"demo_{part}_test", "track")) == len(demo.scores(f"demo_{part}_test", "track_snorm"))
+PARTS = ("dev", "eval")
+Array = NDArray[Any]
+
+
+def naive_scores(demo: Recipe, part: str, backend: str, *normaliser: Any) -> Array:
+    """(N, 1) scores of a part's trials by double loops; normaliser: nothing, or cohort, ncoh."""
+
+    def embeddings(name: str) -> dict[str, Array]:
+        found = load_matrices(demo.embeddings(name) / "embed.scp")
+        if backend != "track":
+            return found
+        faces = load_matrices(demo.faces(name) / "faces.scp")
+        return {key: naive_scoring.track_means(rows, faces[key]) if len(rows) else rows for key, rows in found.items()}
+
+    reference, tested = embeddings(f"demo_{part}_enroll_ref"), embeddings(f"demo_{part}_test")
+    spk2utt = read_spk2utt(demo.work / "data" / f"demo_{part}_enroll" / "spk2utt")
+    models = [[reference[segment] for segment in segments] for segments in spk2utt.values()]
+    assert all(len(rows) for segments in models for rows in segments)  # no reference is missing
+    trials = read_trials(demo.work / "data" / f"demo_{part}_test" / "trials")
+    places = zip(map(list(spk2utt).index, trials.models), map(list(tested).index, trials.segments), strict=True)
+    scored = "max" if backend == "track" else backend
+    scores = naive_scoring.score(scored, models, list(tested.values()), list(places), *normaliser)
+    return scores.astype(np.float32).astype(np.float64)[:, None]  # as a score file holds them
+
+
+def naive_systems(demo: Recipe, backends: Iterable[str], keys: dict[str, Array]) -> dict[tuple[str, str], Array]:
+    """(N,) scores of the trials of each system and part; ``keys``: which of them are targets."""
+    faces = [rows for rows in load_matrices(demo.embeddings("demo_dev_test") / "embed.scp").values() if len(rows)]
+    plain = {}
+    for backend in backends:
+        plain[backend] = {part: naive_scores(demo, part, backend) for part in PARTS}
+        plain[backend + "_snorm"] = {
+            part: naive_scores(demo, part, backend, np.concatenate(faces), 30) for part in PARTS
+        }
+    systems = {}
+    for system, scores in plain.items():
+        calibrate = naive_scoring.calibration(scores["dev"], keys["dev"])
+        for part in PARTS:
+            systems[system, part], systems[f"{system}_cal", part] = scores[part][:, 0], calibrate(scores[part])
+
+    def cost(targets: Array, nontargets: Array) -> float:
+        return naive_metrics.act_dcf(targets, nontargets, 0.05)
+
+    offered = {system: plain[system]["dev"][:, 0] for system in ("max", "ahc_snorm", "xatt")}
+    chosen = naive_scoring.fusion(offered, keys["dev"], cost)
+    columns = {part: np.hstack([plain[system][part] for system in chosen]) for part in PARTS}
+    fuse = naive_scoring.calibration(columns["dev"], keys["dev"])
+    return systems | {("fusion", part): fuse(columns[part]) for part in PARTS}
+
+
+def test_demo_every_number_of_the_table_follows_from_embeddings_and_key_by_double_loops(demo: Recipe) -> None:
+    """Scores, calibration, fusion and metrics are those of oracles; only files are read with the project's code."""
+    results = demo.work / "exp" / "results" / demo.embedder
+    rows = json.loads((results / "results.json").read_text())["results"]
+    trials = {part: read_trials(demo.work / "data" / f"demo_{part}_test" / "trials") for part in PARTS}
+    keys = {part: np.array(listed.is_target) for part, listed in trials.items()}
+    backends = dict.fromkeys(row["backend"] for row in rows if row["backend"] != "fusion")
+    scores = naive_systems(demo, backends, keys)
+    for (system, part), values in scores.items():
+        written = demo.scores(f"demo_{part}_test", system)
+        assert list(written) == list(zip(trials[part].models, trials[part].segments, strict=True))
+        np.testing.assert_allclose(
+            list(written.values()), values, rtol=0, atol=1e-6 * np.abs(values).max(), err_msg=system
+        )
+
+    lines = [line.strip("| ").split(" | ") for line in (results / "results.md").read_text().splitlines()]
+    printed = {
+        tuple(line[:5]): line[5:]
+        for line in lines
+        if len(line) == 10 and line[0] in ("demo_dev_test", "demo_eval_test")
+    }
+    assert len(printed) == len(scores) and len(rows) == 4 * len(scores)  # four priors each
+    for row in rows:
+        part = row["set"].split("_")[1]
+        system = row["backend"] + ("_snorm" if row["snorm_cohort"] else "")
+        if row["calibrated_on"] and system != "fusion":
+            system += "_cal"
+        values = scores[system, part]
+        parted = values[keys[part]].tolist(), values[~keys[part]].tolist()
+        expected = {
+            "num_trials": len(values),
+            "num_targets": len(parted[0]),
+            "num_nontargets": len(parted[1]),
+            "eer": naive_metrics.eer(*parted),
+            "min_cprimary": naive_metrics.min_dcf(*parted, 0.05),
+            "act_cprimary": naive_metrics.act_dcf(*parted, 0.05),
+            "min_cllr": naive_metrics.min_cllr(*parted),
+            "cllr": naive_metrics.cllr(*parted),
+            "min_dcf": naive_metrics.min_dcf(*parted, row["prior"]),
+            "act_dcf": naive_metrics.act_dcf(*parted, row["prior"]),
+        }
+        assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-6, abs=1e-6), (system, part)
+        trained_on = "no" if not row["calibrated_on"] else "on itself" if part == "dev" else "yes"
+        cells = printed[row["set"], demo.embedder, row["backend"], "yes" if row["snorm_cohort"] else "no", trained_on]
+        figures = [100 * row["eer"], row["min_cprimary"], row["act_cprimary"], row["min_cllr"], row["cllr"]]
+        assert cells == [f"{figures[0]:.3f}", *(f"{figure:.4f}" for figure in figures[1:])]
 
 
 def test_demo_result_tables_agree_with_each_other_and_the_report_is_one_file(demo: Recipe) -> None:

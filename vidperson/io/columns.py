@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,69 +20,87 @@ PathLike = str | os.PathLike[str]
 Words = NDArray[np.uint64]
 Positions = NDArray[np.int64]
 
-_BLOCK_BYTES = 1 << 20  # what is made of it stays in the processor's cache
-_FRONT = 16  # bytes in front of a block, since numbers are read from their ends
+_BLOCK_BYTES = 1 << 18  # what is made of it stays in the processor's cache
+_BLOCKS_READ = 16  # at a time
+_FRONT = b"\n" * 16  # numbers are read from their ends, eight bytes at a time
+_BACK = b"\n" * 24
 _SPACE, _TAB, _NEWLINE, _RETURN = 32, 9, 10, 13
 _LOW_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], dtype=np.uint64)
-_POWERS = 10.0 ** np.arange(17)
+_HIGH_BYTES = ~_LOW_BYTES[::-1]
+_HASH_FACTORS = (0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+_MOST_DECIMALS = 16
+_POWERS = 10 ** np.arange(_MOST_DECIMALS + 1, dtype=np.uint64)
+_SIGNED_POWERS = np.concatenate([_POWERS, _POWERS]) * np.repeat([1.0, -1.0], _MOST_DECIMALS + 1)
+_TO_END = np.array([56 - 8 * count for count in range(8)], dtype=np.uint64)
 
 
 class Block:
     """Some whole lines of a file.
 
-    begins, ends: (L, C) int64, where in the block the C fields of L lines lie. lines: 1-based number of the first line.
+    begins, ends: (C, L) int64 once arranged: where in the block the C fields of L lines lie, those of blank lines left
+    out.
     """
 
     def __init__(self, content: bytes, path: PathLike, line: int) -> None:
+        """content: whole lines between ``_FRONT`` and ``_BACK``. line: 1-based number of the first."""
         self.path, self.first_line = path, line
-        size = _FRONT + len(content)
-        self._bytes = np.zeros(size + 24 - size % 8, dtype=np.uint8)
-        self._bytes[_FRONT:size] = np.frombuffer(content, dtype=np.uint8)
-        self._words: Words = self._bytes.view("<u8")
-        breaks = np.flatnonzero(self._bytes[_FRONT:size] <= _SPACE) + _FRONT
-        kinds = self._bytes[breaks]
-        newlines = kinds == _NEWLINE
-        self.num_lines = int(np.count_nonzero(newlines))
-        self._check_kinds(breaks, kinds)
-        before = np.concatenate([[_FRONT - 1], breaks[:-1]])
-        filled = breaks - before > 1  # a field ends at this break
-        if filled.all():
-            self._field_counts = np.diff(np.flatnonzero(newlines), prepend=-1)
-        else:
-            self._field_counts = np.diff(np.cumsum(filled)[newlines], prepend=0)
-            before, breaks = before[filled], breaks[filled]
-        self.begins: Positions = before + 1
-        self.ends: Positions = breaks
+        self._content = content
+        self._bytes = np.frombuffer(content, dtype=np.uint8)
+        self._words: Words = np.frombuffer(content, dtype="<u8", count=len(content) // 8)
+        inner = self._bytes[len(_FRONT) : -len(_BACK)]
+        self._breaks: Positions = np.flatnonzero(inner <= _SPACE)
+        self._breaks += len(_FRONT)
+        self._kinds = self._bytes.take(self._breaks, mode="clip")
+        self.num_lines = int(np.count_nonzero(self._kinds == _NEWLINE))
+        self._check_kinds()
 
-    def _check_kinds(self, breaks: Positions, kinds: NDArray[np.uint8]) -> None:
-        wrong = (kinds != _SPACE) & (kinds != _NEWLINE)
-        if wrong.any():
-            wrong &= kinds != _TAB
-            if wrong.any():
-                at = int(np.argmax(wrong))
-                line = self.first_line + int(np.count_nonzero(kinds[:at] == _NEWLINE))
-                if kinds[at] == _RETURN and self._bytes[breaks[at] + 1] == _NEWLINE:
-                    message = f"Windows line end (CRLF); run: sed -i 's/\\r$//' '{os.fspath(self.path)}'"
-                else:
-                    message = f"control character {chr(kinds[at])!r}; expected spaces between the columns"
-                raise DataError(message, self.path, line)
+    def _check_kinds(self) -> None:
+        kinds = self._kinds
+        if self.num_lines + np.count_nonzero(kinds == _SPACE) + np.count_nonzero(kinds == _TAB) == len(kinds):
+            return
+        at = int(np.argmax((kinds != _SPACE) & (kinds != _NEWLINE) & (kinds != _TAB)))
+        line = self.first_line + int(np.count_nonzero(kinds[:at] == _NEWLINE))
+        if kinds[at] == _RETURN and self._bytes[self._breaks[at] + 1] == _NEWLINE:
+            message = f"Windows line end (CRLF); run: sed -i 's/\\r$//' '{os.fspath(self.path)}'"
+        else:
+            message = f"control character {chr(kinds[at])!r}; expected spaces between the columns"
+        raise DataError(message, self.path, line)
+
+    @cached_property
+    def _filled(self) -> NDArray[np.bool_]:
+        """Whether a field ends at a break."""
+        return np.diff(self._breaks, prepend=len(_FRONT) - 1) > 1
+
+    @cached_property
+    def _field_counts(self) -> NDArray[np.int64]:
+        """Fields of each line."""
+        return np.diff(np.cumsum(self._filled)[self._kinds == _NEWLINE], prepend=0)
 
     def arrange(self, columns: int, expected: str) -> None:
-        """Give ``begins`` and ``ends`` their (L, C) shape.
-
-        Raises DataError naming the first line that has fields, but not ``columns`` of them.
-        """
+        """Find the fields. Raises DataError naming the first line that has fields, but not ``columns`` of them."""
+        breaks, filled = self._breaks, self._filled
+        newlines = self._kinds == _NEWLINE
+        if filled.all() and self.num_lines * columns == len(breaks) and newlines[columns - 1 :: columns].all():
+            self.ends: Positions = np.ascontiguousarray(breaks.reshape(-1, columns).T)
+            self.begins: Positions = np.empty_like(self.ends)
+            self.begins[0, :1] = len(_FRONT)
+            np.add(self.ends[-1, :-1], 1, out=self.begins[0, 1:])
+            np.add(self.ends[:-1], 1, out=self.begins[1:])
+            return
         counts = self._field_counts
-        wrong = counts != columns
+        begins, ends = np.append(len(_FRONT) - 1, breaks[:-1])[filled] + 1, breaks[filled]
+        wrong = (counts != columns) & (counts != 0)
         if wrong.any():
-            wrong &= counts != 0
-            if wrong.any():
-                line = int(np.argmax(wrong))
-                fields = int(counts[:line].sum())
-                found = bytes(self._bytes[self.begins[fields] : self.ends[fields + int(counts[line]) - 1]])
-                text = found.decode("utf-8", "backslashreplace")
-                raise DataError(f"expected '{expected}', found '{text}'", self.path, self.first_line + line)
-        self.begins, self.ends = self.begins.reshape(-1, columns), self.ends.reshape(-1, columns)
+            line = int(np.argmax(wrong))
+            fields = int(counts[:line].sum())
+            found = self._content[begins[fields] : ends[fields + int(counts[line]) - 1]]
+            text = found.decode("utf-8", "backslashreplace")
+            raise DataError(f"expected '{expected}', found '{text}'", self.path, self.first_line + line)
+        self.begins, self.ends = (np.ascontiguousarray(at.reshape(-1, columns).T) for at in (begins, ends))
+
+    def __len__(self) -> int:
+        """How many lines have fields."""
+        return self.begins.shape[1]
 
     @property
     def fields_of_first(self) -> int:
@@ -89,87 +108,113 @@ class Block:
         return int(self._field_counts[int(np.argmax(self._field_counts > 0))])
 
     def line_of(self, row: int) -> int:
-        """1-based number in the file of a row of ``begins``; blank lines count in a file."""
+        """1-based number in the file of a column of ``begins``; blank lines count in a file."""
         return self.first_line + int(np.flatnonzero(self._field_counts)[row])
 
-    @property
-    def content(self) -> bytes:
-        """What ``begins`` and ``ends`` point into."""
-        return self._bytes.tobytes()
-
     def line(self, row: int) -> str:
-        return bytes(self._bytes[self.begins[row, 0] : self.ends[row, -1]]).decode("utf-8", "backslashreplace")
+        return self._content[self.begins[0, row] : self.ends[-1, row]].decode("utf-8", "backslashreplace")
+
+    def texts(self, column: int, rows: Positions) -> list[bytes]:
+        """The fields of a column in some rows."""
+        begins, ends = self.begins[column, rows].tolist(), self.ends[column, rows].tolist()
+        return [self._content[begin:end] for begin, end in zip(begins, ends, strict=True)]
 
     def _load(self, positions: Positions) -> Words:
-        """The eight bytes from each position on, the first one lowest."""
+        """The eight bytes from each position on, the first one lowest; anything for positions outside."""
         at = positions >> 3
-        shift = ((positions & 7) << 3).astype(np.uint64)
-        return (self._words[at] >> shift) | ((self._words[at + 1] << np.uint64(1)) << (np.uint64(63) - shift))
+        low, high = self._words.take(at, mode="clip"), self._words[1:].take(at, mode="clip")
+        shift = (positions.view(np.uint64) & 7) << 3
+        low >>= shift
+        shift ^= 63
+        high <<= 1
+        high <<= shift
+        low |= high
+        return low
 
-    def words(self, column: int) -> tuple[list[Words], Words]:
-        """The texts of a column as words of eight bytes, padded with zeros, each (L,); and (L,) hashes of them."""
-        begins = self.begins[:, column]
-        lengths = self.ends[:, column] - begins
-        last = len(self._bytes) - 16
+    def words(self, column: int) -> list[Words]:
+        """The texts of a column as words of eight bytes, padded with zeros, each (L,)."""
+        begins = self.begins[column]
+        lengths = self.ends[column] - begins
+        shortest, longest = (int(lengths.min()), int(lengths.max())) if len(lengths) else (0, 0)
         words = []
-        key = np.zeros(len(begins), dtype=np.uint64)
-        for offset in range(0, int(lengths.max(initial=0)), 8):
-            word = self._load(np.minimum(begins + offset, last)) & _LOW_BYTES[np.clip(lengths - offset, 0, 8)]
-            words.append(word)
-            if offset and not word.any():
-                continue
-            key = (key ^ word) * np.uint64(0x9E3779B97F4A7C15)
-            key ^= key >> np.uint64(29)
-        return words, key * np.uint64(0xBF58476D1CE4E5B9)
+        for offset in range(0, longest, 8):
+            words.append(self._load(begins + offset))
+            if shortest < offset + 8:
+                words[-1] &= _LOW_BYTES.take(lengths - offset, mode="clip")
+        return words
+
+    def equal(self, column: int, text: bytes) -> NDArray[np.bool_]:
+        """(L,) bool: which fields of a column are ``text``."""
+        begins = self.begins[column]
+        same = self.ends[column] - begins == len(text)
+        for offset in range(0, len(text), 8):
+            part = text[offset : offset + 8]
+            same &= self._load(begins + offset) & _LOW_BYTES[len(part)] == int.from_bytes(part, "little")
+        return same
 
     def numbers(self, column: int) -> NDArray[np.float64]:
         """(L,) float64, correctly rounded; NaN where the text is no number.
 
         Plain decimals of up to 15 digits are whole numbers over a power of ten, both exact; the rest goes to float().
         """
-        begins, ends = self.begins[:, column], self.ends[:, column]
-        signs = self._bytes[begins]
-        negative = signs == ord("-")
-        begins = begins + (negative | (signs == ord("+")))
-        lengths = ends - begins
+        begins, ends = self.begins[column], self.ends[column]
         head = self._load(begins)
-        dots = head ^ np.uint64(0x2E2E2E2E2E2E2E2E)
-        dots = (dots - np.uint64(0x0101010101010101)) & ~dots & np.uint64(0x8080808080808080)
-        wholes = (np.bitwise_count((dots & (~dots + np.uint64(1))) - np.uint64(1)) >> 3).astype(np.int64)
-        wholes = np.minimum(wholes, lengths)  # digits before the point, which is among the first eight or not there
-        decimals = np.maximum(lengths - wholes - 1, 0)
-        fraction, strange = _digits(self._load(ends - 8), np.minimum(decimals, 8))
-        if (decimals > 8).any():
-            upper, odd = _digits(self._load(ends - 16), np.clip(decimals - 8, 0, 8))
-            fraction, strange = fraction + upper * np.uint64(10**8), strange | odd
+        first = head & 0xFF
+        negative = first == ord("-")
+        signed = negative | (first == ord("+"))
+        lengths = ends - begins
+        lengths -= signed
+        head >>= signed.astype(np.uint64) << 3
+        dots = head ^ 0x2E2E2E2E2E2E2E2E
+        dots = (dots - 0x0101010101010101) & ~dots & 0x8080808080808080
+        # Digits before the point, which is among the first bytes or not there.
+        wholes = (np.bitwise_count(~dots & (dots - 1)) >> 3).astype(np.int64)
+        np.minimum(wholes, lengths, out=wholes)
+        decimals = lengths - wholes
+        decimals -= 1
+        fraction, strange = _digits(self._load(ends - 8), decimals)
         # What stands in front of the point is moved to the end of its word.
-        whole, odd = _digits(_shift_up(head, 8 - wholes), wholes)
-        scale = _POWERS[np.minimum(decimals, 16)]
-        strange |= odd | (wholes + decimals == 0) | (decimals > 16)
-        strange |= (wholes == 8) & (lengths > 8)
-        strange |= whole * scale + fraction >= 2.0**53
-        mantissa = whole * scale.astype(np.uint64) + fraction
-        values = mantissa.astype(np.float64) / scale
-        np.negative(values, out=values, where=negative)
-        rows = np.flatnonzero(strange).tolist()
-        content = self.content if rows else b""
-        for row in rows:
-            values[row] = _number(content[self.begins[row, column] : self.ends[row, column]])
+        head <<= 8
+        head <<= _TO_END.take(wholes, mode="clip")
+        whole, odd = _digits(head, wholes)
+        strange |= odd | (wholes == 8) | (decimals > _MOST_DECIMALS) | ((wholes == 0) & (decimals <= 0))
+        np.maximum(decimals, 0, out=decimals)
+        scale = _POWERS.take(decimals, mode="clip")
+        long = np.flatnonzero(decimals > 8)
+        if len(long):
+            upper, odd = _digits(self._load(ends[long] - 16), decimals[long] - 8)
+            fraction[long] += upper * 10**8
+            too_long = whole[long] * scale[long].astype(np.float64) + fraction[long] >= 2.0**53
+            strange[long] |= odd | too_long
+        whole *= scale
+        whole += fraction
+        values = whole.astype(np.float64)
+        values /= _SIGNED_POWERS.take(decimals + (_MOST_DECIMALS + 1) * negative, mode="clip")
+        rows = np.flatnonzero(strange)
+        values[rows] = [_number(text) for text in self.texts(column, rows)]
         return values
 
 
-def _shift_up(words: Words, places: NDArray[np.int64]) -> Words:
-    half = (places << 2).astype(np.uint64)  # twice, as a shift by all 64 bits is not defined
-    return (words << half) << half
+def _hashes(words: list[Words]) -> Words:
+    """(L,) hashes of texts as ``Block.words`` gives them: a sum over their words, so that padding changes nothing."""
+    key = np.zeros(len(words[0]) if words else 0, dtype=np.uint64)
+    for i, word in enumerate(words):
+        key += word * (_HASH_FACTORS[i % len(_HASH_FACTORS)] + 2 * i)
+    key ^= key >> 32
+    key *= _HASH_FACTORS[0]
+    return key
 
 
-def _digits(words: Words, counts: NDArray[np.int64]) -> tuple[Words, NDArray[np.bool_]]:
-    """The decimal number in the last ``counts`` (0..8) of eight characters, and whether they are other than digits."""
-    digits = (words ^ np.uint64(0x3030303030303030)) & ~_LOW_BYTES[8 - counts]
-    strange = ((digits + np.uint64(0x7676767676767676)) | digits) & np.uint64(0x8080808080808080) != 0
-    digits = (digits * np.uint64(10) + (digits >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
-    digits = (digits * np.uint64(100) + (digits >> np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
-    digits = (digits * np.uint64(10000) + (digits >> np.uint64(32))) & np.uint64(0x00000000FFFFFFFF)
+def _digits(words: Words, counts: Positions) -> tuple[Words, NDArray[np.bool_]]:
+    """The decimal number in the last ``counts`` (at most 8) of eight characters, and whether they are no digits."""
+    digits = words ^ 0x3030303030303030
+    digits &= _HIGH_BYTES.take(counts, mode="clip")
+    strange = ((digits + 0x7676767676767676) | digits) & 0x8080808080808080 != 0
+    for bits, mask in ((8, 0x00FF00FF00FF00FF), (16, 0x0000FFFF0000FFFF), (32, 0x00000000FFFFFFFF)):
+        upper = digits >> bits
+        digits *= 10 ** (bits // 8)
+        digits += upper
+        digits &= mask
     return digits, strange
 
 
@@ -188,18 +233,20 @@ def read_blocks(path: PathLike) -> Iterator[Block]:
     if not Path(path).is_file():
         raise DataError("no such file", path)
     line, rest = 1, b""
-    with open(path, "rb") as stream:
-        while content := stream.read(_BLOCK_BYTES):
-            end = content.rfind(b"\n") + 1
-            if not end:
-                rest += content
-                continue
-            block = Block(rest + content[:end], path, line)
-            rest = content[end:]
-            line += block.num_lines
-            yield block
+    with open(path, "rb", buffering=0) as stream:
+        while content := stream.read(_BLOCKS_READ * _BLOCK_BYTES):
+            begin = 0
+            while begin < len(content):
+                end = content.rfind(b"\n", begin, begin + _BLOCK_BYTES) + 1 or content.find(b"\n", begin) + 1
+                if not end:
+                    rest += content[begin:]
+                    break
+                block = Block(b"".join((_FRONT, rest, memoryview(content)[begin:end], _BACK)), path, line)
+                line += block.num_lines
+                begin, rest = end, b""
+                yield block
     if rest:
-        yield Block(rest + b"\n", path, line)
+        yield Block(_FRONT + rest + b"\n" + _BACK, path, line)
 
 
 @dataclass
@@ -213,14 +260,12 @@ class Ids:
 class IdCollector:
     """Gathers a column of ids over the blocks of a file.
 
-    Ids that were seen before are looked up by arrays: a hash gives the one id that may be meant, all its bytes are
-    compared. What fails that, new ids and those that lost their place in the table to another one, go through a
-    dict, each once per block.
+    Each id has a place in a table where its number stands: that of its hash, or the first one behind it that was
+    free. So ids are looked up by arrays, and compared byte by byte.
     """
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._numbers: dict[bytes, int] = {}
         self._names: list[str] = []
         self._parts: list[NDArray[np.int32]] = []
         self._bits = 12
@@ -230,67 +275,96 @@ class IdCollector:
 
     def add(self, block: Block, column: int) -> None:
         """Raises DataError for an id that is not UTF-8, or has white space of other scripts."""
-        words, hashes = block.words(column)
+        words = block.words(column)
         while len(self._store) < len(words):
             self._store.append(np.zeros(len(self._hashes), dtype=np.uint64))
-        numbers = self._table[hashes >> np.uint64(64 - self._bits)]
-        known = numbers >= 0
-        for place, store in enumerate(self._store):
-            known &= store[numbers] == (words[place] if place < len(words) else np.uint64(0))
-        unknown = np.flatnonzero(~known)
+        # Of lines with the same id in a row one is looked up.
+        changed = np.zeros(len(block), dtype=bool)
+        changed[:1] = True
+        for word in words:
+            changed[1:] |= word[1:] != word[:-1]
+        heads = np.flatnonzero(changed)
+        if len(heads) < len(block):
+            words = [word[heads] for word in words]
+        hashes = _hashes(words)
+        numbers = self._look_up(words, hashes)
+        unknown = np.flatnonzero(numbers < 0)
         while len(unknown):  # once, unless two ids share their hash
             _, firsts, which = np.unique(hashes[unknown], return_index=True, return_inverse=True)
-            rows = unknown[firsts]
+            order = np.argsort(firsts)
+            rows = unknown[firsts[order]]
             same = np.ones(len(unknown), dtype=bool)
             for word in words:
-                same &= word[unknown] == word[rows][which]
-            numbers[unknown[same]] = self._look_up(block, column, rows, words, hashes)[which[same]]
+                same &= word[unknown] == word[unknown[firsts]][which]
+            numbers[unknown[same]] = (len(self._names) + np.argsort(order))[which[same]]
+            self._enter(block, column, heads[rows], [word[rows] for word in words], hashes[rows])
             unknown = unknown[~same]
-        self._parts.append(numbers)
+        if len(heads) < len(block):
+            numbers = np.repeat(numbers, np.diff(heads, append=len(block)))
+        self._parts.append(numbers.astype(np.int32))
 
-    def _look_up(
-        self, block: Block, column: int, rows: Positions, words: list[Words], hashes: Words
-    ) -> NDArray[np.int32]:
-        """(R,) numbers of the ids in some rows; new ones get the next number."""
-        numbers = np.empty(len(rows), dtype=np.int32)
-        begins, ends = (place[rows, column].tolist() for place in (block.begins, block.ends))
-        content = block.content
-        for i in np.argsort(rows).tolist():
-            text = content[begins[i] : ends[i]]
-            number = self._numbers.setdefault(text, len(self._names))
-            numbers[i] = number
-            if number == len(self._names):
-                row = int(rows[i])
-                self._names.append(self._checked(text, block, row))
-                self._remember(number, [word[row] for word in words], hashes[row])
+    def _look_up(self, words: list[Words], hashes: Words) -> Positions:
+        """(L,) numbers of ids, -1 for new ones."""
+        places = self._places(hashes)
+        numbers, others = self._compare(places, words)
+        while len(others):
+            places[others] = (places[others] + 1) & (len(self._table) - 1)
+            numbers[others], still = self._compare(places[others], [word[others] for word in words])
+            others = others[still]
         return numbers
 
-    def _remember(self, number: int, words: list[np.uint64], hashed: np.uint64) -> None:
-        if number == len(self._hashes):
+    def _places(self, hashes: Words) -> Positions:
+        return (hashes >> (64 - self._bits)).view(np.int64)
+
+    def _compare(self, places: Positions, words: list[Words]) -> tuple[Positions, Positions]:
+        """(L,) numbers of ids, -1 for those that are not in these places; and for which of them another one is."""
+        numbers = self._table.take(places, mode="clip").astype(np.int64)
+        same = numbers >= 0
+        for i, store in enumerate(self._store):
+            same &= store.take(numbers, mode="clip") == (words[i] if i < len(words) else 0)
+        different = np.flatnonzero(~same)
+        others = different[numbers[different] >= 0]
+        numbers[different] = -1
+        return numbers, others
+
+    def _enter(self, block: Block, column: int, rows: Positions, words: list[Words], hashes: Words) -> None:
+        """Give the next numbers to new ids, those in some rows of a block."""
+        begin, end = len(self._names), len(self._names) + len(rows)
+        self._names += self._checked(block, column, rows)
+        while end > len(self._hashes):
             self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
             self._store = [np.concatenate([store, np.zeros_like(store)]) for store in self._store]
-        self._hashes[number] = hashed
-        for place, store in enumerate(self._store):
-            store[number] = words[place] if place < len(words) else 0
-        if 16 * number > len(self._table):
-            self._bits += 2
+        self._hashes[begin:end] = hashes
+        for store, word in zip(self._store, words, strict=False):
+            store[begin:end] = word
+        if 8 * end > len(self._table):
+            self._bits = (8 * end).bit_length()
             self._table = np.full(1 << self._bits, -1, dtype=np.int32)
-            places = self._hashes[: number + 1] >> np.uint64(64 - self._bits)
-            self._table[places[::-1]] = np.arange(number, -1, -1, dtype=np.int32)
-        place = int(hashed) >> (64 - self._bits)
-        if self._table[place] < 0:
-            self._table[place] = number
+            begin = 0
+        numbers = np.arange(begin, end)
+        places = self._places(self._hashes[begin:end])
+        while len(numbers):
+            free = self._table[places] < 0
+            self._table[places[free]] = numbers[free]
+            left = self._table[places] != numbers
+            numbers, places = numbers[left], (places[left] + 1) & (len(self._table) - 1)
 
-    def _checked(self, text: bytes, block: Block, row: int) -> str:
-        try:
-            name = text.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(f"not UTF-8 text: {error.reason}", block.path, block.line_of(row)) from None
-        if name.split() != [name] or "\x7f" in name:
-            raise DataError(
-                f"{self._what} {name!r} has white space or a control character", block.path, block.line_of(row)
-            )
-        return name
+    def _checked(self, block: Block, column: int, rows: Positions) -> list[str]:
+        texts = block.texts(column, rows)
+        together = b"\n".join(texts)
+        if together.isascii() and b"\x7f" not in together:
+            return together.decode().split("\n")
+        names = []
+        for row, text in zip(rows.tolist(), texts, strict=True):
+            try:
+                name = text.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(f"not UTF-8 text: {error.reason}", block.path, block.line_of(row)) from None
+            if name.split() != [name] or "\x7f" in name:
+                message = f"{self._what} {name!r} has white space or a control character"
+                raise DataError(message, block.path, block.line_of(row))
+            names.append(name)
+        return names
 
     @property
     def names(self) -> list[str]:

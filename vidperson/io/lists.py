@@ -151,29 +151,26 @@ def read_trials(path: PathLike) -> Trials:
     Raises DataError naming the line for other column counts, other labels, a pair given twice, Windows line ends,
     control characters, ids that are not UTF-8, or an empty list.
     """
-    models, segments, labels = IdCollector("model"), IdCollector("segment"), IdCollector("label")
+    models, segments = IdCollector("model"), IdCollector("segment")
+    targets: list[NDArray[np.bool_]] = []
     columns = 0
     for block in read_blocks(path):
         columns = columns or block.fields_of_first
         key = " target|nontarget" if columns == 3 else ""
         block.arrange(3 if columns == 3 else 2, f"<model> <segment>{key}")
-        if not len(block.begins):
-            continue
         models.add(block, 0)
         segments.add(block, 1)
         if columns == 3:
-            labels.add(block, 2)
-            for name in labels.names:
-                if name not in ("target", "nontarget"):
-                    line = next(number for number, text in read_lines(path) if text.split()[2] == name)
-                    raise DataError(f"expected 'target' or 'nontarget', found '{name}'", path, line)
+            targets.append(block.equal(2, b"target"))
+            wrong = np.flatnonzero(~targets[-1] & ~block.equal(2, b"nontarget"))
+            if len(wrong):
+                row = int(wrong[0])
+                found = block.texts(2, wrong[:1])[0].decode("utf-8", "backslashreplace")
+                raise DataError(f"expected 'target' or 'nontarget', found '{found}'", path, block.line_of(row))
     pairs = _pairs(models, segments, path, "trial")
     if not len(pairs[2]):
         raise DataError("no trials", path)
-    if columns < 3:
-        return Trials(*pairs, None)
-    label = labels.ids()
-    return Trials(*pairs, np.array([name == "target" for name in label.names])[label.index])
+    return Trials(*pairs, np.concatenate(targets) if targets else None)
 
 
 def read_scores(path: PathLike) -> Scores:
@@ -187,8 +184,6 @@ def read_scores(path: PathLike) -> Scores:
     values = []
     for block in read_blocks(path):
         block.arrange(3, expected)
-        if not len(block.begins):
-            continue
         models.add(block, 0)
         segments.add(block, 1)
         values.append(block.numbers(2))
@@ -197,7 +192,7 @@ def read_scores(path: PathLike) -> Scores:
             row = int(np.argmax(broken))
             raise DataError(f"expected '{expected}', found '{block.line(row)}'", path, block.line_of(row))
     pairs = _pairs(models, segments, path, "score of")
-    if not values:
+    if not len(pairs[2]):
         raise DataError("no scores", path)
     return Scores(*pairs, np.concatenate(values))
 
@@ -210,9 +205,8 @@ def read_partitions(path: PathLike) -> tuple[Pairs, Ids]:
     models, segments, labels = IdCollector("model"), IdCollector("segment"), IdCollector("partition")
     for block in read_blocks(path):
         block.arrange(3, "<model> <segment> <partition>")
-        if len(block.begins):
-            for column, collector in enumerate((models, segments, labels)):
-                collector.add(block, column)
+        for column, collector in enumerate((models, segments, labels)):
+            collector.add(block, column)
     pairs = _pairs(models, segments, path, "partition of")
     if not len(pairs[2]):
         raise DataError("no partitions", path)
@@ -227,7 +221,8 @@ def _pairs(models: IdCollector, segments: IdCollector, path: PathLike, what: str
     model: Ids = models.ids()
     segment: Ids = segments.ids()
     keys = model.index.astype(np.int64) * len(segment.names) + segment.index
-    ordered = np.sort(keys)
+    ascending = bool((keys[1:] > keys[:-1]).all())  # as lists that are sorted by model and segment often are
+    ordered = keys if ascending else np.sort(keys)
     if (ordered[1:] == ordered[:-1]).any():
         order = np.argsort(keys, kind="stable")
         row = int(order[1:][keys[order[1:]] == keys[order[:-1]]].min())
