@@ -1,3 +1,3 @@
 # shellcheck shell=bash disable=SC2034
-# ArcFace, ResNet-100 trained on Glint360K.
-embedder=arcface_glint360k_r100
+# ArcFace LResNet100E-IR trained on MS1MV2: InsightFace's MXNet checkpoint.
+embedder=arcface_r100_mxnet

@@ -14,7 +14,7 @@ from naive_detector import Face, decode_mxnet, decode_scrfd, suppress
 
 from vidperson.engines import ENGINES, load_network
 from vidperson.errors import ModelError
-from vidperson.models.card import Input, ModelCard, NetworkFile, Output, load_card
+from vidperson.models.card import ZOO, Input, ModelCard, NetworkFile, Output, load_card
 from vidperson.models.detector import (
     DECODERS,
     USUAL_LANDMARKS,
@@ -196,6 +196,20 @@ def test_several_scales_and_mirror_images_are_put_together_in_the_frame_s_pixels
     assert_same((found.scores, found.boxes, found.landmarks), expected, (96, 64))
     plain = make_detector(network, card_for(decoder)).detect([image], 0.5)[0]
     assert len(plain) != len(found)
+
+
+@pytest.mark.parametrize("scales,mirror", [((0.5,), False), ((1.4,), False), ((1.0, 0.5, 1.4), True)])
+def test_shipped_detector_finds_a_face_at_the_same_place_in_other_sizes_and_mirrored(
+    scales: tuple[float, ...], mirror: bool
+) -> None:
+    image = pytest.importorskip("skimage.data", reason="needs the demo extra").astronaut()
+    card, network = load_card("retinaface_tiny"), load_network(ZOO / "retinaface_tiny.onnx")
+    (plain,) = make_detector(network, card).detect([image], 0.9)
+    (found,) = make_detector(network, card, scales=scales, mirror=mirror).detect([image], 0.9)
+    assert len(plain) == len(found) == 1
+    eyes = np.linalg.norm(plain.landmarks[0, 0] - plain.landmarks[0, 1])
+    assert np.linalg.norm(found.landmarks[0] - plain.landmarks[0], axis=1).max() < 0.15 * eyes
+    assert np.abs(found.boxes - plain.boxes).max() < 0.25 * eyes
 
 
 @pytest.mark.parametrize("scales", [(), (0.0,), (1.0, -1.0), (float("inf"),), (float("nan"),)])
