@@ -256,9 +256,8 @@ def stage2_stopwatch() -> Stopwatch:
     watch.network()
     watch.function(FrameReader, "__init__", "decoding")
     watch.iterator(FrameReader, "__iter__", "decoding")
-    watch.function(detector.FaceDetector, "_prepare", "resizing and normalising")
-    for decoder in set(detector.DECODERS.values()):
-        watch.function(decoder, "decode", "decoding of boxes")
+    watch.function(detector.FaceDetector, "prepare", "resizing and normalising")
+    watch.function(detector.FaceDetector, "decode", "decoding of boxes")
     watch.function(detector, "non_maximum_suppression", "suppression of overlaps")
     watch.function(candidates, "align_faces", "alignment")
     watch.function(cv2, "imencode", "PNG")

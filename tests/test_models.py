@@ -291,6 +291,21 @@ def test_file_without_a_known_hash_is_not_taken_from_a_folder_of_many_networks(
     assert install_model(card, tmp_path / "models", [tmp_path / "mine"]).network.read_bytes() == CONTENT
 
 
+def test_file_of_another_network_in_a_folder_of_many_is_left_alone(
+    tmp_path: Path, write_card: Callable[..., str], server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "tiny.onnx").write_bytes(b"another network")
+    server.files["tiny.onnx"] = CONTENT
+    card = write_card(file__sources=[{"url": server.url("tiny.onnx")}])
+    assert install_model(card, tmp_path / "models", [tmp_path / "mine"]).network.read_bytes() == CONTENT
+    assert "not the file of tiny; left alone" in caplog.text
+    (tmp_path / "mine" / "tiny").mkdir()
+    (tmp_path / "mine" / "tiny" / "tiny.onnx").write_bytes(b"meant to be this one")
+    with pytest.raises(ModelError, match="expected SHA-256"):
+        install_model(card, tmp_path / "other", [tmp_path / "mine"])
+
+
 @pytest.mark.parametrize(
     "pictures,message",
     [

@@ -27,9 +27,8 @@ class FaceEmbedder:
         if mirror not in (None, *MIRROR):
             raise ModelError(f"mirror: expected one of {' '.join(MIRROR)}, found '{mirror}'")
         self.mirror = mirror or card.output.mirror
-        halves = {"concatenate": 2}
-        one_pass = card.output.embedding_size // halves.get(card.output.mirror, 1)
-        self.embedding_size = one_pass * halves.get(self.mirror, 1)
+        one_pass = card.output.embedding_size // (2 if card.output.mirror == "concatenate" else 1)
+        self.embedding_size = one_pass * (2 if self.mirror == "concatenate" else 1)
         top, left = (CROP_SIZE - card.input.height) // 2, (CROP_SIZE - card.input.width) // 2
         self._cut = np.s_[:, top : top + card.input.height, left : left + card.input.width]
         self._order = np.array((0, 1, 2) if card.input.channels == "rgb" else (2, 1, 0))

@@ -145,19 +145,25 @@ def _find_file(
 ) -> Path | None:
     """One of the card's files where a user or an earlier run put it; ``beside`` is the folder of the card.
 
-    Other networks' files have the same names: without a hash, what lies in a folder of several networks is left alone.
-    Raises ModelError when the first file of that name is another one.
+    Other networks' files have the same names: what lies in a folder of several networks is taken by its hash only.
+    Raises ModelError when the file in the card's own folder is another one.
     """
     for folder in [*map(Path, folders), beside]:
         for path in (folder / card.name / file.name, folder / file.name):
+            if not path.is_file():
+                continue
             of_this_card = path.parent.name == card.name or folder == beside
-            if path.is_file() and (file.sha256 is not None or of_this_card):
-                if file.sha256 is not None and (found := file_sha256(path)) != file.sha256:
-                    raise ModelError(
-                        f"{path}: expected SHA-256 {file.sha256}, found {found}; "
-                        f"remove the file or get it again from {card.homepage}"
-                    )
+            if file.sha256 is None and of_this_card:
                 return path
+            found = file_sha256(path)
+            if found == file.sha256:
+                return path
+            if of_this_card:
+                raise ModelError(
+                    f"{path}: expected SHA-256 {file.sha256}, found {found}; "
+                    f"remove the file or get it again from {card.homepage}"
+                )
+            logging.warning("%s: SHA-256 %s, so not the file of %s; left alone", path, found, card.name)
     return None
 
 
