@@ -13,6 +13,7 @@
 set -euo pipefail
 [ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
 . ./cmd.sh
+force=false  # true: score anew what is done and has not changed
 . ./utils/parse_options.sh
 . ./utils/trial_sets.sh
 . ./utils/systems.sh
@@ -20,23 +21,32 @@ set -euo pipefail
 
 embeddings=$exp_dir/face_embed/$embedder
 faces=$exp_dir/face_det/$detector
+# Scores are not made again from what they were made of: what stages 2 and 3 wrote is decided by their settings.
 for backend in $backends; do
   for pair in $trial_sets; do
     enroll=${pair%%:*}
     test=${pair##*:}
     reference=(--enroll-embed "$embeddings/$enroll" --enroll-faces "$faces/$enroll")
+    read=("$enroll" "$test")
     if [ -f "$data_dir/$enroll/face_boundingbox" ]; then
       reference=(--enroll-embed "$embeddings/${enroll}_ref" --enroll-faces "$faces/${enroll}_ref"
         --fallback-embed "$embeddings/${enroll}_facedet")
+      read=("${enroll}_ref" "${enroll}_facedet" "$test")
     fi
     for norm in "" ${snorm_cohort:+_snorm}; do
       scores=$exp_dir/scores/$embedder/$backend$norm
       cohort=()
       [ -z "$norm" ] || cohort=(--cohort-embed "$embeddings/$snorm_cohort" --ncoh "$ncoh" --ncoh-discard "$ncoh_discard")
-      $cmd "$scores/log/$test.log" python steps_face/score_trials.py "${reference[@]}" \
+      inputs=(--input "$data_dir/$enroll/spk2utt" --input "$data_dir/$test/trials")
+      for set in "${read[@]}" ${norm:+"$snorm_cohort"}; do
+        inputs+=(--input "$embeddings/$set/settings")
+      done
+      utils/once.sh --cmd "$cmd" --log "$scores/log/$test.log" --force "$force" "${inputs[@]}" \
+        --speed-args "--mem-gb $mem_gb" "$scores/${test}_scores" -- \
+        python steps_face/score_trials.py "${reference[@]}" \
         --enroll-data "$data_dir/$enroll" --test-embed "$embeddings/$test" --test-faces "$faces/$test" \
         --trials "$data_dir/$test/trials" --backend "$backend" --thr-ahc "$thr_ahc" "${cohort[@]}" \
-        --mem-gb "$mem_gb" --output "$scores/${test}_scores"
+        --output "$scores/${test}_scores"
       save_settings "$scores/$test.config"
       echo "$scores/${test}_scores: $(wc -l < "$scores/${test}_scores") scores"
     done

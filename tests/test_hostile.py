@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidperson.errors import DataError
+from vidperson.engines import ENGINES, load_network
+from vidperson.errors import DataError, ModelError
 from vidperson.io.crops import read_tar_files, tar_entry
 from vidperson.io.matrices import load_matrices, matrix_bytes
 from vidperson.io.pictures import list_pictures
+from vidperson.models.card import ZOO, load_card
+from vidperson.models.install import installed_model
+from vidperson.models.mxnet_files import read_symbol
 
 
 class Evil:
@@ -99,3 +103,85 @@ def test_archive_that_is_a_link_to_itself_is_refused(tmp_path: Path) -> None:
         list(read_tar_files(f"{tmp_path}/loop.tar:0", 1))
     with pytest.raises(DataError, match="no such folder or tar archive"):
         list_pictures(tmp_path / "loop.tar")
+
+
+def card_with(folder: Path, old: str, new: str) -> Path:
+    """The card of arcface_tiny, with ``old`` in its text replaced."""
+    text = (ZOO / "arcface_tiny.yaml").read_text(encoding="utf-8")
+    assert old in text
+    (folder / "arcface_tiny.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
+    return folder / "arcface_tiny.yaml"
+
+
+LAUGHS = "figures:\n  a0: &a0 [x, x]\n" + "".join(f"  a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("figures:", LAUGHS, "anchors"),
+        ("figures:", "figures:\n  deep: " + "[" * 5000 + "]" * 5000 + "\n", "nested more than 16 deep"),
+        ("figures:", "figures:\n  long: " + "x" * (1 << 19) + "\n", "expected at most 262144 bytes"),
+        ("figures:", "figures:\n  big: " + "9" * 5000 + "\n", "not a YAML file"),
+        ("figures:", "figures:\n  when: 2001-99-99\n", "not a YAML file"),
+        ("figures:", "figures:\n  run: !!python/object/apply:os.system [id]\n", "tags"),
+        ("embedding_size:", "embedding_size: 1000000000000 #", "embedding_size: expected at most 65536"),
+        ("width:", "width: 1000000000 #", "at most 112"),
+        ("mean:\n  - 127.5", "mean:\n  - .nan", "input.mean: expected three numbers"),
+        ("std:\n  - 127.5", "std:\n  - .inf", "input.std: expected three positive numbers"),
+        ("name: arcface_tiny.onnx", "name: ..", "file.name: expected a plain file name"),
+        ("name: arcface_tiny.onnx", "name: ''", "file.name: expected a plain file name"),
+        ("name: arcface_tiny.onnx", "name: ../evil", "file.name: expected a plain file name"),
+    ],
+)
+def test_card_made_to_blow_up_or_to_lead_elsewhere_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message) as error:
+        load_card(card_with(tmp_path, old, new))
+    assert len(str(error.value)) < 1000
+
+
+def test_json_made_to_blow_up_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "arcface_tiny"
+    folder.mkdir()
+    (folder / "network.onnx").write_bytes(b"abc")
+    for text in ("[" * 100_000, '{"network_sha256": ' * 50_000, "9" * 100_000, "null", "[1]"):
+        (folder / "installed.json").write_text(text)
+        with pytest.raises(ModelError, match="no installed network"):
+            installed_model(folder)
+        with pytest.raises(ModelError, match="not an MXNet symbol"):
+            read_symbol(folder / "installed.json")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("dims", [[1 << 40], [1 << 20, 1 << 20, 1 << 20], [-5], [64, 3, 3, 3]])
+def test_network_with_a_weight_of_an_absurd_shape_is_refused(tmp_path: Path, engine: str, dims: list[int]) -> None:
+    import onnx
+
+    weight = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=dims, raw_data=b"abcd")
+    images = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [None, 3, 8, 8])
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    node = onnx.helper.make_node("Conv", ["images", "w"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [images], [result], [weight])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+    (tmp_path / "network.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="network.onnx"):
+        load_network(tmp_path / "network.onnx", engine)(np.zeros((1, 3, 8, 8), np.float32))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_network_whose_weights_lie_in_another_file_elsewhere_is_refused(tmp_path: Path, engine: str) -> None:
+    import onnx
+
+    (tmp_path / "secret").write_bytes(bytes(4 * 64 * 27))
+    (tmp_path / "models").mkdir()
+    weight = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[64, 3, 3, 3])
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="../secret")
+    images = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [None, 3, 8, 8])
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    node = onnx.helper.make_node("Conv", ["images", "w"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [images], [result], [weight])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+    (tmp_path / "models" / "network.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="network.onnx"):
+        load_network(tmp_path / "models" / "network.onnx", engine)

@@ -27,7 +27,7 @@ class Limits:
         if width * height * stretch > self.max_pixels:
             stretched = "" if aspect == 1 else f", with pixels of {aspect.numerator}:{aspect.denominator},"
             raise MediaError(f"{width} x {height} pixels{stretched} are more than max_pixels {self.max_pixels}")
-        if max(width, height, (width if aspect > 1 else height) * stretch) > _LONGEST_SIDE:
+        if max(width, height) > _LONGEST_SIDE or (width if aspect > 1 else height) * stretch > _LONGEST_SIDE:
             raise MediaError(f"{width} x {height} pixels: a side is longer than {_LONGEST_SIDE}")
 
     def check_duration(self, seconds: float) -> None:

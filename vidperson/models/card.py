@@ -7,6 +7,7 @@ refused.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 import types
@@ -22,6 +23,10 @@ from vidperson.errors import ModelError
 ZOO = Path(__file__).parent.parent / "zoo"
 KINDS = ("face_detector", "face_embedder")
 MIRROR = ("none", "concatenate", "sum")
+_MAX_CARD_BYTES = 1 << 18
+_MAX_DEPTH = 16
+_MAX_EMBEDDING_SIZE = 1 << 16
+_MAX_WHOLE = 1 << 1000  # larger ones are no float
 
 
 @dataclass(frozen=True)
@@ -130,12 +135,35 @@ def load_card(name_or_path: str | os.PathLike[str]) -> ModelCard:
     """
     path = card_path(name_or_path)
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+        fields = _parse_yaml(path)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: not a YAML file: {_shown(error)}") from None
     card = _build(ModelCard, fields, str(path), "")
     _check(card, path)
     return card
+
+
+def _parse_yaml(path: Path) -> Any:
+    """Raises ValueError for what no card needs and a few bytes can make gigabytes of: aliases, tags, depth, size."""
+    size = path.stat().st_size
+    if size > _MAX_CARD_BYTES:
+        raise ValueError(f"expected at most {_MAX_CARD_BYTES} bytes, found {size}")
+    text = path.read_text(encoding="utf-8")
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        line = f"line {event.start_mark.line + 1 if event.start_mark else '?'}"
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"{line}: nested more than {_MAX_DEPTH} deep")
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
+            raise ValueError(f"{line}: anchors (&), aliases (*) and tags (!) have no place in a card")
+    return yaml.safe_load(text)
+
+
+def _shown(value: object) -> str:
+    """For a message: on one line, and not too long."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def card_text(card: ModelCard) -> str:
@@ -168,11 +196,11 @@ def card_names() -> list[str]:
 def _build(cls: Any, value: Any, path: str, where: str) -> Any:
     """A dataclass from parsed YAML, with types checked."""
     if not isinstance(value, dict):
-        raise ModelError(f"{path}: {where or 'card'}: expected fields, found {value!r}")
+        raise ModelError(f"{path}: {where or 'card'}: expected fields, found {_shown(repr(value))}")
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(map(str, value)) - set(hints))
     if unknown:
-        raise ModelError(f"{path}: {where}{unknown[0]}: unknown field; valid fields: {' '.join(hints)}")
+        raise ModelError(f"{path}: {where}{_shown(unknown[0])}: unknown field; valid fields: {' '.join(hints)}")
     arguments = {}
     for item in dataclasses.fields(cls):
         if item.name in value:
@@ -193,16 +221,16 @@ def _convert(hint: Any, value: Any, path: str, where: str) -> Any:
     if origin is dict and isinstance(value, dict):
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < _MAX_WHOLE else math.inf
     if hint in (str, int, float) and type(value) is hint:
         return value
-    raise ModelError(f"{path}: {where}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
+    raise ModelError(f"{path}: {where}: expected {getattr(hint, '__name__', hint)}, found {_shown(repr(value))}")
 
 
 def _check(card: ModelCard, path: Path) -> None:
     def expect(good: bool, where: str, expected: str, found: object) -> None:
         if not good:
-            raise ModelError(f"{path}: {where}: expected {expected}, found {found!r}")
+            raise ModelError(f"{path}: {where}: expected {expected}, found {_shown(repr(found))}")
 
     expect(card.name == path.stem, "name", f"the file's name '{path.stem}'", card.name)
     expect(
@@ -215,14 +243,20 @@ def _check(card: ModelCard, path: Path) -> None:
     for file, where in zip(card.files, ("file", "mxnet.params"), strict=False):
         good = file.sha256 is None or bool(re.fullmatch(r"[0-9a-f]{64}", file.sha256))
         expect(good, f"{where}.sha256", "64 lower-case hexadecimal digits", file.sha256)
-        expect(Path(file.name).name == file.name, f"{where}.name", "a plain file name", file.name)
+        good = bool(re.fullmatch(r"[^/\x00-\x1f]+", file.name)) and file.name not in (".", "..")
+        expect(good, f"{where}.name", "a plain file name", file.name)
     names = [file.name for file in card.files]
     expect(len(set(names)) == len(names), "mxnet.params.name", "another name than that of the symbol", names[-1])
     expect(card.checkpoint is None or card.mxnet is None, "mxnet", "no checkpoint beside it", "checkpoint")
     expect(card.input.channels in ("rgb", "bgr"), "input.channels", "rgb or bgr", card.input.channels)
-    expect(len(card.input.mean) == 3, "input.mean", "three numbers", card.input.mean)
     expect(
-        len(card.input.std) == 3 and all(s > 0 for s in card.input.std),
+        len(card.input.mean) == 3 and all(map(math.isfinite, card.input.mean)),
+        "input.mean",
+        "three numbers",
+        card.input.mean,
+    )
+    expect(
+        len(card.input.std) == 3 and all(0 < s < math.inf for s in card.input.std),
         "input.std",
         "three positive numbers",
         card.input.std,
@@ -243,5 +277,7 @@ def _check(card: ModelCard, path: Path) -> None:
             "at most 112, the size of a crop",
             sizes[:2],
         )
+        size = card.output.embedding_size or 0
+        expect(size <= _MAX_EMBEDDING_SIZE, "output.embedding_size", f"at most {_MAX_EMBEDDING_SIZE}", size)
     else:
         expect(card.output.decoder is not None, "output.decoder", "the name of a decoder", None)

@@ -55,7 +55,7 @@ def installed_model(directory: str | os.PathLike[str]) -> InstalledModel:
     try:
         expected = json.loads((folder / RECORD).read_text(encoding="utf-8"))["network_sha256"]
         found = file_sha256(network)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         raise ModelError(f"{folder}: no installed network; run ./run_000_get_pretrained_models.sh") from None
     if found != expected:
         raise ModelError(

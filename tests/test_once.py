@@ -1,0 +1,79 @@
+"""utils/once.sh: a file is made once from the same command and inputs, and patience where it is seen late."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+
+class Once:
+    def __init__(self, repo: Path, work: Path) -> None:
+        self.repo, self.work = repo, work
+        self.input, self.output, self.log = work / "my input", work / "out put", work / "log"
+        self.input.write_text("1\n")
+
+    def run(self, *options: str, script: str = 'cat "$1" > "$2"') -> subprocess.CompletedProcess[str]:
+        command = [
+            "utils/once.sh",
+            "--log",
+            str(self.log),
+            "--input",
+            str(self.input),
+            *options,
+            str(self.output),
+            "--",
+        ]
+        command += ["bash", "-c", script, "script", str(self.input), str(self.output)]
+        return subprocess.run(command, cwd=self.repo, capture_output=True, text=True, timeout=60)
+
+    def ran(self, *options: str, script: str = 'cat "$1" > "$2"') -> bool:
+        """Whether the command was run; it must succeed."""
+        self.log.unlink(missing_ok=True)
+        done = self.run(*options, script=script)
+        assert done.returncode == 0, done.stderr
+        assert ("done already" in done.stdout) != self.log.exists()
+        return self.log.exists()
+
+
+@pytest.fixture
+def once(repo: Path, tmp_path: Path) -> Once:
+    return Once(repo, tmp_path)
+
+
+def test_file_is_made_again_only_when_command_input_or_wish_changed(once: Once) -> None:
+    assert once.ran() and once.output.read_text() == "1\n"
+    assert not once.ran()
+    assert not once.ran("--speed-args", "--mem-gb 7")
+    once.input.write_text("2\n")
+    assert once.ran() and once.output.read_text() == "2\n"
+    assert once.ran("--force", "true")
+    assert once.ran(script='rev "$1" > "$2"')
+    once.output.unlink()
+    assert once.ran(script='rev "$1" > "$2"')
+
+
+def test_command_that_fails_is_run_again_and_its_old_output_does_not_count(once: Once) -> None:
+    assert once.ran()
+    once.input.write_text("2\n")
+    assert once.run(script="exit 3").returncode != 0
+    once.input.write_text("1\n")
+    assert once.ran()
+
+
+def test_output_that_is_seen_late_is_waited_for_and_one_that_never_comes_is_named(once: Once) -> None:
+    begin = time.monotonic()
+    assert once.ran("--patience-s", "30", script='(sleep 1; cat "$1" > "$2.new"; mv "$2.new" "$2") > /dev/null 2>&1 &')
+    assert 1 <= time.monotonic() - begin < 25
+    once.input.write_text("2\n")
+    failed = once.run("--patience-s", "1", script=":")
+    assert failed.returncode == 1 and f"{once.output}: not there 1 s after" in failed.stderr
+    assert not (once.work / "out put.made").exists()
+
+
+def test_input_that_is_missing_is_named(once: Once) -> None:
+    once.input.unlink()
+    failed = once.run()
+    assert failed.returncode != 0 and "my input" in failed.stderr

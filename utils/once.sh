@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Run a command that writes a file, unless the file is there and was made by this command from these inputs.
+#
+# Usage: utils/once.sh [options] <output> -- <command> [<argument> ...]
+#
+# <output>.made holds the command and the hashes of the inputs; it is written when the output is there. An output that a job
+# elsewhere has written may be seen late on a network file system: it is waited for up to a minute.
+#
+# Example:
+#   utils/once.sh --log log/dev.log --input data/dev/trials dev_scores -- \
+#     python steps_face/score_trials.py --trials data/dev/trials --output dev_scores
+set -euo pipefail
+
+cmd=utils/run.py   # launcher
+log=               # log of the command
+inputs=()          # files whose content decides the outcome: --input FILE, again for each
+speed_args=        # arguments of the command that change its speed and not its outcome
+force=false        # true: run the command in any case
+patience_s=60      # seconds to wait for an output that is seen late
+
+while [[ ${1:-} == --?* ]]; do
+  name=${1#--}
+  name=${name//-/_}
+  case $name in
+    input) inputs+=("$2") ;;
+    cmd | log | speed_args | force | patience_s) printf -v "$name" %s "$2" ;;
+    *) echo "$0: unknown option $1; valid: --cmd --log --input --speed-args --force --patience-s" >&2; exit 1 ;;
+  esac
+  shift 2
+done
+if [ $# -lt 3 ] || [ "$2" != -- ] || [ -z "$log" ]; then
+  sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2
+  exit 1
+fi
+output=$1
+shift 2
+
+made=$(
+  printf '%q ' "$@"
+  echo
+  [ ${#inputs[@]} = 0 ] || sha256sum "${inputs[@]}"
+)
+if [ "$force" = false ] && [ -f "$output" ] && cmp -s "$output.made" - <<< "$made"; then
+  echo "$output: done already"
+  exit 0
+fi
+rm -f "$output.made"
+before=$(stat -c '%i %.9Y' "$output" 2> /dev/null || true)
+# shellcheck disable=SC2086  # the launcher and the arguments are lists of words
+$cmd "$log" "$@" $speed_args
+deadline=$((SECONDS + patience_s))
+while [ ! -f "$output" ] || [ "$(stat -c '%i %.9Y' "$output" 2> /dev/null || true)" = "$before" ]; do
+  if ((SECONDS >= deadline)); then
+    echo "$output: not there $patience_s s after the end of the command that should have written it; see $log" >&2
+    exit 1
+  fi
+  sleep 0.2
+done
+echo "$made" > "$output.made.tmp"
+mv "$output.made.tmp" "$output.made"
