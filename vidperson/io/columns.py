@@ -20,8 +20,8 @@ PathLike = str | os.PathLike[str]
 Words = NDArray[np.uint64]
 Positions = NDArray[np.int64]
 
-_BLOCK_BYTES = 1 << 18  # what is made of it stays in the processor's cache
-_BLOCKS_READ = 16  # at a time
+_BLOCK_BYTES = 1 << 19  # what is made of it stays in the processor's cache
+_BLOCKS_READ = 8  # at a time
 _FRONT = b"\n" * 16  # numbers are read from their ends, eight bytes at a time
 _BACK = b"\n" * 24
 _SPACE, _TAB, _NEWLINE, _RETURN = 32, 9, 10, 13
@@ -78,15 +78,16 @@ class Block:
 
     def arrange(self, columns: int, expected: str) -> None:
         """Find the fields. Raises DataError naming the first line that has fields, but not ``columns`` of them."""
-        breaks, filled = self._breaks, self._filled
-        newlines = self._kinds == _NEWLINE
-        if filled.all() and self.num_lines * columns == len(breaks) and newlines[columns - 1 :: columns].all():
+        breaks = self._breaks
+        if self.num_lines * columns == len(breaks) and (self._kinds[columns - 1 :: columns] == _NEWLINE).all():
             self.ends: Positions = np.ascontiguousarray(breaks.reshape(-1, columns).T)
             self.begins: Positions = np.empty_like(self.ends)
             self.begins[0, :1] = len(_FRONT)
             np.add(self.ends[-1, :-1], 1, out=self.begins[0, 1:])
             np.add(self.ends[:-1], 1, out=self.begins[1:])
-            return
+            if (self.begins < self.ends).all():
+                return
+        filled = self._filled
         counts = self._field_counts
         begins, ends = np.append(len(_FRONT) - 1, breaks[:-1])[filled] + 1, breaks[filled]
         wrong = (counts != columns) & (counts != 0)
@@ -289,16 +290,14 @@ class IdCollector:
         hashes = _hashes(words)
         numbers = self._look_up(words, hashes)
         unknown = np.flatnonzero(numbers < 0)
-        while len(unknown):  # once, unless two ids share their hash
-            _, firsts, which = np.unique(hashes[unknown], return_index=True, return_inverse=True)
-            order = np.argsort(firsts)
-            rows = unknown[firsts[order]]
-            same = np.ones(len(unknown), dtype=bool)
-            for word in words:
-                same &= word[unknown] == word[unknown[firsts]][which]
-            numbers[unknown[same]] = (len(self._names) + np.argsort(order))[which[same]]
-            self._enter(block, column, heads[rows], [word[rows] for word in words], hashes[rows])
-            unknown = unknown[~same]
+        if len(unknown):
+            first: dict[bytes, int] = {}
+            for row, text in zip(unknown.tolist(), block.texts(column, heads[unknown]), strict=True):
+                first.setdefault(text, row)
+            rows = np.fromiter(first.values(), dtype=np.int64, count=len(first))
+            self._names += self._checked(list(first), block, heads[rows])
+            self._enter([word[rows] for word in words], hashes[rows])
+            numbers[unknown] = self._look_up([word[unknown] for word in words], hashes[unknown])
         if len(heads) < len(block):
             numbers = np.repeat(numbers, np.diff(heads, append=len(block)))
         self._parts.append(numbers.astype(np.int32))
@@ -319,26 +318,25 @@ class IdCollector:
     def _compare(self, places: Positions, words: list[Words]) -> tuple[Positions, Positions]:
         """(L,) numbers of ids, -1 for those that are not in these places; and for which of them another one is."""
         numbers = self._table.take(places, mode="clip").astype(np.int64)
-        same = numbers >= 0
-        for i, store in enumerate(self._store):
-            same &= store.take(numbers, mode="clip") == (words[i] if i < len(words) else 0)
+        same = np.ones(len(numbers), dtype=bool)
+        for i, store in enumerate(self._store):  # that of number -1 is the last, which no id has
+            same &= store.take(numbers, mode="wrap") == (words[i] if i < len(words) else 0)
         different = np.flatnonzero(~same)
         others = different[numbers[different] >= 0]
         numbers[different] = -1
         return numbers, others
 
-    def _enter(self, block: Block, column: int, rows: Positions, words: list[Words], hashes: Words) -> None:
-        """Give the next numbers to new ids, those in some rows of a block."""
-        begin, end = len(self._names), len(self._names) + len(rows)
-        self._names += self._checked(block, column, rows)
-        while end > len(self._hashes):
+    def _enter(self, words: list[Words], hashes: Words) -> None:
+        """Give the newest ids their places."""
+        begin, end = len(self._names) - len(hashes), len(self._names)
+        while end >= len(self._hashes):
             self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
             self._store = [np.concatenate([store, np.zeros_like(store)]) for store in self._store]
         self._hashes[begin:end] = hashes
         for store, word in zip(self._store, words, strict=False):
             store[begin:end] = word
         if 8 * end > len(self._table):
-            self._bits = (8 * end).bit_length()
+            self._bits = (16 * end).bit_length()
             self._table = np.full(1 << self._bits, -1, dtype=np.int32)
             begin = 0
         numbers = np.arange(begin, end)
@@ -349,8 +347,8 @@ class IdCollector:
             left = self._table[places] != numbers
             numbers, places = numbers[left], (places[left] + 1) & (len(self._table) - 1)
 
-    def _checked(self, block: Block, column: int, rows: Positions) -> list[str]:
-        texts = block.texts(column, rows)
+    def _checked(self, texts: list[bytes], block: Block, rows: Positions) -> list[str]:
+        """The ids in some rows as they are to be: see ``add``."""
         together = b"\n".join(texts)
         if together.isascii() and b"\x7f" not in together:
             return together.decode().split("\n")
