@@ -28,9 +28,8 @@ _SPACE, _TAB, _NEWLINE, _RETURN = 32, 9, 10, 13
 _LOW_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], dtype=np.uint64)
 _HIGH_BYTES = ~_LOW_BYTES[::-1]
 _HASH_FACTORS = (0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-_MOST_DECIMALS = 16
-_POWERS = 10 ** np.arange(_MOST_DECIMALS + 1, dtype=np.uint64)
-_SIGNED_POWERS = np.concatenate([_POWERS, _POWERS]) * np.repeat([1.0, -1.0], _MOST_DECIMALS + 1)
+_POWERS = 10 ** np.arange(17, dtype=np.uint64)
+_LANES = {16: 0x00FF00FF00FF00FF, 32: 0x0000FFFF0000FFFF, 64: 0x00000000FFFFFFFF}
 _TO_END = np.array([56 - 8 * count for count in range(8)], dtype=np.uint64)
 
 
@@ -120,37 +119,39 @@ class Block:
         begins, ends = self.begins[column, rows].tolist(), self.ends[column, rows].tolist()
         return [self._content[begin:end] for begin, end in zip(begins, ends, strict=True)]
 
-    def _load(self, positions: Positions) -> Words:
-        """The eight bytes from each position on, the first one lowest; anything for positions outside."""
+    def _load(self, positions: Positions, count: int = 1) -> list[Words]:
+        """``count`` times the next eight bytes from each position on, the first one lowest; anything outside."""
         at = positions >> 3
-        low, high = self._words.take(at, mode="clip"), self._words[1:].take(at, mode="clip")
         shift = (positions.view(np.uint64) & 7) << 3
-        low >>= shift
-        shift ^= 63
-        high <<= 1
-        high <<= shift
-        low |= high
-        return low
+        rest = shift ^ 63
+        loaded = []
+        high = self._words.take(at, mode="clip")
+        for i in range(1, count + 1):
+            low, high = high, self._words[i:].take(at, mode="clip")
+            low >>= shift
+            upper = high << 1
+            upper <<= rest
+            low |= upper
+            loaded.append(low)
+        return loaded
 
     def words(self, column: int) -> list[Words]:
         """The texts of a column as words of eight bytes, padded with zeros, each (L,)."""
         begins = self.begins[column]
         lengths = self.ends[column] - begins
         shortest, longest = (int(lengths.min()), int(lengths.max())) if len(lengths) else (0, 0)
-        words = []
-        for offset in range(0, longest, 8):
-            words.append(self._load(begins + offset))
-            if shortest < offset + 8:
-                words[-1] &= _LOW_BYTES.take(lengths - offset, mode="clip")
+        words = self._load(begins, (longest + 7) // 8)
+        for i in range(shortest // 8, len(words)):
+            words[i] &= _LOW_BYTES.take(lengths - 8 * i, mode="clip")
         return words
 
     def equal(self, column: int, text: bytes) -> NDArray[np.bool_]:
         """(L,) bool: which fields of a column are ``text``."""
         begins = self.begins[column]
         same = self.ends[column] - begins == len(text)
-        for offset in range(0, len(text), 8):
-            part = text[offset : offset + 8]
-            same &= self._load(begins + offset) & _LOW_BYTES[len(part)] == int.from_bytes(part, "little")
+        for i, word in enumerate(self._load(begins, (len(text) + 7) // 8)):
+            part = text[8 * i : 8 * i + 8]
+            same &= word & _LOW_BYTES[len(part)] == int.from_bytes(part, "little")
         return same
 
     def numbers(self, column: int) -> NDArray[np.float64]:
@@ -159,38 +160,43 @@ class Block:
         Plain decimals of up to 15 digits are whole numbers over a power of ten, both exact; the rest goes to float().
         """
         begins, ends = self.begins[column], self.ends[column]
-        head = self._load(begins)
-        first = head & 0xFF
-        negative = first == ord("-")
-        signed = negative | (first == ord("+"))
-        lengths = ends - begins
-        lengths -= signed
-        head >>= signed.astype(np.uint64) << 3
+        head, tail = self._load(begins, 2)
+        signs = head & 0xFF
+        negative = signs == ord("-")
+        signed = negative | (signs == ord("+"))
         dots = head ^ 0x2E2E2E2E2E2E2E2E
         dots = (dots - 0x0101010101010101) & ~dots & 0x8080808080808080
-        # Digits before the point, which is among the first bytes or not there.
-        wholes = (np.bitwise_count(~dots & (dots - 1)) >> 3).astype(np.int64)
-        np.minimum(wholes, lengths, out=wholes)
-        decimals = lengths - wholes
+        # The point is among the first eight bytes or not there; decimals are -1 then.
+        point = (np.bitwise_count(~dots & (dots - 1)) >> 3).astype(np.int64)
+        lengths = ends - begins
+        np.minimum(point, lengths, out=point)
+        decimals = lengths - point
         decimals -= 1
-        fraction, strange = _digits(self._load(ends - 8), decimals)
-        # What stands in front of the point is moved to the end of its word.
+        # What stands in front of it is moved to the end of its word, what stands behind it to the front.
+        to_end = _TO_END.take(point, mode="clip")
+        fraction = head >> 8
+        fraction >>= 56 - to_end
+        tail <<= to_end
+        fraction |= tail
         head <<= 8
-        head <<= _TO_END.take(wholes, mode="clip")
-        whole, odd = _digits(head, wholes)
-        strange |= odd | (wholes == 8) | (decimals > _MOST_DECIMALS) | ((wholes == 0) & (decimals <= 0))
-        np.maximum(decimals, 0, out=decimals)
-        scale = _POWERS.take(decimals, mode="clip")
+        head <<= to_end
+        wholes = point - signed
+        whole, odd = _digits(head, _HIGH_BYTES.take(wholes, mode="clip"), min(int(wholes.max(initial=0)), 8))
+        fraction, strange = _digits(fraction, _LOW_BYTES.take(decimals, mode="clip"))
+        strange |= odd | (point == 8) | (decimals > 16) | ((wholes == 0) & (decimals <= 0))
+        values = (whole * 10**8 + fraction).astype(np.float64)
+        values /= 1e8
         long = np.flatnonzero(decimals > 8)
         if len(long):
-            upper, odd = _digits(self._load(ends[long] - 16), decimals[long] - 8)
-            fraction[long] += upper * 10**8
-            too_long = whole[long] * scale[long].astype(np.float64) + fraction[long] >= 2.0**53
-            strange[long] |= odd | too_long
-        whole *= scale
-        whole += fraction
-        values = whole.astype(np.float64)
-        values /= _SIGNED_POWERS.take(decimals + (_MOST_DECIMALS + 1) * negative, mode="clip")
+            places = np.minimum(decimals[long], 16)
+            upper, lower = self._load(ends[long] - 16, 2)
+            upper, odd = _digits(upper, _HIGH_BYTES.take(places - 8), int(places.max()) - 8)
+            lower, strange_too = _digits(lower, _HIGH_BYTES[8])
+            fraction, scale = upper * 10**8 + lower, _POWERS.take(places)
+            too_long = whole[long] * scale.astype(np.float64) + fraction >= 2.0**53
+            strange[long] |= odd | strange_too | too_long
+            values[long] = (whole[long] * scale + fraction) / scale.astype(np.float64)
+        values *= 1.0 - 2.0 * negative
         rows = np.flatnonzero(strange)
         values[rows] = [_number(text) for text in self.texts(column, rows)]
         return values
@@ -206,16 +212,22 @@ def _hashes(words: list[Words]) -> Words:
     return key
 
 
-def _digits(words: Words, counts: Positions) -> tuple[Words, NDArray[np.bool_]]:
-    """The decimal number in the last ``counts`` (at most 8) of eight characters, and whether they are no digits."""
+def _digits(words: Words, mask: Words | np.uint64, most: int = 8) -> tuple[Words, NDArray[np.bool_]]:
+    """The decimal number of eight characters, of which those outside the mask count as 0; and whether it is none.
+
+    most: how many of the last characters may be within the mask.
+    """
     digits = words ^ 0x3030303030303030
-    digits &= _HIGH_BYTES.take(counts, mode="clip")
+    digits &= mask
     strange = ((digits + 0x7676767676767676) | digits) & 0x8080808080808080 != 0
-    for bits, mask in ((8, 0x00FF00FF00FF00FF), (16, 0x0000FFFF0000FFFF), (32, 0x00000000FFFFFFFF)):
-        upper = digits >> bits
-        digits *= 10 ** (bits // 8)
+    width = 8
+    while width < 8 * most:  # neighbours become one number of twice the width
+        upper = digits >> width
+        digits *= 10 ** (width // 8)
         digits += upper
-        digits &= mask
+        width *= 2
+        digits &= _LANES[width]
+    digits >>= 64 - width
     return digits, strange
 
 
