@@ -94,9 +94,7 @@ class Block:
             found = self._content[begins[fields] : ends[fields + int(counts[line]) - 1]]
             text = found.decode("utf-8", "backslashreplace")
             raise DataError(f"expected '{expected}', found '{text}'", self.path, self.first_line + line)
-        self.begins, self.lengths = (
-            np.ascontiguousarray(a.reshape(-1, columns).T) for a in (begins, ends - begins)
-        )
+        self.begins, self.lengths = (np.ascontiguousarray(a.reshape(-1, columns).T) for a in (begins, ends - begins))
 
     def __len__(self) -> int:
         """How many lines have fields."""
@@ -168,7 +166,7 @@ class Block:
         np.minimum(point, lengths, out=point)
         # What stands in front of it is moved to the end of its word, what stands behind it to the front.
         to_end = _TO_END.take(point, mode="clip")
-        fraction = head >> 8
+        fraction = head >> np.uint64(8)
         fraction >>= 56 - to_end
         tail <<= to_end
         fraction |= tail
@@ -186,10 +184,10 @@ class Block:
             upper, lower = self._load((begins + lengths)[long] - 16, 2)
             upper, odd = _digits(upper, _HIGH_BYTES.take(places - 8), int(places.max()) - 8)
             lower, strange_too = _digits(lower, _HIGH_BYTES[8])
-            fraction, scale = upper * 10**8 + lower, _POWERS.take(places)
-            too_long = (decimals[long] > 17) | (whole[long] * scale.astype(np.float64) + fraction >= 2.0**53)
+            parts, scale = upper * np.uint64(10**8) + lower, _POWERS.take(places)
+            too_long = (decimals[long] > 17) | (whole[long] * scale.astype(np.float64) + parts >= 2.0**53)
             strange[long] |= odd | strange_too | too_long
-            values[long] = (whole[long] * scale + fraction) / scale.astype(np.float64)
+            values[long] = (whole[long] * scale + parts) / scale.astype(np.float64)
         values.view(np.uint64)[:] |= negative << 63
         rows = np.flatnonzero(strange)
         values[rows] = [_number(text) for text in self.texts(column, rows)]
@@ -211,7 +209,7 @@ def _digits(words: Words, mask: Words | np.uint64, most: int = 8) -> tuple[Words
 
     most: how many of the last characters may be within the mask.
     """
-    digits = words ^ 0x3030303030303030
+    digits = words ^ np.uint64(0x3030303030303030)
     digits &= mask
     strange = ((digits + 0x7676767676767676) | digits) & 0x8080808080808080 != 0
     width = 8
@@ -275,7 +273,7 @@ class IdCollector:
         self._what = what
         self._names: list[str] = []
         self._parts: list[NDArray[np.int32]] = []
-        self._bits = 12
+        self._bits = 14
         self._table = np.full(1 << self._bits, -1, dtype=np.int32)
         self._hashes: Words = np.zeros(256, dtype=np.uint64)
         self._store: list[Words] = []  # per word of the ids, those of all ids
@@ -341,8 +339,8 @@ class IdCollector:
         self._hashes[begin:end] = hashes
         for store, word in zip(self._store, words, strict=False):
             store[begin:end] = word
-        if 8 * end > len(self._table):
-            self._bits = (16 * end).bit_length()
+        if 4 * end > len(self._table):
+            self._bits = (8 * end).bit_length()
             self._table = np.full(1 << self._bits, -1, dtype=np.int32)
             begin = 0
         numbers = np.arange(begin, end)
