@@ -20,25 +20,23 @@ PathLike = str | os.PathLike[str]
 Words = NDArray[np.uint64]
 Positions = NDArray[np.int64]
 
-_BLOCK_BYTES = 1 << 18  # what is made of it stays in the processor's cache
-_BLOCKS_READ = 16  # at a time
-_FRONT = b"\n" * 16  # numbers are read from their ends, eight bytes at a time
-_BACK = b"\n" * 24
+_BLOCK_BYTES = 1 << 19  # what is made of it stays in the processor's cache
+_BLOCKS_READ = 8  # at a time
+_FRONT = _BACK = b"0" * 24  # so that eight bytes at a time can be read around the lines
 _SPACE, _TAB, _NEWLINE, _RETURN = 32, 9, 10, 13
 _LOW_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], dtype=np.uint64)
 _HIGH_BYTES = ~_LOW_BYTES[::-1]
+_DECIMALS = np.append(_LOW_BYTES[:1], _LOW_BYTES)
 _HASH_FACTORS = (0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-_MOST_DECIMALS = 16
-_POWERS = 10 ** np.arange(_MOST_DECIMALS + 1, dtype=np.uint64)
-_SIGNED_POWERS = np.concatenate([_POWERS, _POWERS]) * np.repeat([1.0, -1.0], _MOST_DECIMALS + 1)
+_POWERS = 10 ** np.arange(17, dtype=np.uint64)
+_LANES = {16: 0x00FF00FF00FF00FF, 32: 0x0000FFFF0000FFFF, 64: 0x00000000FFFFFFFF}
 _TO_END = np.array([56 - 8 * count for count in range(8)], dtype=np.uint64)
 
 
 class Block:
     """Some whole lines of a file.
 
-    begins, ends: (C, L) int64 once arranged: where in the block the C fields of L lines lie, those of blank lines left
-    out.
+    begins, lengths: (C, L) int64 once arranged: where in the block the C fields of L lines lie, blank lines left out.
     """
 
     def __init__(self, content: bytes, path: PathLike, line: int) -> None:
@@ -47,9 +45,7 @@ class Block:
         self._content = content
         self._bytes = np.frombuffer(content, dtype=np.uint8)
         self._words: Words = np.frombuffer(content, dtype="<u8", count=len(content) // 8)
-        inner = self._bytes[len(_FRONT) : -len(_BACK)]
-        self._breaks: Positions = np.flatnonzero(inner <= _SPACE)
-        self._breaks += len(_FRONT)
+        self._breaks: Positions = np.flatnonzero(self._bytes <= _SPACE)
         self._kinds = self._bytes.take(self._breaks, mode="clip")
         self.num_lines = int(np.count_nonzero(self._kinds == _NEWLINE))
         self._check_kinds()
@@ -78,15 +74,17 @@ class Block:
 
     def arrange(self, columns: int, expected: str) -> None:
         """Find the fields. Raises DataError naming the first line that has fields, but not ``columns`` of them."""
-        breaks, filled = self._breaks, self._filled
-        newlines = self._kinds == _NEWLINE
-        if filled.all() and self.num_lines * columns == len(breaks) and newlines[columns - 1 :: columns].all():
-            self.ends: Positions = np.ascontiguousarray(breaks.reshape(-1, columns).T)
-            self.begins: Positions = np.empty_like(self.ends)
+        breaks = self._breaks
+        if self.num_lines * columns == len(breaks) and (self._kinds[columns - 1 :: columns] == _NEWLINE).all():
+            ends = breaks.reshape(-1, columns).T
+            self.begins: Positions = np.empty(ends.shape, dtype=np.int64)
             self.begins[0, :1] = len(_FRONT)
-            np.add(self.ends[-1, :-1], 1, out=self.begins[0, 1:])
-            np.add(self.ends[:-1], 1, out=self.begins[1:])
-            return
+            np.add(ends[-1, :-1], 1, out=self.begins[0, 1:])
+            np.add(ends[:-1], 1, out=self.begins[1:])
+            self.lengths: Positions = np.subtract(ends, self.begins, order="C")
+            if self.lengths.all():
+                return
+        filled = self._filled
         counts = self._field_counts
         begins, ends = np.append(len(_FRONT) - 1, breaks[:-1])[filled] + 1, breaks[filled]
         wrong = (counts != columns) & (counts != 0)
@@ -96,7 +94,7 @@ class Block:
             found = self._content[begins[fields] : ends[fields + int(counts[line]) - 1]]
             text = found.decode("utf-8", "backslashreplace")
             raise DataError(f"expected '{expected}', found '{text}'", self.path, self.first_line + line)
-        self.begins, self.ends = (np.ascontiguousarray(at.reshape(-1, columns).T) for at in (begins, ends))
+        self.begins, self.lengths = (np.ascontiguousarray(a.reshape(-1, columns).T) for a in (begins, ends - begins))
 
     def __len__(self) -> int:
         """How many lines have fields."""
@@ -112,44 +110,45 @@ class Block:
         return self.first_line + int(np.flatnonzero(self._field_counts)[row])
 
     def line(self, row: int) -> str:
-        return self._content[self.begins[0, row] : self.ends[-1, row]].decode("utf-8", "backslashreplace")
+        end = self.begins[-1, row] + self.lengths[-1, row]
+        return self._content[self.begins[0, row] : end].decode("utf-8", "backslashreplace")
 
     def texts(self, column: int, rows: Positions) -> list[bytes]:
         """The fields of a column in some rows."""
-        begins, ends = self.begins[column, rows].tolist(), self.ends[column, rows].tolist()
-        return [self._content[begin:end] for begin, end in zip(begins, ends, strict=True)]
+        begins, lengths = self.begins[column, rows].tolist(), self.lengths[column, rows].tolist()
+        return [self._content[begin : begin + length] for begin, length in zip(begins, lengths, strict=True)]
 
-    def _load(self, positions: Positions) -> Words:
-        """The eight bytes from each position on, the first one lowest; anything for positions outside."""
+    def _load(self, positions: Positions, count: int = 1) -> list[Words]:
+        """``count`` times the next eight bytes from each position on, the first one lowest; anything outside."""
         at = positions >> 3
-        low, high = self._words.take(at, mode="clip"), self._words[1:].take(at, mode="clip")
         shift = (positions.view(np.uint64) & 7) << 3
-        low >>= shift
-        shift ^= 63
-        high <<= 1
-        high <<= shift
-        low |= high
-        return low
+        rest = shift ^ 63
+        loaded = []
+        high = self._words.take(at, mode="clip")
+        for i in range(1, count + 1):
+            low, high = high, self._words[i:].take(at, mode="clip")
+            low >>= shift
+            upper = high << 1
+            upper <<= rest
+            low |= upper
+            loaded.append(low)
+        return loaded
 
     def words(self, column: int) -> list[Words]:
         """The texts of a column as words of eight bytes, padded with zeros, each (L,)."""
-        begins = self.begins[column]
-        lengths = self.ends[column] - begins
+        begins, lengths = self.begins[column], self.lengths[column]
         shortest, longest = (int(lengths.min()), int(lengths.max())) if len(lengths) else (0, 0)
-        words = []
-        for offset in range(0, longest, 8):
-            words.append(self._load(begins + offset))
-            if shortest < offset + 8:
-                words[-1] &= _LOW_BYTES.take(lengths - offset, mode="clip")
+        words = self._load(begins, (longest + 7) // 8)
+        for i in range(shortest // 8, len(words)):
+            words[i] &= _LOW_BYTES.take(lengths - 8 * i, mode="clip")
         return words
 
     def equal(self, column: int, text: bytes) -> NDArray[np.bool_]:
         """(L,) bool: which fields of a column are ``text``."""
-        begins = self.begins[column]
-        same = self.ends[column] - begins == len(text)
-        for offset in range(0, len(text), 8):
-            part = text[offset : offset + 8]
-            same &= self._load(begins + offset) & _LOW_BYTES[len(part)] == int.from_bytes(part, "little")
+        same = self.lengths[column] == len(text)
+        for i, word in enumerate(self._load(self.begins[column], (len(text) + 7) // 8)):
+            part = text[8 * i : 8 * i + 8]
+            same &= word & _LOW_BYTES[len(part)] == int.from_bytes(part, "little")
         return same
 
     def numbers(self, column: int) -> NDArray[np.float64]:
@@ -157,39 +156,39 @@ class Block:
 
         Plain decimals of up to 15 digits are whole numbers over a power of ten, both exact; the rest goes to float().
         """
-        begins, ends = self.begins[column], self.ends[column]
-        head = self._load(begins)
-        first = head & 0xFF
-        negative = first == ord("-")
-        signed = negative | (first == ord("+"))
-        lengths = ends - begins
-        lengths -= signed
-        head >>= signed.astype(np.uint64) << 3
+        begins, lengths = self.begins[column], self.lengths[column]
+        head, tail = self._load(begins, 2)
+        negative = ((head & 0xFF) == ord("-")).astype(np.uint64)
+        # Where the point is: among the first eight bytes, else there is none.
         dots = head ^ 0x2E2E2E2E2E2E2E2E
         dots = (dots - 0x0101010101010101) & ~dots & 0x8080808080808080
-        # Digits before the point, which is among the first bytes or not there.
-        wholes = (np.bitwise_count(~dots & (dots - 1)) >> 3).astype(np.int64)
-        np.minimum(wholes, lengths, out=wholes)
-        decimals = lengths - wholes
-        decimals -= 1
-        fraction, strange = _digits(self._load(ends - 8), decimals)
-        # What stands in front of the point is moved to the end of its word.
+        point = (np.bitwise_count(~dots & (dots - 1)) >> 3).astype(np.int64)
+        np.minimum(point, lengths, out=point)
+        # What stands in front of it is moved to the end of its word, what stands behind it to the front.
+        to_end = _TO_END.take(point, mode="clip")
+        fraction = head >> np.uint64(8)
+        fraction >>= 56 - to_end
+        tail <<= to_end
+        fraction |= tail
         head <<= 8
-        head <<= _TO_END.take(wholes, mode="clip")
-        whole, odd = _digits(head, wholes)
-        strange |= odd | (wholes == 8) | (decimals > _MOST_DECIMALS) | ((wholes == 0) & (decimals <= 0))
-        np.maximum(decimals, 0, out=decimals)
-        scale = _POWERS.take(decimals, mode="clip")
-        long = np.flatnonzero(decimals > 8)
+        head <<= to_end
+        wholes, decimals = point - negative.view(np.int64), lengths - point  # the point is one of the decimals
+        whole, strange = _digits(head, _HIGH_BYTES.take(wholes, mode="clip"), min(int(wholes.max(initial=0)), 8))
+        fraction, odd = _digits(fraction, _DECIMALS.take(decimals, mode="clip"))
+        strange |= odd | ((wholes == 0) & (decimals <= 1))
+        values = (whole * 10**8 + fraction).astype(np.float64)
+        values /= 1e8
+        long = np.flatnonzero(decimals > 9)
         if len(long):
-            upper, odd = _digits(self._load(ends[long] - 16), decimals[long] - 8)
-            fraction[long] += upper * 10**8
-            too_long = whole[long] * scale[long].astype(np.float64) + fraction[long] >= 2.0**53
-            strange[long] |= odd | too_long
-        whole *= scale
-        whole += fraction
-        values = whole.astype(np.float64)
-        values /= _SIGNED_POWERS.take(decimals + (_MOST_DECIMALS + 1) * negative, mode="clip")
+            places = np.minimum(decimals[long] - 1, 16)
+            upper, lower = self._load((begins + lengths)[long] - 16, 2)
+            upper, odd = _digits(upper, _HIGH_BYTES.take(places - 8), int(places.max()) - 8)
+            lower, strange_too = _digits(lower, _HIGH_BYTES[8])
+            parts, scale = upper * np.uint64(10**8) + lower, _POWERS.take(places)
+            too_long = (decimals[long] > 17) | (whole[long] * scale.astype(np.float64) + parts >= 2.0**53)
+            strange[long] |= odd | strange_too | too_long
+            values[long] = (whole[long] * scale + parts) / scale.astype(np.float64)
+        values.view(np.uint64)[:] |= negative << 63
         rows = np.flatnonzero(strange)
         values[rows] = [_number(text) for text in self.texts(column, rows)]
         return values
@@ -205,16 +204,22 @@ def _hashes(words: list[Words]) -> Words:
     return key
 
 
-def _digits(words: Words, counts: Positions) -> tuple[Words, NDArray[np.bool_]]:
-    """The decimal number in the last ``counts`` (at most 8) of eight characters, and whether they are no digits."""
-    digits = words ^ 0x3030303030303030
-    digits &= _HIGH_BYTES.take(counts, mode="clip")
+def _digits(words: Words, mask: Words | np.uint64, most: int = 8) -> tuple[Words, NDArray[np.bool_]]:
+    """The decimal number of eight characters, of which those outside the mask count as 0; and whether it is none.
+
+    most: how many of the last characters may be within the mask.
+    """
+    digits = words ^ np.uint64(0x3030303030303030)
+    digits &= mask
     strange = ((digits + 0x7676767676767676) | digits) & 0x8080808080808080 != 0
-    for bits, mask in ((8, 0x00FF00FF00FF00FF), (16, 0x0000FFFF0000FFFF), (32, 0x00000000FFFFFFFF)):
-        upper = digits >> bits
-        digits *= 10 ** (bits // 8)
+    width = 8
+    while width < 8 * most:  # neighbours become one number of twice the width
+        upper = digits >> width
+        digits *= 10 ** (width // 8)
         digits += upper
-        digits &= mask
+        width *= 2
+        digits &= _LANES[width]
+    digits >>= 64 - width
     return digits, strange
 
 
@@ -268,7 +273,7 @@ class IdCollector:
         self._what = what
         self._names: list[str] = []
         self._parts: list[NDArray[np.int32]] = []
-        self._bits = 12
+        self._bits = 14
         self._table = np.full(1 << self._bits, -1, dtype=np.int32)
         self._hashes: Words = np.zeros(256, dtype=np.uint64)
         self._store: list[Words] = []  # per word of the ids, those of all ids
@@ -289,16 +294,14 @@ class IdCollector:
         hashes = _hashes(words)
         numbers = self._look_up(words, hashes)
         unknown = np.flatnonzero(numbers < 0)
-        while len(unknown):  # once, unless two ids share their hash
-            _, firsts, which = np.unique(hashes[unknown], return_index=True, return_inverse=True)
-            order = np.argsort(firsts)
-            rows = unknown[firsts[order]]
-            same = np.ones(len(unknown), dtype=bool)
-            for word in words:
-                same &= word[unknown] == word[unknown[firsts]][which]
-            numbers[unknown[same]] = (len(self._names) + np.argsort(order))[which[same]]
-            self._enter(block, column, heads[rows], [word[rows] for word in words], hashes[rows])
-            unknown = unknown[~same]
+        if len(unknown):
+            first: dict[bytes, int] = {}
+            for row, text in zip(unknown.tolist(), block.texts(column, heads[unknown]), strict=True):
+                first.setdefault(text, row)
+            rows = np.fromiter(first.values(), dtype=np.int64, count=len(first))
+            self._names += self._checked(list(first), block, heads[rows])
+            self._enter([word[rows] for word in words], hashes[rows])
+            numbers[unknown] = self._look_up([word[unknown] for word in words], hashes[unknown])
         if len(heads) < len(block):
             numbers = np.repeat(numbers, np.diff(heads, append=len(block)))
         self._parts.append(numbers.astype(np.int32))
@@ -319,25 +322,24 @@ class IdCollector:
     def _compare(self, places: Positions, words: list[Words]) -> tuple[Positions, Positions]:
         """(L,) numbers of ids, -1 for those that are not in these places; and for which of them another one is."""
         numbers = self._table.take(places, mode="clip").astype(np.int64)
-        same = numbers >= 0
-        for i, store in enumerate(self._store):
-            same &= store.take(numbers, mode="clip") == (words[i] if i < len(words) else 0)
+        same = np.ones(len(numbers), dtype=bool)
+        for i, store in enumerate(self._store):  # that of number -1 is the last, which no id has
+            same &= store.take(numbers, mode="wrap") == (words[i] if i < len(words) else 0)
         different = np.flatnonzero(~same)
         others = different[numbers[different] >= 0]
         numbers[different] = -1
         return numbers, others
 
-    def _enter(self, block: Block, column: int, rows: Positions, words: list[Words], hashes: Words) -> None:
-        """Give the next numbers to new ids, those in some rows of a block."""
-        begin, end = len(self._names), len(self._names) + len(rows)
-        self._names += self._checked(block, column, rows)
-        while end > len(self._hashes):
+    def _enter(self, words: list[Words], hashes: Words) -> None:
+        """Give the newest ids their places."""
+        begin, end = len(self._names) - len(hashes), len(self._names)
+        while end >= len(self._hashes):
             self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
             self._store = [np.concatenate([store, np.zeros_like(store)]) for store in self._store]
         self._hashes[begin:end] = hashes
         for store, word in zip(self._store, words, strict=False):
             store[begin:end] = word
-        if 8 * end > len(self._table):
+        if 4 * end > len(self._table):
             self._bits = (8 * end).bit_length()
             self._table = np.full(1 << self._bits, -1, dtype=np.int32)
             begin = 0
@@ -349,8 +351,8 @@ class IdCollector:
             left = self._table[places] != numbers
             numbers, places = numbers[left], (places[left] + 1) & (len(self._table) - 1)
 
-    def _checked(self, block: Block, column: int, rows: Positions) -> list[str]:
-        texts = block.texts(column, rows)
+    def _checked(self, texts: list[bytes], block: Block, rows: Positions) -> list[str]:
+        """The ids in some rows as they are to be: see ``add``."""
         together = b"\n".join(texts)
         if together.isascii() and b"\x7f" not in together:
             return together.decode().split("\n")
