@@ -78,12 +78,12 @@ class Stopwatch:
 
     def network(self) -> None:
         """Time the opening and the calls of the stage's network, and keep its batches."""
-        import vidperson.engines
         import vidperson.models.install
+        import vidperson.models.opening
 
-        original = vidperson.engines.load_network
+        original = vidperson.models.opening.open_network
 
-        def load_network(*args: Any) -> Callable[[np.ndarray], list[np.ndarray]]:
+        def open_network(*args: Any) -> Callable[[np.ndarray], list[np.ndarray]]:
             with self.part(OPENING):
                 network = original(*args)
 
@@ -94,7 +94,7 @@ class Stopwatch:
 
             return timed
 
-        self._patches.enter_context(mock.patch.object(vidperson.engines, "load_network", load_network))
+        self._patches.enter_context(mock.patch.object(vidperson.models.opening, "open_network", open_network))
         self.function(vidperson.models.install, "installed_model", OPENING)
 
     def __enter__(self) -> Stopwatch:
@@ -190,13 +190,13 @@ def cost(task: Callable[..., object], *args: object) -> tuple[float, float]:
 
 def cost_of_network(model: str, engine: str, batches: list[np.ndarray]) -> tuple[float, float]:
     """The cost of the batches, without opening the network. Raises DataError when there are none."""
-    from vidperson.engines import load_network
     from vidperson.errors import DataError
     from vidperson.models.install import installed_model
+    from vidperson.models.opening import open_network
 
     if not batches:
         raise DataError("no face was found in the clip; give one with faces")
-    network = load_network(installed_model(model).network, engine)
+    network = open_network(installed_model(model), engine)
     network(batches[0])
     return cost(lambda: [network(batch) for batch in batches])
 
@@ -286,6 +286,6 @@ if __name__ == "__main__":
     parser.add_argument("--embedder", required=True, help="folder of the installed face network")
     parser.add_argument("--minutes", type=int, default=2, help="length of the video")
     parser.add_argument("--repeat", type=int, default=3, help="rounds to take the median of")
-    parser.add_argument("--engine", default="openvino", help="what runs the networks")
+    parser.add_argument("--engine", default="auto", help="what runs the networks")
     parser.add_argument("--work-dir", help="folder for temporary files; default: the system's")
     cli.main(end_to_end, parser.parse_args())

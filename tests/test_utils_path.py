@@ -19,6 +19,8 @@ case "$*" in
   "-c import sys"*) exit 0 ;;
   "-V") echo "Python ${FAKE_VERSION:-3.12.1}" ;;
   "-m venv .venv") echo "venv with ${0##*/}" >> calls; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+  "-m venv .venv-mxnet")
+    echo "mxnet venv with ${0##*/}" >> calls; mkdir -p .venv-mxnet/bin; cp "$0" .venv-mxnet/bin/python ;;
   "-m pip --version") exit 0 ;;
   "-m pip install "*)
     shift 4
@@ -38,7 +40,7 @@ def recipe(tmp_path: Path, repo: Path) -> Path:
     shutil.copytree(repo / "utils", root / "utils", symlinks=True)
     shutil.copy(repo / "path.sh", root)
     (root / "requirements").mkdir()
-    for name in ("base", "demo", "torch"):
+    for name in ("base", "demo", "torch", "mxnet"):
         (root / "requirements" / f"{name}.txt").write_text(f"{name}==1\n")
     (tmp_path / "bin").mkdir()
     for name in ALL:
@@ -124,7 +126,7 @@ def test_path_changed_pins_are_installed_with_the_extras_that_are_there(recipe: 
 def test_path_unknown_extra_is_refused_with_the_valid_ones(recipe: Path) -> None:
     status, _, err = source(recipe, "echo on", VIDPERSON_EXTRAS="deom")
     assert status == 1
-    assert "unknown extra 'deom'; valid: demo torch dev" in err
+    assert "unknown extra 'deom'; valid: demo torch dev mxnet" in err
     assert calls(recipe) == []
 
 
@@ -247,3 +249,68 @@ def test_path_given_interpreter_without_the_packages_is_refused_naming_them(reci
     assert (status, out) == (1, "")
     assert "cannot import numpy, av, cv2, kaldiio, yaml, matplotlib; install what requirements/ pins" in err
     assert "skimage" in source(recipe, VIDPERSON_PYTHON=str(bare), VIDPERSON_EXTRAS="demo")[2]
+
+
+MXNET = ["mxnet venv with python3", "pip -r .venv-mxnet/requirements.txt"]
+
+
+def make(recipe: Path, *extras: str, **variables: str) -> tuple[int, str]:
+    process = start(recipe, f"utils/make_env.sh {' '.join(extras)}", "", **variables)
+    err = process.communicate(timeout=30)[1]
+    return process.returncode, err
+
+
+def mxnet_pins(recipe: Path) -> str:
+    return (recipe / ".venv-mxnet" / "requirements.txt").read_text()
+
+
+def test_mxnet_gets_an_environment_of_its_own_once(recipe: Path) -> None:
+    status, err = make(recipe, "mxnet")
+    assert (status, calls(recipe)) == (0, MXNET)
+    assert "installing requirements (mxnet) into .venv-mxnet" in err
+    assert mxnet_pins(recipe) == "mxnet==1\n" and not (recipe / ".venv").exists()
+    assert make(recipe, "mxnet") == (0, "") and calls(recipe) == []
+    (recipe / "requirements" / "mxnet.txt").write_text("mxnet==2\n")
+    assert make(recipe, "mxnet")[0] == 0
+    assert (calls(recipe), mxnet_pins(recipe)) == (MXNET[1:], "mxnet==2\n")
+
+
+def test_mxnet_beside_other_extras_makes_both_environments(recipe: Path) -> None:
+    assert source(recipe, VIDPERSON_EXTRAS="mxnet demo")[0] == 0
+    assert calls(recipe) == ["venv with python3", "pip -r base.txt -r demo.txt", *MXNET]
+    assert source(recipe, VIDPERSON_EXTRAS="mxnet")[0] == 0
+    assert calls(recipe) == []
+
+
+def test_mxnet_for_gpus_takes_the_place_of_the_one_for_the_cpu_and_stays(recipe: Path) -> None:
+    make(recipe, "mxnet")
+    calls(recipe)
+    assert make(recipe, "mxnet", VIDPERSON_MXNET="mxnet-cu102")[0] == 0
+    assert (calls(recipe), mxnet_pins(recipe)) == (MXNET, "mxnet-cu102==1\n")
+    assert make(recipe, "mxnet") == (0, "") and calls(recipe) == []
+    assert make(recipe, "mxnet", VIDPERSON_MXNET="mxnet")[0] == 0
+    assert (calls(recipe), mxnet_pins(recipe)) == (MXNET, "mxnet==1\n")
+
+
+def test_mxnet_package_unknown_is_refused_with_the_valid_ones(recipe: Path) -> None:
+    status, err = make(recipe, "mxnet", VIDPERSON_MXNET="mxnet-cu112")
+    assert (status, calls(recipe)) == (1, [])
+    assert "VIDPERSON_MXNET: expected mxnet or mxnet-cu102, found 'mxnet-cu112'" in err
+
+
+def test_mxnet_installation_that_failed_is_made_anew_with_the_same_package(recipe: Path) -> None:
+    assert make(recipe, "mxnet", VIDPERSON_MXNET="mxnet-cu102", PIP_STATUS="1")[0] == 1
+    calls(recipe)
+    assert make(recipe, "mxnet")[0] == 0
+    assert (calls(recipe), mxnet_pins(recipe)) == (MXNET, "mxnet-cu102==1\n")
+
+
+def test_mxnet_without_a_python_that_it_runs_on_says_which_ones(recipe: Path) -> None:
+    for minor in range(8, 12):
+        path = recipe.parent / "bin" / f"python3.{minor}"
+        path.write_text("#!/bin/bash\nexit 1\n")
+        path.chmod(0o755)
+    status, err = make(recipe, "mxnet", OLD_PYTHON="python3")
+    assert status == 1
+    assert "no Python 3.8 to 3.11 among python3 python3.11 python3.10 python3.9 python3.8" in err
+    assert "VIDPERSON_MXNET_PYTHON" in err and not (recipe / ".venv-mxnet").exists()
