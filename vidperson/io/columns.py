@@ -20,6 +20,7 @@ Words = NDArray[np.uint64]
 Positions = NDArray[np.int64]
 
 _BLOCK_BYTES = 1 << 20  # what is made of it stays in the processor's cache
+_LONGEST_LINE = 1 << 24  # bytes; joining the blocks of a longer one would take for ever
 _FRONT = 16  # bytes in front of a block, since numbers are read from their ends
 _SPACE, _TAB, _NEWLINE, _RETURN = 32, 9, 10, 13
 _LOW_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], dtype=np.uint64)
@@ -183,7 +184,7 @@ def _number(text: bytes) -> float:
 def read_blocks(path: PathLike) -> Iterator[Block]:
     """The file in blocks of whole lines; blank ones count as lines.
 
-    Raises DataError when it is missing, has Windows line ends, or control characters.
+    Raises DataError when it is missing, has Windows line ends, control characters, or a line without an end.
     """
     if not Path(path).is_file():
         raise DataError("no such file", path)
@@ -193,6 +194,8 @@ def read_blocks(path: PathLike) -> Iterator[Block]:
             end = content.rfind(b"\n") + 1
             if not end:
                 rest += content
+                if len(rest) > _LONGEST_LINE:
+                    raise DataError(f"a line of more than {_LONGEST_LINE} bytes; it is no list", path, line)
                 continue
             block = Block(rest + content[:end], path, line)
             rest = content[end:]
