@@ -151,3 +151,14 @@ def test_write_data_folder_bad_segments_are_refused(tmp_path: Path, segments: li
     with pytest.raises(DataError, match=message):
         write_data_folder(tmp_path / "s", segments)
     assert not (tmp_path / "s" / "vid.scp").exists()
+
+
+def test_table_with_a_field_beyond_all_sense_or_an_infinite_number_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("model id,x\na,1\n" + "b" * 200_000 + ",1\n")
+    with pytest.raises(DataError, match="t.csv:3: not a line of a table: field larger"):
+        read_table(path, {"id": Column(("model id",))})
+    path.write_text("model id,x\na,1e999\n")
+    (row,) = read_table(path, {"x": Column(("x",))})
+    with pytest.raises(DataError, match="t.csv:2: column 'x': expected a number, found '1e999'"):
+        row.number("x")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import struct
@@ -95,6 +96,7 @@ TEXTS += [
     "0x",
     "1_0",
     "٣",
+    "x" * 200_000,
 ]
 
 
@@ -105,7 +107,7 @@ def damaged(whole: bytes) -> st.SearchStrategy[bytes]:
         rng, data = random.Random(seed), bytearray(whole)
         for _ in range(count):
             at = rng.randrange(len(data) + 1)
-            kind = rng.randrange(7)
+            kind = rng.randrange(8)
             if kind == 0 and data:
                 data[at % len(data)] ^= 1 << rng.randrange(8)
             elif kind == 1:
@@ -120,6 +122,9 @@ def damaged(whole: bytes) -> st.SearchStrategy[bytes]:
                 data[at:at] = data[at : at + rng.randrange(1, 60)]
             elif kind == 5:
                 data[at:at] = rng.randbytes(rng.randrange(1, 9))
+            elif kind == 6 and (words := list(re.finditer(rb"[^\s,:\"]+", data))):
+                word = rng.choice(words)
+                data[word.start() : word.end()] = rng.choice(TEXTS).encode()
             elif rng.random() < 0.2:
                 del data[at:]
         return bytes(data)

@@ -204,3 +204,12 @@ def test_write_scores_gives_float32_back_and_refuses_what_is_not_finite(tmp_path
     with pytest.raises(ScoringError, match="1 of 3 scores for .*other are NaN"):
         write_scores(tmp_path / "other", trials, [1, np.nan, 2])
     assert not (tmp_path / "other").exists()
+
+
+def test_read_trials_of_a_file_without_line_ends_is_refused_early(tmp_path):
+    with open(tmp_path / "trials", "wb") as stream:
+        stream.write(b"a 1\n" + b"x" * (1 << 20))
+        stream.seek(1 << 40)  # a hole: nobody could read it all
+        stream.write(b"\n")
+    with pytest.raises(DataError, match="trials:2: a line of more than 16777216 bytes"):
+        read_trials(tmp_path / "trials")

@@ -9,14 +9,20 @@ class VidPersonError(Exception):
     """Base of all errors meant for the user's eyes: what was expected, what was found, what to do."""
 
 
+_LONGEST_MESSAGE = 10_000
+
+
 class DataError(VidPersonError):
     """A list, table or archive is malformed.
 
-    ``path`` and ``line`` (1-based) are put in front of the message when they are given.
+    ``path`` and ``line`` (1-based) are put in front of the message when they are given. What a file holds may be part
+    of the message: one that is longer than any page is cut.
     """
 
     def __init__(self, message: str, path: str | os.PathLike[str] | None = None, line: int | None = None) -> None:
         where = "" if path is None else f"{os.fspath(path)}: " if line is None else f"{os.fspath(path)}:{line}: "
+        if len(message) > _LONGEST_MESSAGE:
+            message = message[:_LONGEST_MESSAGE] + " ..."
         super().__init__(where + message)
 
 

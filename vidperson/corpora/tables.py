@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -60,7 +61,7 @@ class Row:
 
     def number(self, column: str) -> float:
         """The value of a column as a finite number; DataError for anything else."""
-        if not re.fullmatch(NUMBER, self[column]):
+        if not re.fullmatch(NUMBER, self[column]) or not math.isfinite(float(self[column])):
             raise self.error(f"column '{column}': expected a number, found '{self[column]}'")
         return float(self[column])
 
@@ -100,7 +101,12 @@ def read_table(path: PathLike, columns: Mapping[str, Column]) -> list[Row]:
     if not lines:
         raise DataError("empty file: expected a header line", path)
     separator = next((s for s in "\t," if s in lines[0][1]), None)
-    cells = [(n, _split(line.rstrip("\r"), separator)) for n, line in lines]
+    cells = []
+    for number, line in lines:
+        try:
+            cells.append((number, _split(line.rstrip("\r"), separator)))
+        except csv.Error as error:
+            raise DataError(f"not a line of a table: {error}", path, number) from None
     header, body = cells[0][1], cells[1:]
     for number, values in body:
         if any(values[len(header) :]):

@@ -22,6 +22,7 @@ Positions = NDArray[np.int64]
 
 _BLOCK_BYTES = 1 << 19  # what is made of it stays in the processor's cache
 _BLOCKS_READ = 8  # at a time
+_LONGEST_LINE = 1 << 24  # bytes; joining the blocks of a longer one would take for ever
 _FRONT = _BACK = b"0" * 24  # so that eight bytes at a time can be read around the lines
 _SPACE, _TAB, _NEWLINE, _RETURN = 32, 9, 10, 13
 _LOW_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], dtype=np.uint64)
@@ -233,7 +234,7 @@ def _number(text: bytes) -> float:
 def read_blocks(path: PathLike) -> Iterator[Block]:
     """The file in blocks of whole lines; blank ones count as lines.
 
-    Raises DataError when it is missing, has Windows line ends, or control characters.
+    Raises DataError when it is missing, has Windows line ends, control characters, or a line without an end.
     """
     if not Path(path).is_file():
         raise DataError("no such file", path)
@@ -245,6 +246,8 @@ def read_blocks(path: PathLike) -> Iterator[Block]:
                 end = content.rfind(b"\n", begin, begin + _BLOCK_BYTES) + 1 or content.find(b"\n", begin) + 1
                 if not end:
                     rest += content[begin:]
+                    if len(rest) > _LONGEST_LINE:
+                        raise DataError(f"a line of more than {_LONGEST_LINE} bytes; it is no list", path, line)
                     break
                 block = Block(b"".join((_FRONT, rest, memoryview(content)[begin:end], _BACK)), path, line)
                 line += block.num_lines
