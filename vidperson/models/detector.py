@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vidperson.engines import Network
 from vidperson.errors import ModelError
-from vidperson.models.batching import run_network
+from vidperson.models.batching import any_batch
 from vidperson.models.card import ModelCard
 from vidperson.types import NUM_LANDMARKS, Detections, Float, Image
 
@@ -51,7 +51,8 @@ class FaceDetector(ABC):
     ) -> None:
         if not scales or not all(0 < scale < np.inf for scale in scales):
             raise ValueError(f"expected scales above 0, found {list(scales)}")
-        self.network, self.card, self.max_size, self.nms_threshold = network, card, max_size, nms_threshold
+        self.network, self.card = any_batch(network, card.input.batch), card
+        self.max_size, self.nms_threshold = max_size, nms_threshold
         self.scales, self.mirror = tuple(scales), mirror
         order = (0, 1, 2) if card.input.channels == "rgb" else (2, 1, 0)
         self._order = np.array(order)
@@ -138,7 +139,7 @@ class FaceDetector(ABC):
         if mirrored:
             images = [np.ascontiguousarray(image[:, ::-1]) for image in images]
         batch = self.prepare(images, new_height, new_width)
-        outputs = run_network(self.network, batch, self.card.input.batch)
+        outputs = self.network(batch)
         back = np.array([width / new_width, height / new_height], np.float32)
         for boxes, scores, landmarks in self.decode(outputs, batch.shape[2], batch.shape[3], min_score):
             if mirrored:

@@ -7,7 +7,7 @@ import numpy as np
 from vidperson.align import CROP_SIZE
 from vidperson.engines import Network
 from vidperson.errors import ModelError
-from vidperson.models.batching import run_network
+from vidperson.models.batching import any_batch
 from vidperson.models.card import MIRROR, ModelCard
 from vidperson.types import Float, Image
 
@@ -22,7 +22,7 @@ class FaceEmbedder:
     def __init__(self, network: Network, card: ModelCard, mirror: str | None = None) -> None:
         if card.kind != "face_embedder":
             raise ModelError(f"{card.name} is a {card.kind}, not a face_embedder")
-        self.network, self.card = network, card
+        self.network, self.card = any_batch(network, card.input.batch), card
         assert card.input.width and card.input.height and card.output.embedding_size
         if mirror not in (None, *MIRROR):
             raise ModelError(f"mirror: expected one of {' '.join(MIRROR)}, found '{mirror}'")
@@ -43,9 +43,9 @@ class FaceEmbedder:
         if not len(crops):
             return np.zeros((0, self.embedding_size), np.float32)
         pictures = ((crops[self._cut][..., self._order] - self._mean) * self._scale).transpose(0, 3, 1, 2)
-        embeddings = run_network(self.network, pictures, self.card.input.batch)[0]
+        embeddings = self.network(pictures)[0]
         if self.mirror != "none":
-            mirrored = run_network(self.network, pictures[..., ::-1], self.card.input.batch)[0]
+            mirrored = self.network(pictures[..., ::-1])[0]
             both = (embeddings, mirrored)
             embeddings = np.concatenate(both, axis=1) if self.mirror == "concatenate" else both[0] + both[1]
         if embeddings.shape != (len(crops), self.embedding_size):
