@@ -291,6 +291,8 @@ def test_install_fetches_a_zip_that_holds_both_files_once(
     assert len(server.ranges) == 1
     assert sorted(path.name for path in (tmp_path / "models" / "tiny").iterdir()) == [
         "installed.json",
+        "network-0000.params",
+        "network-symbol.json",
         "network.onnx",
         "tiny.json",
         "tiny.params",
