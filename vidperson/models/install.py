@@ -112,7 +112,8 @@ def install_model(
     os.replace(partial, folder / NETWORK)
     if card.mxnet is not None:
         for path, name in zip(paths, MXNET_FILES, strict=True):
-            shutil.copyfile(path, folder / name)
+            (folder / name).unlink(missing_ok=True)
+            (os.link if path.parent == folder else shutil.copyfile)(path, folder / name)  # a download is there already
     shutil.copyfile(card_path(card_name), folder / f"{card.name}.yaml")
     record = {
         "files_sha256": hashes,

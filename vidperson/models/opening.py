@@ -47,6 +47,8 @@ def open_network(
     Other arguments and errors are those of :func:`vidperson.engines.load_network`.
     """
 
+    batch = installed.card.input.batch or batch
+
     def load(name: str) -> Network:
         if name != "mxnet":
             return load_network(installed.network, name, device, threads, precision, batch)
@@ -103,7 +105,8 @@ def _best_on_gpu(installed: InstalledModel, device: str, load: Callable[[str], N
 def measure_engines(installed: InstalledModel) -> None:
     """Note the time per item of every engine that ``auto`` may take on the CPU, unless that is done already.
 
-    Seconds of one CPU core in float32: pictures of 800 x 448 for detectors, batches of 8 crops for embedders.
+    Seconds of one CPU core in float32: pictures of 800 x 448 for detectors, for embedders batches of 8 crops, or of as
+    many as the card says.
     """
     if _read_times(installed):
         return
@@ -111,7 +114,7 @@ def measure_engines(installed: InstalledModel) -> None:
     shape = _DETECTOR_SHAPE
     if card.kind == "face_embedder":
         assert card.input.height and card.input.width
-        shape = (_EMBEDDER_BATCH, 3, card.input.height, card.input.width)
+        shape = (card.input.batch or _EMBEDDER_BATCH, 3, card.input.height, card.input.width)
     pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
     mean, std = (np.array(values, np.float32)[:, None, None] for values in (card.input.mean, card.input.std))
     batch = (pixels - mean) / std
