@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidperson.backends import BACKENDS, EmbeddingSets, get_backend, replace_missing_reference, score_pairs
+from vidperson.backends import BACKENDS, EmbeddingSets, get_backend, maxima, replace_missing_reference, score_pairs
 from vidperson.backends.exact import length_normalise
 from vidperson.backends.scorers import Cosine
 from vidperson.backends.sets import row_blocks
@@ -78,6 +78,38 @@ def test_max_cosine_different_block_sizes_trial_subsets_and_orders_scores_identi
         order = rng.permutation(len(trials))[: 5 if block_size == 1 else len(trials) // 3]
         scores = max_cosine(enrolment, test, trials[order], block_size)
         assert scores.tobytes() == expected[order].tobytes(), block_size
+
+
+def near_ties(rng, faces, dim, spread):
+    """(faces, dim) unit vectors that differ by about ``spread``: their cosines differ by less than float32 tells."""
+    return length_normalise(rng.standard_normal(dim) + spread * rng.standard_normal((faces, dim)))
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("rows", [1, 100, 4096])
+def test_largest_products_near_ties_and_ragged_sets_equals_exact_products_to_the_bit(monkeypatch, spread, rows):
+    monkeypatch.setattr(maxima, "_ROWS", rows)
+    rng = np.random.default_rng(0)
+    starts, test_starts = np.array([0, 1, 40, 300]), np.array([0, 7, 8, 90, 333])
+    left, right = (near_ties(rng, faces, 64, spread) for faces in (350, 400))
+    left[5] = right[9] = 0
+    found = maxima.largest_products(left, starts, right, test_starts)
+    expected = maxima.largest(left @ right.T, starts, test_starts)
+    if spread >= 1e-2:
+        assert found is not None and found.tobytes() == expected.tobytes()
+    else:
+        assert found is None or found.tobytes() == expected.tobytes()
+
+
+def test_largest_products_that_are_all_equal_or_of_small_sets_are_left_to_exact_products():
+    starts = np.arange(0, 100, 20)
+    same = np.eye(1, 8).repeat(100, axis=0)
+    assert maxima.largest_products(same, starts, same, starts) is None
+    rows = near_ties(np.random.default_rng(0), 100, 8, 1.0)
+    assert maxima.largest_products(rows, starts, rows, starts) is not None
+    assert maxima.largest_products(rows, np.arange(100), rows, starts) is None
+    sets = EmbeddingSets(tuple("abcde"), same.astype(np.float32), np.append(starts, 100))
+    assert score_pairs(Cosine(sets, sets), np.array([[0, 4]])).tolist() == [1.0]
 
 
 def test_max_cosine_swapped_sides_scores_identical():

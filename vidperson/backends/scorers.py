@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.backends.exact import Double, length_normalise
+from vidperson.backends.maxima import largest, largest_products
 from vidperson.backends.pooling import attend
 from vidperson.backends.sets import EmbeddingSets, Index
 from vidperson.errors import ScoringError
@@ -44,6 +45,9 @@ class Scorer(Protocol):
     def compare(self, enrolment: Side, test: Side) -> Double:
         """(A, B) float64 scores of A enrolment and B test rows; each depends on its two rows alone."""
 
+    def largest(self, enrolment: Side, starts: Index, test: Side, test_starts: Index) -> Double:
+        """(M, V) float64: the largest scores of the rows of M and V sets, which begin at (M,) and (V,) int64 starts."""
+
 
 class CohortScorer(Scorer, Protocol):
     """A scorer whose scores can be normalised by a cohort. An enrolment side is one array, its unit vectors.
@@ -74,7 +78,7 @@ class Cosine:
 
     bounds = (-1.0, 1.0)
     test_units = True
-    pair_bytes = 12
+    pair_bytes = 16
 
     def __init__(self, enrolment: EmbeddingSets, test: EmbeddingSets) -> None:
         """Raises ScoringError when the embedding sizes of the two sides differ."""
@@ -92,6 +96,10 @@ class Cosine:
 
     def compare(self, enrolment: Side, test: Side) -> Double:
         return enrolment[0] @ test[0].T
+
+    def largest(self, enrolment: Side, starts: Index, test: Side, test_starts: Index) -> Double:
+        found = largest_products(enrolment[0], starts, test[0], test_starts)
+        return largest(self.compare(enrolment, test), starts, test_starts) if found is None else found
 
     def score_cohort(self, cohort: Double, test: Side) -> Double:
         return test[0] @ cohort.T
@@ -135,6 +143,9 @@ class SourceTargetAttention:
             pooled *= units
             scores[:, column] = pooled.sum(axis=1)
         return scores
+
+    def largest(self, enrolment: Side, starts: Index, test: Side, test_starts: Index) -> Double:
+        return largest(self.compare(enrolment, test), starts, test_starts)
 
     def score_cohort(self, cohort: Double, test: Side) -> Double:
         scores = np.empty((len(test[0]), len(cohort)))

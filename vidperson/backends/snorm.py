@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.backends.exact import UNIT_BITS, Double, bits_for_sum, length_normalise, round_to_grid
+from vidperson.backends.maxima import largest
 from vidperson.backends.scorers import CohortScorer, Side
 from vidperson.backends.sets import EmbeddingSets, Index
 from vidperson.errors import ScoringError
@@ -85,6 +86,9 @@ class AdaptiveSNorm:
         total += _normalised(scores, mean, self._mean_square(squares_t, selected_e).T)
         total /= np.sqrt(2.0)
         return total
+
+    def largest(self, enrolment: Side, starts: Index, test: Side, test_starts: Index) -> Double:
+        return largest(self.compare(enrolment, test), starts, test_starts)
 
     def _mean_square(self, squares: Double, selected: Double) -> Double:
         """(A, C) squared scores and (B, C) selections to (A, B) means of the squares of those selected."""

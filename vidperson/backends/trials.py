@@ -93,9 +93,7 @@ def _best(
             pair = scorer.compare(tuple(a[rows] for a in enrolment), tuple(a[columns] for a in test))
             best[i] = pair.max()
         return best
-    pairs = scorer.compare(enrolment, test)
-    table = np.maximum.reduceat(np.maximum.reduceat(pairs, videos.starts, axis=1), models.starts, axis=0)
-    return np.asarray(table[row, column])
+    return scorer.largest(enrolment, models.starts, test, videos.starts)[row, column]
 
 
 def _range(ascending: Index, sets: Index) -> slice:
