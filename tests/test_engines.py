@@ -104,9 +104,10 @@ def test_batch_cut_into_parts_and_joined_is_the_batch(count: int, size: int, cou
     parts = list(parts_of(batch, size))
     assert [number for number, _ in parts] == counts
     assert {len(part) for _, part in parts} == {size or max(1, count)}
-    outputs = [(number, [part, part.sum((1, 2, 3))]) for number, part in parts]
-    for found, expected in zip(join_parts(outputs), [batch, batch.sum((1, 2, 3))], strict=True):
-        np.testing.assert_array_equal(found, expected)
+    outputs = [(number, len(part), [part, part.sum((1, 2, 3)), part.reshape(-1, 2)]) for number, part in parts]
+    expected = [batch, batch.sum((1, 2, 3)), batch.reshape(-1, 2)]
+    for found, wanted in zip(join_parts(outputs), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 # --- refusals

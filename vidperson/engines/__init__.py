@@ -133,6 +133,12 @@ def parts_of(batch: NDArray[np.float32], size: int) -> Iterator[tuple[int, NDArr
         yield count, part
 
 
-def join_parts(parts: list[tuple[int, list[NDArray[np.float32]]]]) -> list[NDArray[np.float32]]:
-    """The outputs of :func:`parts_of`, (number of items, outputs) each, without what filled them up."""
-    return [np.concatenate([outputs[k][:count] for count, outputs in parts]) for k in range(len(parts[0][1]))]
+def join_parts(parts: list[tuple[int, int, list[NDArray[np.float32]]]]) -> list[NDArray[np.float32]]:
+    """The outputs of :func:`parts_of` without what filled them up: (items, items with the filling, outputs) each.
+
+    The first axis of an output is that of the items, or theirs and another one in one, such as the anchors of all.
+    """
+    return [
+        np.concatenate([outputs[k][: len(outputs[k]) * count // size] for count, size, outputs in parts])
+        for k in range(len(parts[0][2]))
+    ]

@@ -66,7 +66,7 @@ class MxnetNetwork:
 
     def __call__(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         try:
-            return join_parts([(count, self._run(part)) for count, part in parts_of(batch, self._batch)])
+            return join_parts([(count, len(part), self._run(part)) for count, part in parts_of(batch, self._batch)])
         except ModelError as error:
             raise ModelError(f"{self._path}: failed on a batch of shape {batch.shape}: {error}") from None
 

@@ -21,7 +21,6 @@ from typing import Any
 
 # Fused by oneDNN, the second pass of old symbols fails; algorithms chosen by timing would differ from run to run.
 os.environ["MXNET_SUBGRAPH_BACKEND"] = "NONE"
-os.environ["MXNET_SUBGRAPH_VERBOSE"] = "0"
 os.environ["MXNET_CUDNN_AUTOTUNE_DEFAULT"] = "0"
 
 MAX_SHAPES = 8  # executors that are kept; each holds the memory of its own

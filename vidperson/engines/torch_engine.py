@@ -43,10 +43,10 @@ class TorchNetwork:
             reason = " ".join(str(error).split())[:500]
             raise ModelError(f"{self._path}: failed on a batch of shape {batch.shape}: {reason}") from None
 
-    def _run(self, batch: NDArray[np.float32]) -> Iterator[tuple[int, Arrays]]:
+    def _run(self, batch: NDArray[np.float32]) -> Iterator[tuple[int, int, Arrays]]:
         for count, part in parts_of(batch, 1):
             pictures = torch.from_numpy(part).contiguous(memory_format=torch.channels_last)
-            yield count, [output.numpy() for output in self._module(pictures)]
+            yield count, 1, [output.numpy() for output in self._module(pictures)]
 
 
 class CudaNetwork(TorchNetwork):
@@ -58,20 +58,21 @@ class CudaNetwork(TorchNetwork):
         self._module = self._module.to(device)
         self._passes: OrderedDict[tuple[int, ...], _Pass] = OrderedDict()
 
-    def _run(self, batch: NDArray[np.float32]) -> Iterator[tuple[int, Arrays]]:
+    def _run(self, batch: NDArray[np.float32]) -> Iterator[tuple[int, int, Arrays]]:
+        size = self._batch or max(1, len(batch))
         started: list[tuple[int, int]] = []
         recorded: _Pass | None = None
         with torch.cuda.device(self._device):
-            for number, (count, part) in enumerate(parts_of(batch, self._batch)):
+            for number, (count, part) in enumerate(parts_of(batch, size)):
                 recorded = recorded or self._pass(part.shape)  # all parts of a batch have one shape
                 if len(started) == 2:
                     done, turn = started.pop(0)
-                    yield done, recorded.finish(turn)
+                    yield done, size, recorded.finish(turn)
                 recorded.start(number % 2, part)
                 started.append((count, number % 2))
             for done, turn in started:
                 assert recorded is not None
-                yield done, recorded.finish(turn)
+                yield done, size, recorded.finish(turn)
 
     def _pass(self, shape: tuple[int, ...]) -> _Pass:
         if shape not in self._passes:
