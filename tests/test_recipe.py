@@ -355,6 +355,9 @@ def test_embeddings_of_faces_that_were_made_anew_are_refused_until_forced(
 @pytest.mark.parametrize("options,message", [
     (["--trial-sets", ""], "trial_sets is empty"),
     (["--trial-sets", "demo_dev_test"], "expected <enrolment set>:<test set>, found 'demo_dev_test'"),
+    (["--trial-sets", "../x:demo_dev_test"], "expected <enrolment set>:<test set>, found '../x:demo_dev_test'"),
+    (["--trial-sets", "demo_dev_test:.."], "found 'demo_dev_test:..'; names are letters"),
+    (["--max-pixels", "0"], "expected a whole number from 1 on, found 0"),
     (["--nj", "0"], "0"),
     (["--fsp", "2"], "unknown option --fsp; valid:"),
     (["--config-file", "global_conf/none.sh"], "no config 'global_conf/none.sh'"),

@@ -98,11 +98,10 @@ def test_set_whose_file_was_replaced_is_refused_with_its_name_until_forced_or_pu
 def test_force_with_settings_that_do_not_work_keeps_what_is_there(small: Set) -> None:
     assert small.run().returncode == 0
     before = small.outputs()
-    refused = small.run("--force", "true", times=10)
-    assert (
-        refused.returncode == 1 and "expected at most 9 times" in refused.stderr and "left as it is" in refused.stderr
-    )
-    assert small.outputs() == before and not (small.out / "trial").exists()
+    for changes, message in (({"times": 10}, "expected at most 9 times"), ({"nj": 0}, "expected at least one job")):
+        refused = small.run("--force", "true", **changes)
+        assert refused.returncode == 1 and message in refused.stderr and "left as it is" in refused.stderr
+        assert small.outputs() == before and not (small.out / "trial").exists()
     assert "done already" in small.run().stdout
 
 

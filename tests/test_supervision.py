@@ -229,3 +229,23 @@ def test_step_killed_for_memory_fails_and_goes_on_there_when_it_is_run_again(
     assert done.returncode == 0 and "progress 1/3 segments" in done.stderr
     merge(f"{tmp_path}/vid.scp", f"{tmp_path}/jobs", 1, " ".join(ARCHIVES), str(tmp_path))
     assert list(read_scp(tmp_path / "status").values()) == ["ok"] * 3
+
+
+def test_durations_of_files_that_crash_or_hang_the_reader_are_zero(repo: Path, tmp_path: Path) -> None:
+    names = ["1 ok", "2 crash", "3 hang", "4 missing", "5 ok"]
+    for name in names:
+        if "missing" not in name:
+            write_video(tmp_path / f"{name}.mp4", (portrait(i) for i in range(25)))
+    (tmp_path / "vid.scp").write_text("".join(f"s{name[0]} {tmp_path}/{name}.mp4\n" for name in names))
+    code = (
+        "import os, signal, time, sys\nfrom vidperson.media import video\nprobe = video.probe_duration\n"
+        "def faulty(path):\n"
+        "    if 'crash' in path:\n        os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "    if 'hang' in path:\n        time.sleep(600)\n"
+        "    return probe(path)\n"
+        "video.probe_duration = faulty\n"
+        "from steps_face.get_durations import get_durations\nget_durations(sys.argv[1], 5)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=repo, check=True, timeout=200)
+    assert read_scp(tmp_path / "vid2dur") == {"s1": "1.000", "s2": "0.000", "s3": "0.000", "s4": "0.000", "s5": "1.000"}
+    assert not (tmp_path / "vid2dur.notes").exists()

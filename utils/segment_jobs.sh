@@ -87,7 +87,8 @@ if [ "$force" = true ] && has_work; then
   mkdir -p "$out/trial"
   : > "$out/trial/vid.scp"
   # shellcheck disable=SC2086  # the launcher and the arguments are lists of words
-  if ! $cmd "$out/log/trial.log" "$@" $speed_args --scp "$out/trial/vid.scp" --output-dir "$out/trial"; then
+  if ! utils/split_data.sh "$data" "$nj" "$out/trial/parts" ||
+    ! $cmd "$out/log/trial.log" "$@" $speed_args --scp "$out/trial/vid.scp" --output-dir "$out/trial"; then
     rm -rf "$out/trial"
     echo "$out: left as it is, since the new settings do not work" >&2
     exit 1
