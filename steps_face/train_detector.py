@@ -30,12 +30,14 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steps_face import training
 from vidperson import cli
 
 if TYPE_CHECKING:
     from torch import nn
 
     from vidperson.io.annotations import FaceMarks
+    from vidperson.models.card import ModelCard
     from vidperson.types import Image
 
 MEAN = STD = (127.5, 127.5, 127.5)
@@ -67,14 +69,12 @@ def train_detector(
     Returns the figures of the exported network ({} without validation photos).
     Raises VidPersonError for data, settings and networks that are wrong, and for a loss that is not finite.
     """
-    try:
-        import torch
-    except ImportError:
-        from vidperson.errors import EngineError
+    import numpy as np
 
-        raise EngineError("training needs the torch extra; run: utils/make_env.sh torch") from None
+    training.begin(threads)
+    import torch
+
     from steps_face import evaluate_detector as measure
-    from steps_face.train_embedder import draw_curves
     from vidperson.errors import DataError, TrainingError
     from vidperson.io import photos as io_photos
     from vidperson.io.annotations import read_annotations
@@ -84,15 +84,13 @@ def train_detector(
     from vidperson.models.detector import RetinaFaceDetector, make_detector
     from vidperson.models.install import InstalledModel, installed_model
     from vidperson.models.opening import open_network
-    from vidperson.progress import Progress
     from vidperson.training.batches import TaughtBatches
     from vidperson.training.detector import DetectorTask, ask_teacher
-    from vidperson.training.export import as_engine, export_best, new_card, write_card
+    from vidperson.training.export import as_engine, new_card
     from vidperson.training.loop import Batches, join_world, train
     from vidperson.training.photo_data import PhotoAugmentation, PhotoBatches
     from vidperson.training.settings import Settings
 
-    torch.set_num_threads(threads)
     how = Settings(**settings)
     if architecture not in DETECTORS:
         raise TrainingError(f"architecture: expected one of {' '.join(DETECTORS)}, found '{architecture}'")
@@ -124,18 +122,6 @@ def train_detector(
     with join_world(device) as world:
         torch.manual_seed(how.seed)
         network = build_network(architecture, card.input, card.output)
-        plain = PhotoBatches(
-            photos,
-            decode_sound_image,
-            batch_size,
-            augmentation,
-            picture_sizes,
-            how.seed,
-            world.rank,
-            world.ranks,
-            workers,
-        )
-        batches: Batches = plain
         recipe: dict[str, Any] = {
             "architecture": architecture,
             "augment": " ".join(augment.split()),
@@ -147,53 +133,57 @@ def train_detector(
         data = f"{len(photos)} {'marked ' if photos.marks is not None else ''}photos"
         logging.info("training data: %s; %d photos to validate on", data, len(validation))
         data += f" ({' '.join(Path(name).name for name in train_data)})"
-        teaches: RetinaFaceDetector | None = None
+        places = None
         if teacher:
             installed = installed_model(teacher)
-            # bf16 where it is trained in bf16: the teacher is then about twice as fast.
-            precision = "bf16" if how.precision == "bf16" and engine in ("auto", "openvino") else "fp32"
+            precision = training.teacher_precision(how.precision, engine)
             for_pictures = make_detector(open_network(installed, engine, "cpu", threads, precision), installed.card)
             exact = make_detector(open_network(installed, engine, "cpu", threads), installed.card)
             if not isinstance(for_pictures, RetinaFaceDetector) or not isinstance(exact, RetinaFaceDetector):
                 raise TrainingError(f"{installed.card.name}: a teacher has RetinaFace's anchors, this one has others")
-            teaches = exact
+
+            def find(image: Image) -> FaceMarks:
+                return measure.reference_of(lambda one: exact.detect([one])[0], image, measure.SCORE)
+
+            if photos.marks is None and augmentation.aim:
+                faces = {item: find(image).boxes for item, image in measure.sound_photos(photos)}
+                places = [faces.get(item, np.zeros((0, 4), np.float32)) for item in range(len(photos))]
+            recipe["teacher"] = f"{installed.card.name} {installed.sha256}"
+            data += f"; teacher {installed.card.name}, trained on {installed.card.training_data}"
+        pictures = PhotoBatches(
+            photos,
+            decode_sound_image,
+            batch_size,
+            augmentation,
+            picture_sizes,
+            how.seed,
+            world.rank,
+            world.ranks,
+            workers,
+            places,
+        )
+        batches: Batches = pictures
+        if teacher:
             ask = ask_teacher(
                 lambda images: for_pictures.network(for_pictures.prepare(list(images), *images.shape[1:3]))
             )
-            batches = TaughtBatches(plain, ask)
-            recipe["teacher"] = f"{installed.card.name} {installed.sha256}"
-            data += f"; teacher {installed.card.name}, trained on {installed.card.training_data}"
+            batches = TaughtBatches(pictures, ask)
         folder.mkdir(parents=True, exist_ok=True)
-
-        def reference_of(item: int, image: Image) -> FaceMarks:
-            if validation.marks is not None:
-                return validation.marks[item]
-            assert teaches is not None
-            return measure.reference_of(lambda one: teaches.detect([one])[0], image, measure.SCORE)
 
         # Rank 0 validates; whether there is anything to be found is seen before the first epoch.
         usable: list[int] = []
         references: list[FaceMarks] = []
         for item, image in measure.sound_photos(validation) if world.rank == 0 else ():
             usable.append(item)
-            references.append(reference_of(item, image))
+            references.append(find(image) if validation.marks is None else validation.marks[item])
         if len(validation) and world.rank == 0 and not any(map(measure.has_tall_face, references)):
             raise DataError(
                 f"none of the {len(validation)} photos to validate on shows a reference face of at least "
                 f"{measure.MIN_HEIGHT:g} pixels; name others"
             )
         sound = validation.pick(usable)
-        progress: list[Progress] = []
 
-        def on_log(done: int, total: int) -> None:
-            if not progress:
-                progress.append(Progress(total, "steps", done=done))
-            elif done > progress[0].done:
-                progress[0].step(done - progress[0].done)
-            if done and done % plain.steps_per_epoch == 0:
-                draw_curves(folder)
-
-        def figures_of(run: Any) -> dict[str, Any]:
+        def figures_of(run: Any, card: ModelCard) -> dict[str, Any]:
             detector = make_detector(run, card)
             figures = measure.detector_figures(
                 lambda image: detector.detect([image], measure.LOWEST_SCORE)[0],
@@ -203,54 +193,33 @@ def train_detector(
             return figures
 
         def validate(network: nn.Module) -> dict[str, float]:
-            figures = figures_of(as_engine(network, world.device, how.precision))
+            figures = figures_of(as_engine(network, world.device, how.precision), card)
             # One number to choose the epoch by: faces found, and landmarks where they belong.
             return {**figures, "quality": figures["average_precision"] - figures.get("landmark_error", 0.0)}
 
+        def figures_of_file(path: Path, card: ModelCard) -> dict[str, Any]:
+            return figures_of(open_network(InstalledModel(card, path, ""), engine, "cpu", threads), card)
+
         task = DetectorTask(network, MEAN, STD)
+        report = training.reporter(folder, pictures.steps_per_epoch)
         validates = validate if len(validation) else None
-        best = train(task, batches, how, folder, world, validates, "quality", recipe, on_log)
+        best = train(task, batches, how, folder, world, validates, "quality", recipe, report)
         if world.rank != 0:
             return {}
-        if plain.broken:
-            logging.warning("%d photos were left out; they are named above", len(plain.broken))
-        draw_curves(folder)
-        card = dataclasses.replace(
-            export_best(folder, card, architecture, half_weights),
-            training_data=data,
-            training={"best_epoch": int(best["epoch"]) + 1, **recipe, **dataclasses.asdict(how)},
-        )
-        # The card's figures are those of the file that was written.
-        if len(validation):
-            run = open_network(InstalledModel(card, folder / card.file.name, ""), engine, "cpu", threads)
-            card = dataclasses.replace(card, figures=figures_of(run))
-        write_card(folder, card)
-        return card.figures
+        card = dataclasses.replace(card, training_data=data)
+        measured = figures_of_file if len(validation) else None
+        return training.finish(folder, card, half_weights, pictures, best, recipe, how, measured)
 
 
 if __name__ == "__main__":
-    from vidperson.training.settings import add_arguments
-
     parser = cli.parser(__doc__)
-    parser.add_argument("--train-data", nargs="+", required=True, help="folders or tars of photos to train on")
+    training.add_arguments(parser)
     parser.add_argument("--train-annotations", default="", help="list of the faces marked in them")
-    parser.add_argument("--output-dir", required=True, help="folder of the network, named like it")
     parser.add_argument("--architecture", default="retinaface_mobilenet025", help="network to train")
     parser.add_argument("--augment", default="mosaic=0.3 mirror=0.5 zoom=0.8", help="changes and how often, 0..1")
     parser.add_argument("--sizes", default="320", help="sides of the training pictures, of which each step takes one")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures per step, all GPUs together")
-    parser.add_argument("--teacher", default="", help="folder of an installed face detector to imitate")
     parser.add_argument("--held-out", type=int, default=0, help="photos to validate on instead of training on them")
     parser.add_argument("--valid-data", nargs="*", default=[], help="folders or tars of photos to validate on")
     parser.add_argument("--valid-annotations", default="", help="list of the faces marked in those")
-    parser.add_argument("--licence", default="none stated", help="licence of the network, for its card")
-    parser.add_argument("--homepage", default="none: trained by this recipe", help="where it comes from, for its card")
-    parser.add_argument("--half-weights", type=cli.flag, default=False, help="store the network's weights in 16 bits")
-    parser.add_argument("--device", default="cpu", help="where the network is trained: cpu or cuda")
-    parser.add_argument(
-        "--engine", default="auto", help="what runs the teacher and the exported network; auto: the best one here"
-    )
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks")
-    parser.add_argument("--workers", type=int, default=0, help="processes per GPU that load photos")
-    add_arguments(parser)
     cli.main(train_detector, parser.parse_args())

@@ -28,10 +28,13 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steps_face import training
 from vidperson import cli
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from vidperson.models.card import ModelCard
 
 MEAN = STD = (127.5, 127.5, 127.5)
 
@@ -69,12 +72,9 @@ def train_embedder(
     Returns the figures of the exported network ({} without validation lists).
     Raises VidPersonError for data, settings and networks that are wrong, and for a loss that is not finite.
     """
-    try:
-        import torch
-    except ImportError:
-        from vidperson.errors import EngineError
+    training.begin(threads)
+    import torch
 
-        raise EngineError("training needs the torch extra; run: utils/make_env.sh torch") from None
     from steps_face.evaluate_pairs import describe, pair_figures
     from vidperson.errors import TrainingError
     from vidperson.io.pairs import read_pairs
@@ -85,17 +85,15 @@ def train_embedder(
     from vidperson.models.embedder import FaceEmbedder
     from vidperson.models.install import InstalledModel, installed_model
     from vidperson.models.opening import open_network
-    from vidperson.progress import Progress
     from vidperson.training.augment import Augmentation
     from vidperson.training.batches import TaughtBatches
     from vidperson.training.embedder import EmbedderTask, ask_teacher
-    from vidperson.training.export import as_engine, export_best, flat_figures, new_card, write_card
+    from vidperson.training.export import as_engine, flat_figures, new_card
     from vidperson.training.face_data import FaceBatches, read_faces
     from vidperson.training.loop import Batches, join_world, train
     from vidperson.training.losses import IdentityLoss
     from vidperson.training.settings import Settings
 
-    torch.set_num_threads(threads)
     how = Settings(**settings)
     if architecture not in EMBEDDERS:
         raise TrainingError(f"architecture: expected one of {' '.join(EMBEDDERS)}, found '{architecture}'")
@@ -149,71 +147,39 @@ def train_embedder(
         teacher_size = 0
         if teacher:
             installed = installed_model(teacher)
-            # bf16 where it is trained in bf16: the teacher is then two to three times faster, and says the same.
-            teacher_precision = "bf16" if how.precision == "bf16" and engine in ("auto", "openvino") else "fp32"
-            network_of_teacher = open_network(installed, engine, "cpu", threads, teacher_precision)
-            teaches = FaceEmbedder(network_of_teacher, installed.card)
+            precision = training.teacher_precision(how.precision, engine)
+            teaches = FaceEmbedder(open_network(installed, engine, "cpu", threads, precision), installed.card)
             batches, teacher_size = TaughtBatches(plain, ask_teacher(teaches.embed)), teaches.embedding_size
             recipe["teacher"] = f"{installed.card.name} {installed.sha256}"
             recipe |= {"cosine_weight": cosine_weight, "relation_weight": relation_weight}
             data += f"; teacher {installed.card.name}, trained on {installed.card.training_data}"
         task = EmbedderTask(network, embedding_size, MEAN, STD, identity, teacher_size, cosine_weight, relation_weight)
         folder.mkdir(parents=True, exist_ok=True)
-        progress: list[Progress] = []
 
-        def on_log(done: int, total: int) -> None:
-            if not progress:
-                progress.append(Progress(total, "steps", done=done))
-            elif done > progress[0].done:
-                progress[0].step(done - progress[0].done)
-            if done and done % plain.steps_per_epoch == 0:
-                draw_curves(folder)
+        def figures_of(run: Any, card: ModelCard) -> dict[str, Any]:
+            assert validation is not None
+            figures = pair_figures(FaceEmbedder(run, card).embed, *validation)
+            logging.info("validation: %s", describe(figures))
+            return figures
 
         def validate(network: nn.Module) -> dict[str, float]:
-            assert validation is not None
-            embedder = FaceEmbedder(as_engine(network, world.device, how.precision), card)
-            figures = pair_figures(embedder.embed, *validation)
-            logging.info("validation: %s", describe(figures))
-            return flat_figures(figures)
+            return flat_figures(figures_of(as_engine(network, world.device, how.precision), card))
 
-        best = train(task, batches, how, folder, world, validate if validation else None, "-eer", recipe, on_log)
+        def figures_of_file(path: Path, card: ModelCard) -> dict[str, Any]:
+            return figures_of(open_network(InstalledModel(card, path, ""), engine, "cpu", threads), card)
+
+        report = training.reporter(folder, plain.steps_per_epoch)
+        best = train(task, batches, how, folder, world, validate if validation else None, "-eer", recipe, report)
         if world.rank != 0:
             return {}
-        if plain.broken:
-            logging.warning("%d pictures were left out; they are named above", len(plain.broken))
-        draw_curves(folder)
-        card = dataclasses.replace(
-            export_best(folder, card, architecture, half_weights),
-            training_data=data,
-            training={"best_epoch": int(best["epoch"]) + 1, **recipe, **dataclasses.asdict(how)},
-        )
-        # The card's figures are those of the file that was written.
-        if validation:
-            embedder = FaceEmbedder(
-                open_network(InstalledModel(card, folder / card.file.name, ""), engine, "cpu", threads), card
-            )
-            card = dataclasses.replace(card, figures=pair_figures(embedder.embed, *validation))
-            logging.info("%s: %s", card.file.name, describe(card.figures))
-        write_card(folder, card)
-        return card.figures
-
-
-def draw_curves(folder: Path) -> None:
-    """Draw the log of a training run as curves.png."""
-    from vidperson.io.atomic import atomic_write
-    from vidperson.report.plots import training_curves
-    from vidperson.training.loop import read_log
-
-    with atomic_write(folder / "curves.png", "wb") as stream:
-        stream.write(training_curves(read_log(folder)))
+        card = dataclasses.replace(card, training_data=data)
+        measured = figures_of_file if validation else None
+        return training.finish(folder, card, half_weights, plain, best, recipe, how, measured)
 
 
 if __name__ == "__main__":
-    from vidperson.training.settings import add_arguments
-
     parser = cli.parser(__doc__)
-    parser.add_argument("--train-data", nargs="+", required=True, help="what to train on, see above")
-    parser.add_argument("--output-dir", required=True, help="folder of the network, named like it")
+    training.add_arguments(parser)
     parser.add_argument("--architecture", default="iresnet18", help="network to train")
     parser.add_argument("--embedding-size", type=int, default=512, help="values of an embedding")
     parser.add_argument("--loss", default="arcface", help="arcface, cosface, softmax, or none: teacher alone")
@@ -223,20 +189,9 @@ if __name__ == "__main__":
     parser.add_argument("--sample-rate", type=float, default=1.0, help="share of the identities per step (partial FC)")
     parser.add_argument("--augment", default="mirror=0.5", help="changes and how often each is made, 0..1")
     parser.add_argument("--batch-size", type=int, default=400, help="crops per step, all GPUs together")
-    parser.add_argument("--teacher", default="", help="folder of an installed face network to imitate")
     parser.add_argument("--cosine-weight", type=float, default=1.0, help="weight of: be like the teacher's embedding")
     parser.add_argument("--relation-weight", type=float, default=1.0, help="weight of: cosines like the teacher's")
     parser.add_argument("--valid-pictures", default="", help="folder or tar of aligned faces to validate on")
     parser.add_argument("--valid-pairs", default="", help="list of pairs to validate on")
     parser.add_argument("--valid-threshold-pairs", default="", help="list of pairs to learn the threshold of")
-    parser.add_argument("--licence", default="none stated", help="licence of the network, for its card")
-    parser.add_argument("--homepage", default="none: trained by this recipe", help="where it comes from, for its card")
-    parser.add_argument("--half-weights", type=cli.flag, default=False, help="store the network's weights in 16 bits")
-    parser.add_argument("--device", default="cpu", help="where the network is trained: cpu or cuda")
-    parser.add_argument(
-        "--engine", default="auto", help="what runs the teacher and the exported network; auto: the best one here"
-    )
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks")
-    parser.add_argument("--workers", type=int, default=0, help="processes per GPU that load pictures")
-    add_arguments(parser)
     cli.main(train_embedder, parser.parse_args())

@@ -16,7 +16,7 @@ from vidperson.media.image import decode_sound_image
 
 pytest.importorskip("torch", reason="training needs the torch extra")
 
-from vidperson.training.augment import Augmentation, mix_pairs
+from vidperson.training.augment import CHANGES, Augmentation, mix_pairs
 from vidperson.training.face_data import FaceBatches, read_faces
 
 PLAIN = Augmentation(mirror=0.0)
@@ -237,6 +237,17 @@ def test_changes_do_what_their_names_say(face: np.ndarray) -> None:
     assert 0 < np.abs(done("jpeg") - face).mean() < 10
     share = (done("cutout") != face).any(axis=-1).mean()
     assert 0.15**2 * 0.9 < share < 0.45**2 * 1.1
+
+
+def test_colour_equals_the_formulas_of_brightness_contrast_and_saturation(face: np.ndarray) -> None:
+    for seed in range(5):
+        brightness, contrast, saturation = np.random.default_rng(seed).uniform(0.6, 1.4, size=3)
+        wanted = face * brightness
+        wanted = (wanted - wanted.mean()) * contrast + wanted.mean()
+        luma = (wanted * [0.299, 0.587, 0.114]).sum(axis=2, keepdims=True)
+        wanted = np.clip((wanted - luma) * saturation + luma, 0, 255)
+        found = CHANGES["colour"](face, np.random.default_rng(seed))
+        assert np.abs(found - wanted).max() < 1  # OpenCV computes in fixed point
 
 
 def test_jitter_moves_the_picture_by_few_pixels(face: np.ndarray) -> None:

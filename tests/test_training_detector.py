@@ -161,7 +161,7 @@ def test_task_normalises_weighs_its_terms_and_takes_marks_or_a_teacher_or_both(d
     expected = (images.cpu().numpy() - np.array([10, 20, 30])) / [2, 4, 5]
     np.testing.assert_allclose(network.given.cpu(), expected.transpose(0, 3, 1, 2), rtol=1e-5)
     assert set(terms) == {"loss", "class", "box", "landmark", "teacher_class", "teacher_box", "teacher_landmark"}
-    total = sum(value.item() * (2 if name.endswith("box") else 1) for name, value in terms.items() if name != "loss")
+    total = sum(value.item() * (1 if name.endswith("class") else 2) for name, value in terms.items() if name != "loss")
     assert terms["loss"].item() == pytest.approx(total, rel=1e-5) and terms["landmark"].item() == 0
     boxes = torch.cat([network.said[0].detach()] * 2)
     sure = torch.where(tensors["teacher_scores"] > 0.5, tensors["teacher_scores"], 0)
@@ -254,7 +254,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> PhotoSet:
 
 
 def batches(
-    photos: PhotoSet, augment: str, size: int = 4, sizes: tuple[int, ...] = (192,), **options: int
+    photos: PhotoSet, augment: str, size: int = 4, sizes: tuple[int, ...] = (192,), **options: Any
 ) -> PhotoBatches:
     return PhotoBatches(photos, decode_sound_image, size, PhotoAugmentation.parse(augment), sizes, **options)
 
@@ -296,7 +296,9 @@ def check_marks_lie_on_the_drawn_faces(image: np.ndarray, box: np.ndarray, landm
     return not straight
 
 
-@pytest.mark.parametrize("augment", ["", "mirror=0.5", "zoom=1", "mosaic=1", "mosaic=0.5 mirror=0.5 zoom=0.8"])
+@pytest.mark.parametrize(
+    "augment", ["", "mirror=0.5", "zoom=1", "aim=1", "mosaic=1", "mosaic=0.5 mirror=0.5 aim=0.5 zoom=0.8"]
+)
 def test_marks_follow_the_pixels_through_every_change(photos: PhotoSet, augment: str) -> None:
     checked = mirrored = 0
     for batch in batches(photos, augment, 5, (160, 224))(0):
@@ -323,6 +325,33 @@ def test_every_photo_of_a_mosaic_brings_its_face_with_tight_boxes(photos: PhotoS
         assert (skin & ~cv2.dilate(covered.astype(np.uint8), np.ones((3, 3))).astype(bool)).sum() == 0
 
 
+def test_aimed_faces_are_of_all_sizes_alike_and_wholly_in_the_picture(photos: PhotoSet) -> None:
+    made = batches(photos, "aim=1", 2, (256,))
+    sides = []
+    for seed in range(200):
+        image, marks, _ = made.picture(seed % 10, 256, np.random.default_rng(seed))
+        x1, y1, x2, y2 = marks.boxes[0].round().astype(int)
+        assert is_skin(image[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1]).mean() > 0.8
+        skin = is_skin(image)
+        skin[max(0, y1 - 3) : y2 + 3, max(0, x1 - 3) : x2 + 3] = False
+        assert skin.sum() == 0  # nothing of the face lies outside its box
+        sides.append((marks.boxes[0, 2:] - marks.boxes[0, :2]).max())
+    assert 19 < min(sides) < 23 and 230 < max(sides) < 260
+    expected = 20 * (256 / 20) ** np.array([0.25, 0.5, 0.75])  # quartiles of a log-uniform size from 20 to 256
+    np.testing.assert_allclose(np.quantile(sides, [0.25, 0.5, 0.75]), expected, rtol=0.2)
+
+
+def test_photos_without_marks_are_aimed_at_the_places_that_are_given(photos: PhotoSet) -> None:
+    assert photos.marks is not None
+    unmarked = PhotoSet(photos.sources, photos.source, photos.number, None)
+    places = [marks.boxes for marks in photos.marks]
+    given = batches(unmarked, "aim=1", 2, (192,), places=places)
+    for seed in range(10):
+        marked = batches(photos, "aim=1", 2, (192,)).picture(seed, 192, np.random.default_rng(seed))
+        picture, marks, _ = given.picture(seed, 192, np.random.default_rng(seed))
+        assert len(marks.boxes) == 0 and np.array_equal(picture, marked[0])
+
+
 def test_face_whose_centre_is_cut_off_or_that_is_tiny_is_not_taught(photos: PhotoSet) -> None:
     made = batches(photos, "zoom=1", 2, (64,))
     counts = []
@@ -335,7 +364,7 @@ def test_face_whose_centre_is_cut_off_or_that_is_tiny_is_not_taught(photos: Phot
 
 
 def test_pictures_depend_on_seed_epoch_and_place_alone(photos: PhotoSet) -> None:
-    every = "mosaic=0.5 mirror=0.5 zoom=0.8 colour=0.5 grey=0.3 blur=0.3 jpeg=0.5"
+    every = "mosaic=0.5 mirror=0.5 aim=0.5 zoom=0.8 colour=0.5 grey=0.3 blur=0.3 jpeg=0.5"
     sizes = (64, 96, 128)
     whole = list(batches(photos, every, 2, sizes)(1))
     assert len(whole) == 5 and len({batch["images"].shape[1] for batch in whole}) > 1

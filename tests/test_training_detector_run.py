@@ -233,7 +233,10 @@ def refusal(repo: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, An
     [
         ({"train_annotations": ""}, "nothing to learn from: give --train-annotations, or a --teacher, or both"),
         ({"architecture": "small_resnet"}, "expected one of retinaface_mobilenet025 retinaface_tiny, found"),
-        ({"augment": "mosaic=0.5 cutout=0.5"}, "found 'cutout=0.5'; names: mosaic mirror zoom colour grey blur jpeg"),
+        (
+            {"augment": "mosaic=0.5 cutout=0.5"},
+            "found 'cutout=0.5'; names: mosaic mirror aim zoom colour grey blur jpeg",
+        ),
         ({"sizes": "100"}, "multiples of 32 from 64 on, found 100"),
         ({"sizes": "big"}, "expected whole numbers, found 'big'"),
         ({"held_out": 210}, "210 photos cannot be held out of 210"),
@@ -287,3 +290,25 @@ def test_run_script_refuses_a_teacher_that_is_not_installed(repo: Path, tmp_path
     done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "the teacher is not in" in done.stderr
     assert "run_000_get_pretrained_models.sh --detector none_such" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "started"),
+    [
+        ("--train-processes 1", "python"),
+        ("--train-processes 2", "python -m torch.distributed.run --standalone --nproc-per-node 2"),
+        ("--train-processes 2 --train-gpus 1", "python"),
+        ("--train-gpus 4", "python -m torch.distributed.run --standalone --nproc-per-node 4"),
+    ],
+)
+def test_options_of_training_start_a_process_per_gpu_or_as_many_as_asked_for_on_the_cpu(
+    repo: Path, tmp_path: Path, settings: str, started: str
+) -> None:
+    script = tmp_path / "script.sh"
+    script.write_text(
+        "set -euo pipefail\n. ./cmd.sh\n. ./utils/parse_options.sh\n"
+        '. ./utils/training_options.sh --detector\necho "${python[*]}"\n'
+    )
+    call = ["bash", str(script), *settings.split()]
+    done = subprocess.run(call, cwd=repo, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == started, done.stderr

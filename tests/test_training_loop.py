@@ -94,8 +94,9 @@ def equal(first: Any, second: Any) -> bool:
         {"optimiser": "adamw", "schedule": "cosine", "warmup_epochs": 1.5, "ema": 0.9, "clip": 1.0},
         {"optimiser": "sgd", "precision": "bf16", "weight_decay": 0.01},
         {"optimiser": "sgd", "precision": "fp16", "ema": 0.5, "clip": 0.5},
+        {"optimiser": "muon", "precision": "bf16", "weight_decay": 0.01},
     ],
-    ids=["adam", "adamw-cosine-ema-clip", "sgd-bf16", "sgd-fp16"],
+    ids=["adam", "adamw-cosine-ema-clip", "sgd-bf16", "sgd-fp16", "muon-bf16"],
 )
 def test_run_killed_twice_within_epochs_equals_an_undisturbed_one_bit_for_bit(tmp_path: Path, settings: dict) -> None:
     run(tmp_path / "whole", **settings)
@@ -116,7 +117,9 @@ def test_run_from_another_seed_differs(tmp_path: Path) -> None:
     assert not equal(first.state_dict(), second.state_dict())
 
 
-@pytest.mark.parametrize(("optimiser", "precision"), [("adam", "fp32"), ("adamw", "bf16"), ("sgd", "fp16")])
+@pytest.mark.parametrize(
+    ("optimiser", "precision"), [("adam", "fp32"), ("adamw", "bf16"), ("sgd", "fp16"), ("muon", "fp16")]
+)
 def test_loss_falls_with_every_optimiser_and_precision(tmp_path: Path, optimiser: str, precision: str) -> None:
     run(tmp_path, epochs=8, optimiser=optimiser, precision=precision, lr=0.1 if optimiser == "sgd" else 0.02)
     losses = [entry["loss"] for entry in read_log(tmp_path)]
@@ -223,7 +226,7 @@ def test_learning_rate_warms_up_and_follows_the_cosine_to_zero() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"optimiser": "lamb"}, "optimiser: expected one of adam adamw sgd, found 'lamb'"),
+        ({"optimiser": "lamb"}, "optimiser: expected one of adam adamw muon sgd, found 'lamb'"),
         ({"schedule": "poly"}, "schedule: expected one of step cosine"),
         ({"precision": "int8"}, "precision: expected one of fp32 bf16 fp16"),
         ({"lr": 0.0}, "lr: expected more than 0"),

@@ -25,5 +25,6 @@ training=(
 if ((train_gpus > 0)); then
   launch=$cuda_cmd
   training+=(--device cuda)
-  ((train_gpus == 1)) || python+=(-m torch.distributed.run --standalone --nproc-per-node "$train_gpus")
 fi
+processes=$((train_gpus > 0 ? train_gpus : train_processes))
+((processes == 1)) || python+=(-m torch.distributed.run --standalone --nproc-per-node "$processes")

@@ -12,6 +12,8 @@ import numpy as np
 from vidperson.errors import TrainingError
 from vidperson.types import Image
 
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -87,10 +89,11 @@ def _jitter(image: Image, rng: np.random.Generator) -> Image:
 
 def _colour(image: Image, rng: np.random.Generator) -> Image:
     brightness, contrast, saturation = rng.uniform(0.6, 1.4, size=3)
-    pixels = image.astype(np.float32) * brightness
-    pixels = (pixels - pixels.mean()) * contrast + pixels.mean()
-    luma = _luma(pixels)[..., None]
-    return np.clip((pixels - luma) * saturation + luma, 0, 255).astype(np.uint8)
+    mix = np.full((3, 1), 1 - saturation) * LUMA + np.eye(3) * saturation
+    mean = np.mean(cv2.mean(np.ascontiguousarray(image))[:3])
+    # All three as one matrix: the mean of all pixels keeps its place but for the brightness.
+    matrix = np.hstack([mix * contrast, np.full((3, 1), mean * (1 - contrast))]) * brightness
+    return cv2.transform(np.ascontiguousarray(image), matrix)  # type: ignore[return-value]
 
 
 def _grey(image: Image, rng: np.random.Generator) -> Image:
@@ -98,8 +101,7 @@ def _grey(image: Image, rng: np.random.Generator) -> Image:
 
 
 def _luma(pixels: np.ndarray) -> np.ndarray:
-    """ITU-R BT.601 luma of (H, W, 3) float32 RGB."""
-    return pixels @ np.array([0.299, 0.587, 0.114], np.float32)
+    return pixels @ np.array(LUMA, np.float32)
 
 
 def _blur(image: Image, rng: np.random.Generator) -> Image:

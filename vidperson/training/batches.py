@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidperson.errors import DataError, MediaError
 
@@ -115,6 +115,23 @@ class TaughtBatches:
     def __call__(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]:
         for batch in self.batches(epoch, first_step):
             yield {**batch, **self.ask(batch)}
+
+
+class Normalise(nn.Module):
+    """(N, H, W, 3) uint8 pictures to (N, 3, H, W) float32, ``(pixel - mean) / std``; mean, std: three each."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        width = images.shape[2]
+        # Rows as a whole: a CPU is ten times slower with three channels next to each other.
+        rows = images.flatten(2).float().sub_(self.mean.repeat(width)).div_(self.std.repeat(width))
+        return rows.view(images.shape).permute(0, 3, 1, 2)
 
 
 class _Loader(torch.utils.data.Dataset["tuple[Arrays, list[str]] | str"]):

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vidperson.errors import TrainingError
+from vidperson.training.batches import Normalise
 from vidperson.types import Float
 
 NEGATIVES_PER_FACE = 7  # hardest background anchors per anchor that stands for a face; 3 in RetinaFace, section 4.2
 NEGATIVES_AT_LEAST = 8  # of them in any picture, even in one without a face
-BOX_WEIGHT = 2.0
+WEIGHTS = {"class": 1.0, "box": 2.0, "landmark": 2.0}  # of the losses
 BETA = 1 / 9  # where the smooth L1 loss turns from a parabola into a line, in units of the codes
 SURE = 0.1  # face probability from which a teacher's box and landmarks are imitated
 
@@ -29,10 +30,7 @@ class DetectorTask(nn.Module):
     def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.network = network
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32)[:, None, None], persistent=False)
+        self.normalise = Normalise(mean, std)
 
     def forward(
         self,
@@ -50,8 +48,7 @@ class DetectorTask(nn.Module):
         and landmarks: (N, A, 10) codes there, NaN where unknown. teacher_*: what the teacher's network says, in the
         same shapes, scores as probabilities. Raises TrainingError with neither marks nor teacher.
         """
-        pictures = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        box_codes, logits, landmark_codes = (value.float() for value in self.network.logits(pictures))  # type: ignore[operator]
+        box_codes, logits, landmark_codes = (value.float() for value in self.network.logits(self.normalise(images)))  # type: ignore[operator]
         terms: dict[str, Tensor] = {}
         if faces is not None and boxes is not None and landmarks is not None:
             terms["class"] = hard_negative_loss(logits, faces)
@@ -64,8 +61,10 @@ class DetectorTask(nn.Module):
             terms["teacher_landmark"] = code_loss(landmark_codes, teacher_landmarks, weights)
         if not terms:
             raise TrainingError("there is nothing to learn from: neither marked faces nor a teacher")
-        weighted = [BOX_WEIGHT * value if name.endswith("box") else value for name, value in terms.items()]
-        return {"loss": torch.stack(weighted).sum(), **terms}
+        return {
+            "loss": torch.stack([WEIGHTS[name.split("_")[-1]] * value for name, value in terms.items()]).sum(),
+            **terms,
+        }
 
 
 def hard_negative_loss(logits: Tensor, faces: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vidperson.errors import TrainingError
+from vidperson.training.batches import Normalise
 from vidperson.training.losses import IdentityLoss, cosine_distillation, relational_distillation
 from vidperson.types import Float, Image
 
@@ -46,10 +47,7 @@ class EmbedderTask(nn.Module):
         self.projection: nn.Module = nn.Identity()
         if teacher_size not in (0, embedding_size) and cosine_weight > 0:
             self.projection = nn.Linear(embedding_size, teacher_size, bias=False)
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32)[:, None, None], persistent=False)
+        self.normalise = Normalise(mean, std)
 
     def forward(
         self, crops: Tensor, labels: Tensor, other_labels: Tensor, share: Tensor, teacher: Tensor | None = None
@@ -59,8 +57,7 @@ class EmbedderTask(nn.Module):
         crops: (N, 112, 112, 3) uint8 RGB. labels, other_labels: (N,); share: (N,) of the first label in a mixed crop.
         teacher: (N, E) the teacher's embeddings of the same crops.
         """
-        pictures = (crops.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        embeddings = self.network(pictures).float()
+        embeddings = self.network(self.normalise(crops)).float()
         terms: dict[str, Tensor] = {}
         total = embeddings.new_zeros(())
         if self.identity is not None:

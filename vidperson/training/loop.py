@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from vidperson.errors import DataError, EngineError, TrainingError
 from vidperson.io.atomic import atomic_write
+from vidperson.training.muon import Muon
 from vidperson.training.settings import Settings
 
 CHECKPOINT, BEST, LOG = "last.pt", "best.pt", "log.jsonl"
@@ -298,16 +299,23 @@ def _optimiser(task: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
     if settings.optimiser == "sgd":
         return torch.optim.SGD(parameters, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    if settings.optimiser == "muon":
+        network = {id(parameter) for parameter in task.network.parameters() if parameter.ndim > 1}  # type: ignore[union-attr]
+        matrices = [parameter for parameter in parameters if id(parameter) in network]
+        others = [parameter for parameter in parameters if id(parameter) not in network]
+        return Muon(matrices, others, settings.lr, settings.weight_decay)
     kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
-    return kind(parameters, settings.lr, weight_decay=settings.weight_decay)
+    # Fused: all parameters in one call, ten times faster for small networks.
+    return kind(parameters, settings.lr, weight_decay=settings.weight_decay, fused=True)
 
 
 @torch.no_grad()
 def _move_average(average: nn.Module, network: nn.Module, past: float) -> None:
-    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - past)
-        else:
+    pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
+    floats = [pair for pair in pairs if pair[0].is_floating_point()]
+    torch._foreach_lerp_([mean for mean, _ in floats], [value for _, value in floats], 1 - past)
+    for mean, value in pairs:
+        if not mean.is_floating_point():
             mean.copy_(value)
 
 

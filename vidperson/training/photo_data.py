@@ -22,6 +22,7 @@ from vidperson.types import Float, Image
 MIRRORED = (1, 0, 2, 4, 3)  # the landmarks that take the places of the five in a mirror
 PADDING = 127
 SMALLEST = 4.0  # sides of a face in the training picture, pixels; smaller ones are not taught
+AIM_SMALLEST = 20.0  # side of the smallest face that photos are brought to the size of, pixels
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,15 @@ class PhotoAugmentation:
 
     mosaic: four photos in one picture, around a random point. mirror: left and right swapped, per photo. colour, grey,
     blur, jpeg: as for faces (:mod:`vidperson.training.augment`), per picture.
-    zoom: photos are not just fitted in, but brought to 0.4..2.5 times that size, the part outside cut off.
+    aim: of a photo with faces, a part is shown in which one of them has a random size, from AIM_SMALLEST to that of the
+    picture, all ratios alike: large faces are then as frequent as small ones (data-anchor-sampling of Tang et al.,
+    PyramidBox, ECCV 2018, section 3.4, with sizes in between).
+    zoom: other photos are not just fitted in, but brought to 0.4..2.5 times that size, the part outside cut off.
     """
 
     mosaic: float = 0.3
     mirror: float = 0.5
+    aim: float = 0.0
     zoom: float = 0.8
     colour: float = 0.0
     grey: float = 0.0
@@ -52,6 +57,7 @@ class PhotoBatches(ShuffledBatches):
 
     sizes: sides of the pictures in pixels, multiples of 32, of which each step takes one.
     decode: encoded bytes to (H, W, 3) uint8 RGB, raising MediaError for pictures not to be used.
+    places: (M, 4) boxes x1 y1 x2 y2 of the faces of each photo to aim at; the marked ones if not given.
     The other parameters are those of :class:`ShuffledBatches`. Raises TrainingError for other sizes.
     """
 
@@ -66,6 +72,7 @@ class PhotoBatches(ShuffledBatches):
         rank: int = 0,
         ranks: int = 1,
         workers: int = 0,
+        places: Sequence[Float] | None = None,
     ) -> None:
         if not sizes or any(size < 64 or size % 32 for size in sizes):
             raise TrainingError(
@@ -75,6 +82,9 @@ class PhotoBatches(ShuffledBatches):
             raise DataError(f"expected at least {ranks} photos in a batch, found {min(len(photos), batch_size)}")
         super().__init__(len(photos), batch_size, seed, rank, ranks, workers)
         self.photos, self.decode, self.augmentation, self.sizes = photos, decode, augmentation, tuple(sizes)
+        if places is None and photos.marks is not None:
+            places = [marks.boxes for marks in photos.marks]
+        self.places = places
 
     def load(self, epoch: int, step: int) -> tuple[Arrays, list[str]]:
         """images: (B, S, S, 3) uint8 RGB; for marked photos also faces (B, A) bool, boxes (B, A, 4) and landmarks
@@ -85,9 +95,10 @@ class PhotoBatches(ShuffledBatches):
             picture, marks, left_out = self.picture(item, size, rng)
             broken += left_out
             pictures.append(picture)
-            codes.append(_codes(marks, size))
+            if self.photos.marks is not None:
+                codes.append(_codes(marks, size))
         arrays: Arrays = {"images": np.stack(pictures)}
-        if self.photos.marks is not None:
+        if codes:
             arrays |= zip(("faces", "boxes", "landmarks"), map(np.stack, zip(*codes, strict=True)), strict=True)
         return arrays, broken
 
@@ -102,10 +113,10 @@ class PhotoBatches(ShuffledBatches):
             for left, right in ((0, across), (across, size)):
                 if left == right or top == bottom:
                     continue
-                (photo, found), left_out = self.usable(item, rng, self._photo)
+                (photo, found, places), left_out = self.usable(item, rng, self._photo)
                 broken += left_out
                 part = canvas[top:bottom, left:right]
-                marks.append(_shifted(self._place(photo, found, part, rng), left, top))
+                marks.append(_shifted(self._place(photo, found, places, part, rng), left, top))
                 item = int(rng.integers(self.count))
         for name in ("colour", "grey", "blur", "jpeg"):
             if rng.random() < getattr(self.augmentation, name):
@@ -113,24 +124,34 @@ class PhotoBatches(ShuffledBatches):
         boxes, landmarks = (np.concatenate(parts) for parts in zip(*marks, strict=True))
         return np.ascontiguousarray(canvas), FaceMarks(boxes, landmarks), broken
 
-    def _photo(self, item: int) -> tuple[Image, FaceMarks]:
+    def _photo(self, item: int) -> tuple[Image, FaceMarks, Float]:
         marks = self.photos.marks[item] if self.photos.marks is not None else _NOTHING
-        return self.photos.read(item, self.decode), marks
+        places = self.places[item] if self.places is not None else _NOTHING.boxes
+        return self.photos.read(item, self.decode), marks, places
 
-    def _place(self, photo: Image, marks: FaceMarks, part: Image, rng: np.random.Generator) -> tuple[Float, Float]:
+    def _place(
+        self, photo: Image, marks: FaceMarks, places: Float, part: Image, rng: np.random.Generator
+    ) -> tuple[Float, Float]:
         """Draw a photo into a part of the picture; returns the boxes and landmarks that are still to be seen there."""
-        height, width = photo.shape[:2]
         tall, wide = part.shape[:2]
-        scale = min(tall / height, wide / width)
-        if rng.random() < self.augmentation.zoom:
-            scale *= float(np.exp(rng.uniform(np.log(0.4), np.log(2.5))))
+        boxes, landmarks = marks.boxes.astype(np.float64), marks.landmarks.astype(np.float64)
+        if len(places) and rng.random() < self.augmentation.aim:
+            top, bottom, left, right, scale = _aimed(places[rng.integers(len(places))], photo, part, rng)
+            photo = photo[top:bottom, left:right]
+            boxes, landmarks = boxes - np.tile([left, top], 2), landmarks - [left, top]
+            height, width = photo.shape[:2]
+        else:
+            height, width = photo.shape[:2]
+            scale = min(tall / height, wide / width)
+            if rng.random() < self.augmentation.zoom:
+                scale *= _log_uniform(0.4, 2.5, rng)
         new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
         # Where the photo's corner comes to lie: anywhere that leaves no part empty without need.
         top, left = (_offset(room, length, rng) for room, length in ((tall, new_height), (wide, new_width)))
         scales = np.array([new_width / width, new_height / height])
-        boxes, landmarks = marks.boxes * np.tile(scales, 2), marks.landmarks * scales
+        boxes, landmarks = boxes * np.tile(scales, 2), landmarks * scales
         if rng.random() < self.augmentation.mirror:
-            photo = photo[:, ::-1]
+            photo = cv2.flip(np.ascontiguousarray(photo), 1)  # type: ignore[assignment]
             boxes = np.stack([new_width - boxes[:, 2], boxes[:, 1], new_width - boxes[:, 0], boxes[:, 3]], axis=1)
             landmarks = np.stack([new_width - landmarks[..., 0], landmarks[..., 1]], axis=2)[:, MIRRORED]
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -147,6 +168,27 @@ class PhotoBatches(ShuffledBatches):
 
 
 _NOTHING = FaceMarks(np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32))
+
+
+def _aimed(place: Float, photo: Image, part: Image, rng: np.random.Generator) -> tuple[int, int, int, int, float]:
+    """Rows and columns of a photo, and the scale at which they fill a part of the picture, with a face in them."""
+    face = np.maximum(place[2:] - place[:2], 1.0)
+    smaller = min(part.shape[:2])
+    scale = _log_uniform(min(AIM_SMALLEST, smaller), smaller, rng) / float(face.max())
+    edges: list[int] = []
+    for near, length, whole, side in (
+        (place[1], face[1], photo.shape[0], part.shape[0]),
+        (place[0], face[0], photo.shape[1], part.shape[1]),
+    ):
+        window = side / scale
+        start = min(max(0.0, near - rng.random() * (window - length)), max(0.0, whole - window))
+        first = min(int(start), whole - 1)
+        edges += [first, max(first + 1, min(whole, round(start + window)))]
+    return edges[0], edges[1], edges[2], edges[3], scale
+
+
+def _log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def _offset(room: int, length: int, rng: np.random.Generator) -> int:

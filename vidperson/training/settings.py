@@ -9,7 +9,7 @@ from typing import Any
 
 from vidperson.errors import TrainingError
 
-OPTIMISERS = ("adam", "adamw", "sgd")
+OPTIMISERS = ("adam", "adamw", "muon", "sgd")
 SCHEDULES = ("step", "cosine")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -27,7 +27,7 @@ class Settings:
     """
 
     epochs: int = _option(40, "passes over the data")
-    optimiser: str = _option("adam", "adam, adamw or sgd")
+    optimiser: str = _option("adam", "adam, adamw, muon or sgd")
     lr: float = _option(0.001, "learning rate")
     weight_decay: float = _option(0.0, "weight decay")
     momentum: float = _option(0.9, "momentum of sgd")
