@@ -98,7 +98,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--homepage", default="none: trained by this recipe", help="where it comes from, for its card")
     parser.add_argument("--half-weights", type=cli.flag, default=False, help="store the network's weights in 16 bits")
     parser.add_argument("--device", default="cpu", help="where the network is trained: cpu or cuda")
-    parser.add_argument("--engine", default="auto", help="what runs the teacher and the exported network")
+    parser.add_argument(
+        "--engine", default="auto", help="what runs the teacher and the exported network; auto: the best one here"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks")
     parser.add_argument("--workers", type=int, default=0, help="processes per GPU, or process, that load pictures")
     settings.add_arguments(parser)
