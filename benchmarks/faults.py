@@ -59,22 +59,24 @@ class Outcome:
 
 def faults(videos: str, kills: int, kills_per_run: int, seed: int, work_dir: str | None) -> None:
     """Print the table and leave with the outcome."""
-    with work_folder(work_dir) as work:
-        outcomes = campaign(Path(videos), kills, kills_per_run, seed, work)
     print("| stage | segments | kills | of these at work | runs compared | lost | doubled | files that differ |")
-    print("|---|---|---|---|---|---|---|---|")
-    for outcome in outcomes:
-        print("|", " | ".join(map(str, vars(outcome).values())), "|")
-    if not all(outcome.good for outcome in outcomes):
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    good = True
+    with work_folder(work_dir) as work:
+        for outcome in campaign(Path(videos), kills, kills_per_run, seed, work):
+            print("|", " | ".join(map(str, vars(outcome).values())), "|", flush=True)
+            good &= outcome.good
+    if not good:
         sys.exit(1)
 
 
-def campaign(videos: Path, kills: int, kills_per_run: int, seed: int, work: Path) -> list[Outcome]:
+def campaign(videos: Path, kills: int, kills_per_run: int, seed: int, work: Path) -> Iterator[Outcome]:
     """Kill each stage ``kills`` times. work: an empty folder."""
     files = sorted(path for path in videos.iterdir() if path.is_file())
     prepare(work, {f"clip{number:03d}": path for number, path in enumerate(files)})
     rng = random.Random(seed)
-    return [kill_stage(stage, work, kills, kills_per_run, rng) for stage in STAGES]
+    for stage in STAGES:
+        yield kill_stage(stage, work, kills, kills_per_run, rng)
 
 
 def kill_stage(stage: str, work: Path, kills: int, kills_per_run: int, rng: random.Random) -> Outcome:

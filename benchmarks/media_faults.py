@@ -36,7 +36,7 @@ def media_faults(
         table, problems = campaign(list(map(Path, files)), list(map(Path, clips)), mutations, seed, limit_s, nj, work)
     columns = (*STATES, *FAULTS)
     print("| kind | tried |", " | ".join(columns), "|\n|---|---|" + "---|" * len(columns))
-    for kind, counts in table.items():
+    for kind, counts in sorted(table.items()):
         print(f"| {kind} | {counts['tried']} |", " | ".join(str(counts[column]) for column in columns), "|")
     for problem in problems:
         print(f"- {problem}")

@@ -25,7 +25,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_stages_killed_at_random_moments_lose_and_double_nothing(clips: list[Path], tmp_path: Path) -> None:
-    outcomes = faults.campaign(clips[0].parent, kills=2, kills_per_run=2, seed=1, work=tmp_path)
+    outcomes = list(faults.campaign(clips[0].parent, kills=2, kills_per_run=2, seed=1, work=tmp_path))
     assert [(o.stage[:3], o.segments, o.kills, o.runs) for o in outcomes] == [("002", 4, 2, 1), ("003", 4, 2, 1)]
     assert sum(outcome.at_work for outcome in outcomes) > 0
     assert all(outcome.good for outcome in outcomes), outcomes
