@@ -107,7 +107,7 @@ def test_detector_agrees_with_its_teacher_on_held_out_photos_as_its_card_says(
     said = load_card("retinaface_tiny").figures
     for name in ("recall", "extra", "landmark_error", "average_precision", "picture_recall"):
         assert figures[name] == pytest.approx(said[name], abs=0.005)
-    assert figures["extra"] <= 0.03
+    assert figures["recall"] >= 0.97 and figures["extra"] <= 0.03
 
 
 @pytest.mark.parametrize(
