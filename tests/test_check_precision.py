@@ -64,7 +64,7 @@ def face_dir(tmp_path: Path) -> Path:
     folder.mkdir()
     kaldiio.save_ark(
         str(folder / "faces.ark"),
-        {name: np.zeros((count, 17), np.float32) for name, count in counts.items()},
+        {name: np.zeros((count, 17) if count else (0, 0), np.float32) for name, count in counts.items()},
         scp=str(folder / "faces.scp"),
     )
     archive, places = b"", []

@@ -15,7 +15,8 @@ from vidperson import cli
 from vidperson.errors import DataError
 from vidperson.progress import Progress, format_duration
 
-STEPS = sorted(path.name for path in (Path(__file__).parents[1] / "steps_face").glob("*.py"))
+FOLDER = Path(__file__).parents[1] / "steps_face"
+STEPS = sorted(path.name for path in FOLDER.glob("*.py") if "__main__" in path.read_text())
 
 
 def run_step(repo: Path, step: str, *options: str) -> subprocess.CompletedProcess[str]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engines_here import ENGINES
 
-from vidperson.engines import ENGINES, load_network
+from vidperson.engines import load_network
 from vidperson.errors import ModelError
 from vidperson.models.card import Input, ModelCard, NetworkFile, Output, load_card
 from vidperson.models.embedder import FaceEmbedder

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engines_here import ENGINES
 
-from vidperson.engines import ENGINES, load_network
+from vidperson.engines import load_network
 from vidperson.errors import DataError, ModelError
 from vidperson.io.crops import read_tar_files, tar_entry
 from vidperson.io.matrices import load_matrices, matrix_bytes

@@ -93,7 +93,18 @@ def card_for(kind: str, outputs: Sequence[str] = (), size: int = 4) -> ModelCard
     sizes = (9, 8) if kind == "face_embedder" else (None, None)
     how = Input("rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), *sizes)
     mxnet = MxnetCheckpoint(dataclasses.replace(file, name=PARAMS), tuple(outputs))
-    return ModelCard("tiny", kind, "d", "MIT", "https://example.org", "none", file, how, Output("x", size), mxnet=mxnet)
+    return ModelCard(
+        "tiny",
+        kind,
+        "d",
+        "MIT",
+        "https://example.org",
+        "none",
+        file,
+        how,
+        Output("x", embedding_size=size),
+        mxnet=mxnet,
+    )
 
 
 def convert(folder: Path, kind: str = "face_detector", outputs: Sequence[str] = (), size: int = 4) -> Path:

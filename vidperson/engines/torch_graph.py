@@ -536,7 +536,10 @@ class OnnxModule(nn.Module):
             raise ModelError(f"{path}: not an ONNX file: {' '.join(str(error).split())[:300]}") from None
         graph = model.graph
         self._path = path
-        constants = {item.name: _to_tensor(item) for item in graph.initializer}
+        try:
+            constants = {item.name: _to_tensor(item) for item in graph.initializer}
+        except (ValueError, TypeError) as error:
+            raise ModelError(f"{path}: a weight cannot be read: {' '.join(str(error).split())[:300]}") from None
         free = [item for item in graph.input if item.name not in constants]
         if len(free) != 1 or not graph.output:
             raise ModelError(f"{path}: expected a network with one input and outputs, found {len(free)} inputs")
