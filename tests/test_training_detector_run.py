@@ -105,7 +105,7 @@ def test_tiny_run_learns_to_find_faces_in_held_out_photos(trained: tuple[Path, s
 
 def test_tiny_run_names_the_photos_that_it_left_out_and_what_it_found(trained: tuple[Path, str]) -> None:
     folder, said = trained
-    assert said.count("photos/001.png: the picture file cannot be decoded") == 1 and "1 photos were left out" in said
+    assert said.count("photos/001.png: the picture file cannot be decoded") == 1 and "1 pictures were left out" in said
     assert "photos/021.png: the picture file cannot be decoded" in said
     assert f"training data: {PHOTOS - HELD_OUT} marked photos; {HELD_OUT} photos to validate on" in said
     assert f"progress {EPOCHS * 25}/{EPOCHS * 25} steps" in said and "faces found" in said
