@@ -29,6 +29,7 @@ from vidperson.models.detector import (
 from vidperson.models.embedder import FaceEmbedder
 from vidperson.models.install import install_model
 from vidperson.models.mxnet_to_onnx import convert_mxnet
+from vidperson.types import Detections
 
 Array = np.ndarray[Any, Any]
 
@@ -199,18 +200,34 @@ def test_several_scales_and_mirror_images_are_put_together_in_the_frame_s_pixels
     assert len(plain) != len(found)
 
 
-@pytest.mark.parametrize("scales,mirror", [((0.5,), False), ((1.4,), False), ((1.0, 0.5, 1.4), True)])
-def test_shipped_detector_finds_a_face_at_the_same_place_in_other_sizes_and_mirrored(
-    scales: tuple[float, ...], mirror: bool
-) -> None:
+def astronaut_looked_at(scales: tuple[float, ...], mirror: bool) -> tuple[Detections, Detections, float]:
+    """What the shipped detector finds as it is, and in these sizes; the distance of the eyes."""
     image = pytest.importorskip("skimage.data", reason="needs the demo extra").astronaut()
     card, network = load_card("retinaface_tiny"), load_network(ZOO / "retinaface_tiny.onnx")
     (plain,) = make_detector(network, card).detect([image], 0.9)
     (found,) = make_detector(network, card, scales=scales, mirror=mirror).detect([image], 0.9)
     assert len(plain) == len(found) == 1
-    eyes = np.linalg.norm(plain.landmarks[0, 0] - plain.landmarks[0, 1])
+    return plain, found, float(np.linalg.norm(plain.landmarks[0, 0] - plain.landmarks[0, 1]))
+
+
+@pytest.mark.parametrize("scales,mirror", [((0.5,), False), ((1.4,), False), ((1.0, 0.5, 1.4), True)])
+def test_shipped_detector_finds_a_face_at_the_same_place_in_other_sizes_and_mirrored(
+    scales: tuple[float, ...], mirror: bool
+) -> None:
+    plain, found, eyes = astronaut_looked_at(scales, mirror)
     assert np.linalg.norm(found.landmarks[0] - plain.landmarks[0], axis=1).mean() < 0.15 * eyes
     assert np.abs(found.boxes - plain.boxes).max() < 0.25 * eyes
+
+
+HALF = pytest.param((0.5,), False, marks=pytest.mark.xfail(strict=True, reason="0.17 with the present network"))
+
+
+@pytest.mark.parametrize("scales,mirror", [HALF, ((1.4,), False), ((1.0, 0.5, 1.4), True)])
+def test_shipped_detector_puts_every_landmark_at_the_same_place_in_other_sizes_and_mirrored(
+    scales: tuple[float, ...], mirror: bool
+) -> None:
+    plain, found, eyes = astronaut_looked_at(scales, mirror)
+    assert np.linalg.norm(found.landmarks[0] - plain.landmarks[0], axis=1).max() < 0.15 * eyes
 
 
 @pytest.mark.parametrize("scales", [(), (0.0,), (1.0, -1.0), (float("inf"),), (float("nan"),)])
