@@ -95,6 +95,7 @@ train_precision=fp32             # fp32, or autocast to bf16 or fp16
 train_teacher=                   # network to imitate: a folder of exp/face_models; empty: none
 train_cosine_weight=1            # weight of: embeddings like the teacher's
 train_relation_weight=1          # weight of: cosines between the crops of a batch like the teacher's
+train_init=                      # best.pt of an earlier run whose weights to start from; empty: random ones
 train_gpus=0                     # GPUs to train on; 0: the CPU
 train_processes=1                # processes that share each batch on the CPU; faster than as many threads of one
 train_workers=4                  # processes per GPU, or process, that load pictures

@@ -52,6 +52,7 @@ def train_detector(
     sizes: str = "320",
     batch_size: int = 32,
     teacher: str = "",
+    init: str = "",
     held_out: int = 0,
     valid_data: list[str] | None = None,
     valid_annotations: str = "",
@@ -87,7 +88,7 @@ def train_detector(
     from vidperson.training.batches import TaughtBatches
     from vidperson.training.detector import DetectorTask, ask_teacher
     from vidperson.training.export import as_engine, new_card
-    from vidperson.training.loop import Batches, join_world, train
+    from vidperson.training.loop import Batches, join_world, start_from, train
     from vidperson.training.photo_data import PhotoAugmentation, PhotoBatches
     from vidperson.training.settings import Settings
 
@@ -134,6 +135,8 @@ def train_detector(
         logging.info("training data: %s; %d photos to validate on", data, len(validation))
         data += f" ({' '.join(Path(name).name for name in train_data)})"
         places = None
+        if init:
+            recipe["init"] = start_from(network, init)
         if teacher:
             installed = installed_model(teacher)
             precision = training.teacher_precision(how.precision, engine)

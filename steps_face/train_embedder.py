@@ -52,6 +52,7 @@ def train_embedder(
     augment: str = "mirror=0.5",
     batch_size: int = 400,
     teacher: str = "",
+    init: str = "",
     cosine_weight: float = 1.0,
     relation_weight: float = 1.0,
     valid_pictures: str = "",
@@ -90,7 +91,7 @@ def train_embedder(
     from vidperson.training.embedder import EmbedderTask, ask_teacher
     from vidperson.training.export import as_engine, flat_figures, new_card
     from vidperson.training.face_data import FaceBatches, read_faces
-    from vidperson.training.loop import Batches, join_world, train
+    from vidperson.training.loop import Batches, join_world, start_from, train
     from vidperson.training.losses import IdentityLoss
     from vidperson.training.settings import Settings
 
@@ -145,6 +146,8 @@ def train_embedder(
         logging.info("training data: %s", data)
         data += f" ({' '.join(Path(name).name for name in train_data)})"
         teacher_size = 0
+        if init:
+            recipe["init"] = start_from(network, init)
         if teacher:
             installed = installed_model(teacher)
             precision = training.teacher_precision(how.precision, engine)

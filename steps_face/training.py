@@ -94,6 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train-data", nargs="+", required=True, help="what to train on, see above")
     parser.add_argument("--output-dir", required=True, help="folder of the network, named like it")
     parser.add_argument("--teacher", default="", help="folder of an installed network to imitate")
+    parser.add_argument(
+        "--init", default="", help="best.pt of an earlier run whose weights to start from, not random ones"
+    )
     parser.add_argument("--licence", default="none stated", help="licence of the network, for its card")
     parser.add_argument("--homepage", default="none: trained by this recipe", help="where it comes from, for its card")
     parser.add_argument("--half-weights", type=cli.flag, default=False, help="store the network's weights in 16 bits")

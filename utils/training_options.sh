@@ -20,7 +20,7 @@ training=(
   --ema "$train_ema" --precision "$train_precision" --seed "$train_seed" --save-steps "$train_save_steps"
   --valid-epochs "$train_valid_epochs"
   --licence "$train_licence" --half-weights "$train_half_weights" --engine "$engine" --threads "$train_threads"
-  --workers "$train_workers"
+  --workers "$train_workers" --init "$train_init"
 )
 if ((train_gpus > 0)); then
   launch=$cuda_cmd

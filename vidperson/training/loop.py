@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from vidperson.errors import DataError, EngineError, TrainingError
 from vidperson.io.atomic import atomic_write
+from vidperson.models.install import file_sha256
 from vidperson.training.muon import Muon
 from vidperson.training.settings import Settings
 
@@ -279,14 +280,31 @@ def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
     return torch.autocast(device, kind) if kind else nullcontext()
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds. Raises TrainingError for a file that is damaged or holds more than tensors."""
+def load_checkpoint(path: Path, remedy: str = "remove it to begin anew") -> dict[str, Any]:
+    """What a checkpoint holds. Raises TrainingError, with the remedy, for a file that is damaged or holds more than
+    tensors."""
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the damaged file leads it to
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TrainingError(f"{path}: not a checkpoint: {reason}; remove it to begin anew") from None
+        raise TrainingError(f"{path}: not a checkpoint: {reason}; {remedy}") from None
     return content
+
+
+def start_from(network: nn.Module, path: str) -> str:
+    """Give a network the weights of an earlier run's ``best.pt``; returns what to write down of it.
+
+    Raises TrainingError for a file that is not one, or that is of a network of other layers, naming the first.
+    """
+    content = load_checkpoint(Path(path), f"name the {BEST} of an earlier run to start from")
+    found: dict[str, Tensor] = content.get("network", {})
+    wanted = network.state_dict()
+    for name in sorted(wanted.keys() | found.keys()):
+        shapes = [list(weights[name].shape) if name in weights else "nothing" for weights in (wanted, found)]
+        if shapes[0] != shapes[1]:
+            raise TrainingError(f"{path}: {name}: expected {shapes[0]}, found {shapes[1]}; it is of another network")
+    network.load_state_dict(found)
+    return f"{Path(path).name} {file_sha256(path)}"
 
 
 def _lasting(settings: Settings) -> dict[str, Any]:
