@@ -27,7 +27,7 @@ from vidperson.metrics import overlap  # noqa: E402
 from vidperson.models.card import load_card  # noqa: E402
 from vidperson.models.convert import DETECTORS, build_network, export_network  # noqa: E402
 from vidperson.models.detector import make_detector  # noqa: E402
-from vidperson.models.install import install_model, installed_model  # noqa: E402
+from vidperson.models.install import file_sha256, install_model, installed_model  # noqa: E402
 from vidperson.training.loop import _Run, load_checkpoint, read_log  # noqa: E402
 
 RECIPE = {**os.environ, "VIDPERSON_PYTHON": sys.executable}
@@ -176,6 +176,17 @@ def test_step_killed_and_run_again_equals_an_undisturbed_run(
     for part in ("task", "average"):
         assert all(torch.equal(again[part][name], value) for name, value in whole[part].items())
     assert whole["best"] == again["best"] and whole["step"] == again["step"] == EPOCHS * 25
+
+
+@pytest.mark.usefixtures("no_export")
+def test_run_that_starts_from_the_weights_of_another_begins_near_its_last_loss(
+    drawn: Path, trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    before = trained[0] / "best.pt"
+    train_detector(**options(drawn, tmp_path / "more", init=str(before), epochs=1, log_steps=5, lr=0.0005))
+    first, begun = (read_log(folder)[0] for folder in (trained[0], tmp_path / "more"))
+    assert begun["step"] == 5 and begun["loss"] < 0.5 * first["loss"]
+    assert load_card(tmp_path / "more/more.yaml").training["init"] == f"best.pt {file_sha256(str(before))}"
 
 
 @pytest.mark.usefixtures("no_export")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -27,6 +28,7 @@ from vidperson.training.loop import (  # noqa: E402
     learning_rate,
     load_checkpoint,
     read_log,
+    start_from,
     train,
 )
 from vidperson.training.settings import Settings  # noqa: E402
@@ -139,6 +141,31 @@ def test_run_made_longer_equals_one_that_was_as_long_from_the_start(tmp_path: Pa
     assert equal(
         run(tmp_path / "longer", epochs=4).state_dict(), load_checkpoint(tmp_path / "whole" / CHECKPOINT)["task"]
     )
+
+
+def test_start_from_takes_the_weights_of_the_best_epoch_and_writes_down_which(tmp_path: Path) -> None:
+    trained = run(tmp_path)
+    network = Task().network
+    assert not equal(network.state_dict(), trained.network.state_dict())
+    hash_of_file = hashlib.sha256((tmp_path / BEST).read_bytes()).hexdigest()
+    assert start_from(network, str(tmp_path / BEST)) == f"{BEST} {hash_of_file}"
+    assert equal(network.state_dict(), trained.network.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (nn.Linear(4, 2), r"best.pt: 0.bias: expected \[16\], found nothing; it is of another network"),
+        (nn.Sequential(nn.Linear(5, 16)), r"best.pt: 0.weight: expected \[16, 4\], found \[16, 5\]; it is of another"),
+        (None, r"best.pt: not a checkpoint: .*; name the best.pt of an earlier run to start from"),
+    ],
+    ids=["other layers", "other shapes", "not there"],
+)
+def test_start_from_what_does_not_fit_is_refused(tmp_path: Path, other: nn.Module | None, message: str) -> None:
+    if other is not None:
+        torch.save({"network": other.state_dict()}, tmp_path / BEST)
+    with pytest.raises(TrainingError, match=message):
+        start_from(Task().network, str(tmp_path / BEST))
 
 
 def test_checkpoint_of_other_settings_is_refused_with_the_difference(tmp_path: Path) -> None:
