@@ -20,5 +20,6 @@ shell:
 # Each file of training tests has a process of its own: torch's training crashed, rarely, in one that had loaded PyAV, OpenCV,
 # OpenVINO, ONNX Runtime and Kaldi's reader before.
 test:
+	[ -n "$$VIDPERSON_MXNET_PYTHON" ] || utils/make_env.sh mxnet || echo "tests that compare with MXNet will skip"
 	$(ENV) python -m pytest --ignore-glob='tests/test_training_*'
 	$(ENV) for tests in tests/test_training_*.py; do python -m pytest "$$tests" || exit 1; done

@@ -40,15 +40,22 @@ def models(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def oracle() -> Callable[..., None]:
+def mxnet_python(repo: Path) -> str:
+    """The interpreter that has MXNet."""
+    named = os.environ.get("VIDPERSON_MXNET_PYTHON")
+    own = repo / ".venv-mxnet" / "bin" / "python"
+    if not named and not own.is_file():
+        pytest.skip("needs MXNet: run utils/make_env.sh mxnet, or set VIDPERSON_MXNET_PYTHON")
+    return named or str(own)
+
+
+@pytest.fixture(scope="session")
+def oracle(mxnet_python: str) -> Callable[..., None]:
     """Runs mxnet_oracle.py, which needs MXNet, with its arguments."""
-    python = os.environ.get("VIDPERSON_MXNET_PYTHON")
-    if not python:
-        pytest.skip("needs MXNet: VIDPERSON_MXNET_PYTHON names no interpreter that has it")
 
     def run(*arguments: object) -> None:
         environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-        call = [python, str(ROOT / "tests/mxnet_oracle.py"), *map(str, arguments)]
+        call = [mxnet_python, str(ROOT / "tests/mxnet_oracle.py"), *map(str, arguments)]
         done = subprocess.run(call, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
 

@@ -1,11 +1,11 @@
 """MXNet itself, as an oracle: builds graphs of the InsightFace zoo with random weights, and runs checkpoints.
 
-Runs in an environment of its own that has MXNet 1.9.1, which the tests know as VIDPERSON_MXNET_PYTHON:
+Runs in an environment of its own that has MXNet 1.9.1, which `utils/make_env.sh mxnet` makes, or
+VIDPERSON_MXNET_PYTHON names:
 
-  python3 -m venv mxnet-env && mxnet-env/bin/pip install mxnet==1.9.1 'numpy<1.24'
-  mxnet-env/bin/python tests/mxnet_oracle.py build lresnet50e_ir <folder>   writes model-symbol.json, model-0000.params
-  mxnet-env/bin/python tests/mxnet_oracle.py save <folder>                  writes params files in two versions
-  mxnet-env/bin/python tests/mxnet_oracle.py run <folder> ...               reads outputs.txt and input_*.npy beside
+  .venv-mxnet/bin/python tests/mxnet_oracle.py build lresnet50e_ir <folder>  writes model-symbol.json, model-0000.params
+  .venv-mxnet/bin/python tests/mxnet_oracle.py save <folder>                 writes params files in two versions
+  .venv-mxnet/bin/python tests/mxnet_oracle.py run <folder> ...              reads outputs.txt and input_*.npy beside
       them, writes expected_<input>_<output>.npy
 """
 
@@ -176,6 +176,8 @@ def build(name, folder):
     def draw(key, shape):
         if key.endswith("_weight"):
             return rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
+        if key.startswith("bn_data_moving"):  # that of pictures
+            return np.full(shape, 110.0 if key.endswith("_mean") else 65.0**2)
         low, high = {"_gamma": (0.5, 1.2), "_var": (0.5, 1.5), "_mean": (-0.2, 0.2)}.get(
             key[key.rfind("_") :], (-0.2, 0.2)
         )

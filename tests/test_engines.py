@@ -6,7 +6,6 @@ import ast
 import gc
 import json
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -365,16 +364,6 @@ def test_auto_refuses_what_no_engine_has(tiny: InstalledModel) -> None:
 
 
 # --- MXNet
-
-
-@pytest.fixture(scope="module")
-def mxnet_python(repo: Path) -> str:
-    """The interpreter that has MXNet."""
-    named = os.environ.get("VIDPERSON_MXNET_PYTHON")
-    own = repo / ".venv-mxnet" / "bin" / "python"
-    if not named and not own.is_file():
-        pytest.skip("needs MXNet: run utils/make_env.sh mxnet, or set VIDPERSON_MXNET_PYTHON")
-    return named or str(own)
 
 
 @pytest.fixture(scope="module")

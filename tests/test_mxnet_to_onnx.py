@@ -1,6 +1,6 @@
 """MXNet checkpoints read and converted without MXNet: operators against numpy, whole networks against MXNet itself.
 
-What needs MXNet runs in the environment that VIDPERSON_MXNET_PYTHON names (see mxnet_oracle.py), and skips without it.
+What needs MXNet runs in an environment of its own (see mxnet_oracle.py), and skips without it.
 """
 
 from __future__ import annotations
