@@ -136,7 +136,7 @@ def test_segment_that_hangs_beside_unfinished_ones_is_given_up_and_those_are_don
     assert journal.given_up == [("c", "not done after 1 s (segment_timeout_s)")]
 
 
-def test_segments_that_were_under_way_beside_a_crash_that_does_not_come_again_are_all_done(
+def test_segment_that_crashes_twice_but_not_as_the_first_of_a_fresh_process_is_done(
     journal: Journal, tmp_path: Path
 ) -> None:
     def twice() -> None:
@@ -145,7 +145,7 @@ def test_segments_that_were_under_way_beside_a_crash_that_does_not_come_again_ar
         if (tmp_path / "seen").stat().st_size < 3:
             die(signal.SIGSEGV)()
 
-    run_supervised(work_on(journal, {"d end": twice}, abreast=3), journal.give_up, 10)
+    run_supervised(work_on(journal, {"e": twice}, abreast=3), journal.give_up, 10)
     assert journal.lines == list("abcdef") and journal.given_up == []
 
 
