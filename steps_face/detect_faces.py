@@ -10,9 +10,10 @@ Outputs, in --output-dir, joined over the jobs by steps_face/merge_jobs.py:
          thumbs.tar   one JPEG per segment for the contact sheet: its best frame with the faces drawn
          journal.jsonl  what is finished, with the segment's status; a killed job goes on behind it
 
-A file that crashes the decoder, or takes it longer than --segment-timeout-s, costs its own segment only: the work is
-done in a child process, which is started again behind that segment. Frames and videos beyond --max-pixels and
---max-duration-s are refused before memory is taken for them.
+Decoding, resizing, the network and writing go on at the same time, in batches that run across segments
+(steps_face/pipeline.py). A file that crashes the decoder, or takes it longer than --segment-timeout-s, costs its own
+segment only: the work is done in a child process, which is started again there. Frames and videos beyond
+--max-pixels and --max-duration-s are refused before memory is taken for them.
 
 Without labels frames are sampled at --fps and every face is taken; with --labels the frames round each labelled time
 are searched for the labelled person only.
@@ -26,18 +27,15 @@ Example:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby, islice
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from vidperson import cli
 
 if TYPE_CHECKING:
-    from vidperson.io.lists import LabelledBox
-    from vidperson.media.limits import Limits
-    from vidperson.media.sampling import UniformSampling, WindowSampling
-    from vidperson.models.candidates import SelectedFaces, SelectionPolicy
-    from vidperson.models.detector import FaceDetector
+    from vidperson.models.candidates import SelectedFaces
+    from vidperson.supervision import Watch
 
 ARCHIVES = ("faces.ark", "quality.ark", "crops.tar", "thumbs.tar")
 
@@ -57,8 +55,8 @@ def detect_faces_supervised(output_dir: str, segment_timeout_s: float = 3600.0, 
                 entries = {"faces.ark": none, "quality.ark": none, "crops.tar": [], "thumbs.tar": []}
                 store.append(segment, f"unreadable: {why}", entries)
 
-    def work(begin: Callable[[str], None]) -> None:
-        detect_faces(output_dir=output_dir, begin=begin, **options)
+    def work(watch: Watch) -> None:
+        detect_faces(output_dir=output_dir, watch=watch, **options)
 
     run_supervised(work, give_up, segment_timeout_s or None)
 
@@ -86,25 +84,28 @@ def detect_faces(
     discard_low_quality: bool = False,
     max_pixels: int = 100_000_000,
     max_duration_s: float = 86_400.0,
-    begin: Callable[[str], None] | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, str]:
     """Do the segments of ``scp`` that the job has not finished yet. Returns segment -> status.
 
-    begin: told each of them before it is worked on.
+    watch: told when a segment is begun and when it is stored.
     Raises VidPersonError for lists, models and options that are wrong; a bad video only gets a status.
     """
     import cv2
 
+    from steps_face.pipeline import Task, find_faces
     from vidperson.io.job_store import JobStore
     from vidperson.io.lists import read_boxes, read_scp
     from vidperson.media.limits import Limits
     from vidperson.media.sampling import UniformSampling, WindowSampling
-    from vidperson.models.candidates import Candidates, SelectionPolicy
+    from vidperson.models.candidates import SelectionPolicy
     from vidperson.models.detector import make_detector
     from vidperson.models.install import installed_model
     from vidperson.models.opening import open_network
     from vidperson.progress import Progress
+    from vidperson.supervision import UNWATCHED
 
+    watch = watch or UNWATCHED
     cv2.setNumThreads(threads)
     segments = read_scp(scp)
     boxes = read_boxes(labels) if labels else {}
@@ -115,72 +116,31 @@ def detect_faces(
     limits = Limits(max_pixels, max_duration_s)
     with JobStore(output_dir, ARCHIVES) as store:
         progress = Progress(len(segments), "segments", done=len(store.statuses))
+        tasks = []
         for segment, path in segments.items():
             if segment in store.statuses:
                 continue
-            if begin is not None:
-                begin(segment)
             found = boxes.get(segment, [])
             times = sorted({label.position for label in found})
-            if labels and not found:
-                status, faces = "no_face: no labelled box", Candidates(policy).select()
-            else:
-                sampling = WindowSampling(tuple(times), label_unit, det_window) if labels else UniformSampling(fps)
-                status, faces = find_faces(
-                    path, sampling, _boxes_at(times, found), detector, policy, det_batch, threads, limits
-                )
-            store.append(segment, status, _archive_entries(segment, faces))
-            logging.info("%s %s", segment, status)
-            progress.step()
+            sampling: UniformSampling | WindowSampling | None = None
+            if not labels:
+                sampling = UniformSampling(fps)
+            elif found:
+                sampling = WindowSampling(tuple(times), label_unit, det_window)
+            at_times = [[label.box for label in found if label.position == time] for time in times]
+            tasks.append(Task(segment, path, sampling, at_times))
+        results = find_faces(tasks, detector, policy, det_batch, threads, limits, watch.begin, watch.alone)
+        with closing(results):
+            for segment, status, faces in results:
+                store.append(segment, status, _archive_entries(segment, faces))
+                watch.end(segment)
+                logging.info("%s %s", segment, status)
+                progress.step()
         return store.statuses
-
-
-def find_faces(
-    path: str,
-    sampling: UniformSampling | WindowSampling,
-    labels: list[list[tuple[float, float, float, float]]],
-    detector: FaceDetector,
-    policy: SelectionPolicy,
-    batch_size: int = 1,
-    threads: int = 1,
-    limits: Limits | None = None,
-) -> tuple[str, SelectedFaces]:
-    """One segment: decode, detect, choose, crop. Returns its status and the faces kept; a bad file is a status."""
-    from vidperson.errors import MediaError
-    from vidperson.media.limits import Limits
-    from vidperson.media.video import FrameReader
-    from vidperson.models.candidates import Candidates
-
-    candidates = Candidates(policy, labels)
-    try:
-        with FrameReader(path, sampling, threads, limits or Limits()) as reader:
-            for _, same_size in groupby(reader, key=lambda frame: frame.image.shape):
-                while batch := list(islice(same_size, batch_size)):
-                    detections = detector.detect([frame.image for frame in batch], candidates.min_score)
-                    for frame, found in zip(batch, detections, strict=True):
-                        candidates.add(frame, found)
-    except MediaError as error:
-        return f"unreadable: {error}", Candidates(policy).select()
-    except MemoryError:
-        return "unreadable: its frames need more memory than there is", Candidates(policy).select()
-    faces = candidates.select()
-    if reader.damage:
-        return f"damaged: {reader.damage}", faces
-    if len(faces.rows):
-        return "ok", faces
-    late = reader.labels_past_end
-    return (
-        f"no_face: {late} of {len(labels)} labelled times lie after the end of the video" if late else "no_face",
-        faces,
-    )
 
 
 def _scales(text: str) -> list[float]:
     return [cli.positive(word) for word in text.split()] or [1.0]
-
-
-def _boxes_at(times: list[float], labels: list[LabelledBox]) -> list[list[tuple[float, float, float, float]]]:
-    return [[label.box for label in labels if label.position == time] for time in times]
 
 
 def _archive_entries(segment: str, faces: SelectedFaces) -> dict[str, Iterator[bytes]]:

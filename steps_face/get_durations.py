@@ -11,7 +11,6 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from vidperson import cli
@@ -20,7 +19,7 @@ from vidperson import cli
 def get_durations(data_dir: str, file_timeout_s: float = 60.0) -> None:
     """Write ``vid2dur`` unless it already lists exactly the segments of ``vid.scp``."""
     from vidperson.io.lists import read_scp, write_lines
-    from vidperson.supervision import run_supervised
+    from vidperson.supervision import Watch, run_supervised
 
     segments = read_scp(Path(data_dir) / "vid.scp")
     output, notes = Path(data_dir) / "vid2dur", Path(data_dir) / "vid2dur.notes"
@@ -28,7 +27,7 @@ def get_durations(data_dir: str, file_timeout_s: float = 60.0) -> None:
         return
     notes.unlink(missing_ok=True)
 
-    def probe_files(begin: Callable[[str], None]) -> None:
+    def probe_files(watch: Watch) -> None:
         from vidperson.errors import MediaError
         from vidperson.media.video import probe_duration
 
@@ -36,11 +35,12 @@ def get_durations(data_dir: str, file_timeout_s: float = 60.0) -> None:
         for path in dict.fromkeys(segments.values()):
             if path in known:
                 continue
-            begin(path)
+            watch.begin(path)
             try:
                 note(path, probe_duration(path))
             except MediaError:
                 note(path, 0.0)
+            watch.end(path)
 
     def note(path: str, seconds: float) -> None:
         with open(notes, "a", encoding="utf-8") as stream:

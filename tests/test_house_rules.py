@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "cli": {"errors"},
     "progress": set(),
+    "ahead": set(),
     "supervision": {"errors"},
     **{part: {"types", "errors"} for part in ("io", "media", "engines", "align", "backends", "metrics", "report")},
     "models": {"types", "errors", "engines", "align"},

@@ -8,8 +8,10 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,13 +19,15 @@ import PIL.Image
 import pytest
 from naive_decoder import numbered, write_video
 
-from steps_face.detect_faces import find_faces
+from steps_face.pipeline import Task, find_faces
 from vidperson.errors import MediaError
 from vidperson.media.image import decode_image, image_size
 from vidperson.media.limits import Limits
 from vidperson.media.video import FrameReader, UniformSampling, WindowSampling, probe_duration
 from vidperson.models.candidates import Candidates, SelectionPolicy
-from vidperson.types import Detections, Frame
+from vidperson.models.card import load_card
+from vidperson.models.detector import FaceDetector, Look
+from vidperson.types import Detections, Float, Frame
 
 EVERY = UniformSampling(1000)
 
@@ -188,14 +192,24 @@ def test_picture_one_pixel_wide_and_very_high_takes_a_small_thumbnail() -> None:
     assert thumbnail is not None and thumbnail.shape == (240, 320, 3)
 
 
-class Everywhere:
+class Everywhere(FaceDetector):
     """A detector that finds a face in the middle of every picture."""
 
-    def detect(self, images: list[np.ndarray], min_score: float) -> list[Detections]:
-        height, width = images[0].shape[:2]
-        points = np.array([[0.3, 0.3], [0.7, 0.3], [0.5, 0.5], [0.3, 0.7], [0.7, 0.7]]) * (width, height)
-        box = np.array([[0, 0, width, height]])
-        return [Detections(box, np.ones(1), points[None]) for _ in images]  # type: ignore[arg-type]
+    def __init__(self) -> None:
+        super().__init__(lambda batch: [batch], load_card("retinaface_tiny"))
+
+    def detections(self, seen: Sequence[tuple[Look, Sequence[Float]]], min_score: float) -> list[Detections]:
+        results = []
+        for height, width in seen[0][0].sizes:
+            points = np.array([[0.3, 0.3], [0.7, 0.3], [0.5, 0.5], [0.3, 0.7], [0.7, 0.7]]) * (width, height)
+            box = np.array([[0, 0, width, height]], np.float32)
+            results.append(Detections(box, np.ones(1, np.float32), points[None].astype(np.float32)))
+        return results
+
+    def arrange(self, *arguments: object) -> Any:
+        raise NotImplementedError
+
+    boxes = landmarks = arrange
 
 
 @pytest.mark.parametrize("size", [(32_766, 3), (3, 32_766), (1, 1), (5000, 5000)])
@@ -210,9 +224,10 @@ def test_faces_of_the_largest_pictures_are_cut_out_and_larger_ones_get_a_status(
         (png_of(width + 40_000, height), f"unreadable: {width + 40_000} x {height} pixels"),
     ):
         path.write_bytes(data)
-        status, faces = find_faces(str(path), UniformSampling(1), [], Everywhere(), SelectionPolicy())  # type: ignore[arg-type]
-        assert status.startswith(expected)
-        assert len(faces.rows) == len(list(faces.crops)) == (expected == "ok")
+        task = Task("s", str(path), UniformSampling(1))
+        for _, status, faces in find_faces([task], Everywhere(), SelectionPolicy()):
+            assert status.startswith(expected)
+            assert len(faces.rows) == len(list(faces.crops)) == (expected == "ok")
 
 
 def test_picture_file_beyond_all_sense_is_refused_without_reading_it(tmp_path: Path) -> None:

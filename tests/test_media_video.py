@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
-from naive_decoder import numbered, pick_constant, pick_windows, read_number, write_video
+from naive_decoder import decode_all, numbered, pick_constant, pick_windows, read_number, write_video
 from numpy.typing import NDArray
 
 from vidperson.errors import MediaError
@@ -100,7 +100,57 @@ def test_reader_any_container_gives_all_frames_in_order(
     )
     with FrameReader(path, UniformSampling(5)) as reader:
         assert [read_number(f.image) for f in reader] == [0, 5, 10, 15, 20, 25]
-    assert (reader.damage, reader.frames_decoded) == (None, 30)
+    assert (reader.damage, reader.frames_decoded) == (None, 6 if codec == "mjpeg" else 30)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        ("a.mov", "mjpeg", "yuvj420p"),
+        ("a.avi", "mjpeg", "yuvj420p"),
+        ("a.mkv", "mjpeg", "yuvj422p"),
+        ("a.mov", "prores_ks", "yuv422p10le"),
+        ("a.avi", "huffyuv", "yuv422p"),
+        ("a.nut", "rawvideo", "yuv420p"),
+    ],
+)
+def test_reader_frames_that_need_no_others_decodes_the_wanted_ones_only_and_gives_those_of_the_naive_decoder(
+    tmp_path: Path, name: str, codec: str, pix_fmt: str, threads: int
+) -> None:
+    path = write_video(tmp_path / name, (numbered(i) for i in range(60)), codec, pix_fmt)
+    times, frames, rate = decode_all(path)
+    assert len(frames) == 60
+    wanted = pick_constant(60, rate, 3)
+    for sampling, indices in (
+        (UniformSampling(3), wanted),
+        (WindowSampling((0.4, 1.6), "seconds", 5), [8, 9, 10, 11, 12, 38, 39, 40, 41, 42]),
+    ):
+        with FrameReader(path, sampling, threads) as reader:
+            found = list(reader)
+        assert [frame.index for frame in found] == indices == [read_number(frame.image) for frame in found]
+        assert [frame.time_s for frame in found] == pytest.approx([float(times[index]) for index in indices])
+        assert reader.damage is None and reader.frames_decoded <= len(indices) + 1  # and the first, that there is one
+    every = read(path, EVERY, threads)
+    assert all(np.array_equal(frame.image, every[frame.index].image) for frame in found) and len(every) == 60
+
+
+def test_reader_broken_frames_that_no_other_needs_cost_only_themselves(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.avi", (numbered(i) for i in range(60)), "mjpeg", "yuvj420p")
+    data = bytearray(path.read_bytes())
+    for number in (0, 10, 33):
+        hit = packets(path)[number]
+        begin = data.index(b"\xff\xd8", hit.pos)  # of the JPEG, behind the chunk's header
+        data[begin : begin + hit.size] = bytes(hit.size)
+    broken = tmp_path / "broken.avi"
+    broken.write_bytes(data)
+    sound = {frame.index: frame.image for frame in read(path)}
+    for fps, lost in ((25, {0, 10, 33}), (2.5, {0, 10}), (5, {0, 10})):
+        with FrameReader(broken, UniformSampling(fps)) as reader:
+            found = list(reader)
+        assert [frame.index for frame in found] == sorted(set(pick_constant(60, Fraction(25), fps)) - lost)
+        assert all(np.array_equal(frame.image, sound[frame.index]) for frame in found)
+        assert reader.damage == f"{60 - len(lost)} of 60 frames decoded, the first loss is at 0.00 s"
 
 
 def test_reader_variable_rate_gives_the_frames_nearest_in_time(tmp_path: Path) -> None:

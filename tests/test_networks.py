@@ -243,9 +243,10 @@ def test_tiny_and_odd_frames_give_no_face_and_no_error(detector: FaceDetector, s
     assert detector.detect([], 0.5) == []
 
 
-def test_frames_of_different_sizes_in_one_batch_are_refused(detector: FaceDetector) -> None:
-    with pytest.raises(ValueError, match="equal size"):
-        detector.detect([np.zeros((8, 8, 3), np.uint8), np.zeros((9, 8, 3), np.uint8)])
+def test_frames_that_the_network_sees_in_different_shapes_are_refused_in_one_batch(detector: FaceDetector) -> None:
+    assert detector.shapes(32, 8) != detector.shapes(33, 8)
+    with pytest.raises(ValueError, match=r"equal size, found \[\(32, 8\), \(33, 8\)\]"):
+        detector.detect([np.zeros((32, 8, 3), np.uint8), np.zeros((33, 8, 3), np.uint8)])
 
 
 def test_embedder_of_the_casia_card_equals_the_written_out_formula(models: Path, shared: Path) -> None:

@@ -558,7 +558,7 @@ def test_clips_of_four_corpora_are_verified_below_five_percent_equal_error(
 def test_every_readable_form_of_a_video_shows_the_face_of_the_original(models: Path, shared: Path) -> None:
     import cv2
 
-    from steps_face.detect_faces import find_faces
+    from steps_face.pipeline import Task, find_faces
     from vidperson.engines import load_network
     from vidperson.media.video import UniformSampling
     from vidperson.models.candidates import SelectionPolicy
@@ -571,7 +571,7 @@ def test_every_readable_form_of_a_video_shows_the_face_of_the_original(models: P
     embedder = FaceEmbedder(load_network(read.network, threads=2), read.card)
 
     def embed(path: Path) -> tuple[str, np.ndarray]:
-        status, faces = find_faces(str(path), UniformSampling(1), [], detector, SelectionPolicy())
+        ((_, status, faces),) = find_faces([Task("s", str(path), UniformSampling(1))], detector, SelectionPolicy())
         crops = [cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1] for png in faces.crops]
         vectors = embedder.embed(np.stack(crops) if crops else np.zeros((0, 112, 112, 3), np.uint8))
         return status, vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,9 +23,7 @@ from steps_face.merge_jobs import merge
 from vidperson.errors import DataError, VidPersonError
 from vidperson.io.lists import read_scp
 from vidperson.io.matrices import load_matrices
-from vidperson.supervision import run_supervised
-
-Begin = Callable[[str], None]
+from vidperson.supervision import Watch, run_supervised
 
 
 class Journal:
@@ -52,13 +51,29 @@ def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path / "journal")
 
 
-def work_on(journal: Journal, faults: dict[str, Callable[[], object]]) -> Callable[[Begin], None]:
-    def work(begin: Begin) -> None:
+def work_on(journal: Journal, faults: dict[str, Callable[[], object]], abreast: int = 1) -> Callable[[Watch], None]:
+    """Segments a to f, ``abreast`` of them under way at a time but those that are to be done alone.
+
+    faults: what happens where a segment has begun or, as ``x end``, where segment x would end.
+    """
+
+    def work(watch: Watch) -> None:
+        under_way: list[str] = []
+
+        def end_all_but(count: int) -> None:
+            while len(under_way) > count:
+                segment = under_way.pop(0)
+                faults.get(f"{segment} end", int)()
+                journal.add(segment)
+                watch.end(segment)
+
         for segment in "abcdef":
             if segment not in journal.lines:
-                begin(segment)
+                watch.begin(segment)
+                under_way.append(segment)
                 faults.get(segment, int)()
-                journal.add(segment)
+                end_all_but(0 if segment in watch.alone else abreast - 1)
+        end_all_but(0)
 
     return work
 
@@ -105,6 +120,60 @@ def test_segment_that_hangs_is_given_up_after_the_time_and_others_have_the_whole
     assert journal.given_up == [("b", "not done after 1 s (segment_timeout_s)")]
 
 
+@pytest.mark.parametrize("place", ["c", "c end"])
+def test_segment_that_crashes_beside_unfinished_ones_is_given_up_and_those_are_done(
+    journal: Journal, place: str
+) -> None:
+    run_supervised(work_on(journal, {place: die(signal.SIGSEGV)}, abreast=3), journal.give_up, 10)
+    assert journal.lines == list("abcdef")
+    assert journal.given_up == [("c", "the process that decodes it died of SIGSEGV")]
+
+
+@pytest.mark.parametrize("place", ["c", "c end"])
+def test_segment_that_hangs_beside_unfinished_ones_is_given_up_and_those_are_done(journal: Journal, place: str) -> None:
+    run_supervised(work_on(journal, {place: lambda: time.sleep(60)}, abreast=3), journal.give_up, 1.0)
+    assert journal.lines == list("abcdef")
+    assert journal.given_up == [("c", "not done after 1 s (segment_timeout_s)")]
+
+
+def test_segment_that_crashes_twice_but_not_as_the_first_of_a_fresh_process_is_done(
+    journal: Journal, tmp_path: Path
+) -> None:
+    def twice() -> None:
+        with open(tmp_path / "seen", "a") as seen:
+            seen.write("x")
+        if (tmp_path / "seen").stat().st_size < 3:
+            die(signal.SIGSEGV)()
+
+    run_supervised(work_on(journal, {"e": twice}, abreast=3), journal.give_up, 10)
+    assert journal.lines == list("abcdef") and journal.given_up == []
+
+
+def test_clock_of_a_segment_starts_when_those_before_it_have_ended(journal: Journal) -> None:
+    slow = {f"{segment} end": lambda: time.sleep(0.6) for segment in "abcdef"}
+    run_supervised(work_on(journal, slow, abreast=3), journal.give_up, 1.5)
+    assert journal.lines == list("abcdef") and journal.given_up == []
+
+
+def test_process_that_crashes_behind_its_last_segment_is_no_segments_fault(journal: Journal) -> None:
+    def work(watch: Watch) -> None:
+        left = [segment for segment in "abc" if segment not in journal.lines]
+        for segment in left:
+            watch.begin(segment)
+            journal.add(segment)
+            watch.end(segment)
+        if left:
+            die(signal.SIGSEGV)()
+
+    run_supervised(work, journal.give_up, 10)
+    assert journal.lines == list("abc") and journal.given_up == []
+
+
+def test_process_killed_from_outside_names_all_that_was_under_way(journal: Journal) -> None:
+    with pytest.raises(VidPersonError, match="ended by SIGKILL at work on 'b', 'c', as happens"):
+        run_supervised(work_on(journal, {"c": die(signal.SIGKILL)}, abreast=2), journal.give_up, 10)
+
+
 def test_process_killed_from_outside_ends_the_work_and_blames_no_segment(journal: Journal) -> None:
     with pytest.raises(VidPersonError, match="ended by SIGKILL at work on 'c', as happens where memory runs out"):
         run_supervised(work_on(journal, {"c": die(signal.SIGKILL)}), journal.give_up, 10)
@@ -113,7 +182,7 @@ def test_process_killed_from_outside_ends_the_work_and_blames_no_segment(journal
 
 def test_process_that_dies_before_its_first_segment_ends_the_work(journal: Journal) -> None:
     with pytest.raises(VidPersonError, match="ended by SIGSEGV before its first segment"):
-        run_supervised(lambda begin: die(signal.SIGSEGV)(), journal.give_up, 10)
+        run_supervised(lambda watch: die(signal.SIGSEGV)(), journal.give_up, 10)
 
 
 def test_error_of_the_work_is_that_of_the_call(journal: Journal) -> None:
@@ -129,9 +198,9 @@ def test_error_of_the_work_is_that_of_the_call(journal: Journal) -> None:
 def test_child_dies_with_its_parent_even_when_it_hangs(repo: Path, tmp_path: Path) -> None:
     code = (
         "import os, sys, time\nfrom vidperson.supervision import run_supervised\n"
-        "def work(begin):\n    open(sys.argv[1], 'w').write(str(os.getpid()))\n"
+        "def work(watch):\n    open(sys.argv[1], 'w').write(str(os.getpid()))\n"
         "    os.rename(sys.argv[1], sys.argv[2])\n"
-        "    begin('a')\n    time.sleep(600)\n"
+        "    watch.begin('a')\n    time.sleep(600)\n"
         "run_supervised(work, print, None)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "x"), str(tmp_path / "pid")], cwd=repo)
@@ -181,8 +250,9 @@ def run_step(repo: Path, script: str, detector: Path, work: Path, *options: str)
     return subprocess.run([*step, *options], cwd=repo, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.parametrize("batch", [1, 4])
 def test_step_with_a_faulty_decoder_gives_every_segment_a_status_and_the_others_their_bytes(
-    repo: Path, detector: Path, tmp_path: Path
+    repo: Path, detector: Path, tmp_path: Path, batch: int
 ) -> None:
     names = ["1 ok", "2 crash", "3 once", "4 hang", "5 ok", "6 abort", "7 memory", "8 ok"]
     results = []
@@ -192,8 +262,9 @@ def test_step_with_a_faulty_decoder_gives_every_segment_a_status_and_the_others_
         for number, name in enumerate(names):
             write_video(work / f"{name}.mp4", (portrait(i) for i in range(number, number + 3)))
         (work / "vid.scp").write_text("".join(f"s{name[0]} {work}/{name}.mp4\n" for name in names))
-        run = run_step(repo, script, detector, work, "--segment-timeout-s", "5")
+        run = run_step(repo, script, detector, work, "--segment-timeout-s", "5", "--det-batch", str(batch))
         assert run.returncode == 0, run.stderr
+        assert run.stderr.count("not done after 5 s") == (script == "tests/faulty_decoder.py")
         merge(f"{work}/vid.scp", f"{work}/jobs", 1, " ".join(ARCHIVES), str(work))
         results.append(work)
     faulty, sound = results
@@ -223,10 +294,10 @@ def test_step_killed_for_memory_fails_and_goes_on_there_when_it_is_run_again(
         write_video(tmp_path / f"{name}.mp4", (portrait(i) for i in range(3)))
     (tmp_path / "vid.scp").write_text("".join(f"s{name[0]} {tmp_path}/{name}.mp4\n" for name in names))
     failed = run_step(repo, "tests/faulty_decoder.py", detector, tmp_path)
-    assert failed.returncode == 1 and "ended by SIGKILL at work on 's2'" in failed.stderr
+    assert failed.returncode == 1 and re.search("ended by SIGKILL at work on ('s1', )?'s2'", failed.stderr)
     assert "Traceback" not in failed.stderr
     done = run_step(repo, "steps_face/detect_faces.py", detector, tmp_path)
-    assert done.returncode == 0 and "progress 1/3 segments" in done.stderr
+    assert done.returncode == 0 and re.search("progress [01]/3 segments", done.stderr)
     merge(f"{tmp_path}/vid.scp", f"{tmp_path}/jobs", 1, " ".join(ARCHIVES), str(tmp_path))
     assert list(read_scp(tmp_path / "status").values()) == ["ok"] * 3
 

@@ -36,7 +36,10 @@ class Decoder:
     """Decodes the first video stream of a file (a cover picture is none).
 
     stream, clock: the stream and the times of its frames.
-    sound: frames decoded so far without damage.
+    decoded: frames decoded so far without damage.
+
+    In a codec whose frames need no other one (MJPEG, ProRes, DNxHD, ...), a frame is decoded when its picture is asked
+    for, and damage in the others goes unseen.
 
     Raises MediaError with the reason if there is no video stream with a known codec, or one beyond the limits.
     """
@@ -54,10 +57,12 @@ class Decoder:
         self._too_long = False
         self.stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}  # where the size changes later
         self.stream.codec_context.thread_count = threads
-        self.stream.codec_context.thread_type = "AUTO"
+        codec = self.stream.codec_context.codec
+        self._independent = codec.intra_only and not codec.delay
+        self.stream.codec_context.thread_type = "SLICE" if self._independent else "AUTO"  # "FRAME" gives frames late
         self.clock = _clock(self.stream)
-        self.sound = 0
-        self._lost = 0
+        self.decoded = 0
+        self._sound = self._lost = 0
         self._reordering = _DEEPEST_REORDERING / self.clock.rate
         self._seen = 0
         self._origin: Fraction | None = None
@@ -75,34 +80,57 @@ class Decoder:
         return aspect if Fraction(1, _WIDEST_PIXEL) <= aspect <= _WIDEST_PIXEL else Fraction(1)
 
     def shots(self) -> Iterator[Shot]:
-        """All frames in display order; ``picture`` is None where one is lost or smeared.
+        """All frames in display order, for :meth:`picture`; without a picture where one is lost or smeared.
 
         That is from a loss to the next key frame, and in the run of B-frames that ends at a loss: they are
         shown before the frame that is lost, yet made from it.
         """
         run: deque[Shot] = deque()
-        for shot in self._judged():
+        for shot in self._unseen() if self._independent else self._judged():
             if shot.time > self._limits.max_duration_s:
                 self._too_long = True
                 break
             run.append(shot)
             if shot.picture is None:
                 run = deque(replace(held, picture=None) for held in run)
-            if shot.picture is None or shot.picture.pict_type != PictureType.B:
+            if shot.picture is None or self._independent or shot.picture.pict_type != PictureType.B:
                 yield from map(self._counted, run)
                 run.clear()
             elif len(run) > _DEEPEST_REORDERING:
                 yield self._counted(run.popleft())
         yield from map(self._counted, run)
 
+    def picture(self, shot: Shot) -> av.VideoFrame | None:
+        """The picture of one of the shots, None where it is lost."""
+        if not isinstance(shot.picture, av.Packet):
+            return shot.picture  # type: ignore[no-any-return]
+        pictures = self._decode(shot.picture)
+        if pictures and not pictures[0].is_corrupt:
+            self.decoded += 1
+            return pictures[0]
+        self._sound -= 1
+        self._note_loss(shot)
+        return None
+
     def _counted(self, shot: Shot) -> Shot:
-        if shot.picture is not None:
-            self.sound += 1
+        if shot.picture is None:
+            self._note_loss(shot)
             return shot
-        self._lost += 1
-        if self._first_loss is None:
-            self._first_loss = shot.time
+        self._sound += 1
+        if not self._independent:
+            self.decoded += 1
         return shot
+
+    def _note_loss(self, shot: Shot) -> None:
+        self._lost += 1
+        self._first_loss = shot.time if self._first_loss is None else min(shot.time, self._first_loss)
+
+    def _unseen(self) -> Iterator[Shot]:
+        """All frames with their packets instead of pictures."""
+        for packet in self._packets():
+            if packet is not None:
+                yield self._shot(packet.pts, packet if self._is_whole(packet) else None)
+        self._ended = True
 
     def _judged(self) -> Iterator[Shot]:
         """All frames in display order, without a picture from a loss to the next key frame.
@@ -134,7 +162,7 @@ class Decoder:
     def damage(self) -> str | None:
         """What was lost of the part of the file that was read, and from where on; None if it is sound."""
         reasons = []
-        frames = self.sound + self._lost
+        frames = self._sound + self._lost
         if self._first_loss is not None:
             reasons.append(f"the first loss is at {float(self._first_loss):.2f} s")
         if self._ended and self._cut_short():
@@ -144,7 +172,7 @@ class Decoder:
             reasons.append(f"it goes on beyond max_duration_s {self._limits.max_duration_s:g}")
         if self._encrypted:
             reasons.append("a part is encrypted")
-        return ", ".join([f"{self.sound} of {frames} frames decoded", *reasons]) if reasons else None
+        return ", ".join([f"{self._sound} of {frames} frames decoded", *reasons]) if reasons else None
 
     def why_nothing(self) -> str:
         """Why not a single frame came out."""
@@ -177,21 +205,24 @@ class Decoder:
 
     def _decode(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame] | None:
         """The frames that the decoder gives for a packet, None if the packet is lost."""
-        if packet is not None and packet.has_sidedata("encryption_info"):
-            self._encrypted = True
-            return None
-        if packet is not None and packet.is_corrupt:
+        if packet is not None and not self._is_whole(packet):
             return None
         try:
             return self.stream.codec_context.decode(packet)
         except av.FFmpegError:
             return [] if packet is None else None
 
+    def _is_whole(self, packet: av.Packet[Any]) -> bool:
+        if packet.has_sidedata("encryption_info"):
+            self._encrypted = True
+            return False
+        return not packet.is_corrupt
+
     def _lies_behind(self, stamp: int | None, loss: int) -> bool:
         """Whether a key frame comes after a loss; one far before it does too: times have started anew."""
         return stamp is None or stamp > loss or (loss - stamp) * self._tick > self._reordering
 
-    def _shot(self, stamp: int | None, picture: av.VideoFrame | None) -> Shot:
+    def _shot(self, stamp: int | None, picture: av.VideoFrame | av.Packet[Any] | None) -> Shot:
         """The next frame in display order, at a time that goes on where the file's times start anew."""
         if stamp is None or self.container.format.name == "avi":  # AVI knows no display times
             time = self._seen / self.clock.rate

@@ -23,7 +23,7 @@ class Shot:
 
     index: number in display order, from 0; lost frames count.
     time: seconds since the first frame, never falling.
-    picture: the decoder's frame, None where the file is damaged.
+    picture: what the decoder makes it of, None where the file is damaged.
     """
 
     index: int

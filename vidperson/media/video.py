@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from types import TracebackType
@@ -42,7 +43,8 @@ class FrameReader:
 
     Complete after the iteration:
     damage: why and where a part of the file was lost, None if the file, as far as it was read, is sound.
-    frames_decoded: sound frames that went through the decoder, wanted or not.
+    frames_decoded: sound frames that went through the decoder: all up to the last one that was wanted or, where frames
+        need no other one, as in MJPEG, only those that were wanted.
     labels_past_end: labelled positions that lie past the end of the video.
 
     After damage no frame is given until the next key frame, since what lies between is smeared.
@@ -74,8 +76,9 @@ class FrameReader:
         self._shots = self._decoder.shots()
         begin = []
         for shot in self._shots:
-            begin.append(shot)
-            if shot.picture is not None:
+            picture = self._decoder.picture(shot)
+            begin.append(replace(shot, picture=picture))
+            if picture is not None:
                 break
         else:
             self.close()
@@ -89,15 +92,16 @@ class FrameReader:
             return
         reformatter, aspect = VideoReformatter(), self._decoder.pixel_aspect()
         for shot, label in self._selected():
-            if shot.picture is None:
+            picture = self._decoder.picture(shot)
+            if picture is None:
                 continue
-            self._limits.check_size(shot.picture.width, shot.picture.height, aspect)
+            self._limits.check_size(picture.width, picture.height, aspect)
             try:
-                image = to_rgb(shot.picture, aspect, reformatter)
+                image = to_rgb(picture, aspect, reformatter)
             except (av.FFmpegError, ValueError) as error:
-                raise MediaError(f"no conversion to RGB from {shot.picture.format.name}") from error
+                raise MediaError(f"no conversion to RGB from {picture.format.name}") from error
             yield Frame(image, shot.index, float(shot.time), label)
-        self.frames_decoded = self._decoder.sound
+        self.frames_decoded = self._decoder.decoded
         self.damage = self._decoder.damage()
 
     def _selected(self) -> Iterator[tuple[Shot, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import cv2
@@ -24,6 +25,23 @@ MIRRORED = (1, 0, 2, 4, 3)  # landmark of the mirrored face that each landmark i
 USUAL_LANDMARKS = np.array([[0.27, 0.40], [0.73, 0.40], [0.50, 0.61], [0.31, 0.75], [0.69, 0.75]], np.float32)
 Faces = tuple[Float, Float, Float]  # boxes (K, 4), scores (K,), landmarks (K, 5, 2)
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One batch in which the network looks at frames.
+
+    sizes: (height, width) of the frames.
+    scale, mirrored: how it looks at them.
+    shape: that of the batch.
+    last: whether it is the last one for these frames.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    scale: float
+    mirrored: bool
+    shape: Shape
+    last: bool
 
 
 class FaceDetector(ABC):
@@ -108,62 +126,92 @@ class FaceDetector(ABC):
             )
 
     def detect(self, images: Sequence[Image], min_score: float = 0.1) -> list[Detections]:
-        """Faces of frames of equal size, best first, in pixels of the frame.
+        """Faces of frames that the network sees in equal shapes, best first, in pixels of the frame.
 
-        images: each (height, width, 3) uint8 RGB. Raises ValueError when the sizes differ.
+        images: each (height, width, 3) uint8 RGB. Raises ValueError when their :meth:`shapes` differ.
         """
         if not images:
             return []
-        if len({image.shape for image in images}) > 1:
-            raise ValueError(f"expected frames of equal size, found {sorted({image.shape for image in images})}")
-        height, width = images[0].shape[:2]
-        limits = np.array([width, height, width, height], np.float32)
-        passes = [
-            self._look(images, scale, mirrored, min_score)
-            for scale in self.scales
-            for mirrored in ((False, True) if self.mirror else (False,))
-        ]
+        return self.detections([(look, self.network(batch)) for look, batch in self.looks(images)], min_score)
+
+    def shapes(self, height: int, width: int) -> tuple[Shape, ...]:
+        """What the network gets for a frame of this size: (padded height, padded width) per scale.
+
+        Frames for which it is the same can share batches.
+        """
+        return tuple(self._padded(*self._resized(height, width, scale)) for scale in self.scales)
+
+    def looks(self, images: Sequence[Image]) -> Iterator[tuple[Look, Float]]:
+        """The batches in which the network is to look at the frames, one after the other, made as in :meth:`prepare`.
+
+        Raises ValueError for frames whose :meth:`shapes` differ.
+        """
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
+        if len({self.shapes(*size) for size in sizes}) > 1:
+            raise ValueError(f"expected frames of equal size, found {sorted(set(sizes))}")
+        ways = [(scale, mirrored) for scale in self.scales for mirrored in ((False, True) if self.mirror else (False,))]
+        for number, (scale, mirrored) in enumerate(ways, 1):
+            batch = np.zeros((len(images), 3, *self._padded(*self._resized(*sizes[0], scale))), np.float32)
+            for item, image, size in zip(batch, images, sizes, strict=True):
+                self._fill(
+                    item, np.ascontiguousarray(image[:, ::-1]) if mirrored else image, *self._resized(*size, scale)
+                )
+            yield Look(tuple(sizes), scale, mirrored, batch.shape, number == len(ways)), batch
+
+    def detections(self, seen: Sequence[tuple[Look, Sequence[Float]]], min_score: float) -> list[Detections]:
+        """Per frame the faces with score >= min_score, best first, in pixels of the frame.
+
+        seen: the network's outputs for all :meth:`looks` at these frames.
+        """
+        passes = [self._faces(look, outputs, min_score) for look, outputs in seen]
         results = []
-        for found in zip(*passes, strict=True):
+        for (height, width), *found in zip(seen[0][0].sizes, *passes, strict=True):
+            limits = np.array([width, height, width, height], np.float32)
             boxes, scores, landmarks = (np.concatenate(parts) for parts in zip(*found, strict=True))
             order = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
             keep = order[non_maximum_suppression(boxes[order], self.nms_threshold)]
             results.append(Detections(np.clip(boxes[keep], 0, limits), scores[keep], landmarks[keep]))
         return results
 
-    def _look(self, images: Sequence[Image], scale: float, mirrored: bool, min_score: float) -> Iterator[Faces]:
-        """Per frame what one pass of the network finds, in pixels of the frame."""
-        height, width = images[0].shape[:2]
-        factor = min(1.0, self.max_size / max(height, width)) * scale
-        new_height, new_width = max(1, round(height * factor)), max(1, round(width * factor))
-        if mirrored:
-            images = [np.ascontiguousarray(image[:, ::-1]) for image in images]
-        batch = self.prepare(images, new_height, new_width)
-        outputs = self.network(batch)
-        back = np.array([width / new_width, height / new_height], np.float32)
-        for boxes, scores, landmarks in self.decode(outputs, batch.shape[2], batch.shape[3], min_score):
-            if mirrored:
+    def _faces(self, look: Look, outputs: Sequence[Float], min_score: float) -> Iterator[Faces]:
+        """Per frame what one pass of the network found, in pixels of the frame."""
+        decoded = self.decode(outputs, look.shape[2], look.shape[3], min_score)
+        for (height, width), (boxes, scores, landmarks) in zip(look.sizes, decoded, strict=True):
+            new_height, new_width = self._resized(height, width, look.scale)
+            back = np.array([width / new_width, height / new_height], np.float32)
+            if look.mirrored:
                 right = new_width - self.last_pixel
                 boxes = np.stack([right - boxes[:, 2], boxes[:, 1], right - boxes[:, 0], boxes[:, 3]], axis=1)
                 landmarks = np.stack([right - landmarks[..., 0], landmarks[..., 1]], axis=-1)[:, MIRRORED]
             yield boxes * np.tile(back, 2), scores, landmarks * back
 
+    def _resized(self, height: int, width: int, scale: float) -> tuple[int, int]:
+        """Height and width that a frame is brought to."""
+        factor = min(1.0, self.max_size / max(height, width)) * scale
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
+    def _padded(self, height: int, width: int) -> Shape:
+        return -(-height // self.stride) * self.stride, -(-width // self.stride) * self.stride
+
     def prepare(self, images: Sequence[Image], height: int, width: int) -> Float:
         """Pictures at (height, width) as the network takes them.
 
         (N, 3, padded height, padded width) float32, normalised as the card says; the padding is zero."""
-        padded = [-(-size // self.stride) * self.stride for size in (height, width)]
-        batch = np.zeros((len(images), 3, *padded), np.float32)
+        batch = np.zeros((len(images), 3, *self._padded(height, width)), np.float32)
         for item, image in zip(batch, images, strict=True):
-            if image.shape[:2] != (height, width):
-                shrinks = height * width < image.shape[0] * image.shape[1]
-                how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-                image = np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
-            planes = item[:, :height, :width]
-            planes[:] = image.transpose(2, 0, 1)[self._order]
-            planes -= self._mean
-            planes *= self._scale
+            self._fill(item, image, height, width)
         return batch
+
+    def _fill(self, item: Float, image: Image, height: int, width: int) -> None:
+        """One picture of a batch."""
+        if image.shape[:2] != (height, width):
+            shrinks = height * width < image.shape[0] * image.shape[1]
+            how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            image = np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
+        planes = item[:, :height, :width]
+        planes[:] = image.transpose(2, 0, 1)[self._order]
+        planes -= self._mean
+        planes *= self._scale
 
 
 @cache

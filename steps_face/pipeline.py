@@ -1,0 +1,253 @@
+"""Stage 2's work on the segments of a job: decoding, resizing, network and the rest go on at the same time.
+
+Four generators, each in a thread of its own but the last one, which runs where the results are used:
+
+    decode  frames of one segment after the other, and what became of it
+    gather  batches of frames that the network sees in one shape, of whatever segments, resized and normalised
+    run     the network's outputs
+    finish  in the order of the frames again: boxes, choice, crops; each segment's status and faces
+
+Memory is bounded by a number of frames, and where frames are large by their bytes; neither depends on how long videos
+are and how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from vidperson.ahead import Ahead, Room
+from vidperson.engines import Network
+from vidperson.errors import MediaError
+from vidperson.media.limits import USUAL_LIMITS, Limits
+from vidperson.media.sampling import UniformSampling, WindowSampling
+from vidperson.media.video import FrameReader
+from vidperson.models.candidates import Boxes, Candidates, SelectedFaces, SelectionPolicy
+from vidperson.models.detector import FaceDetector, Look, Shape
+from vidperson.supervision import UNWATCHED
+from vidperson.types import Detections, Float, Frame
+
+_FRAMES_AHEAD = 4  # decoded frames that wait; labelled windows come in bursts
+_BATCHES_AHEAD = 2  # one is on its way, beside it the end of a segment
+_WAIT = 4  # a frame waits for others to fill its batch until so many batches' worth has passed it
+_SILENCE_S = 1.0  # or until the decoder gives nothing for so long
+_ROOM = 32 << 20  # bytes of frames under way, per frame of a batch and once more; ten frames of 720p, one of 4K
+OUT_OF_MEMORY = "unreadable: its frames need more memory than there is"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One segment.
+
+    sampling: the frames to look at, None where there is no label to look for.
+    labels: the labelled boxes of each labelled time, as ``Frame.label`` counts them; empty: every face counts.
+    """
+
+    segment: str
+    path: str
+    sampling: UniformSampling | WindowSampling | None
+    labels: Sequence[Boxes] = ()
+
+
+class Result(NamedTuple):
+    """What was found in a segment. faces: their crops are to be read before the next result is asked for."""
+
+    segment: str
+    status: str
+    faces: SelectedFaces
+
+
+class _End(NamedTuple):
+    """The end of a segment: its status with faces, None if it cannot have any, and without."""
+
+    with_faces: str | None
+    without: str
+
+
+class _Item(NamedTuple):
+    """A frame or the end of a segment. number: its place among all of them."""
+
+    number: int
+    task: Task
+    content: Frame | _End
+
+
+def find_faces(
+    tasks: Sequence[Task],
+    detector: FaceDetector,
+    policy: SelectionPolicy,
+    batch_size: int = 1,
+    threads: int = 1,
+    limits: Limits = USUAL_LIMITS,
+    begin: Callable[[str], None] = UNWATCHED.begin,
+    alone: Collection[str] = (),
+) -> Generator[Result, None, None]:
+    """The status and faces of each task, in order. Neither depends on ``batch_size`` and the other tasks.
+
+    A bad file only gives a status, as does one whose frames are too large for the memory with nothing beside it.
+    threads: of the decoder.
+    begin: called, in another thread, before a segment is worked on.
+    alone: segments that are done with no other one under way.
+    """
+    single, begun = set(alone), set[str]()
+
+    def note(segment: str) -> None:
+        begun.add(segment)
+        begin(segment)
+
+    done = 0
+    while done < len(tasks):
+        end = next((place for place in range(done, len(tasks)) if tasks[place].segment in single), len(tasks))
+        together = tasks[done : max(end, done + 1)]
+        try:
+            with closing(_find_together(together, detector, policy, batch_size, threads, limits, note)) as results:
+                for result in results:
+                    done += 1
+                    yield result
+        except MemoryError:
+            if len(together) > 1:
+                single |= begun  # which of them needs so much is seen when each has all of the memory
+            else:
+                done += 1
+                yield Result(together[0].segment, OUT_OF_MEMORY, Candidates(policy).select())
+
+
+def _find_together(
+    tasks: Sequence[Task],
+    detector: FaceDetector,
+    policy: SelectionPolicy,
+    batch_size: int,
+    threads: int,
+    limits: Limits,
+    begin: Callable[[str], None],
+) -> Generator[Result, None, None]:
+    room = Room(_ROOM * (batch_size + 1))
+    decoded = _decode(tasks, threads, limits, begin, room)
+    with (
+        Ahead(decoded, _FRAMES_AHEAD, silence=(_SILENCE_S, None)) as items,
+        Ahead(_gather(items, detector, batch_size), _BATCHES_AHEAD) as batches,
+        Ahead(map(partial(_run, detector.network), batches), _BATCHES_AHEAD) as outputs,
+        room,
+    ):
+        found = _detect(outputs, detector, Candidates(policy).min_score)
+        yield from _finish(_in_order(found), policy, room)
+
+
+def _decode(
+    tasks: Sequence[Task], threads: int, limits: Limits, begin: Callable[[str], None], room: Room
+) -> Generator[_Item | None, None, None]:
+    """The frames and the end of each segment. None: nothing comes for a while, so nothing should wait for it."""
+    number = 0
+    for task in tasks:
+        begin(task.segment)
+        for content in _read(task, threads, limits):
+            if isinstance(content, Frame):
+                if not room.has(content.image.nbytes):
+                    yield None
+                room.take(content.image.nbytes)
+            yield _Item(number, task, content)
+            number += 1
+
+
+def _read(task: Task, threads: int, limits: Limits) -> Iterator[Frame | _End]:
+    if task.sampling is None:
+        yield _End(None, "no_face: no labelled box")
+        return
+    try:
+        with FrameReader(task.path, task.sampling, threads, limits) as reader:
+            yield from reader
+    except MediaError as error:
+        yield _End(None, f"unreadable: {error}")
+        return
+    if reader.damage:
+        yield _End(f"damaged: {reader.damage}", f"damaged: {reader.damage}")
+        return
+    late = reader.labels_past_end
+    of_labels = f": {late} of {len(task.labels)} labelled times lie after the end of the video" if late else ""
+    yield _End("ok", f"no_face{of_labels}")
+
+
+class _Batch(NamedTuple):
+    """Frames that the network looks at together, in one of the ways in which it does; or the end of a segment.
+
+    data: what goes into the network or, behind it, what comes out.
+    """
+
+    items: list[_Item]
+    look: Look | None
+    data: list[Float]
+
+
+def _gather(items: Iterator[_Item | None], detector: FaceDetector, batch_size: int) -> Iterator[_Batch]:
+    """Full batches where that is possible within bounds."""
+    groups: dict[tuple[Shape, ...], list[_Item]] = {}  # frames that wait, by what the network gets; the oldest first
+
+    def batches(shapes: tuple[Shape, ...]) -> Iterator[_Batch]:
+        group = groups.pop(shapes)
+        images = [item.content.image for item in group if isinstance(item.content, Frame)]
+        return (_Batch(group, look, [batch]) for look, batch in detector.looks(images))
+
+    for item in items:
+        if item is None:
+            due = list(groups)
+        elif isinstance(item.content, Frame):
+            shapes = detector.shapes(*item.content.image.shape[:2])
+            groups.setdefault(shapes, []).append(item)
+            due = [shapes] if len(groups[shapes]) == batch_size else []
+        else:
+            yield _Batch([item], None, [])
+            due = []
+        if item is not None:
+            waited = item.number - _WAIT * batch_size
+            due += [shapes for shapes, group in groups.items() if group[0].number <= waited and shapes not in due]
+        for shapes in due:
+            yield from batches(shapes)
+    for shapes in list(groups):
+        yield from batches(shapes)
+
+
+def _run(network: Network, batch: _Batch) -> _Batch:
+    return batch._replace(data=network(batch.data[0])) if batch.look else batch
+
+
+def _detect(batches: Iterator[_Batch], detector: FaceDetector, min_score: float) -> Iterator[tuple[_Item, Detections]]:
+    """The faces of each frame, in the order of the batches."""
+    seen: list[tuple[Look, list[Float]]] = []
+    for items, look, outputs in batches:
+        if look is None:
+            yield items[0], Detections.empty()
+            continue
+        seen.append((look, outputs))
+        if look.last:
+            yield from zip(items, detector.detections(seen, min_score), strict=True)
+            seen = []
+
+
+def _in_order(found: Iterator[tuple[_Item, Detections]]) -> Iterator[tuple[_Item, Detections]]:
+    early: dict[int, tuple[_Item, Detections]] = {}
+    number = 0
+    for pair in found:
+        early[pair[0].number] = pair
+        while number in early:
+            yield early.pop(number)
+            number += 1
+
+
+def _finish(
+    found: Iterator[tuple[_Item, Detections]], policy: SelectionPolicy, room: Room
+) -> Generator[Result, None, None]:
+    """Each segment's status and faces."""
+    candidates: Candidates | None = None
+    for (_, task, content), faces in found:
+        candidates = candidates or Candidates(policy, task.labels)
+        if isinstance(content, Frame):
+            candidates.add(content, faces)
+            room.give(content.image.nbytes)
+            continue
+        selected = (candidates if content.with_faces else Candidates(policy)).select()
+        status = content.with_faces if content.with_faces and len(selected.rows) else content.without
+        yield Result(task.segment, status, selected)
+        candidates = None

@@ -1,0 +1,377 @@
+"""Stage 2's pipeline: the same bytes as one frame after the other, whatever overlaps, and memory that is bounded."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from matplotlib import cbook, image
+from naive_decoder import write_video
+from numpy.typing import NDArray
+
+from steps_face import pipeline
+from steps_face.pipeline import OUT_OF_MEMORY, Result, Task, find_faces
+from vidperson.engines import load_network
+from vidperson.errors import MediaError, ModelError
+from vidperson.media.video import FrameReader, UniformSampling, WindowSampling
+from vidperson.models.candidates import Candidates, SelectionPolicy
+from vidperson.models.card import load_card
+from vidperson.models.detector import FaceDetector, make_detector
+from vidperson.models.install import install_model, installed_model
+from vidperson.types import Frame, Image
+
+LONG_S = 60  # for what is to come; no test waits so long unless it fails
+EVERY = UniformSampling(1000)
+Outputs = list[NDArray[np.float32]]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches do not depend on how busy the machine is."""
+    monkeypatch.setattr(pipeline, "_SILENCE_S", 600.0)
+
+
+# -------------------------------------------------------------------------------------------- real media and network
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> FaceDetector:
+    folder = tmp_path_factory.mktemp("face_models")
+    install_model("retinaface_tiny", folder)
+    installed = installed_model(folder / "retinaface_tiny")
+    return make_detector(load_network(installed.network), installed.card, scales=(1.0, 0.5), mirror=True)
+
+
+def portrait(number: int, width: int = 320, height: int = 320) -> Image:
+    """A photograph that every matplotlib carries, moved a little each time."""
+    photo = image.imread(cbook.get_sample_data("grace_hopper.jpg"))[100:420, 90:410]
+    return np.asarray(cv2.resize(np.roll(photo, 3 * number, axis=1), (width, height)), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> list[Task]:
+    """Videos and pictures of many sizes, some of them in equal shapes for the network, broken ones between them."""
+    folder = tmp_path_factory.mktemp("mixed")
+    sizes = [(320, 320), (160, 240), (310, 300), (320, 320), (240, 160)]
+    for number, (width, height) in enumerate(sizes):
+        write_video(folder / f"{number}.mp4", (portrait(number + i, width, height) for i in range(5)))
+    parts = [
+        write_video(
+            folder / f"{width}.m2v",
+            (portrait(i, width, 160) for i in range(3)),
+            "mpeg2video",
+            container_format="mpeg2video",
+        )
+        for width in (320, 160, 320)
+    ]
+    (folder / "changes.m2v").write_bytes(b"".join(part.read_bytes() for part in parts))
+    whole = write_video(folder / "whole.ts", (portrait(i) for i in range(30)), container_format="mpegts").read_bytes()
+    middle = len(whole) // 2
+    (folder / "damaged.ts").write_bytes(whole[:middle] + bytes(3000) + whole[middle + 3000 :])
+    cv2.imwrite(str(folder / "picture.png"), portrait(9, 150, 230)[..., ::-1])
+    (folder / "text.mp4").write_text("no video")
+    plain = ["0.mp4", "picture.png", "text.mp4", "1.mp4", "changes.m2v", "missing.mp4", "2.mp4", "damaged.ts", "3.mp4"]
+    tasks = [Task(f"s{number}", str(folder / name), EVERY) for number, name in enumerate(plain)]
+    windows = WindowSampling((1.0, 3.0, 90.0), "frames", 3)
+    labels = [[(60.0, 60.0, 260.0, 300.0)], [(70.0, 60.0, 270.0, 300.0)], [(0.0, 0.0, 9.0, 9.0)]]
+    tasks.insert(3, Task("labelled", str(folder / "3.mp4"), windows, labels))
+    tasks.insert(5, Task("late", str(folder / "4.mp4"), WindowSampling((90.0,), "frames", 3), [[(0.0, 0.0, 9.0, 9.0)]]))
+    tasks.append(Task("unlabelled", str(folder / "3.mp4"), None))
+    return tasks
+
+
+def naive(task: Task, detector: FaceDetector, policy: SelectionPolicy) -> Result:
+    """One frame after the other."""
+    candidates = Candidates(policy, task.labels)
+    if task.sampling is None:
+        return Result(task.segment, "no_face: no labelled box", candidates.select())
+    try:
+        with FrameReader(task.path, task.sampling) as reader:
+            for frame in reader:
+                candidates.add(frame, detector.detect([frame.image], candidates.min_score)[0])
+    except MediaError as error:
+        return Result(task.segment, f"unreadable: {error}", Candidates(policy).select())
+    faces = candidates.select()
+    late = f": {reader.labels_past_end} of {len(task.labels)} labelled times lie after the end of the video"
+    status = "ok" if len(faces.rows) else "no_face" + (late if reader.labels_past_end else "")
+    return Result(task.segment, f"damaged: {reader.damage}" if reader.damage else status, faces)
+
+
+def content(result: Result) -> tuple[Any, ...]:
+    """All that is written of a result."""
+    faces = result.faces
+    thumbnail = None if faces.thumbnail is None else (faces.thumbnail.shape, faces.thumbnail.tobytes())
+    shown = faces.thumbnail_faces
+    rows, quality, crops = faces.rows.tobytes(), faces.quality.tobytes(), list(faces.crops)
+    return result.segment, result.status, rows, quality, crops, thumbnail, shown.boxes.tobytes(), shown.scores.tobytes()
+
+
+@pytest.fixture(scope="module")
+def expected(real: FaceDetector, mixed: list[Task]) -> list[tuple[Any, ...]]:
+    results = [content(naive(task, real, SelectionPolicy())) for task in mixed]
+    assert {status.split(":")[0] for _, status, *_ in results} == {"ok", "no_face", "damaged", "unreadable"}
+    assert sum(len(crops) > 0 for _, _, _, _, crops, *_ in results) >= 5
+    return results
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4, 50])
+def test_mixed_segments_give_the_bytes_of_one_frame_after_the_other_for_every_batch(
+    real: FaceDetector, mixed: list[Task], expected: list[tuple[Any, ...]], batch: int
+) -> None:
+    found = list(map(content, find_faces(mixed, real, SelectionPolicy(), batch)))
+    assert [one[:2] for one in found] == [one[:2] for one in expected]
+    assert found == expected
+
+
+def test_mixed_segments_give_the_same_bytes_in_room_for_hardly_a_frame_with_some_done_alone(
+    real: FaceDetector, mixed: list[Task], expected: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_ROOM", 100_000)
+    alone = ["s0", "s2", "labelled", "s8"]
+    assert list(map(content, find_faces(mixed, real, SelectionPolicy(), 4, alone=alone))) == expected
+
+
+# ----------------------------------------------------------------------------------------------------- made-up media
+
+
+class Media:
+    """Takes the place of FrameReader: the path says how many frames of which size, such as ``3x64x96``."""
+
+    def __init__(self, on_frame: Callable[[NDArray[np.uint8]], object] = id) -> None:
+        self.on_frame = on_frame
+        self.open = 0
+
+    def __call__(self, path: str, *arguments: Any) -> Media.Reader:
+        return Media.Reader(self, *map(int, path.split("x")))
+
+    class Reader:
+        damage = None
+        labels_past_end = 0
+
+        def __init__(self, media: Media, count: int, height: int, width: int) -> None:
+            self.media, self.count, self.size = media, count, (height, width, 3)
+
+        def __enter__(self) -> Media.Reader:
+            self.media.open += 1
+            return self
+
+        def __exit__(self, *exc: object) -> None:
+            self.media.open -= 1
+
+        def __iter__(self) -> Iterator[Frame]:
+            for index in range(self.count):
+                picture = np.full(self.size, index % 256, np.uint8)
+                self.media.on_frame(picture)
+                yield Frame(picture, index, index / 25)
+
+
+class Recorder:
+    """A network that finds nothing, and the shapes of its batches; calls ``before`` with the number of each."""
+
+    def __init__(self, before: Callable[[int], object] = id) -> None:
+        self.before = before
+        self.shapes: list[tuple[int, ...]] = []
+        self.detector = make_detector(self, load_card("retinaface_tiny"))
+
+    def __call__(self, batch: NDArray[np.float32]) -> Outputs:
+        self.shapes.append(batch.shape)
+        self.before(len(self.shapes) - 1)
+        places = sum(-(-batch.shape[2] // stride) * -(-batch.shape[3] // stride) for stride in (8, 16, 32))
+        return [np.zeros((len(batch), 2 * places, *last), np.float32) for last in ((4,), (), (10,))]
+
+    @property
+    def batches(self) -> list[int]:
+        return [shape[0] for shape in self.shapes]
+
+
+def use(monkeypatch: pytest.MonkeyPatch, media: Media) -> Media:
+    monkeypatch.setattr(pipeline, "FrameReader", media)
+    return media
+
+
+def segments(*paths: str) -> list[Task]:
+    return [Task(f"s{number}", path, EVERY) for number, path in enumerate(paths)]
+
+
+def names(results: Iterator[Result]) -> list[str]:
+    return [result.segment for result in results]
+
+
+def test_batches_run_across_segments_and_frames_of_equal_network_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Media())
+    recorder = Recorder()
+    tasks = segments("3x64x64", "1x64x60", "2x50x33", "0x64x64", "3x64x64")
+    assert names(find_faces(tasks, recorder.detector, SelectionPolicy(), 4)) == ["s0", "s1", "s2", "s3", "s4"]
+    assert recorder.batches == [4, 4, 1]
+
+
+def test_frame_whose_like_does_not_come_waits_for_a_bounded_number_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Media())
+    recorder = Recorder()
+    stored: list[int] = []
+    for result in find_faces(segments("1x32x32", "100x64x64"), recorder.detector, SelectionPolicy(), 2):
+        stored.append(len(recorder.shapes))
+        assert result.status == "no_face"
+    assert recorder.shapes.index((1, 3, 32, 32)) <= 4 and len(recorder.shapes) == 51
+
+
+def test_frames_wait_no_longer_when_the_decoder_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_SILENCE_S", 0.05)
+    first_stored = threading.Event()
+    waited: list[bool] = []
+
+    def on_frame(picture: NDArray[np.uint8]) -> None:
+        if picture.shape[0] == 64:
+            waited.append(first_stored.wait(LONG_S))
+
+    use(monkeypatch, Media(on_frame))
+    for _ in find_faces(segments("1x32x32", "1x64x64"), Recorder().detector, SelectionPolicy(), 8):
+        first_stored.set()
+    assert waited == [True]
+
+
+def test_decoding_and_resizing_go_on_while_the_network_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Media())
+    begun, resized = threading.Event(), threading.Event()
+    seen: list[bool] = []
+    recorder = Recorder(lambda number: seen.extend([begun.wait(LONG_S), resized.wait(LONG_S)]) if not number else None)
+    fill, made = recorder.detector._fill, []
+
+    def counted(*arguments: Any) -> None:
+        fill(*arguments)
+        made.append(arguments)
+        if len(made) == 2:
+            resized.set()
+
+    monkeypatch.setattr(recorder.detector, "_fill", counted)
+    tasks = segments("1x32x32", "1x32x32", "1x32x32")
+    find = find_faces(
+        tasks, recorder.detector, SelectionPolicy(), begin=lambda segment: begun.set() if segment == "s2" else None
+    )
+    assert names(find) == ["s0", "s1", "s2"] and seen == [True, True]
+
+
+def test_network_goes_on_while_a_result_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Media())
+    second = threading.Event()
+    recorder = Recorder(lambda number: second.set() if number else None)
+    with closing(find_faces(segments("1x32x32", "1x32x32"), recorder.detector, SelectionPolicy())) as results:
+        assert next(results).segment == "s0"
+        assert second.wait(LONG_S)
+
+
+class Alive:
+    """How many frames are alive at most."""
+
+    def __init__(self) -> None:
+        self.now: list[weakref.ref[Any]] = []
+        self.most = 0
+
+    def __call__(self, picture: NDArray[np.uint8]) -> None:
+        self.now = [one for one in self.now if one() is not None] + [weakref.ref(picture)]
+        self.most = max(self.most, len(self.now))
+
+
+SHAPES = [f"1x{32 * (1 + k % 7)}x{32 * (1 + k % 5)}" for k in range(300)]
+
+
+@pytest.mark.parametrize(
+    ("paths", "batch"), [(["600x32x32"], 1), (["600x32x32"], 4), (["1x32x32"] * 600, 4), (SHAPES, 4), (SHAPES, 8)]
+)
+def test_frames_alive_are_bounded_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch, paths: Sequence[str], batch: int
+) -> None:
+    gc.collect()
+    alive, slow = Alive(), threading.Event()
+    use(monkeypatch, Media(alive))
+    recorder = Recorder(lambda number: slow.wait(0.3) if not number else None)  # what is before it piles up
+    assert len(names(find_faces(segments(*paths), recorder.detector, SelectionPolicy(), batch))) == len(paths)
+    assert sum(recorder.batches) == (600 if "600" in paths[0] else len(paths))
+    # those ahead of the batches, those that wait for company, and the batches on their way through three stages
+    assert 3 <= alive.most <= 8 + 4 * batch + 7 * batch
+
+
+def test_frames_larger_than_the_room_are_hardly_ever_alive_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive = Alive()
+    use(monkeypatch, Media(alive))
+    monkeypatch.setattr(pipeline, "_ROOM", 1000)
+    recorder = Recorder()
+    assert names(find_faces(segments(*["1x64x64", "1x32x64"] * 20), recorder.detector, SelectionPolicy(), 4))
+    assert recorder.batches == [1] * 40 and alive.most <= 6  # two, and what each stage was last at
+
+
+def test_error_of_the_network_ends_the_work_and_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = threading.active_count()
+    media = use(monkeypatch, Media())
+
+    def fail(number: int) -> None:
+        if number == 3:
+            raise ModelError("the network failed")
+
+    results = find_faces(segments(*["2x32x32"] * 50), Recorder(fail).detector, SelectionPolicy())
+    assert next(results).segment == "s0"
+    with pytest.raises(ModelError, match="the network failed"):
+        list(results)
+    assert threading.active_count() == before and media.open == 0
+
+
+@pytest.mark.parametrize("room", [1, 1 << 20])
+def test_closing_between_results_ends_all_threads_and_closes_the_file(
+    monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    before = threading.active_count()
+    media = use(monkeypatch, Media())
+    monkeypatch.setattr(pipeline, "_ROOM", room)
+    with closing(find_faces(segments("1x32x32", "100000x32x32"), Recorder().detector, SelectionPolicy(), 3)) as results:
+        assert next(results).segment == "s0"
+    assert threading.active_count() == before and media.open == 0
+
+
+def test_out_of_memory_costs_the_segment_that_needs_it_with_nothing_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    once = ["not when it is alone"]
+
+    def on_frame(picture: NDArray[np.uint8]) -> None:
+        if picture.shape[0] == 64 or (picture.shape[0] == 96 and once and once.pop()):
+            raise MemoryError
+
+    use(monkeypatch, Media(on_frame))
+    tasks = segments("2x32x32", "1x32x32", "1x64x64", "1x32x32", "1x96x96", "1x32x32")
+    results = list(find_faces(tasks, Recorder().detector, SelectionPolicy(), 4))
+    assert [(result.segment, result.status) for result in results] == [
+        (task.segment, OUT_OF_MEMORY if task.segment == "s2" else "no_face") for task in tasks
+    ]
+    assert all(not len(result.faces.rows) for result in results)
+
+
+def test_out_of_memory_in_the_network_is_found_out_segment_by_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Media())
+    recorder = Recorder()
+
+    def too_large(number: int) -> None:
+        if recorder.shapes[number][0] > 2:
+            raise MemoryError
+
+    recorder.before = too_large
+    results = find_faces(segments("1x32x32", "2x32x32", "3x32x32"), recorder.detector, SelectionPolicy(), 4)
+    assert [result.status for result in results] == ["no_face", "no_face", OUT_OF_MEMORY]
+
+
+def test_segments_alone_begin_when_all_before_are_done_and_nothing_begins_beside_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use(monkeypatch, Media())
+    events: list[str] = []
+    tasks = segments(*["1x32x32"] * 6)
+    find = find_faces(tasks, Recorder().detector, SelectionPolicy(), 4, begin=events.append, alone=["s0", "s2", "s3"])
+    for result in find:
+        events.append(f"{result.segment} done")
+    assert events[:2] == ["s0", "s0 done"]
+    assert events[2:8] == ["s1", "s1 done", "s2", "s2 done", "s3", "s3 done"]
+    assert sorted(events[8:]) == ["s4", "s4 done", "s5", "s5 done"]
