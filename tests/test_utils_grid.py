@@ -497,7 +497,7 @@ def run_task(folder: Path, command: list[str], **changes: object) -> subprocess.
     array = {
         "tasks": [[command, "x.log"]], "environ": dict(os.environ), "directory": str(folder), "umask": 0o022,
         "threads": 1, "claims_gpus": 0, "task_variable": "TASK", "job_variable": "ID", "own_variables": "TASK|ID",
-        "reserved_codes": [99],
+        "reserved_codes": [99], "there": [], "patience_s": 30,
     }  # fmt: skip
     (folder / "array.json").write_text(json.dumps(array | changes))
     return subprocess.Popen([UTILS / "grid_task.py", folder], env=os.environ | {"TASK": "1", "ID": "7"})
@@ -533,6 +533,35 @@ def test_task_notes_how_its_command_ended(
 def test_task_working_directory_missing_on_the_node_is_a_failure_with_the_reason(tmp_path: Path) -> None:
     assert run_task(tmp_path, ["true"], directory=str(tmp_path / "gone")).wait(timeout=30) == 1
     assert "gone: No such file or directory" in json.loads((tmp_path / "status.1").read_text())["reason"]
+
+
+def test_task_waits_for_files_that_the_launcher_saw_and_the_node_sees_late(tmp_path: Path) -> None:
+    process = run_task(tmp_path, ["cat", "jobs2/1/vid.scp", "-"], there=["jobs2/1/vid.scp"])
+    wait_for(lambda: (tmp_path / "x.log").exists() and "#\n" in (tmp_path / "x.log").read_text(), "the task")
+    (tmp_path / "jobs2" / "1").mkdir(parents=True)
+    (tmp_path / "new").write_text("a list\n")
+    (tmp_path / "new").rename(tmp_path / "jobs2" / "1" / "vid.scp")
+    assert process.wait(timeout=60) == 0 and "\na list\n" in (tmp_path / "x.log").read_text()
+
+
+def test_task_whose_file_never_appears_on_the_node_fails_naming_it(tmp_path: Path) -> None:
+    process = run_task(tmp_path, ["touch", "ran", "here"], there=["here", "elsewhere"], patience_s=1)
+    assert process.wait(timeout=60) == 1 and not (tmp_path / "ran").exists()
+    assert "after 1 s not on this one: here\n" in (tmp_path / "x.log").read_text()
+
+
+def test_task_that_is_terminated_while_it_waits_for_a_file_ends_at_once(tmp_path: Path) -> None:
+    process = run_task(tmp_path, ["sleep", "100", "late"], there=["late"], patience_s=1000)
+    wait_for(lambda: (tmp_path / "x.log").exists() and "#\n" in (tmp_path / "x.log").read_text(), "the task")
+    process.terminate()
+    assert process.wait(timeout=60) == 143
+
+
+def test_array_tells_its_tasks_which_of_their_words_are_files(either: Fake) -> None:
+    (either.folder / "list.1").touch()
+    assert either.run("JOB=1:2", "x.JOB.log", "bash", "-c", "cp q/*/0/array.json . || true", "list.JOB", "q")[0] == 0
+    array = json.loads((either.folder / "array.json").read_text())
+    assert array["there"] == ["list.1", "q"] and array["patience_s"] == 1
 
 
 def parse(*args: str, conf: Path = slurm.Slurm.config_file) -> list[str]:

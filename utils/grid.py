@@ -328,8 +328,11 @@ class Run:
         folder.mkdir(parents=True)
         mask = os.umask(0)
         os.umask(mask)
+        words = {word for task in tasks for word in task.command}
         array = {
             "tasks": [[task.command, str(task.log)] for task in tasks],
+            "there": sorted(word for word in words if os.path.exists(word)),
+            "patience_s": self.request.config.patience_s,
             "environ": dict(os.environ),
             "directory": os.getcwd(),
             "umask": mask,
@@ -343,8 +346,8 @@ class Run:
         # The environment may hold secrets: for the owner's eyes only.
         with open(os.open(folder / "array.json", os.O_WRONLY | os.O_CREAT, 0o600), "w") as stream:
             json.dump(array, stream)
-        words = shlex.join([sys.executable, str(ROOT / "utils" / "grid_task.py"), str(folder.resolve())])
-        (folder / "task.sh").write_text(f"#!/bin/bash\nexec {words}\n")
+        call = shlex.join([sys.executable, str(ROOT / "utils" / "grid_task.py"), str(folder.resolve())])
+        (folder / "task.sh").write_text(f"#!/bin/bash\nexec {call}\n")
 
     def read_statuses(self, tasks: Sequence[Task]) -> bool:
         """Take over the status files that are there. True when one speaks of a signal: the scheduler may know more."""
