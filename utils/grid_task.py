@@ -10,9 +10,10 @@ Outputs: the task's log, written to as utils/run.py does, and then <folder>/stat
          signal had to do with the end, so that the scheduler may know more about it.
 
 The command is started without a shell, with the environment, umask and working directory that the launcher had. Of the
-node's own environment only what the scheduler set for the task stays. Files and folders that the command names and that
-the launcher saw are waited for, since a network's file system may show them late on this node. Where GPUs were asked for and the scheduler
-named none in CUDA_VISIBLE_DEVICES, the task claims free ones: it holds a lock file per GPU until all of it has ended.
+node's own environment only what the scheduler set for the task stays. Files and folders that the command names and the
+launcher saw are waited for, since a network's file system may show them late on this node. Where GPUs were asked for
+and the scheduler named none in CUDA_VISIBLE_DEVICES, the task claims free ones: it holds a lock file per GPU until all
+of it has ended.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Outputs of a job that can be killed at any moment: append-only archives, a journal, and the merge of all jobs.
 
-A job appends each finished segment to its archives and then notes in ``journal.jsonl`` where they ended. When the job
-is run again, whatever the archives hold beyond the last note is cut off and the finished segments are not done again.
+A job appends each finished segment to its archives and then notes in ``journal.jsonl`` where they ended, and checksums.
+When the job is run again, whatever the archives hold beyond the last note is cut off and the finished segments are not
+done again. Nothing waits for the disk meanwhile: what a power failure took is found by the checksums, and done again.
 Jobs hold consecutive segments, so the merged archives are the same whatever the number of jobs.
 """
 
@@ -10,7 +11,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -42,8 +45,8 @@ class JobStore:
         except OSError:
             raise DataError("another process is at work on this job; wait for it or end it", self.directory) from None
         notes = _read_journal(self.directory / JOURNAL, self.archives)
-        while notes and any(_size(self.directory / name) < notes[-1]["end"][name] for name in archives):
-            notes.pop()
+        for name in archives:
+            notes = notes[: _num_whole(self.directory / name, notes)]
         self.statuses: dict[str, str] = {note["segment"]: note["status"] for note in notes}
         self._streams = {}
         for name in archives:
@@ -68,12 +71,14 @@ class JobStore:
             raise ValueError(f"{segment}: expected a status of {STATES}, found '{status}'")
         if not os.fstat(self._journal.fileno()).st_nlink:
             raise DataError("the folder was removed while the job was at work; run the stage again", self.directory)
-        note = {"segment": segment, "status": status, "start": self._ends(), "end": {}}
+        start, crc = self._ends(), dict.fromkeys(self.archives, 0)
         try:
             for name, stream in self._streams.items():
-                stream.writelines(parts[name])
+                for chunk in parts[name]:
+                    stream.write(chunk)
+                    crc[name] = zlib.crc32(chunk, crc[name])
                 stream.flush()
-            note["end"] = self._ends()
+            note = {"segment": segment, "status": status, "start": start, "end": self._ends(), "crc32": crc}
             self._journal.write(json.dumps(note) + "\n")
             self._journal.flush()
         except OSError as error:
@@ -114,7 +119,7 @@ def merge_jobs(
     segments: all segments that were to be done, in order.
     Returns segment -> status.
     Raises DataError, before anything is written, when the jobs have not finished exactly these segments, or when an
-    archive holds less than its journal says.
+    archive holds less than its journal says; and when it holds something else.
     """
     output = Path(output_dir)
     journals = [_read_journal(job / JOURNAL, archives) for job in job_dirs]
@@ -137,9 +142,8 @@ def merge_jobs(
         with atomic_write(output / name, "wb") as merged:
             for job, notes in zip(job_dirs, journals, strict=True):
                 base = merged.tell()
-                if notes:
-                    _copy(job / name, merged, notes[-1]["end"][name])
-                for note in notes:
+                for note, chunks in _written(job / name, notes):
+                    merged.writelines(chunks)
                     if note["start"][name] == note["end"][name]:
                         continue  # no crop, no picture
                     key_length = len(note["segment"].encode()) + 1 if name.endswith(".ark") else 0
@@ -154,15 +158,35 @@ def merge_jobs(
     return statuses
 
 
-def _copy(path: Path, target: IO[bytes], size: int) -> None:
-    """The first ``size`` bytes of a file."""
-    with open(path, "rb") as part:
-        while size:
-            chunk = part.read(min(size, 1 << 20))
-            if not chunk:
-                raise DataError(f"{size} bytes are missing at the end; run the stage again", path)
-            target.write(chunk)
-            size -= len(chunk)
+def _written(path: Path, notes: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Iterator[bytes]]]:
+    """Each note with what it says that an archive holds, to be read before the next one.
+
+    Raises DataError at the end of what is not as it was written.
+    """
+    if notes:
+        with open(path, "rb") as stream:
+            for note in notes:
+                yield note, _chunks(stream, path, note)
+
+
+def _chunks(stream: IO[bytes], path: Path, note: dict[str, Any]) -> Iterator[bytes]:
+    left, crc = note["end"][path.name] - note["start"][path.name], 0
+    while left and (chunk := stream.read(min(left, 1 << 20))):
+        left -= len(chunk)
+        crc = zlib.crc32(chunk, crc)
+        yield chunk
+    if left or crc != note["crc32"][path.name]:
+        raise DataError(f"segment '{note['segment']}' is not as it was written; run the stage again", path)
+
+
+def _num_whole(path: Path, notes: Sequence[dict[str, Any]]) -> int:
+    """How many of the notes, from the first on, are true of an archive."""
+    number = 0
+    with suppress(DataError, FileNotFoundError):
+        for _, chunks in _written(path, notes):
+            deque(chunks, maxlen=0)
+            number += 1
+    return number
 
 
 def _size(path: Path) -> int:
@@ -198,4 +222,6 @@ def _is_note(note: Any, ends: Mapping[str, int]) -> bool:
         and isinstance(note.get("end"), dict)
         and note["end"].keys() == ends.keys()
         and all(type(end) is int and end >= ends[name] for name, end in note["end"].items())
+        and isinstance(note.get("crc32"), dict)
+        and note["crc32"].keys() == ends.keys()
     )
