@@ -79,6 +79,15 @@ def test_set_done_has_counts_per_state_and_is_left_alone_even_when_it_cannot_be_
     assert not (small.data / "split2").exists()  # inputs may be read-only
 
 
+def test_set_killed_at_its_last_line_is_done_and_loses_what_jobs_left(small: Set) -> None:
+    assert small.run().returncode == 0
+    before = small.outputs()
+    (small.out / "jobs2" / "1").mkdir(parents=True)
+    (small.out / "jobs2" / "1" / "bytes.ark").write_bytes(b"as large as the result")
+    assert "done already" in small.run().stdout
+    assert small.outputs() == before and not (small.out / "jobs2").exists()
+
+
 def test_set_whose_file_was_replaced_is_refused_with_its_name_until_forced_or_put_back(small: Set) -> None:
     assert small.run().returncode == 0
     before, file = small.outputs(), small.files[2]

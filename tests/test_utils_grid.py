@@ -551,7 +551,7 @@ def test_task_whose_file_never_appears_on_the_node_fails_naming_it(tmp_path: Pat
 
 
 def test_task_that_is_terminated_while_it_waits_for_a_file_ends_at_once(tmp_path: Path) -> None:
-    process = run_task(tmp_path, ["sleep", "100", "late"], there=["late"], patience_s=1000)
+    process = run_task(tmp_path, ["bash", "-c", "sleep 100", "late"], there=["late"], patience_s=1000)
     wait_for(lambda: (tmp_path / "x.log").exists() and "#\n" in (tmp_path / "x.log").read_text(), "the task")
     process.terminate()
     assert process.wait(timeout=60) == 143
@@ -580,10 +580,11 @@ def test_settings_with_exact_values_defaults_and_comments_are_read(tmp_path: Pat
     conf = tmp_path / "x.conf"
     conf.write_text(
         "# a comment\n\ncommand sbatch --export ALL\noption gpu=0  # none\noption gpu=* -p 'my gpus' --gres=gpu:$0\n"
-        "default gpu=1\noption night=* --begin=$0\npatience 5\n"
+        "default gpu=1\noption night=* --begin=$0\npatience 5\noption time=* --time=$0\ndefault time=2h\n"
     )
-    assert parse(conf=conf) == ["-p", "my gpus", "--gres=gpu:1"]
-    assert parse("--gpu=0", "--night", "22:00 today", conf=conf) == ["--begin=22:00 today"]
+    assert parse(conf=conf) == ["-p", "my gpus", "--gres=gpu:1", "--time=2:00:00"]
+    words = ["--time=0:30:00", "--begin=22:00 today"]
+    assert parse("--gpu=0", "--night", "22:00 today", "--time", "30m", conf=conf) == words
     config = grid.Config.read(conf)
     assert (config.command, config.patience_s, config.outage_s) == (["sbatch", "--export", "ALL"], 5, 3600)
 
@@ -602,6 +603,12 @@ def test_settings_malformed_are_refused_with_file_and_line(tmp_path: Path, text:
     with pytest.raises(SystemExit, match=re.escape(f"{tmp_path / 'x.conf'}")) as error:
         grid.Config.read(tmp_path / "x.conf")
     assert message in str(error.value)
+
+
+def test_settings_with_a_default_that_is_no_such_value_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.conf").write_text("command sbatch\noption gpu=* --gres=gpu:$0\ndefault gpu=some\n")
+    with pytest.raises(SystemExit, match="--gpu takes a number from 0, found 'some'"):
+        parse(conf=tmp_path / "x.conf")
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def parse(args: Sequence[str], config_file: Path, help_text: str | None) -> Requ
     config = Config.read(Path(given["--config"]) if "--config" in given else config_file)
     tasks = [Task(*call.job(number)) for number in call.numbers]
     request = Request(tasks, [], config)
-    settings = dict(config.defaults)
+    settings = {name: resource(name, value) for name, value in config.defaults.items()}
     raw = []
     for option, values in call.options:
         if option in LIMIT:

@@ -64,6 +64,7 @@ changes() {
 
 leave_if_done() {
   if [ "$force" = false ] && [ -f "$out/.done" ] && [ -z "$(changes)" ]; then
+    rm -rf "$out"/jobs[0-9]* 2> /dev/null || true   # of a run that was killed at its last line
     echo "$out: done already: $(cat "$out/.done") (--force true makes it anew)"
     exit 0
   fi
