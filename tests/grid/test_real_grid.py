@@ -103,12 +103,21 @@ OUTPUTS = ("**/*.ark", "**/*.tar", "**/status", "**/.done", "scores/**/*_scores"
 def run_demo(work: Path, environment: Mapping[str, str], *options: str) -> dict[str, bytes]:
     """The whole recipe with data and results in ``work``. Returns what the stages wrote."""
     work.mkdir()
-    call = ["./run_demo.sh", "--data-dir", str(work / "data"), "--exp-dir", str(work / "exp"), *options]
+    call = ["./run_demo.sh", "--data-dir", f"{work}/data", "--exp-dir", f"{work}/exp"]
+    call += ["--backends", "max ahc", "--fusion-systems", "max ahc", *options]
     environment = {**environment, "VIDPERSON_PYTHON": sys.executable}
     with open(work / "out", "ab+") as out:
-        code = subprocess.run(call, cwd=HERE.parents[1], env=environment, stdout=out, stderr=out, timeout=DEMO_S)
+        demo = subprocess.Popen(
+            call, cwd=HERE.parents[1], env=environment, stdout=out, stderr=out, start_new_session=True
+        )
+        try:
+            demo.wait(timeout=DEMO_S)
+        finally:
+            if demo.poll() is None:
+                os.killpg(demo.pid, signal.SIGTERM)  # the launcher ends its jobs
+                demo.wait(timeout=RUN_S)
         out.seek(0)
-        assert code.returncode == 0, out.read().decode(errors="replace")[-8000:]
+        assert demo.returncode == 0, out.read().decode(errors="replace")[-8000:]
     paths = [path for pattern in OUTPUTS for path in (work / "exp").glob(pattern)]
     return {str(path.relative_to(work)): path.read_bytes() for path in paths}
 
