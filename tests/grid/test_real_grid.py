@@ -100,10 +100,10 @@ def grid(daemons: Grid, tmp_path: Path) -> Iterator[Grid]:
 OUTPUTS = ("**/*.ark", "**/*.tar", "**/status", "**/.done", "scores/**/*_scores", "results/**/results.csv")
 
 
-def run_demo(work: Path, environment: Mapping[str, str], *options: str) -> dict[str, bytes]:
-    """The whole recipe with data and results in ``work``. Returns what the stages wrote."""
+def run_demo(data: Path, work: Path, environment: Mapping[str, str], *options: str) -> dict[str, bytes]:
+    """The whole recipe with results in ``work``. Returns what the stages wrote."""
     work.mkdir()
-    call = ["./run_demo.sh", "--data-dir", f"{work}/data", "--exp-dir", f"{work}/exp"]
+    call = ["./run_demo.sh", "--data-dir", str(data), "--exp-dir", f"{work}/exp"]
     call += ["--backends", "max ahc", "--fusion-systems", "max ahc", *options]
     environment = {**environment, "VIDPERSON_PYTHON": sys.executable}
     with open(work / "out", "ab+") as out:
@@ -123,16 +123,20 @@ def run_demo(work: Path, environment: Mapping[str, str], *options: str) -> dict[
 
 
 @pytest.fixture(scope="module")
-def one_machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What the demo gives on one machine, with one job."""
-    return run_demo(tmp_path_factory.mktemp("demo") / "one", os.environ, "--nj", "1")
+def one_machine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """The demo's data, and what it gives on one machine, with one job."""
+    data = tmp_path_factory.mktemp("data")
+    return data, run_demo(data, data / "one_machine", os.environ, "--nj", "1")
 
 
-def test_demo_on_the_grid_gives_the_bytes_of_one_machine(grid: Grid, one_machine: dict[str, bytes]) -> None:
+def test_demo_on_the_grid_gives_the_bytes_of_one_machine(
+    grid: Grid, one_machine: tuple[Path, dict[str, bytes]]
+) -> None:
+    data, expected = one_machine
     launcher = f"utils/{grid.launcher} --mem 1G --time 1h"
-    on_grid = run_demo(grid.folder / "demo", grid.env, "--nj", "4", "--cmd", launcher)
-    assert len(on_grid) > 50 and on_grid.keys() == one_machine.keys()
-    assert [name for name, content in one_machine.items() if on_grid[name] != content] == []
+    found = run_demo(data, grid.folder / "demo", grid.env, "--nj", "4", "--cmd", launcher)
+    assert len(found) > 50 and found.keys() == expected.keys()
+    assert [name for name, content in expected.items() if found[name] != content] == []
     logs = list((grid.folder / "demo" / "exp" / "face_det").glob("*/*/log/[1-4].log"))
     assert len(logs) >= 4 * 4 and all(re.search(r"^# Started at .* as \d+_\d+$", log.read_text(), re.M) for log in logs)
 
