@@ -287,6 +287,14 @@ def test_status_that_appears_late_is_waited_for(fake: Fake) -> None:
     assert code == 1 and "(code 5)" in stderr and "without a result" not in stderr
 
 
+def test_folder_of_the_array_that_is_out_of_sight_for_a_while_does_not_end_the_run(fake: Fake) -> None:
+    fake.settings(patience=30, outage=60)
+    assert fake.run(
+        "JOB=1:2", "log/x.JOB.log", "bash", "-c", "[ JOB = 2 ] || { mv log/q log/away; sleep 4; mv log/away log/q; }"
+    ) == (0, "")
+    assert not fake.calls("scancel")
+
+
 def test_status_that_never_appears_leaves_the_scheduler_to_decide(fake: Fake) -> None:
     fake.answer("sbatch", ACCEPT["slurm.py"])
     fake.answer("squeue", "echo '1|COMPLETED|None'; echo '2|FAILED|NonZeroExitCode'")
@@ -533,6 +541,15 @@ def test_task_notes_how_its_command_ended(
 def test_task_working_directory_missing_on_the_node_is_a_failure_with_the_reason(tmp_path: Path) -> None:
     assert run_task(tmp_path, ["true"], directory=str(tmp_path / "gone")).wait(timeout=30) == 1
     assert "gone: No such file or directory" in json.loads((tmp_path / "status.1").read_text())["reason"]
+
+
+def test_task_whose_log_is_on_a_full_disk_fails_naming_it(tmp_path: Path) -> None:
+    run_task(tmp_path, ["true"]).wait(timeout=30)
+    (tmp_path / "status.1").unlink()
+    (tmp_path / "x.log").write_bytes(bytes(1024))
+    call = ["bash", "-c", "ulimit -f 1; exec $0 $1", UTILS / "grid_task.py", tmp_path]  # no file beyond 1 KiB
+    assert subprocess.run(call, env=os.environ | {"TASK": "1", "ID": "7"}, timeout=60).returncode == 1
+    assert json.loads((tmp_path / "status.1").read_text())["reason"] == "x.log: File too large"
 
 
 def test_task_waits_for_files_that_the_launcher_saw_and_the_node_sees_late(tmp_path: Path) -> None:

@@ -354,7 +354,10 @@ class Run:
         with suppress(OSError):  # making and removing a file has a network's file system look at the folder anew
             (self.folder / ".look").touch()
             (self.folder / ".look").unlink()
-        there = set(os.listdir(self.folder))
+        try:
+            there = set(os.listdir(self.folder))
+        except OSError:  # out of sight, which on a network's file system may pass; else the scheduler decides
+            return False
         news = False
         for index, task in enumerate(tasks, 1):
             if task.exit_code is None and task.status is None and f"status.{index}" in there:
@@ -417,10 +420,11 @@ class Run:
             text += f"# Ended (code {code}) ({task.reason}) at {launch.now()}\n"
         elif task.reason != own:
             text += f"# {self.scheduler.title}: {task.reason}\n"
-        if text:
-            task.log.parent.mkdir(parents=True, exist_ok=True)
-            with open(task.log, "a", errors="replace") as stream:
-                stream.write(text)
+        with suppress(OSError):  # a full disk must not end the other tasks; the summary says it all
+            if text:
+                task.log.parent.mkdir(parents=True, exist_ok=True)
+                with open(task.log, "a", errors="replace") as stream:
+                    stream.write(text)
 
     def watch(self, tasks: Sequence[Task]) -> bool:
         """Wait for the end of all tasks of an attempt. False: signalled."""
@@ -462,9 +466,9 @@ class Run:
             open_tasks = {index: task for index, task in open_tasks.items() if task.exit_code is None}
             if self.with_bar:
                 for task in tasks:
-                    if task.log.is_file():
+                    with suppress(OSError):  # not begun, or out of sight
                         launch.read_progress(task)
-                        task.rate *= task.exit_code is None
+                    task.rate *= task.exit_code is None
                 launch.draw_bar(self.request.tasks)
             tick = min(tick * GROWTH, TICK_S[1])
             if open_tasks and not self.sleep(tick):

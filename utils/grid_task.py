@@ -197,7 +197,8 @@ def main() -> int:
         os.chdir(array["directory"])
         outcome = run(array, task, environ)
     except OSError as error:
-        outcome = {"code": 1, "reason": f"{error.filename}: {error.strerror}", "signalled": False}
+        where = error.filename or array["tasks"][task - 1][1]  # none where the log cannot be written to
+        outcome = {"code": 1, "reason": f"{where}: {error.strerror}", "signalled": False}
         print(outcome["reason"], file=sys.stderr)
     write_status(status, outcome)
     return 1 if outcome["code"] in array["reserved_codes"] else int(outcome["code"])
