@@ -50,7 +50,7 @@ def read_array(folder: Path, patience_s: float) -> dict[str, Any]:
         try:
             array: dict[str, Any] = json.loads((folder / "array.json").read_text())
             return array
-        except FileNotFoundError:
+        except (OSError, ValueError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(1)
