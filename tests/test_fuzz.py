@@ -41,7 +41,6 @@ from vidperson.models.card import ZOO, load_card
 from vidperson.models.install import InstalledModel, installed_model
 from vidperson.models.mxnet_files import read_params, read_symbol
 from vidperson.models.opening import _read_times
-from vidperson.training.loop import LOG, read_log
 
 EXAMPLES = int(os.environ.get("VIDPERSON_FUZZ_EXAMPLES", "40"))
 GIB = 1 << 30
@@ -206,10 +205,6 @@ def engine_times(path: Path) -> None:
         assert isinstance(seconds, float)
 
 
-def training_log(path: Path) -> None:
-    assert isinstance(read_log(path.parent), list)
-
-
 def settings_of_a_site(path: Path) -> None:
     try:
         Config.read(path)
@@ -300,7 +295,6 @@ READERS: dict[str, tuple[Callable[[Path], Any], bytes, str]] = {
     "card of our own": (load_card, (ZOO / "arcface_tiny.yaml").read_bytes(), "arcface_tiny.yaml"),
     "installed": (installed, b'{"network_sha256": "ba7816bf"}', "x"),
     "engine times": (engine_times, json.dumps(TIMES).encode(), "engines.json"),
-    "training log": (training_log, b'{"step": 1, "loss": 0.5}\n{"step": 2}\n', LOG),
     "results": (lambda path: _read_json(path, "evaluate.py"), b'{"results": [{"eer": 0.5}]}', "x"),
     "settings of a site": (settings_of_a_site, SITE.encode(), "x"),
     "png": (image, cv2.imencode(".png", PHOTO)[1].tobytes(), "x"),

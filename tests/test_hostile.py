@@ -20,7 +20,6 @@ from vidperson.models.card import ZOO, load_card
 from vidperson.models.install import InstalledModel, installed_model
 from vidperson.models.mxnet_files import read_symbol
 from vidperson.models.opening import _read_times
-from vidperson.training.loop import LOG, read_log
 
 
 class Evil:
@@ -159,9 +158,6 @@ def test_json_made_to_blow_up_is_refused(tmp_path: Path) -> None:
         (folder / "engines.json").write_text(text)
         with pytest.raises(ModelError, match="engines.json: expected the times of engines"):
             _read_times(network)
-        (folder / LOG).write_text(text.replace("{", "[{") + "\n")
-        with pytest.raises(DataError, match=f"{LOG}:1: not a line of the training log"):
-            read_log(folder)
     (folder / "results.json").write_text("[" * 100_000)
     with pytest.raises(DataError, match="results.json: not a result of evaluate.py"):
         _read_json(folder / "results.json", "evaluate.py")
