@@ -124,5 +124,5 @@ fi
 # shellcheck disable=SC2086  # the launcher and the arguments are lists of words
 $cmd JOB=1:"$nj" "$out/log/JOB.log" "$@" $speed_args --scp "$out/jobs$nj/JOB/vid.scp" --output-dir "$out/jobs$nj/JOB"
 python steps_face/merge_jobs.py --scp "$data/vid.scp" --jobs-dir "$out/jobs$nj" --nj "$nj" \
-  --archives "$archives" --output-dir "$out"
+  --archives "$archives" --media "$out/media" --output-dir "$out"
 rm -rf "$out/jobs$nj"

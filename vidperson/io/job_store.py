@@ -13,17 +13,19 @@ import json
 import os
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from vidperson.errors import DataError
+from vidperson.errors import DataError, MediaError
 from vidperson.io.atomic import atomic_write
 from vidperson.io.crops import TAR_END
 
 JOURNAL = "journal.jsonl"
 STATES = ("ok", "no_face", "damaged", "unreadable")
+# What the system says of a file on storage that has gone, as a folder that is no longer mounted.
+GONE = ("no such file or directory", "stale file handle", "transport endpoint is not connected")
 
 
 class JobStore:
@@ -54,8 +56,7 @@ class JobStore:
             stream.truncate(notes[-1]["end"][name] if notes else 0)
             stream.seek(0, os.SEEK_END)
             self._streams[name] = stream
-        with atomic_write(self.directory / JOURNAL) as journal:
-            journal.writelines(json.dumps(note) + "\n" for note in notes)
+        _write_journal(self.directory, notes)
         self._journal = open(self.directory / JOURNAL, "a", encoding="utf-8")  # noqa: SIM115
         self._broken = False
 
@@ -111,13 +112,17 @@ def merge_jobs(
     output_dir: str | os.PathLike[str],
     archives: Sequence[str],
     segments: Sequence[str],
+    there: Collection[str] = frozenset(),
 ) -> dict[str, str]:
     """Join the jobs' archives in order into ``output_dir``; write an scp per archive and ``status``.
 
     The scp of a tar leaves out segments without files in it.
 
     segments: all segments that were to be done, in order.
+    there: those whose file was there in the beginning.
     Returns segment -> status.
+    Raises MediaError, before anything is written, when some of these were gone when their turn came. They and what
+    the same job did behind them are forgotten then, so that the next run does them.
     Raises DataError, before anything is written, when the jobs have not finished exactly these segments, or when an
     archive holds less than its journal says; and when it holds something else.
     """
@@ -131,6 +136,16 @@ def merge_jobs(
             if missing
             else "the jobs did other segments than the data folder lists",
             output,
+        )
+    gone = []
+    for job, notes in zip(job_dirs, journals, strict=True):
+        if (first := _first_gone(notes, there)) < len(notes):
+            gone.append(notes[first]["segment"])
+            _write_journal(job, notes[:first])
+    if gone:
+        raise MediaError(
+            f"{output}: files that were there in the beginning were gone when their turn came, first that of "
+            f"'{gone[0]}'; run the stage again when they are back: it goes on with them"
         )
     for job, notes in zip(job_dirs, journals, strict=True):
         for name in archives:
@@ -191,6 +206,18 @@ def _num_whole(path: Path, notes: Sequence[dict[str, Any]]) -> int:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+def _first_gone(notes: Sequence[dict[str, Any]], there: Collection[str]) -> int:
+    """Which note is the first of a file that was there and then was not; their number where none is."""
+    gone = [f"unreadable: {why}" for why in GONE]
+    found = (n for n, note in enumerate(notes) if note["segment"] in there and note["status"].lower() in gone)
+    return next(found, len(notes))
+
+
+def _write_journal(directory: Path, notes: Sequence[dict[str, Any]]) -> None:
+    with atomic_write(directory / JOURNAL) as journal:
+        journal.writelines(json.dumps(note) + "\n" for note in notes)
 
 
 def _read_journal(path: Path, archives: Sequence[str]) -> list[dict[str, Any]]:
