@@ -47,20 +47,37 @@ for backend in $backends; do
         --enroll-data "$data_dir/$enroll" --test-embed "$embeddings/$test" --test-faces "$faces/$test" \
         --trials "$data_dir/$test/trials" --backend "$backend" --thr-ahc "$thr_ahc" "${cohort[@]}" \
         --output "$scores/${test}_scores"
-      save_settings "$scores/$test.config"
+      [ "$scores/$test.config" -nt "$scores/${test}_scores" ] || save_settings "$scores/$test.config"
       echo "$scores/${test}_scores: $(wc -l < "$scores/${test}_scores") scores"
     done
   done
 done
 
+# Train a model on the calibration set's key that turns scores of all test sets into others.
+# Arguments: output folder, file of the model, folders of scores, --, command
+train_on_key() {
+  local out=$1 model=$2 options=() set
+  shift 2
+  for set in "${tests[@]}"; do
+    options+=(--also "$out/${set}_scores")
+  done
+  while [ "$1" != -- ]; do
+    for set in "${tests[@]}"; do
+      options+=(--input "$1/${set}_scores")
+    done
+    shift
+  done
+  utils/once.sh --cmd "$cmd" --log "$out/log/${model%.json}.log" --force "$force" --input "$key" "${options[@]}" \
+    "$out/$model" "$@" --train-set "$calibration_set" --train-trials "$key" --sets "${tests[@]}" --output-dir "$out"
+  [ "$out/config" -nt "$out/$model" ] || save_settings "$out/config"
+}
+
 all_scores=$exp_dir/scores/$embedder
+key=$data_dir/$calibration_set/trials
 if [ -n "$calibration_set" ]; then
-  key=$data_dir/$calibration_set/trials
   for system in "${plain_systems[@]}"; do
-    $cmd "$all_scores/${system}_cal/log/calibrate.log" python steps_face/calibrate_scores.py --scores-dir "$all_scores/$system" \
-      --train-set "$calibration_set" --train-trials "$key" --sets "${tests[@]}" --output-dir "$all_scores/${system}_cal"
-    save_settings "$all_scores/${system}_cal/config"
-    echo "$all_scores/${system}_cal: calibrated on $calibration_set"
+    train_on_key "$all_scores/${system}_cal" calibration.json "$all_scores/$system" -- \
+      python steps_face/calibrate_scores.py --scores-dir "$all_scores/$system"
   done
 fi
 if [ -n "$fusion_systems" ]; then
@@ -71,9 +88,6 @@ if [ -n "$fusion_systems" ]; then
       *) folders+=("$all_scores/$system") ;;
     esac
   done
-  $cmd "$all_scores/fusion/log/fuse.log" python steps_face/fuse_scores.py --systems "${folders[@]}" \
-    --train-set "$calibration_set" --train-trials "$key" --sets "${tests[@]}" --max-systems "$max_systems" \
-    --output-dir "$all_scores/fusion"
-  save_settings "$all_scores/fusion/config"
-  echo "$all_scores/fusion: chosen and trained on $calibration_set"
+  train_on_key "$all_scores/fusion" fusion.json "${folders[@]}" -- \
+    python steps_face/fuse_scores.py --systems "${folders[@]}" --max-systems "$max_systems"
 fi

@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,7 +112,10 @@ def kill_at(moment_s: float, stage: str, work: Path, folder: Path, nj: int) -> b
     try:
         process.wait(moment_s)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        pass
+    finally:  # also when somebody interrupts the campaign
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     at_work = process.wait() == -signal.SIGKILL
     if (folder / ".lock").exists():  # the jobs hold it until they have followed their launcher
         subprocess.run(["flock", "-w", str(int(PATIENCE_S)), str(folder / ".lock"), "true"], check=True)

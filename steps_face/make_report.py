@@ -121,7 +121,7 @@ def _read_json(path: Path, writer: str) -> dict[str, Any]:
         raise DataError(f"no such result; run steps_face/{writer} for the set first", path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"not a result of {writer} ({error}); delete it or make it again", path) from None
     if not isinstance(content, dict):
         raise DataError(f"not a result of {writer}; delete it or make it again", path)

@@ -345,6 +345,34 @@ def test_split_again_writes_nothing_and_after_a_change_what_is_due(folder: Path)
     assert not list(top.rglob("face_boundingbox*"))
 
 
+@pytest.mark.parametrize("link", ["split2", "split2/1"])
+def test_split_into_a_link_that_leads_elsewhere_is_refused(folder: Path, tmp_path: Path, link: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / link).parent.mkdir(exist_ok=True)
+    (folder / link).symlink_to(elsewhere)
+    with pytest.raises(DataError, match=f"{link}: a link, which is not written through"):
+        split(folder, 2)
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("link", [".backup", ".backup/utt2spk"])
+def test_fix_writes_through_no_link_that_leads_elsewhere(folder: Path, tmp_path: Path, link: str) -> None:
+    victim = tmp_path / "elsewhere" / "utt2spk"
+    victim.parent.mkdir()
+    victim.write_text("mine")
+    (folder / link).parent.mkdir(exist_ok=True)
+    (folder / link).symlink_to(victim if link.endswith("utt2spk") else victim.parent)
+    utt2spk = folder / "utt2spk"
+    utt2spk.write_text("".join(reversed(utt2spk.read_text().splitlines(keepends=True))))
+    if link == ".backup":
+        with pytest.raises(DataError, match="backup: a link, which is not written through"):
+            fix(folder)
+    else:
+        fix(folder)
+    assert victim.read_text() == "mine"
+
+
 def test_split_malformed_folder_raises_and_writes_nothing(folder: Path) -> None:
     (folder / "spk2utt").unlink()
     with pytest.raises(DataError, match="spk2utt: no such file"):

@@ -13,6 +13,7 @@ import re
 import resource
 import shutil
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from steps_face.make_report import _read_json
+from utils.grid import Config
+from vidperson.corpora.folder import _read_key
 from vidperson.corpora.tables import Column, read_table
 from vidperson.errors import VidPersonError
 from vidperson.io import data_dir, lists, matrices, pairs
@@ -34,8 +38,9 @@ from vidperson.io.job_store import JOURNAL, JobStore
 from vidperson.io.pictures import list_pictures
 from vidperson.media.image import decode_image
 from vidperson.models.card import ZOO, load_card
-from vidperson.models.install import installed_model
+from vidperson.models.install import InstalledModel, installed_model
 from vidperson.models.mxnet_files import read_params, read_symbol
+from vidperson.models.opening import _read_times
 
 EXAMPLES = int(os.environ.get("VIDPERSON_FUZZ_EXAMPLES", "40"))
 GIB = 1 << 30
@@ -194,6 +199,19 @@ def installed(path: Path) -> None:
     installed_model(folder)
 
 
+def engine_times(path: Path) -> None:
+    card = load_card(ZOO / "arcface_tiny.yaml")
+    for seconds in _read_times(InstalledModel(card, path.parent / "network.onnx", "ba7816bf")).values():
+        assert isinstance(seconds, float)
+
+
+def settings_of_a_site(path: Path) -> None:
+    try:
+        Config.read(path)
+    except SystemExit as refused:
+        assert str(path) in str(refused)
+
+
 def image(path: Path) -> None:
     shown, _ = decode_image(path.read_bytes())
     assert shown.dtype == np.uint8 and shown.ndim == 3
@@ -229,7 +247,15 @@ SYMBOL = {
     ],
     "heads": [[1, 0, 0]],
 }
-NOTE = {"segment": "a", "status": "ok", "start": {"a.ark": 0}, "end": {"a.ark": 10}}
+NOTE = {
+    "segment": "a",
+    "status": "ok",
+    "start": {"a.ark": 0},
+    "end": {"a.ark": 10},
+    "crc32": {"a.ark": zlib.crc32(bytes(10))},
+}
+TIMES = {"network_sha256": "ba7816bf", "cpu_seconds_per_item": {"openvino": 0.25}}
+SITE = "# a site\ncommand qsub -v 'A B'\noption gpu=* -l gpu=$0\ndefault gpu=0\npatience 60\n"
 PHOTO = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
 WIDER = "# a/1.jpg\n44 33 22 14 48.9 37.6 0 54.1 37.4 0 51.0 41.8 0 48.2 42.9 0 53.4 43.5 0 0.8\n# b.jpg\n1 2 3 4\n"
 IMGLAB = "<dataset><images><image file='a.jpg'><box left='1' top='2' width='3' height='4'/></image></images></dataset>"
@@ -255,6 +281,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], bytes, str]] = {
     "plain pairs": (pairs.read_pairs, b"a/1.png b/2.png target\na/1.png c/1.png nontarget\n", "x"),
     "wider": (read_annotations, WIDER.encode(), "x"),
     "imglab": (read_annotations, IMGLAB.encode(), "x.xml"),
+    "key of folders": (lambda path: _read_key(path, {"A"}, {"v.mp4"}), b"A\tv.mp4\r\n\nA\tv.mp4\n", "x"),
     "table": (table_of_a_release, b'model id,x\na,1\n"b",2\n', "x"),
     "table with tabs": (table_of_a_release, b"model_id\tx\r\na\t1\r\nb\t2\r\n", "x"),
     "journal": (journal, "".join(json.dumps(n) + "\n" for n in (NOTE, NOTE)).encode(), "x"),
@@ -267,6 +294,9 @@ READERS: dict[str, tuple[Callable[[Path], Any], bytes, str]] = {
     "card": (load_card, (ZOO / "mobilefacenet_arcface_mxnet.yaml").read_bytes(), "mobilefacenet_arcface_mxnet.yaml"),
     "card of our own": (load_card, (ZOO / "arcface_tiny.yaml").read_bytes(), "arcface_tiny.yaml"),
     "installed": (installed, b'{"network_sha256": "ba7816bf"}', "x"),
+    "engine times": (engine_times, json.dumps(TIMES).encode(), "engines.json"),
+    "results": (lambda path: _read_json(path, "evaluate.py"), b'{"results": [{"eer": 0.5}]}', "x"),
+    "settings of a site": (settings_of_a_site, SITE.encode(), "x"),
     "png": (image, cv2.imencode(".png", PHOTO)[1].tobytes(), "x"),
     "jpeg": (image, cv2.imencode(".jpg", PHOTO)[1].tobytes(), "x"),
     "webp": (image, cv2.imencode(".webp", PHOTO)[1].tobytes(), "x"),

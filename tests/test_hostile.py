@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from engines_here import ENGINES
 
+from steps_face.make_report import _read_json
 from vidperson.engines import load_network
 from vidperson.errors import DataError, ModelError
 from vidperson.io.crops import read_tar_files, tar_entry
 from vidperson.io.matrices import load_matrices, matrix_bytes
 from vidperson.io.pictures import list_pictures
 from vidperson.models.card import ZOO, load_card
-from vidperson.models.install import installed_model
+from vidperson.models.install import InstalledModel, installed_model
 from vidperson.models.mxnet_files import read_symbol
+from vidperson.models.opening import _read_times
 
 
 class Evil:
@@ -151,6 +153,14 @@ def test_json_made_to_blow_up_is_refused(tmp_path: Path) -> None:
             installed_model(folder)
         with pytest.raises(ModelError, match="not an MXNet symbol"):
             read_symbol(folder / "installed.json")
+    network = InstalledModel(load_card(ZOO / "arcface_tiny.yaml"), folder / "network.onnx", "abc")
+    for text in ("[" * 100_000, '{"network_sha256": "abc", "cpu_seconds_per_item": {"openvino": 1%s}}' % ("0" * 4000)):
+        (folder / "engines.json").write_text(text)
+        with pytest.raises(ModelError, match="engines.json: expected the times of engines"):
+            _read_times(network)
+    (folder / "results.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="results.json: not a result of evaluate.py"):
+        _read_json(folder / "results.json", "evaluate.py")
 
 
 @pytest.mark.parametrize("engine", ENGINES)

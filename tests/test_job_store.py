@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import tarfile
@@ -85,6 +86,24 @@ def test_store_that_lost_the_end_of_an_archive_redoes_the_segments_that_were_in_
     crops = tmp_path / "job" / "crops.tar"
     crops.write_bytes(crops.read_bytes()[:-1])
     assert run_job(tmp_path / "job", numbers) == 1
+    assert merged(tmp_path / "out", [tmp_path / "job"], numbers) == expected
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_store_whose_archive_has_a_hole_redoes_the_segments_from_there_on(tmp_path: Path, name: str) -> None:
+    """As after a power failure: the sizes are right, and blocks that never reached the disk are zeros."""
+    numbers = range(8)
+    run_job(tmp_path / "whole", numbers)
+    expected = merged(tmp_path / "expected", [tmp_path / "whole"], numbers)
+    run_job(tmp_path / "job", numbers)
+    notes = [json.loads(line) for line in (tmp_path / "job" / JOURNAL).read_text().splitlines()]
+    with open(tmp_path / "job" / name, "r+b") as archive:
+        archive.seek(notes[5]["start"][name])
+        archive.write(bytes(20))
+    with pytest.raises(DataError, match=f"{name}: segment '{notes[5]['segment']}' is not as it was written"):
+        merged(tmp_path / "out", [tmp_path / "job"], numbers)
+    assert not (tmp_path / "out" / name).exists() and not (tmp_path / "out" / "status").exists()
+    assert run_job(tmp_path / "job", numbers) == 3
     assert merged(tmp_path / "out", [tmp_path / "job"], numbers) == expected
 
 
@@ -227,6 +246,14 @@ def test_atomic_write_on_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_p
     with full_disk(100), pytest.raises(OSError, match="File too large.*list"), atomic_write(path) as stream:
         stream.write("n" * 10_000)
     assert path.read_text() == "old" and [entry.name for entry in tmp_path.iterdir()] == ["list"]
+
+
+def test_atomic_write_has_all_on_the_disk_before_it_renames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_disk: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: on_disk.append((tmp_path / "list.tmp").read_text()))
+    with atomic_write(tmp_path / "list") as stream:
+        stream.write("whole")
+    assert on_disk == ["whole"] and (tmp_path / "list").read_text() == "whole"
 
 
 def test_atomic_write_does_not_follow_a_link_under_its_temporary_name(tmp_path: Path) -> None:

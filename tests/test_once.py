@@ -50,9 +50,20 @@ def test_file_is_made_again_only_when_command_input_or_wish_changed(once: Once) 
     once.input.write_text("2\n")
     assert once.ran() and once.output.read_text() == "2\n"
     assert once.ran("--force", "true")
+    once.input.write_text("1\n")
+    said = once.run().stdout
+    assert "made anew" in said and said.count(str(once.input)) == 2 and once.output.read_text() == "1\n"
     assert once.ran(script='rev "$1" > "$2"')
     once.output.unlink()
     assert once.ran(script='rev "$1" > "$2"')
+
+
+def test_file_is_made_again_when_one_that_its_command_also_writes_is_gone(once: Once) -> None:
+    beside = once.work / "out put.table"
+    script, options = 'cat "$1" > "$2.table"; cat "$1" > "$2"', ("--also", str(beside))
+    assert once.ran(*options, script=script) and not once.ran(*options, script=script)
+    beside.unlink()
+    assert once.ran(*options, script=script) and beside.read_text() == "1\n"
 
 
 def test_command_that_fails_is_run_again_and_its_old_output_does_not_count(once: Once) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +80,15 @@ def test_set_done_has_counts_per_state_and_is_left_alone_even_when_it_cannot_be_
     assert not (small.data / "split2").exists()  # inputs may be read-only
 
 
+def test_set_killed_at_its_last_line_is_done_and_loses_what_jobs_left(small: Set) -> None:
+    assert small.run().returncode == 0
+    before = small.outputs()
+    (small.out / "jobs2" / "1").mkdir(parents=True)
+    (small.out / "jobs2" / "1" / "bytes.ark").write_bytes(b"as large as the result")
+    assert "done already" in small.run().stdout
+    assert small.outputs() == before and not (small.out / "jobs2").exists()
+
+
 def test_set_whose_file_was_replaced_is_refused_with_its_name_until_forced_or_put_back(small: Set) -> None:
     assert small.run().returncode == 0
     before, file = small.outputs(), small.files[2]
@@ -111,11 +121,7 @@ def kill_behind(small: Set, segments: int) -> None:
         small.command(nj=1, slow="0.3"), cwd=small.repo, env=small.environment(), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    journal = small.out / "jobs1" / "1" / "journal.jsonl"
-    deadline = time.monotonic() + 60
-    while not (journal.exists() and journal.read_text().count("\n") >= segments):
-        assert time.monotonic() < deadline and run.poll() is None
-        time.sleep(0.02)
+    wait_for_segments(small.out / "jobs1" / "1" / "journal.jsonl", segments, run)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     lock = ["flock", "-w", "60", str(small.out / ".lock"), "true"]  # the job dies with its launcher
@@ -137,6 +143,35 @@ def test_unfinished_set_refuses_other_settings_and_replaced_files_and_goes_on_wi
     os.utime(small.files[5], ns=(stat.st_atime_ns, stat.st_mtime_ns))
     done = small.run()
     assert done.returncode == 0 and "goes on with the 1 jobs" in done.stdout
+    assert small.outputs() == expected
+
+
+def wait_for_segments(journal: Path, segments: int, run: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + 120
+    while not (journal.exists() and journal.read_text().count("\n") >= segments):
+        assert time.monotonic() < deadline and run.poll() is None
+        time.sleep(0.02)
+
+
+def test_files_that_vanish_while_the_jobs_run_fail_the_stage_and_are_done_when_they_are_back(small: Set) -> None:
+    """As when a folder is no longer mounted; a file that was not there in the beginning is only unreadable."""
+    small.files[1].unlink()
+    assert small.run(nj=2).returncode == 0
+    expected = small.outputs()
+    subprocess.run(["rm", "-r", str(small.out)], check=True)
+    run = subprocess.Popen(
+        small.command(nj=1, slow="1"), cwd=small.repo, env=small.environment(), text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    wait_for_segments(small.out / "jobs1" / "1" / "journal.jsonl", 1, run)
+    for number in (4, 5):
+        small.files[number].rename(small.work / str(number))
+    stderr = run.communicate(timeout=120)[1]
+    assert run.returncode == 1 and "gone when their turn came, first that of 's4'" in stderr
+    assert not (small.out / ".done").exists() and not (small.out / "bytes.ark").exists()
+    for number in (4, 5):
+        (small.work / str(number)).rename(small.files[number])
+    assert small.run(nj=1).returncode == 0
     assert small.outputs() == expected
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn  # noqa: E402
 from vidperson.training.loop import (  # noqa: E402
     BEST,
     CHECKPOINT,
+    LOG,
     World,
     join_world,
     learning_rate,
@@ -344,3 +345,10 @@ def test_two_processes_of_torchrun_equal_one_with_the_whole_batch(tmp_path: Path
     for name, value in one["task"].items():
         torch.testing.assert_close(two["task"][name], value, rtol=1e-5, atol=1e-6)
     assert not equal(Task().head.state_dict()["weight"], two["task"]["head.weight"])
+
+
+@pytest.mark.parametrize("line", [b"[" * 100_000, b"7", b"\xff\xfe", b"{", b"[{}]"])
+def test_log_with_a_line_that_is_none_is_refused_by_its_number(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / LOG).write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 2}\nno whole line')
+    with pytest.raises(DataError, match=f"{LOG}:2: not a line of the training log"):
+        read_log(tmp_path)

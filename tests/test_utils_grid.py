@@ -287,6 +287,14 @@ def test_status_that_appears_late_is_waited_for(fake: Fake) -> None:
     assert code == 1 and "(code 5)" in stderr and "without a result" not in stderr
 
 
+def test_folder_of_the_array_that_is_out_of_sight_for_a_while_does_not_end_the_run(fake: Fake) -> None:
+    fake.settings(patience=30, outage=60)
+    assert fake.run(
+        "JOB=1:2", "log/x.JOB.log", "bash", "-c", "[ JOB = 2 ] || { mv log/q log/away; sleep 4; mv log/away log/q; }"
+    ) == (0, "")
+    assert not fake.calls("scancel")
+
+
 def test_status_that_never_appears_leaves_the_scheduler_to_decide(fake: Fake) -> None:
     fake.answer("sbatch", ACCEPT["slurm.py"])
     fake.answer("squeue", "echo '1|COMPLETED|None'; echo '2|FAILED|NonZeroExitCode'")
@@ -497,7 +505,7 @@ def run_task(folder: Path, command: list[str], **changes: object) -> subprocess.
     array = {
         "tasks": [[command, "x.log"]], "environ": dict(os.environ), "directory": str(folder), "umask": 0o022,
         "threads": 1, "claims_gpus": 0, "task_variable": "TASK", "job_variable": "ID", "own_variables": "TASK|ID",
-        "reserved_codes": [99],
+        "reserved_codes": [99], "there": [], "patience_s": 30,
     }  # fmt: skip
     (folder / "array.json").write_text(json.dumps(array | changes))
     return subprocess.Popen([UTILS / "grid_task.py", folder], env=os.environ | {"TASK": "1", "ID": "7"})
@@ -535,6 +543,44 @@ def test_task_working_directory_missing_on_the_node_is_a_failure_with_the_reason
     assert "gone: No such file or directory" in json.loads((tmp_path / "status.1").read_text())["reason"]
 
 
+def test_task_whose_log_is_on_a_full_disk_fails_naming_it(tmp_path: Path) -> None:
+    run_task(tmp_path, ["true"]).wait(timeout=30)
+    (tmp_path / "status.1").unlink()
+    (tmp_path / "x.log").write_bytes(bytes(1024))
+    call = ["bash", "-c", "ulimit -f 1; exec $0 $1", UTILS / "grid_task.py", tmp_path]  # no file beyond 1 KiB
+    assert subprocess.run(call, env=os.environ | {"TASK": "1", "ID": "7"}, timeout=60).returncode == 1
+    assert json.loads((tmp_path / "status.1").read_text())["reason"] == "x.log: File too large"
+
+
+def test_task_waits_for_files_that_the_launcher_saw_and_the_node_sees_late(tmp_path: Path) -> None:
+    process = run_task(tmp_path, ["cat", "jobs2/1/vid.scp", "-"], there=["jobs2/1/vid.scp"])
+    wait_for(lambda: (tmp_path / "x.log").exists() and "#\n" in (tmp_path / "x.log").read_text(), "the task")
+    (tmp_path / "jobs2" / "1").mkdir(parents=True)
+    (tmp_path / "new").write_text("a list\n")
+    (tmp_path / "new").rename(tmp_path / "jobs2" / "1" / "vid.scp")
+    assert process.wait(timeout=60) == 0 and "\na list\n" in (tmp_path / "x.log").read_text()
+
+
+def test_task_whose_file_never_appears_on_the_node_fails_naming_it(tmp_path: Path) -> None:
+    process = run_task(tmp_path, ["touch", "ran", "here"], there=["here", "elsewhere"], patience_s=1)
+    assert process.wait(timeout=60) == 1 and not (tmp_path / "ran").exists()
+    assert "after 1 s not on this one: here\n" in (tmp_path / "x.log").read_text()
+
+
+def test_task_that_is_terminated_while_it_waits_for_a_file_ends_at_once(tmp_path: Path) -> None:
+    process = run_task(tmp_path, ["bash", "-c", "sleep 100", "late"], there=["late"], patience_s=1000)
+    wait_for(lambda: (tmp_path / "x.log").exists() and "#\n" in (tmp_path / "x.log").read_text(), "the task")
+    process.terminate()
+    assert process.wait(timeout=60) == 143
+
+
+def test_array_tells_its_tasks_which_of_their_words_are_files(either: Fake) -> None:
+    (either.folder / "list.1").touch()
+    assert either.run("JOB=1:2", "x.JOB.log", "bash", "-c", "cp q/*/0/array.json . || true", "list.JOB", "q")[0] == 0
+    array = json.loads((either.folder / "array.json").read_text())
+    assert array["there"] == ["list.1", "q"] and array["patience_s"] == 1
+
+
 def parse(*args: str, conf: Path = slurm.Slurm.config_file) -> list[str]:
     return grid.parse([*args, "x.log", "true"], conf, None).words
 
@@ -551,10 +597,11 @@ def test_settings_with_exact_values_defaults_and_comments_are_read(tmp_path: Pat
     conf = tmp_path / "x.conf"
     conf.write_text(
         "# a comment\n\ncommand sbatch --export ALL\noption gpu=0  # none\noption gpu=* -p 'my gpus' --gres=gpu:$0\n"
-        "default gpu=1\noption night=* --begin=$0\npatience 5\n"
+        "default gpu=1\noption night=* --begin=$0\npatience 5\noption time=* --time=$0\ndefault time=2h\n"
     )
-    assert parse(conf=conf) == ["-p", "my gpus", "--gres=gpu:1"]
-    assert parse("--gpu=0", "--night", "22:00 today", conf=conf) == ["--begin=22:00 today"]
+    assert parse(conf=conf) == ["-p", "my gpus", "--gres=gpu:1", "--time=2:00:00"]
+    words = ["--time=0:30:00", "--begin=22:00 today"]
+    assert parse("--gpu=0", "--night", "22:00 today", "--time", "30m", conf=conf) == words
     config = grid.Config.read(conf)
     assert (config.command, config.patience_s, config.outage_s) == (["sbatch", "--export", "ALL"], 5, 3600)
 
@@ -573,6 +620,12 @@ def test_settings_malformed_are_refused_with_file_and_line(tmp_path: Path, text:
     with pytest.raises(SystemExit, match=re.escape(f"{tmp_path / 'x.conf'}")) as error:
         grid.Config.read(tmp_path / "x.conf")
     assert message in str(error.value)
+
+
+def test_settings_with_a_default_that_is_no_such_value_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.conf").write_text("command sbatch\noption gpu=* --gres=gpu:$0\ndefault gpu=some\n")
+    with pytest.raises(SystemExit, match="--gpu takes a number from 0, found 'some'"):
+        parse(conf=tmp_path / "x.conf")
 
 
 @pytest.mark.parametrize(

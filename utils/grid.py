@@ -179,7 +179,7 @@ def parse(args: Sequence[str], config_file: Path, help_text: str | None) -> Requ
     config = Config.read(Path(given["--config"]) if "--config" in given else config_file)
     tasks = [Task(*call.job(number)) for number in call.numbers]
     request = Request(tasks, [], config)
-    settings = dict(config.defaults)
+    settings = {name: resource(name, value) for name, value in config.defaults.items()}
     raw = []
     for option, values in call.options:
         if option in LIMIT:
@@ -328,8 +328,11 @@ class Run:
         folder.mkdir(parents=True)
         mask = os.umask(0)
         os.umask(mask)
+        words = {word for task in tasks for word in task.command}
         array = {
             "tasks": [[task.command, str(task.log)] for task in tasks],
+            "there": sorted(word for word in words if os.path.exists(word)),
+            "patience_s": self.request.config.patience_s,
             "environ": dict(os.environ),
             "directory": os.getcwd(),
             "umask": mask,
@@ -343,15 +346,18 @@ class Run:
         # The environment may hold secrets: for the owner's eyes only.
         with open(os.open(folder / "array.json", os.O_WRONLY | os.O_CREAT, 0o600), "w") as stream:
             json.dump(array, stream)
-        words = shlex.join([sys.executable, str(ROOT / "utils" / "grid_task.py"), str(folder.resolve())])
-        (folder / "task.sh").write_text(f"#!/bin/bash\nexec {words}\n")
+        call = shlex.join([sys.executable, str(ROOT / "utils" / "grid_task.py"), str(folder.resolve())])
+        (folder / "task.sh").write_text(f"#!/bin/bash\nexec {call}\n")
 
     def read_statuses(self, tasks: Sequence[Task]) -> bool:
         """Take over the status files that are there. True when one speaks of a signal: the scheduler may know more."""
         with suppress(OSError):  # making and removing a file has a network's file system look at the folder anew
             (self.folder / ".look").touch()
             (self.folder / ".look").unlink()
-        there = set(os.listdir(self.folder))
+        try:
+            there = set(os.listdir(self.folder))
+        except OSError:  # out of sight, which on a network's file system may pass; else the scheduler decides
+            return False
         news = False
         for index, task in enumerate(tasks, 1):
             if task.exit_code is None and task.status is None and f"status.{index}" in there:
@@ -414,10 +420,11 @@ class Run:
             text += f"# Ended (code {code}) ({task.reason}) at {launch.now()}\n"
         elif task.reason != own:
             text += f"# {self.scheduler.title}: {task.reason}\n"
-        if text:
-            task.log.parent.mkdir(parents=True, exist_ok=True)
-            with open(task.log, "a", errors="replace") as stream:
-                stream.write(text)
+        with suppress(OSError):  # a full disk must not end the other tasks; the summary says it all
+            if text:
+                task.log.parent.mkdir(parents=True, exist_ok=True)
+                with open(task.log, "a", errors="replace") as stream:
+                    stream.write(text)
 
     def watch(self, tasks: Sequence[Task]) -> bool:
         """Wait for the end of all tasks of an attempt. False: signalled."""
@@ -459,9 +466,9 @@ class Run:
             open_tasks = {index: task for index, task in open_tasks.items() if task.exit_code is None}
             if self.with_bar:
                 for task in tasks:
-                    if task.log.is_file():
+                    with suppress(OSError):  # not begun, or out of sight
                         launch.read_progress(task)
-                        task.rate *= task.exit_code is None
+                    task.rate *= task.exit_code is None
                 launch.draw_bar(self.request.tasks)
             tick = min(tick * GROWTH, TICK_S[1])
             if open_tasks and not self.sleep(tick):

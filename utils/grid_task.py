@@ -10,8 +10,10 @@ Outputs: the task's log, written to as utils/run.py does, and then <folder>/stat
          signal had to do with the end, so that the scheduler may know more about it.
 
 The command is started without a shell, with the environment, umask and working directory that the launcher had. Of the
-node's own environment only what the scheduler set for the task stays. Where GPUs were asked for and the scheduler
-named none in CUDA_VISIBLE_DEVICES, the task claims free ones: it holds a lock file per GPU until all of it has ended.
+node's own environment only what the scheduler set for the task stays. Files and folders that the command names and the
+launcher saw are waited for, since a network's file system may show them late on this node. Where GPUs were asked for
+and the scheduler named none in CUDA_VISIBLE_DEVICES, the task claims free ones: it holds a lock file per GPU until all
+of it has ended.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ def read_array(folder: Path, patience_s: float) -> dict[str, Any]:
         try:
             array: dict[str, Any] = json.loads((folder / "array.json").read_text())
             return array
-        except FileNotFoundError:
+        except (OSError, ValueError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(1)
@@ -109,6 +111,20 @@ def claim_gpus(count: int, environ: dict[str, str], locks: Path, patience_s: flo
         time.sleep(0.5)
 
 
+def wait_for_files(paths: list[str], patience_s: float, signals: list[int]) -> None:
+    """Wait until all of them are there, or a signal has come.
+
+    Raises:
+        RuntimeError: some are not, even after ``patience_s``
+    """
+    deadline = time.monotonic() + patience_s
+    while not signals and (missing := [path for path in paths if not os.path.exists(path)]):
+        if time.monotonic() > deadline:
+            names = ", ".join(missing)
+            raise RuntimeError(f"on the host of the launcher, but after {patience_s:g} s not on this one: {names}")
+        time.sleep(0.5)
+
+
 def write_status(path: Path, status: dict[str, Any]) -> None:
     """Write a small JSON file that appears whole or not at all."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".status")
@@ -138,6 +154,8 @@ def run(array: dict[str, Any], task: int, environ: dict[str, str]) -> dict[str, 
         launch.write_head(stream, command, environ.get(array["job_variable"], "") + f"_{task}")
         locks: dict[str, int] = {}
         try:
+            there = set(array["there"])
+            wait_for_files([word for word in command if word in there], array["patience_s"], signals)
             if array["claims_gpus"] and not environ.get(DEVICES):
                 locks = claim_gpus(array["claims_gpus"], environ, LOCKS, GPU_PATIENCE_S)
                 environ[DEVICES] = ",".join(locks)
@@ -179,7 +197,8 @@ def main() -> int:
         os.chdir(array["directory"])
         outcome = run(array, task, environ)
     except OSError as error:
-        outcome = {"code": 1, "reason": f"{error.filename}: {error.strerror}", "signalled": False}
+        where = error.filename or array["tasks"][task - 1][1]  # none where the log cannot be written to
+        outcome = {"code": 1, "reason": f"{where}: {error.strerror}", "signalled": False}
         print(outcome["reason"], file=sys.stderr)
     write_status(status, outcome)
     return 1 if outcome["code"] in array["reserved_codes"] else int(outcome["code"])

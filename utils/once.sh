@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Run a command that writes a file, unless the file is there and was made by this command from these inputs.
+# Run a command that writes a file, unless the file is there and was made by this command from these inputs. Where it was
+# made otherwise, what differs is said.
 #
 # Usage: utils/once.sh [options] <output> -- <command> [<argument> ...]
 #
@@ -14,6 +15,7 @@ set -euo pipefail
 cmd=utils/run.py   # launcher
 log=               # log of the command
 inputs=()          # files whose content decides the outcome: --input FILE, again for each
+also=()            # files that the command writes before the output: --also FILE, again for each
 speed_args=        # arguments of the command that change its speed and not its outcome
 force=false        # true: run the command in any case
 patience_s=60      # seconds to wait for an output that is seen late
@@ -23,8 +25,9 @@ while [[ ${1:-} == --?* ]]; do
   name=${name//-/_}
   case $name in
     input) inputs+=("$2") ;;
+    also) also+=("$2") ;;
     cmd | log | speed_args | force | patience_s) printf -v "$name" %s "$2" ;;
-    *) echo "$0: unknown option $1; valid: --cmd --log --input --speed-args --force --patience-s" >&2; exit 1 ;;
+    *) echo "$0: unknown option $1; valid: --cmd --log --input --also --speed-args --force --patience-s" >&2; exit 1 ;;
   esac
   shift 2
 done
@@ -40,16 +43,28 @@ made=$(
   echo
   [ ${#inputs[@]} = 0 ] || sha256sum "${inputs[@]}"
 )
-if [ "$force" = false ] && [ -f "$output" ] && cmp -s "$output.made" - <<< "$made"; then
-  echo "$output: done already"
-  exit 0
+
+are_there() {
+  local file
+  for file in "$output" "${also[@]}"; do
+    [ -f "$file" ] || return 1
+  done
+}
+
+if are_there && [ -f "$output.made" ]; then
+  changes=$({ diff "$output.made" - <<< "$made" || true; } | sed -n '1,12p; 13s/.*/.../p')
+  if [ "$force" = false ] && [ -z "$changes" ]; then
+    echo "$output: done already"
+    exit 0
+  fi
+  [ -z "$changes" ] || echo "$output: made anew, since its command or inputs have changed (< then, > now):"$'\n'"$changes"
 fi
 rm -f "$output.made"
 before=$(stat -c '%i %.9Y' "$output" 2> /dev/null || true)
 # shellcheck disable=SC2086  # the launcher and the arguments are lists of words
 $cmd "$log" "$@" $speed_args
 deadline=$((SECONDS + patience_s))
-while [ ! -f "$output" ] || [ "$(stat -c '%i %.9Y' "$output" 2> /dev/null || true)" = "$before" ]; do
+while ! are_there || [ "$(stat -c '%i %.9Y' "$output" 2> /dev/null || true)" = "$before" ]; do
   if ((SECONDS >= deadline)); then
     echo "$output: not there $patience_s s after the end of the command that should have written it; see $log" >&2
     exit 1

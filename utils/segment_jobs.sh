@@ -64,6 +64,7 @@ changes() {
 
 leave_if_done() {
   if [ "$force" = false ] && [ -f "$out/.done" ] && [ -z "$(changes)" ]; then
+    rm -rf "$out"/jobs[0-9]* 2> /dev/null || true   # of a run that was killed at its last line
     echo "$out: done already: $(cat "$out/.done") (--force true makes it anew)"
     exit 0
   fi
@@ -123,5 +124,5 @@ fi
 # shellcheck disable=SC2086  # the launcher and the arguments are lists of words
 $cmd JOB=1:"$nj" "$out/log/JOB.log" "$@" $speed_args --scp "$out/jobs$nj/JOB/vid.scp" --output-dir "$out/jobs$nj/JOB"
 python steps_face/merge_jobs.py --scp "$data/vid.scp" --jobs-dir "$out/jobs$nj" --nj "$nj" \
-  --archives "$archives" --output-dir "$out"
+  --archives "$archives" --media "$out/media" --output-dir "$out"
 rm -rf "$out/jobs$nj"

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 UTILS = HERE.parents[1] / "utils"
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin:" + os.environ["PATH"]
 NEEDED = {"slurm": ["slurmctld", "slurmd", "munged", "sbatch"], "sge": ["sge_qmaster", "sge_execd", "qsub"]}
-START_S, RUN_S = 300, 300
+START_S, RUN_S, DEMO_S = 300, 300, 3000  # generous: none of them is what is tested
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
@@ -93,7 +93,52 @@ def daemons(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def grid(daemons: Grid, tmp_path: Path) -> Iterator[Grid]:
     yield Grid(daemons.kind, tmp_path)
-    assert daemons.jobs() == [], "the launcher left jobs"
+    # A task that has ended stays in the queue until the scheduler has noticed.
+    wait_for(lambda: daemons.jobs() == [], "the end of jobs that the launcher left", RUN_S)
+
+
+OUTPUTS = ("**/*.ark", "**/*.tar", "**/status", "**/.done", "scores/**/*_scores", "results/**/results.csv")
+
+
+def run_demo(data: Path, work: Path, environment: Mapping[str, str], *options: str) -> dict[str, bytes]:
+    """The whole recipe with results in ``work``. Returns what the stages wrote."""
+    work.mkdir()
+    call = ["./run_demo.sh", "--data-dir", str(data), "--exp-dir", f"{work}/exp"]
+    call += ["--backends", "max ahc", "--fusion-systems", "max ahc", *options]
+    environment = {**environment, "VIDPERSON_PYTHON": sys.executable}
+    with open(work / "out", "ab+") as out:
+        demo = subprocess.Popen(
+            call, cwd=HERE.parents[1], env=environment, stdout=out, stderr=out, start_new_session=True
+        )
+        try:
+            demo.wait(timeout=DEMO_S)
+        finally:
+            if demo.poll() is None:
+                os.killpg(demo.pid, signal.SIGTERM)  # the launcher ends its jobs
+                demo.wait(timeout=RUN_S)
+        out.seek(0)
+        assert demo.returncode == 0, out.read().decode(errors="replace")[-8000:]
+    paths = [path for pattern in OUTPUTS for path in (work / "exp").glob(pattern)]
+    return {str(path.relative_to(work)): path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def one_machine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """The demo's data, and what it gives on one machine, with one job."""
+    data = tmp_path_factory.mktemp("data")
+    return data, run_demo(data, data / "one_machine", os.environ, "--nj", "1")
+
+
+def test_demo_on_the_grid_gives_the_bytes_of_one_machine(
+    grid: Grid, one_machine: tuple[Path, dict[str, bytes]]
+) -> None:
+    data, expected = one_machine
+    launcher = f"utils/{grid.launcher} --mem 1G --time 1h"
+    found = run_demo(data, grid.folder / "demo", grid.env, "--nj", "4", "--cmd", launcher)
+    assert len(found) > 50 and found.keys() == expected.keys()
+    assert [name for name, content in expected.items() if found[name] != content] == []
+    logs = list((grid.folder / "demo" / "exp" / "face_det").glob("*/*/log/[1-4].log"))
+    assert len(logs) >= 4 * 4 and all(re.search(r"^# Started at .* as \d+_\d+$", log.read_text(), re.M) for log in logs)
 
 
 def test_array_of_successes_and_a_failure_with_difficult_arguments(grid: Grid) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vidperson.errors import DataError
+from vidperson.io.atomic import atomic_write
 from vidperson.io.lists import check_id, sort_key, write_lines
 
 PathLike = str | os.PathLike[str]
@@ -340,13 +341,21 @@ def _replace(path: Path, lines: list[str]) -> None:
     if path.is_file():
         if path.read_bytes() == content:
             return
-        backup = path.parent / BACKUP
-        backup.mkdir(exist_ok=True)
-        shutil.copy2(path, backup / path.name)
+        backup = _no_link(path.parent / BACKUP) / path.name
+        with atomic_write(backup, "wb") as stream:
+            stream.write(path.read_bytes())
+        shutil.copystat(path, backup)
     if lines:
         write_lines(path, lines)
     else:
         path.unlink(missing_ok=True)
+
+
+def _no_link(folder: Path) -> Path:
+    """Refuse a folder to write into that is a link: it may lead out of the data folder."""
+    if folder.is_symlink():
+        raise DataError("a link, which is not written through, since it may lead elsewhere; remove it", folder)
+    return folder
 
 
 def balanced_ranges(weights: Sequence[int], parts: int) -> list[range]:
@@ -410,10 +419,11 @@ def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Pat
         lists["spk2utt"] = _by_model(row for row in tables["utt2spk"] if row.fields[0] in chosen)
         if "face_boundingbox" in tables:
             lists[BOXES_CONF] = _read_lines(folder / BOXES_CONF)
+        place = _no_link(_no_link(top) / str(number))
         for name in {*FORMATS, BOXES_CONF} - lists.keys():
-            (top / str(number) / name).unlink(missing_ok=True)
+            (place / name).unlink(missing_ok=True)
         for name, lines in lists.items():
-            path = top / str(number) / name
+            path = place / name
             if not path.is_file() or path.read_bytes() != "".join(line + "\n" for line in lines).encode():
                 write_lines(path, lines)
     return top

@@ -1,7 +1,8 @@
 """Outputs of a job that can be killed at any moment: append-only archives, a journal, and the merge of all jobs.
 
-A job appends each finished segment to its archives and then notes in ``journal.jsonl`` where they ended. When the job
-is run again, whatever the archives hold beyond the last note is cut off and the finished segments are not done again.
+A job appends each finished segment to its archives and then notes in ``journal.jsonl`` where they ended, and checksums.
+When the job is run again, whatever the archives hold beyond the last note is cut off and the finished segments are not
+done again. Nothing waits for the disk meanwhile: what a power failure took is found by the checksums, and done again.
 Jobs hold consecutive segments, so the merged archives are the same whatever the number of jobs.
 """
 
@@ -10,17 +11,21 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from vidperson.errors import DataError
+from vidperson.errors import DataError, MediaError
 from vidperson.io.atomic import atomic_write
 from vidperson.io.crops import TAR_END
 
 JOURNAL = "journal.jsonl"
 STATES = ("ok", "no_face", "damaged", "unreadable")
+# What the system says of a file on storage that has gone, as a folder that is no longer mounted.
+GONE = ("no such file or directory", "stale file handle", "transport endpoint is not connected")
 
 
 class JobStore:
@@ -42,8 +47,8 @@ class JobStore:
         except OSError:
             raise DataError("another process is at work on this job; wait for it or end it", self.directory) from None
         notes = _read_journal(self.directory / JOURNAL, self.archives)
-        while notes and any(_size(self.directory / name) < notes[-1]["end"][name] for name in archives):
-            notes.pop()
+        for name in archives:
+            notes = notes[: _num_whole(self.directory / name, notes)]
         self.statuses: dict[str, str] = {note["segment"]: note["status"] for note in notes}
         self._streams = {}
         for name in archives:
@@ -51,8 +56,7 @@ class JobStore:
             stream.truncate(notes[-1]["end"][name] if notes else 0)
             stream.seek(0, os.SEEK_END)
             self._streams[name] = stream
-        with atomic_write(self.directory / JOURNAL) as journal:
-            journal.writelines(json.dumps(note) + "\n" for note in notes)
+        _write_journal(self.directory, notes)
         self._journal = open(self.directory / JOURNAL, "a", encoding="utf-8")  # noqa: SIM115
         self._broken = False
 
@@ -68,12 +72,14 @@ class JobStore:
             raise ValueError(f"{segment}: expected a status of {STATES}, found '{status}'")
         if not os.fstat(self._journal.fileno()).st_nlink:
             raise DataError("the folder was removed while the job was at work; run the stage again", self.directory)
-        note = {"segment": segment, "status": status, "start": self._ends(), "end": {}}
+        start, crc = self._ends(), dict.fromkeys(self.archives, 0)
         try:
             for name, stream in self._streams.items():
-                stream.writelines(parts[name])
+                for chunk in parts[name]:
+                    stream.write(chunk)
+                    crc[name] = zlib.crc32(chunk, crc[name])
                 stream.flush()
-            note["end"] = self._ends()
+            note = {"segment": segment, "status": status, "start": start, "end": self._ends(), "crc32": crc}
             self._journal.write(json.dumps(note) + "\n")
             self._journal.flush()
         except OSError as error:
@@ -106,15 +112,19 @@ def merge_jobs(
     output_dir: str | os.PathLike[str],
     archives: Sequence[str],
     segments: Sequence[str],
+    there: Collection[str] = frozenset(),
 ) -> dict[str, str]:
     """Join the jobs' archives in order into ``output_dir``; write an scp per archive and ``status``.
 
     The scp of a tar leaves out segments without files in it.
 
     segments: all segments that were to be done, in order.
+    there: those whose file was there in the beginning.
     Returns segment -> status.
+    Raises MediaError, before anything is written, when some of these were gone when their turn came. They and what
+    the same job did behind them are forgotten then, so that the next run does them.
     Raises DataError, before anything is written, when the jobs have not finished exactly these segments, or when an
-    archive holds less than its journal says.
+    archive holds less than its journal says; and when it holds something else.
     """
     output = Path(output_dir)
     journals = [_read_journal(job / JOURNAL, archives) for job in job_dirs]
@@ -127,6 +137,16 @@ def merge_jobs(
             else "the jobs did other segments than the data folder lists",
             output,
         )
+    gone = []
+    for job, notes in zip(job_dirs, journals, strict=True):
+        if (first := _first_gone(notes, there)) < len(notes):
+            gone.append(notes[first]["segment"])
+            _write_journal(job, notes[:first])
+    if gone:
+        raise MediaError(
+            f"{output}: files that were there in the beginning were gone when their turn came, first that of "
+            f"'{gone[0]}'; run the stage again when they are back: it goes on with them"
+        )
     for job, notes in zip(job_dirs, journals, strict=True):
         for name in archives:
             expected, found = notes[-1]["end"][name] if notes else 0, _size(job / name)
@@ -137,9 +157,8 @@ def merge_jobs(
         with atomic_write(output / name, "wb") as merged:
             for job, notes in zip(job_dirs, journals, strict=True):
                 base = merged.tell()
-                if notes:
-                    _copy(job / name, merged, notes[-1]["end"][name])
-                for note in notes:
+                for note, chunks in _written(job / name, notes):
+                    merged.writelines(chunks)
                     if note["start"][name] == note["end"][name]:
                         continue  # no crop, no picture
                     key_length = len(note["segment"].encode()) + 1 if name.endswith(".ark") else 0
@@ -154,19 +173,51 @@ def merge_jobs(
     return statuses
 
 
-def _copy(path: Path, target: IO[bytes], size: int) -> None:
-    """The first ``size`` bytes of a file."""
-    with open(path, "rb") as part:
-        while size:
-            chunk = part.read(min(size, 1 << 20))
-            if not chunk:
-                raise DataError(f"{size} bytes are missing at the end; run the stage again", path)
-            target.write(chunk)
-            size -= len(chunk)
+def _written(path: Path, notes: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Iterator[bytes]]]:
+    """Each note with what it says that an archive holds, to be read before the next one.
+
+    Raises DataError at the end of what is not as it was written.
+    """
+    if notes:
+        with open(path, "rb") as stream:
+            for note in notes:
+                yield note, _chunks(stream, path, note)
+
+
+def _chunks(stream: IO[bytes], path: Path, note: dict[str, Any]) -> Iterator[bytes]:
+    left, crc = note["end"][path.name] - note["start"][path.name], 0
+    while left and (chunk := stream.read(min(left, 1 << 20))):
+        left -= len(chunk)
+        crc = zlib.crc32(chunk, crc)
+        yield chunk
+    if left or crc != note["crc32"][path.name]:
+        raise DataError(f"segment '{note['segment']}' is not as it was written; run the stage again", path)
+
+
+def _num_whole(path: Path, notes: Sequence[dict[str, Any]]) -> int:
+    """How many of the notes, from the first on, are true of an archive."""
+    number = 0
+    with suppress(DataError, FileNotFoundError):
+        for _, chunks in _written(path, notes):
+            deque(chunks, maxlen=0)
+            number += 1
+    return number
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+def _first_gone(notes: Sequence[dict[str, Any]], there: Collection[str]) -> int:
+    """Which note is the first of a file that was there and then was not; their number where none is."""
+    gone = [f"unreadable: {why}" for why in GONE]
+    found = (n for n, note in enumerate(notes) if note["segment"] in there and note["status"].lower() in gone)
+    return next(found, len(notes))
+
+
+def _write_journal(directory: Path, notes: Sequence[dict[str, Any]]) -> None:
+    with atomic_write(directory / JOURNAL) as journal:
+        journal.writelines(json.dumps(note) + "\n" for note in notes)
 
 
 def _read_journal(path: Path, archives: Sequence[str]) -> list[dict[str, Any]]:
@@ -198,4 +249,6 @@ def _is_note(note: Any, ends: Mapping[str, int]) -> bool:
         and isinstance(note.get("end"), dict)
         and note["end"].keys() == ends.keys()
         and all(type(end) is int and end >= ends[name] for name, end in note["end"].items())
+        and isinstance(note.get("crc32"), dict)
+        and note["crc32"].keys() == ends.keys()
     )

@@ -155,7 +155,7 @@ def _read_times(installed: InstalledModel) -> dict[str, float]:
         known = content["network_sha256"] == installed.sha256
     except FileNotFoundError:
         return {}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise ModelError(f"{path}: expected the times of engines; remove it and run stage 0") from None
     if unknown := sorted(set(times) - set(_CPU["fp32"])):
         raise ModelError(f"{path}: expected times of {' '.join(_CPU['fp32'])}, found {unknown[0]}; remove it")

@@ -367,16 +367,19 @@ class _Log:
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """The whole lines of a training log, oldest first; none where there is no log yet.
 
-    Raises DataError for a line in the midst that is not JSON.
+    Raises DataError for a line in the midst that is no JSON object.
     """
     path = folder / LOG
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
     entries = []
     for number, line in enumerate(lines, 1):
         try:
-            entries.append(json.loads(line))
-        except ValueError:
-            raise DataError("not a line of the training log", path, number) from None
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            entry = None
+        if not isinstance(entry, dict):
+            raise DataError("not a line of the training log", path, number)
+        entries.append(entry)
     return entries
