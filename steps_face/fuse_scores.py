@@ -49,11 +49,11 @@ def fuse_scores(
     from vidperson import metrics
     from vidperson.backends.fusion import select_systems
     from vidperson.io.atomic import atomic_write
-    from vidperson.io.lists import read_key, read_scores, read_scores_of, write_scores
+    from vidperson.io.lists import as_scores, read_key, read_scores, read_scores_of, write_scores
 
     metrics.check_prior(eval_prior)
     key, is_target = read_key(train_trials)
-    train = [read_scores_of(Path(system) / f"{train_set}_scores", key, train_trials) for system in systems]
+    train = [read_scores_of(Path(system) / f"{train_set}_scores", key) for system in systems]
     choices = select_systems(
         np.column_stack(train),
         is_target,
@@ -69,8 +69,8 @@ def fuse_scores(
     for name in dict.fromkeys(sets):
         files = [Path(system) / f"{name}_scores" for system in model.systems]
         pairs = read_scores(files[0])
-        others = [read_scores_of(file, pairs, files[0]) for file in files[1:]]
-        fused[name] = pairs, model.apply(np.column_stack([pairs.values, *others]))
+        others = [read_scores_of(file, pairs) for file in files[1:]]
+        fused[name] = pairs, as_scores(model.apply(np.column_stack([pairs.values, *others])), pairs)
     for name, (pairs, ratios) in fused.items():
         write_scores(output_dir / f"{name}_scores", pairs, ratios)
     steps = [{"systems": choice.model.systems, "act_dcf": choice.cost} for choice in choices]

@@ -116,7 +116,7 @@ def pick_trials(
     from vidperson.io.lists import read_scores_of, read_spk2utt, read_trials
 
     trial_list = read_trials(trials)
-    values = read_scores_of(scores, trial_list, trials)
+    values = read_scores_of(scores, trial_list)
     spk2utt = read_spk2utt(enroll_data / "spk2utt")
     enrolment = [FaceSet(enroll_embed, enroll_faces), FaceSet(fallback_embed, fallback_faces)]
     tested = FaceSet(test_embed, test_faces)

@@ -176,7 +176,7 @@ def evaluated(task, system, name):
     from vidperson.io.lists import read_key, read_scores_of
 
     trials, target = read_key(task / f"{name}_trials")
-    values = read_scores_of(task / system / f"{name}_scores", trials, task / f"{name}_trials")
+    values = read_scores_of(task / system / f"{name}_scores", trials)
     return roc(values[target], values[~target])
 
 
@@ -215,6 +215,11 @@ def test_fuse_scores_face_and_voice_is_better_than_each_and_names_the_systems(ta
     assert last["act_dcf"] == pytest.approx(act_dcf(evaluated(task, "av", "dev"), 0.05))
 
 
+def with_first_score(path, score):
+    first, rest = path.read_text().split("\n", 1)
+    path.write_text(f"{first.rpartition(' ')[0]} {score}\n{rest}")
+
+
 def without_last_line(path):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
 
@@ -225,12 +230,12 @@ def without_last_line(path):
         (
             lambda t: without_last_line(t / "voice/dev_scores"),
             ScoringError,
-            "1 of 300 trials of .*dev_trials .*: m0 v0",
+            "dev_trials:1: 1 of 300 pairs, .* are not in .*voice/dev_scores: m0 v0",
         ),
         (
             lambda t: without_last_line(t / "voice/eval_scores"),
             ScoringError,
-            "1 of 300 .*_scores have no counterpart among .*_scores: m0 v0",
+            "face/eval_scores:1: 1 of 300 pairs, .* are not in .*voice/eval_scores: m0 v0",
         ),
         (lambda t: (t / "voice/eval_scores").write_text("m v nan\n"), DataError, "eval_scores:1"),
         (lambda t: (t / "voice/eval_scores").unlink(), DataError, "eval_scores: no such file"),
@@ -238,7 +243,12 @@ def without_last_line(path):
         (
             lambda t: (t / "dev_trials").write_text((t / "dev_trials").read_text().replace(" target", " nontarget")),
             ScoringError,
-            "found 0 and 300",
+            "dev_trials: expected target and nontarget trials, found 0 and 300",
+        ),
+        (
+            lambda t: with_first_score(t / "face/eval_scores", "3e38"),
+            ScoringError,
+            r"eval_scores:\d+: 1 of 300 scores would be NaN or infinite, first that of 'm0 v0'",
         ),
     ],
 )
@@ -249,6 +259,13 @@ def test_fuse_scores_unusable_input_raises_and_nothing_is_written(task, change, 
             [str(task / s) for s in ("face", "voice")], "dev", task / "dev_trials", ["dev", "eval"], task / "av"
         )
     assert not (task / "av").exists()
+
+
+def test_calibrate_scores_that_no_file_could_hold_raise_and_nothing_is_written(task):
+    with_first_score(task / "face/eval_scores", "-3e38")
+    with pytest.raises(ScoringError, match="face/eval_scores:1: 1 of 300 scores would be NaN"):
+        calibration(task)
+    assert not (task / "face_cal").exists()
 
 
 def test_calibrate_scores_set_without_scores_raises_and_nothing_is_written(task):
