@@ -73,7 +73,7 @@ if [ -n "$fusion_systems" ]; then
   done
   $cmd "$all_scores/fusion/log/fuse.log" python steps_face/fuse_scores.py --systems "${folders[@]}" \
     --train-set "$calibration_set" --train-trials "$key" --sets "${tests[@]}" --max-systems "$max_systems" \
-    --output-dir "$all_scores/fusion"
+    --primary "$primary_cost" --output-dir "$all_scores/fusion"
   save_settings "$all_scores/fusion/config"
   echo "$all_scores/fusion: chosen and trained on $calibration_set"
 fi

@@ -159,7 +159,8 @@ def _most_similar(
 ) -> dict[str, Any]:
     """The pair of faces with the largest cosine, the first of equals.
 
-    members: the model's segments; of each, the first of the sets of ``enrolment`` that has faces counts.
+    members: the model's segments; of each, the first of the sets of ``enrolment`` that has faces counts. Of the second
+    the mean of a segment's faces was enrolled, not each of them.
     """
     import numpy as np
 
@@ -180,9 +181,11 @@ def _most_similar(
             break
     if best is not None:
         cosine, faces, member, i, j = best
-        return {"cosine": cosine, "enrolment": faces.face(member, i), "test": tested.face(segment, j), "why": None}
+        shown = {"cosine": cosine, "enrolment": faces.face(member, i), "test": tested.face(segment, j), "why": None}
+        return shown | {"mean_enrolled": faces is not enrolment[0]}
     missing = [where for where, none in (("enrolment", no_enrolment), ("test video", not len(test))) if none]
-    return {"cosine": None, "enrolment": None, "test": None, "why": f"no face in the {' and the '.join(missing)}"}
+    why = f"no face in the {' and the '.join(missing)}"
+    return {"cosine": None, "enrolment": None, "test": None, "why": why, "mean_enrolled": False}
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float64]:

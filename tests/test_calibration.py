@@ -209,10 +209,21 @@ def test_fuse_scores_face_and_voice_is_better_than_each_and_names_the_systems(ta
         fused = evaluated(task, "av", name)
         assert eer(fused) < min(eer(evaluated(task, system, name)) for system in ("face", "voice"))
     model = json.loads((task / "av/fusion.json").read_text())
-    assert sorted(model["systems"]) == sorted(systems) and len(model["weights"]) == 2 and model["eval_prior"] == 0.05
+    assert sorted(model["systems"]) == sorted(systems) and len(model["weights"]) == 2 and model["eval_priors"] == [0.05]
     first, last = model["selection"]
     assert len(first["systems"]) == 1 and last["systems"] == model["systems"] and last["act_dcf"] < first["act_dcf"]
     assert last["act_dcf"] == pytest.approx(act_dcf(evaluated(task, "av", "dev"), 0.05))
+
+
+def test_fuse_scores_of_another_evaluation_selects_by_the_mean_cost_at_its_priors(task):
+    systems = [str(task / "face"), str(task / "voice")]
+    fuse_scores(systems, "dev", task / "dev_trials", ["dev"], task / "av", primary="sre21")
+    model = json.loads((task / "av/fusion.json").read_text())
+    fused = evaluated(task, "av", "dev")
+    assert model["eval_priors"] == [0.01, 0.05]
+    assert model["selection"][-1]["act_dcf"] == pytest.approx((act_dcf(fused, 0.01) + act_dcf(fused, 0.05)) / 2)
+    with pytest.raises(ScoringError, match="'sre99'; valid: sre19 sre21"):
+        fuse_scores(systems, "dev", task / "dev_trials", ["dev"], task / "other", primary="sre99")
 
 
 def with_first_score(path, score):
