@@ -321,6 +321,18 @@ def test_stage_without_its_input_names_the_stage_to_run_first(repo: Path, demo: 
     assert "run_000_get_pretrained_models" in empty.run("002_detect_faces", check=False).stderr
     shutil.copytree(demo.work / "exp" / "face_models", tmp_path / "exp" / "face_models")
     assert "run_002_detect_faces" in empty.run("003_extract_embeddings", check=False).stderr
+    assert "run_003_extract_embeddings" in empty.run("004_score", check=False).stderr
+
+
+def test_stage_4_with_a_cohort_that_was_not_embedded_is_refused_before_anything_is_scored(
+    repo: Path, demo: Recipe, tmp_path: Path
+) -> None:
+    again = Recipe(repo, tmp_path, "demo")
+    shutil.copytree(demo.work / "data", tmp_path / "data")
+    shutil.copytree(demo.work / "exp" / "face_embed", tmp_path / "exp" / "face_embed")
+    done = again.run("004_score", "--snorm-cohort", "nowhere", check=False)
+    assert done.returncode == 1 and f"no embeddings in {again.embeddings('nowhere')}; run run_003" in done.stderr
+    assert not (tmp_path / "exp" / "scores").exists()
 
 
 def test_set_that_another_run_is_at_work_on_is_refused_and_left_as_it_is(demo: Recipe) -> None:
