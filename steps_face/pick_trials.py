@@ -164,6 +164,8 @@ def _most_similar(
     """
     import numpy as np
 
+    from vidperson.backends.exact import length_normalise
+
     best: tuple[float, FaceSet, str, int, int] | None = None
     no_enrolment = True
     test = tested.embeddings.get(segment, np.zeros((0, 0), np.float32))
@@ -174,7 +176,7 @@ def _most_similar(
                 continue
             no_enrolment = False
             if len(test):
-                cosines = _unit(rows) @ _unit(test).T
+                cosines = length_normalise(rows) @ length_normalise(test).T
                 i, j = divmod(int(cosines.argmax()), cosines.shape[1])
                 if best is None or cosines[i, j] > best[0]:
                     best = float(cosines[i, j]), faces, member, i, j
@@ -186,14 +188,6 @@ def _most_similar(
     missing = [where for where, none in (("enrolment", no_enrolment), ("test video", not len(test))) if none]
     why = f"no face in the {' and the '.join(missing)}"
     return {"cosine": None, "enrolment": None, "test": None, "why": why, "mean_enrolled": False}
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N, dim) float64 rows of length 1; a zero row stays zero."""
-    import numpy as np
-
-    wide = rows.astype(np.float64)
-    return np.asarray(wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12))
 
 
 if __name__ == "__main__":

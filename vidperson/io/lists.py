@@ -113,9 +113,13 @@ class Pairs:
 
     def keys(self, model_ids: list[str], segment_ids: list[str]) -> NDArray[np.int64]:
         """(N,) int64, different for different pairs of the ids given; -1 where a line has another id."""
-        model = _translation(self.model_ids, model_ids)[self.model_index]
-        segment = _translation(self.segment_ids, segment_ids)[self.segment_index]
-        return np.where((model < 0) | (segment < 0), -1, model * len(segment_ids) + segment)
+        keys = _translation(self.model_ids, model_ids)[self.model_index]
+        segments = _translation(self.segment_ids, segment_ids)[self.segment_index]
+        unknown = (keys < 0) | (segments < 0)
+        keys *= len(segment_ids)
+        keys += segments
+        keys[unknown] = -1
+        return keys
 
 
 def _line_number(path: PathLike, row: int) -> int:
