@@ -33,6 +33,12 @@ for backend in $backends; do
         --fallback-embed "$embeddings/${enroll}_facedet")
       read=("${enroll}_ref" "${enroll}_facedet" "$test")
     fi
+    for set in "${read[@]}" ${snorm_cohort:+"$snorm_cohort"}; do
+      if [ ! -f "$embeddings/$set/settings" ]; then
+        echo "$0: no embeddings in $embeddings/$set; run run_003_extract_embeddings.sh with the set in trial_sets first" >&2
+        exit 1
+      fi
+    done
     for norm in "" ${snorm_cohort:+_snorm}; do
       scores=$exp_dir/scores/$embedder/$backend$norm
       cohort=()
@@ -89,5 +95,5 @@ if [ -n "$fusion_systems" ]; then
     esac
   done
   train_on_key "$all_scores/fusion" fusion.json "${folders[@]}" -- \
-    python steps_face/fuse_scores.py --systems "${folders[@]}" --max-systems "$max_systems"
+    python steps_face/fuse_scores.py --systems "${folders[@]}" --max-systems "$max_systems" --primary "$primary_cost"
 fi

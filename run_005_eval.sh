@@ -29,6 +29,10 @@ for pair in $trial_sets; do
   partitions=()
   [ ! -f "$data_dir/$test/trial_partitions" ] || partitions=(--partitions "$data_dir/$test/trial_partitions")
   for system in "${systems[@]}"; do
+    if [ ! -f "$all_scores/$system/${test}_scores" ]; then
+      echo "$0: no scores in $all_scores/$system/${test}_scores; run run_004_score.sh with the same options first" >&2
+      exit 1
+    fi
     # shellcheck disable=SC2086  # a list of words
     python steps_face/evaluate.py --scores "$all_scores/$system/${test}_scores" --trials "$data_dir/$test/trials" \
       --name "$test" --system "$embedder" ${about[$system]} --priors "$priors" --primary "$primary_cost" \

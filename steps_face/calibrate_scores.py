@@ -40,14 +40,17 @@ def calibrate_scores(
 
     from vidperson.backends.calibration import train_linear
     from vidperson.io.atomic import atomic_write
-    from vidperson.io.lists import read_key, read_scores, read_scores_of, write_scores
+    from vidperson.io.lists import as_scores, read_key, read_scores, read_scores_of, write_scores
 
     key, is_target = read_key(train_trials)
-    values = read_scores_of(scores_dir / f"{train_set}_scores", key, train_trials)
+    values = read_scores_of(scores_dir / f"{train_set}_scores", key)
     model = train_linear(values, is_target, (str(scores_dir),), prior, l2, trained_on=train_set)
-    tables = {name: read_scores(scores_dir / f"{name}_scores") for name in dict.fromkeys(sets)}
-    for name, table in tables.items():
-        write_scores(output_dir / f"{name}_scores", table, model.apply(table.values))
+    calibrated = {}
+    for name in dict.fromkeys(sets):
+        pairs = read_scores(scores_dir / f"{name}_scores")
+        calibrated[name] = pairs, as_scores(model.apply(pairs.values), pairs)
+    for name, (pairs, ratios) in calibrated.items():
+        write_scores(output_dir / f"{name}_scores", pairs, ratios)
     with atomic_write(output_dir / "calibration.json") as stream:
         stream.write(json.dumps(model.as_dict(), indent=1, ensure_ascii=False) + "\n")
     logging.info(

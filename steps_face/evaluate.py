@@ -70,7 +70,7 @@ def evaluate(
     primary_priors = metrics.primary_priors(primary)
 
     trial_list = read_trials(trials)
-    values = read_scores_of(scores, trial_list, trials)
+    values = read_scores_of(scores, trial_list)
 
     result: dict[str, Any] = {"name": name, "system": system, "backend": backend, "snorm_cohort": snorm_cohort}
     result |= {"calibrated_on": calibrated_on, "has_key": trial_list.targets is not None}
@@ -78,17 +78,12 @@ def evaluate(
     if trial_list.targets is None:
         logging.info("%s has no key (third column target|nontarget): nothing to evaluate", trials)
     else:
-        is_target = trial_list.targets
+        is_target = trial_list.key()
         targets, nontargets = values[is_target], values[~is_target]
-        if not len(targets) or not len(nontargets):
-            raise ScoringError(
-                f"{trials}: expected target and nontarget trials, found {len(targets)} and {len(nontargets)}"
-            )
         labels, names = None, []
         if partitions is not None:
             listed, ids = read_partitions(partitions)
-            whose = f"trials of {trials}"
-            labels = ids.index[rows_in_order(listed, trial_list, f"partitions of {partitions}", whose)]
+            labels = ids.index[rows_in_order(listed, trial_list)]
             names = ids.names
         curve = metrics.roc(targets, nontargets)
         costs = {"c_miss": c_miss, "c_fa": c_fa}

@@ -10,8 +10,9 @@ Outputs:
                            selection (docs/formats.md)
 Nothing is written unless all inputs are in order.
 
-The first system is the one with the lowest actual DCF at EVAL_PRIOR after calibration; then the one is added that
-lowers the fusion's cost most, until none does or MAX_SYSTEMS are reached.
+The first system is the one with the lowest actual cost after calibration; then the one is added that lowers the
+fusion's cost most, until none does or MAX_SYSTEMS are reached. The cost is C_primary of the evaluation PRIMARY: the
+mean of the actual DCF at its priors, over all trials as one partition.
 
 Example:
   steps_face/fuse_scores.py --systems exp/scores/r100/max exp/scores/r50/median exp/scores/ecapa/cosine \\
@@ -24,6 +25,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 def fuse_scores(
@@ -33,14 +38,15 @@ def fuse_scores(
     sets: Sequence[str],
     output_dir: Path,
     max_systems: int = 5,
-    eval_prior: float = 0.05,
+    primary: str = "sre19",
     prior: float = 0.05,
     l2: float = 1e-5,
 ) -> None:
     """See the top of this file.
 
     Raises ScoringError when scores and trials, or the scores of two systems, are not the same pairs, when the
-    trials have no targets, no non-targets or no key, or a system is named twice; DataError for malformed lists.
+    trials have no targets, no non-targets or no key, a system is named twice, or for an unknown primary cost; DataError
+    for malformed lists.
     """
     import json
 
@@ -49,16 +55,21 @@ def fuse_scores(
     from vidperson import metrics
     from vidperson.backends.fusion import select_systems
     from vidperson.io.atomic import atomic_write
-    from vidperson.io.lists import read_key, read_scores, read_scores_of, write_scores
+    from vidperson.io.lists import as_scores, read_key, read_scores, read_scores_of, write_scores
 
-    metrics.check_prior(eval_prior)
+    eval_priors = metrics.primary_priors(primary)
+
+    def cost(targets: ArrayLike, nontargets: ArrayLike) -> float:
+        curve = metrics.roc(targets, nontargets)
+        return float(np.mean([metrics.act_dcf(curve, eval_prior) for eval_prior in eval_priors]))
+
     key, is_target = read_key(train_trials)
-    train = [read_scores_of(Path(system) / f"{train_set}_scores", key, train_trials) for system in systems]
+    train = [read_scores_of(Path(system) / f"{train_set}_scores", key) for system in systems]
     choices = select_systems(
         np.column_stack(train),
         is_target,
         systems,
-        lambda targets, nontargets: metrics.act_dcf(metrics.roc(targets, nontargets), eval_prior),
+        cost,
         max_systems,
         prior,
         l2,
@@ -69,16 +80,16 @@ def fuse_scores(
     for name in dict.fromkeys(sets):
         files = [Path(system) / f"{name}_scores" for system in model.systems]
         pairs = read_scores(files[0])
-        others = [read_scores_of(file, pairs, files[0]) for file in files[1:]]
-        fused[name] = pairs, model.apply(np.column_stack([pairs.values, *others]))
+        others = [read_scores_of(file, pairs) for file in files[1:]]
+        fused[name] = pairs, as_scores(model.apply(np.column_stack([pairs.values, *others])), pairs)
     for name, (pairs, ratios) in fused.items():
         write_scores(output_dir / f"{name}_scores", pairs, ratios)
     steps = [{"systems": choice.model.systems, "act_dcf": choice.cost} for choice in choices]
-    content = model.as_dict() | {"eval_prior": eval_prior, "selection": steps}
+    content = model.as_dict() | {"eval_priors": eval_priors, "selection": steps}
     with atomic_write(output_dir / "fusion.json") as stream:
         stream.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     for choice in choices:
-        logging.info("act DCF %.4f at P = %g on %s: %s", choice.cost, eval_prior, train_set, choice.model.systems)
+        logging.info("actual cost (%s) %.4f on %s: %s", primary, choice.cost, train_set, choice.model.systems)
 
 
 if __name__ == "__main__":
@@ -90,7 +101,7 @@ if __name__ == "__main__":
     parser.add_argument("--train-trials", type=Path, required=True, help="its trial list with the key")
     parser.add_argument("--sets", nargs="+", required=True, help="test sets to fuse")
     parser.add_argument("--max-systems", type=cli.whole(1), default=5, help="most systems in the fusion")
-    parser.add_argument("--eval-prior", type=float, default=0.05, help="target prior of the cost to select by")
+    parser.add_argument("--primary", default="sre19", help="evaluation whose cost selects: sre19 or sre21")
     parser.add_argument("--prior", type=float, default=0.05, help="weight of the targets in training, 0..1")
     parser.add_argument("--l2", type=float, default=1e-5, help="penalty of the squared weights")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write")

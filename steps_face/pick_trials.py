@@ -116,7 +116,7 @@ def pick_trials(
     from vidperson.io.lists import read_scores_of, read_spk2utt, read_trials
 
     trial_list = read_trials(trials)
-    values = read_scores_of(scores, trial_list, trials)
+    values = read_scores_of(scores, trial_list)
     spk2utt = read_spk2utt(enroll_data / "spk2utt")
     enrolment = [FaceSet(enroll_embed, enroll_faces), FaceSet(fallback_embed, fallback_faces)]
     tested = FaceSet(test_embed, test_faces)
@@ -159,9 +159,12 @@ def _most_similar(
 ) -> dict[str, Any]:
     """The pair of faces with the largest cosine, the first of equals.
 
-    members: the model's segments; of each, the first of the sets of ``enrolment`` that has faces counts.
+    members: the model's segments; of each, the first of the sets of ``enrolment`` that has faces counts. Of the second
+    the mean of a segment's faces was enrolled, not each of them.
     """
     import numpy as np
+
+    from vidperson.backends.exact import length_normalise
 
     best: tuple[float, FaceSet, str, int, int] | None = None
     no_enrolment = True
@@ -173,24 +176,18 @@ def _most_similar(
                 continue
             no_enrolment = False
             if len(test):
-                cosines = _unit(rows) @ _unit(test).T
+                cosines = length_normalise(rows) @ length_normalise(test).T
                 i, j = divmod(int(cosines.argmax()), cosines.shape[1])
                 if best is None or cosines[i, j] > best[0]:
                     best = float(cosines[i, j]), faces, member, i, j
             break
     if best is not None:
         cosine, faces, member, i, j = best
-        return {"cosine": cosine, "enrolment": faces.face(member, i), "test": tested.face(segment, j), "why": None}
+        shown = {"cosine": cosine, "enrolment": faces.face(member, i), "test": tested.face(segment, j), "why": None}
+        return shown | {"mean_enrolled": faces is not enrolment[0]}
     missing = [where for where, none in (("enrolment", no_enrolment), ("test video", not len(test))) if none]
-    return {"cosine": None, "enrolment": None, "test": None, "why": f"no face in the {' and the '.join(missing)}"}
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N, dim) float64 rows of length 1; a zero row stays zero."""
-    import numpy as np
-
-    wide = rows.astype(np.float64)
-    return np.asarray(wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12))
+    why = f"no face in the {' and the '.join(missing)}"
+    return {"cosine": None, "enrolment": None, "test": None, "why": why, "mean_enrolled": False}
 
 
 if __name__ == "__main__":

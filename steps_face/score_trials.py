@@ -28,7 +28,8 @@ Example:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -66,8 +67,7 @@ def score_trials(
         score_pairs,
     )
     from vidperson.errors import ScoringError
-    from vidperson.io.atomic import atomic_write
-    from vidperson.io.lists import read_spk2utt, read_trials
+    from vidperson.io.lists import read_spk2utt, read_trials, write_scores
     from vidperson.io.matrices import MatrixTable, load_matrices
     from vidperson.types import FACE_COLUMNS
 
@@ -86,53 +86,64 @@ def score_trials(
     enrol_matrices = load_matrices(enroll_embed / "embed.scp")
     test_matrices = load_matrices(test_embed / "embed.scp")
 
-    models = list(dict.fromkeys(trial_list.models))
-    segments = list(dict.fromkeys(trial_list.segments))
-    _require(models, spk2utt, f"models of {trials} are not in {enroll_data / 'spk2utt'}", "mend the trial list")
+    models, segments = trial_list.model_ids, trial_list.segment_ids
+    _require(
+        models,
+        spk2utt,
+        f"models of {trials} are not in {enroll_data / 'spk2utt'}",
+        "mend the trial list",
+        lambda model: trial_list.where(int(np.argmax(trial_list.model_index == model))),
+    )
     groups = {model: spk2utt[model] for model in models}
     videos = list(dict.fromkeys(video for members in groups.values() for video in members))
-    _require(videos, enrol_matrices, f"enrolment segments are not in {enroll_embed / 'embed.scp'}")
+    _require(
+        videos,
+        enrol_matrices,
+        f"enrolment segments of {enroll_data / 'spk2utt'} are not in {enroll_embed / 'embed.scp'}",
+        "redo stages 2 and 3",
+    )
     _require(
         segments,
         test_matrices,
         f"test segments of {trials} are not in {test_embed / 'embed.scp'}",
         "mend the trial list, or redo stages 2 and 3 for the set",
+        lambda segment: trial_list.where(int(np.argmax(trial_list.segment_index == segment))),
     )
 
-    reference = EmbeddingSets.from_items((video, enrol_matrices[video]) for video in videos)
+    with _naming(enroll_embed):
+        reference = EmbeddingSets.from_items((video, enrol_matrices[video]) for video in videos)
     if fallback_embed is not None:
         detected = load_matrices(fallback_embed / "embed.scp")
         _require(
             reference.empty_keys(),
             detected,
             f"segments without reference faces are not in {fallback_embed / 'embed.scp'}",
+            "redo stages 2 and 3",
         )
-        reference, replaced, _ = replace_missing_reference(reference, detected)
+        with _naming(enroll_embed, fallback_embed):
+            reference, replaced, _ = replace_missing_reference(reference, detected)
         _log_each(replaced, logging.info, "no reference face: the mean of the detected faces stands for it")
     _log_each(reference.empty_keys(), logging.warning, "enrolment segment without any face")
-    enrolment = method.enrolment(reference, enrol_context).union(groups)
+    with _naming(enroll_embed):
+        enrolment = method.enrolment(reference, enrol_context).union(groups)
+    del reference  # means and medians are much smaller
     _log_each(enrolment.empty_keys(), logging.warning, "model without any face: its trials score 0")
-    test = EmbeddingSets.from_items((segment, test_matrices[segment]) for segment in segments)
+    with _naming(test_embed):
+        test = method.test(
+            EmbeddingSets.from_items((segment, test_matrices[segment]) for segment in segments), test_context
+        )
     _log_each(test.empty_keys(), logging.warning, "test segment without any face: its trials score 0")
 
-    plain = method.scorer(enrolment, method.test(test, test_context))
+    with _naming(enroll_embed, test_embed):
+        plain = method.scorer(enrolment, test)
     scorer: Scorer = plain
     if cohort_embed is not None:
-        cohort = EmbeddingSets.from_items(load_matrices(cohort_embed / "embed.scp").items())
-        scorer = AdaptiveSNorm(plain, cohort, ncoh, ncoh_discard)
+        with _naming(cohort_embed):
+            cohort = EmbeddingSets.from_items(load_matrices(cohort_embed / "embed.scp").items())
+            scorer = AdaptiveSNorm(plain, cohort, ncoh, ncoh_discard)
 
-    row = {model: i for i, model in enumerate(models)}
-    column = {segment: i for i, segment in enumerate(segments)}
-    pairs = np.empty((len(trial_list), 2), dtype=np.int64)
-    pairs[:, 0] = [row[model] for model in trial_list.models]
-    pairs[:, 1] = [column[segment] for segment in trial_list.segments]
-    scores = score_pairs(scorer, pairs, mem_gb)
-
-    with atomic_write(output) as stream:
-        stream.writelines(
-            f"{model} {segment} {value!s}\n"
-            for model, segment, value in zip(trial_list.models, trial_list.segments, scores, strict=True)
-        )
+    pairs = np.stack([trial_list.model_index, trial_list.segment_index], axis=1).astype(np.int64)
+    write_scores(output, trial_list, score_pairs(scorer, pairs, mem_gb))
     logging.info(
         "%s: %d trials scored with '%s'%s; %d of %d models and %d of %d test segments without a face",
         output,
@@ -148,14 +159,32 @@ def score_trials(
     )
 
 
-def _require(names: Iterable[str], known: Iterable[str], problem: str, cure: str = "redo stages 2 and 3") -> None:
+@contextmanager
+def _naming(*folders: Path) -> Iterator[None]:
+    """Puts the archives at fault in front of what is wrong with their embeddings."""
     from vidperson.errors import ScoringError
 
-    names, listed = list(names), set(known)
-    missing = [name for name in names if name not in listed]
+    try:
+        yield
+    except ScoringError as error:
+        raise ScoringError(f"{' and '.join(str(folder / 'embed.scp') for folder in folders)}: {error}") from None
+
+
+def _require(
+    names: Sequence[str],
+    known: Container[str],
+    problem: str,
+    cure: str,
+    where: Callable[[int], str] | None = None,
+) -> None:
+    """Refuse names that are not known; where: a name's place in the list to ``<file>:<line>``."""
+    from vidperson.errors import ScoringError
+
+    missing = [i for i, name in enumerate(names) if name not in known]
     if missing:
-        first = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise ScoringError(f"{len(missing)} of {len(names)} {problem}: {first}; {cure}")
+        place = f"{where(missing[0])}: " if where else ""
+        first = ", ".join(names[i] for i in missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise ScoringError(f"{place}{len(missing)} of {len(names)} {problem}: {first}; {cure}")
 
 
 def _log_each(names: list[str], log: Callable[..., None], what: str) -> None:

@@ -326,8 +326,10 @@ def test_rows_in_memory_less_memory_takes_smaller_blocks_and_too_little_raises()
     scorer = Cosine(sets_of([1000] * 3, 64), sets_of([500] * 3, 64))
     more, less = rows_in_memory(scorer, 4.0), rows_in_memory(scorer, 0.26)
     assert more > less and min(less) >= 1
-    with pytest.raises(ScoringError, match=r"mem_gb 0.1 is too little: .* give 0.\d or more"):
-        rows_in_memory(scorer, 0.1)
+    assert rows_in_memory(scorer, 0.5, num_trials=2_400_000) < rows_in_memory(scorer, 0.5)
+    for mem_gb, num_trials in ((0.1, 0), (0.4, 2_000_000)):
+        with pytest.raises(ScoringError, match=rf"mem_gb {mem_gb} is too little: .* give [01].\d or more"):
+            rows_in_memory(scorer, mem_gb, num_trials)
 
 
 @pytest.mark.parametrize("with_cohort", [False, True])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -226,6 +227,15 @@ def test_sets_segments_of_different_size_raises_naming_the_segment():
 def test_sets_offsets_that_do_not_fit_raise(offsets):
     with pytest.raises(ValueError, match="offsets"):
         EmbeddingSets(("a", "b"), np.ones((2, 2), np.float32), np.array(offsets))
+
+
+def test_sets_joined_from_many_arrays_take_the_memory_of_all_of_them_once():
+    tracemalloc.start()
+    sets = EmbeddingSets.from_items((str(i), np.full((100, 64), i)) for i in range(200))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sets.embeddings.nbytes == 200 * 100 * 64 * 4 and peak < 1.25 * sets.embeddings.nbytes
+    assert sets[199].min() == 199 == sets.embeddings.max()
 
 
 def test_sets_name_given_twice_raises():

@@ -176,7 +176,7 @@ def evaluated(task, system, name):
     from vidperson.io.lists import read_key, read_scores_of
 
     trials, target = read_key(task / f"{name}_trials")
-    values = read_scores_of(task / system / f"{name}_scores", trials, task / f"{name}_trials")
+    values = read_scores_of(task / system / f"{name}_scores", trials)
     return roc(values[target], values[~target])
 
 
@@ -209,10 +209,26 @@ def test_fuse_scores_face_and_voice_is_better_than_each_and_names_the_systems(ta
         fused = evaluated(task, "av", name)
         assert eer(fused) < min(eer(evaluated(task, system, name)) for system in ("face", "voice"))
     model = json.loads((task / "av/fusion.json").read_text())
-    assert sorted(model["systems"]) == sorted(systems) and len(model["weights"]) == 2 and model["eval_prior"] == 0.05
+    assert sorted(model["systems"]) == sorted(systems) and len(model["weights"]) == 2 and model["eval_priors"] == [0.05]
     first, last = model["selection"]
     assert len(first["systems"]) == 1 and last["systems"] == model["systems"] and last["act_dcf"] < first["act_dcf"]
     assert last["act_dcf"] == pytest.approx(act_dcf(evaluated(task, "av", "dev"), 0.05))
+
+
+def test_fuse_scores_of_another_evaluation_selects_by_the_mean_cost_at_its_priors(task):
+    systems = [str(task / "face"), str(task / "voice")]
+    fuse_scores(systems, "dev", task / "dev_trials", ["dev"], task / "av", primary="sre21")
+    model = json.loads((task / "av/fusion.json").read_text())
+    fused = evaluated(task, "av", "dev")
+    assert model["eval_priors"] == [0.01, 0.05]
+    assert model["selection"][-1]["act_dcf"] == pytest.approx((act_dcf(fused, 0.01) + act_dcf(fused, 0.05)) / 2)
+    with pytest.raises(ScoringError, match="'sre99'; valid: sre19 sre21"):
+        fuse_scores(systems, "dev", task / "dev_trials", ["dev"], task / "other", primary="sre99")
+
+
+def with_first_score(path, score):
+    first, rest = path.read_text().split("\n", 1)
+    path.write_text(f"{first.rpartition(' ')[0]} {score}\n{rest}")
 
 
 def without_last_line(path):
@@ -225,12 +241,12 @@ def without_last_line(path):
         (
             lambda t: without_last_line(t / "voice/dev_scores"),
             ScoringError,
-            "1 of 300 trials of .*dev_trials .*: m0 v0",
+            "dev_trials:1: 1 of 300 pairs, .* are not in .*voice/dev_scores: m0 v0",
         ),
         (
             lambda t: without_last_line(t / "voice/eval_scores"),
             ScoringError,
-            "1 of 300 .*_scores have no counterpart among .*_scores: m0 v0",
+            "face/eval_scores:1: 1 of 300 pairs, .* are not in .*voice/eval_scores: m0 v0",
         ),
         (lambda t: (t / "voice/eval_scores").write_text("m v nan\n"), DataError, "eval_scores:1"),
         (lambda t: (t / "voice/eval_scores").unlink(), DataError, "eval_scores: no such file"),
@@ -238,7 +254,12 @@ def without_last_line(path):
         (
             lambda t: (t / "dev_trials").write_text((t / "dev_trials").read_text().replace(" target", " nontarget")),
             ScoringError,
-            "found 0 and 300",
+            "dev_trials: expected target and nontarget trials, found 0 and 300",
+        ),
+        (
+            lambda t: with_first_score(t / "face/eval_scores", "3e38"),
+            ScoringError,
+            r"eval_scores:\d+: 1 of 300 scores would be NaN or infinite, first that of 'm0 v0'",
         ),
     ],
 )
@@ -249,6 +270,13 @@ def test_fuse_scores_unusable_input_raises_and_nothing_is_written(task, change, 
             [str(task / s) for s in ("face", "voice")], "dev", task / "dev_trials", ["dev", "eval"], task / "av"
         )
     assert not (task / "av").exists()
+
+
+def test_calibrate_scores_that_no_file_could_hold_raise_and_nothing_is_written(task):
+    with_first_score(task / "face/eval_scores", "-3e38")
+    with pytest.raises(ScoringError, match="face/eval_scores:1: 1 of 300 scores would be NaN"):
+        calibration(task)
+    assert not (task / "face_cal").exists()
 
 
 def test_calibrate_scores_set_without_scores_raises_and_nothing_is_written(task):

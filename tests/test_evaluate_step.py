@@ -92,7 +92,7 @@ def test_evaluate_partitions_weigh_equally_in_the_primary_cost(task, tmp_path):
 
 def test_evaluate_partition_of_a_trial_missing_raises(task, tmp_path):
     (tmp_path / "partitions").write_text("b 1 y\nb 2 y\na 1 x\na 2 x\n")
-    match = "1 of 5 trials of .* have no counterpart among the partitions of .*: b 3$"
+    match = "trials:5: 1 of 5 pairs, this one first, are not in .*/partitions: b 3$"
     refuse({**task, "partitions": tmp_path / "partitions"}, match)
 
 
@@ -122,13 +122,13 @@ def refuse(task, match, error=ScoringError):
 
 def test_evaluate_trials_without_score_raises_with_first_and_count(task):
     task["scores"].write_text("a 1 9\n")
-    refuse(task, "4 of 5 trials of .*/trials have no counterpart among the scores of .*: a 2, b 1, b 2, ...")
+    refuse(task, "trials:2: 4 of 5 pairs, this one first, are not in .*/scores: a 2, b 1, b 2, ...")
 
 
 def test_evaluate_scores_without_trial_raises_with_first_and_count(task):
     with open(task["scores"], "a") as stream:
         stream.write("z 1 0\na 9 0\n")
-    refuse(task, "2 of 7 scores of .* have no counterpart among the trials of .*: z 1, a 9$")
+    refuse(task, "scores:6: 2 of 7 pairs, this one first, are not in .*/trials: z 1, a 9$")
 
 
 def test_evaluate_score_given_twice_raises(task):
@@ -164,4 +164,4 @@ def test_evaluate_command_line_exit_status_tells_the_outcome(task):
     assert subprocess.run(command, env={"PYTHONPATH": str(ROOT)}).returncode == 0
     task["scores"].write_text("a 1 9\n")
     run = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-    assert run.returncode == 1 and "Traceback" not in run.stderr and "4 of 5 trials of" in run.stderr
+    assert run.returncode == 1 and "Traceback" not in run.stderr and "trials:2: 4 of 5 pairs" in run.stderr

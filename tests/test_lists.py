@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -35,7 +33,7 @@ number_texts = st.one_of(
 
 def finite(text):
     try:
-        return math.isfinite(float(text))
+        return abs(float(text)) <= float(np.finfo(np.float32).max)
     except ValueError:
         return False
 
@@ -120,6 +118,7 @@ def test_read_trials_bad_line_raises_naming_file_and_line(tmp_path, monkeypatch,
         ("b 1 nan", ":2: expected '<model> <segment> <finite score>', found 'b 1 nan'"),
         ("b 1 -inf", ":2: expected"),
         ("b 1 1e999", ":2: expected"),
+        ("b 1 1e39", ":2: expected"),  # more than float32 holds
         ("b 1 1_0", ":2: expected"),
         ("b 1 0x1f", ":2: expected"),
         ("b 1 .", ":2: expected"),
@@ -157,6 +156,13 @@ def test_read_key_list_without_key_raises(tmp_path):
         read_key(tmp_path / "trials")
 
 
+@pytest.mark.parametrize(("kind", "found"), [("target", "2 and 0"), ("nontarget", "0 and 2")])
+def test_read_key_of_a_single_kind_of_trial_raises_naming_the_file(tmp_path, kind, found):
+    (tmp_path / "trials").write_text(f"a 1 {kind}\na 2 {kind}\n")
+    with pytest.raises(ScoringError, match=f"trials: expected target and nontarget trials, found {found}"):
+        read_key(tmp_path / "trials")
+
+
 def test_read_partitions_gives_the_label_of_each_line(tmp_path):
     (tmp_path / "partitions").write_text("a 1 male\na 2 female\nb 1 male\n")
     pairs, labels = read_partitions(tmp_path / "partitions")
@@ -172,26 +178,26 @@ def test_read_scores_of_another_order_gives_that_of_the_pairs(tmp_path, pairs, r
     random.shuffle(pairs)
     (tmp_path / "scores").write_text("".join(f"{m} {s} {values[m, s]}\n" for m, s in pairs))
     trials = read_trials(tmp_path / "trials")
-    found = read_scores_of(tmp_path / "scores", trials, tmp_path / "trials")
+    found = read_scores_of(tmp_path / "scores", trials)
     assert found.tolist() == list(range(len(pairs)))
 
 
 @pytest.mark.parametrize(
     ("listed", "message"),
     [
-        ("a 1\n", "2 of 3 wanted have no counterpart among the listed: a 2, b 1$"),
-        ("a 1\na 2\nz 1\n", "1 of 3 wanted .*: b 1$"),
+        ("a 1\n", "wanted:3: 2 of 3 pairs, this one first, are not in .*/listed: a 2, b 1$"),
+        ("a 1\na 2\nz 1\n", "wanted:4: 1 of 3 pairs, .*: b 1$"),
         (
-            "a 1\na 2\nb 1\nz 1\na 9\nz 2\nz 3\n",
-            "4 of 7 listed have no counterpart among the wanted: z 1, a 9, z 2, ...$",
+            "a 1\n\na 2\nb 1\nz 1\na 9\nz 2\nz 3\n",
+            "listed:5: 4 of 7 pairs, this one first, are not in .*/wanted: z 1, a 9, z 2, ...$",
         ),
     ],
 )
-def test_rows_in_order_other_pairs_raise_naming_the_first(tmp_path, listed, message):
+def test_rows_in_order_other_pairs_raise_naming_file_and_line_of_the_first(tmp_path, listed, message):
     (tmp_path / "listed").write_text(listed)
-    (tmp_path / "wanted").write_text("a 1\na 2\nb 1\n")
+    (tmp_path / "wanted").write_text("a 1\n\na 2\nb 1\n")
     with pytest.raises(ScoringError, match=message):
-        rows_in_order(read_trials(tmp_path / "listed"), read_trials(tmp_path / "wanted"), "listed", "wanted")
+        rows_in_order(read_trials(tmp_path / "listed"), read_trials(tmp_path / "wanted"))
 
 
 def test_write_scores_gives_float32_back_and_refuses_what_is_not_finite(tmp_path):
@@ -201,8 +207,9 @@ def test_write_scores_gives_float32_back_and_refuses_what_is_not_finite(tmp_path
     write_scores(tmp_path / "scores", trials, values)
     back = read_scores(tmp_path / "scores")
     assert back.models == trials.models and (back.values.astype(np.float32) == values.astype(np.float32)).all()
-    with pytest.raises(ScoringError, match="1 of 3 scores for .*other are NaN"):
-        write_scores(tmp_path / "other", trials, [1, np.nan, 2])
+    for bad in (np.nan, 1e39):
+        with pytest.raises(ScoringError, match="trials:2: 1 of 3 scores would be NaN or infinite, first that of 'a 1'"):
+            write_scores(tmp_path / "other", trials, [1, bad, 2])
     assert not (tmp_path / "other").exists()
 
 

@@ -321,6 +321,19 @@ def test_stage_without_its_input_names_the_stage_to_run_first(repo: Path, demo: 
     assert "run_000_get_pretrained_models" in empty.run("002_detect_faces", check=False).stderr
     shutil.copytree(demo.work / "exp" / "face_models", tmp_path / "exp" / "face_models")
     assert "run_002_detect_faces" in empty.run("003_extract_embeddings", check=False).stderr
+    assert "run_003_extract_embeddings" in empty.run("004_score", check=False).stderr
+    assert "run_004_score" in empty.run("005_eval", check=False).stderr
+
+
+def test_stage_4_with_a_cohort_that_was_not_embedded_is_refused_before_anything_is_scored(
+    repo: Path, demo: Recipe, tmp_path: Path
+) -> None:
+    again = Recipe(repo, tmp_path, "demo")
+    shutil.copytree(demo.work / "data", tmp_path / "data")
+    shutil.copytree(demo.work / "exp" / "face_embed", tmp_path / "exp" / "face_embed")
+    done = again.run("004_score", "--snorm-cohort", "nowhere", check=False)
+    assert done.returncode == 1 and f"no embeddings in {again.embeddings('nowhere')}; run run_003" in done.stderr
+    assert not (tmp_path / "exp" / "scores").exists()
 
 
 def test_set_that_another_run_is_at_work_on_is_refused_and_left_as_it_is(demo: Recipe) -> None:
@@ -547,12 +560,21 @@ def test_clips_of_four_corpora_are_verified_below_five_percent_equal_error(
         "--folder-key",
         f"{tmp_path}/key.tsv",
     ]
+    options += ["--backends", "max median ahc norm-mean track", "--snorm-cohort", "folder_test", "--ncoh", "50"]
+    options += ["--calibration-set", "folder_test", "--fusion-systems", "max ahc_snorm norm-mean track"]
     for stage in ("001_prepare_data", *STAGES):
         recipe.run(stage, *options, "--contact-sheet", "false")
-    rows = json.loads((tmp_path / "exp/results" / recipe.embedder / "results.json").read_text())["results"]
+    results = tmp_path / "exp/results" / recipe.embedder
+    rows = json.loads((results / "results.json").read_text())["results"]
     print(f"EER {100 * rows[0]['eer']:.2f} %, {rows[0]['num_targets']} targets, {rows[0]['num_nontargets']} nontargets")
     assert rows[0]["num_targets"] == len(key) and rows[0]["num_nontargets"] == len(clips) * len(key) - len(key)
     assert rows[0]["eer"] < 0.05
+    table = {(row["backend"], bool(row["snorm_cohort"]), bool(row["calibrated_on"])): row for row in rows}
+    assert len(table) == 5 * 2 * 2 + 1 and ("fusion", False, True) in table
+    assert all(0 <= row["min_cprimary"] <= row["act_cprimary"] for row in table.values())
+    raw, calibrated = (table["max", False, calibrated] for calibrated in (False, True))
+    assert raw["act_cprimary"] == 1 > calibrated["act_cprimary"] and raw["eer"] == pytest.approx(calibrated["eer"])
+    assert "Instructive trials of max, calibrated" in (results / "report.html").read_text()
 
 
 def test_every_readable_form_of_a_video_shows_the_face_of_the_original(models: Path, shared: Path) -> None:

@@ -483,6 +483,8 @@ def test_pick_trials_finds_highest_nontargets_lowest_targets_and_the_faces_that_
     fallen_back = picked["groups"]["lowest targets"][0]
     assert fallen_back["enrolment"]["segment"] == "n-a" and shade(fallen_back["enrolment"]) == 150
     assert shade(fallen_back["test"]) == 30
+    assert fallen_back["mean_enrolled"] and not best["mean_enrolled"]
+    assert "mean of all faces" in html.trials([fallen_back]) and "mean of all faces" not in html.trials([best])
     assert picked["groups"]["lowest targets"][1]["why"] == "no face in the test video"
 
 

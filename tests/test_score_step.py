@@ -190,7 +190,9 @@ def test_score_trials_unknown_backend_names_the_valid_ones(task):
 
 def test_score_trials_cohort_smaller_than_asked_names_both_numbers(task, tmp_path):
     write_embeddings(tmp_path / "cohort", {"c1": np.ones((7, 2)), "c2": NONE})
-    refuse({**task, "cohort_embed": tmp_path / "cohort"}, "cohort has 7 faces, 1000 are asked for")
+    refuse(
+        {**task, "cohort_embed": tmp_path / "cohort"}, "cohort/embed.scp: the cohort has 7 faces, 1000 are asked for"
+    )
 
 
 def test_score_trials_cohort_of_another_network_or_not_there_raises(task, tmp_path):
@@ -199,6 +201,10 @@ def test_score_trials_cohort_of_another_network_or_not_there_raises(task, tmp_pa
         {**task, "cohort_embed": tmp_path / "cohort", "ncoh": 5}, "cohort embeddings have 3 numbers, those to score 2"
     )
     refuse({**task, "cohort_embed": tmp_path / "no"}, "no/embed.scp: no such file", DataError)
+
+
+def test_score_trials_threshold_that_is_no_number_raises(task):
+    refuse({**task, "backend": "ahc", "thr_ahc": float("nan")}, "thr_ahc: expected a cosine, found nan")
 
 
 def test_score_trials_track_without_faces_raises_naming_the_option_or_the_segment(task, tmp_path):
@@ -212,17 +218,17 @@ def test_score_trials_track_without_faces_raises_naming_the_option_or_the_segmen
 
 def test_score_trials_models_not_in_spk2utt_raises_with_first_and_count(task):
     task["trials"].write_text("".join(f"x{i} t1\n" for i in range(5)) + "a t1\n")
-    refuse(task, "5 of 6 models .*: x0, x1, x2, ...;")
+    refuse(task, "trials:1: 5 of 6 models .*: x0, x1, x2, ...;")
 
 
 def test_score_trials_enrolment_segment_without_embeddings_raises(task):
     task["trials"].write_text("d t1\n")
-    refuse(task, "1 of 1 enrolment segments .*: d-1;")
+    refuse(task, "1 of 1 enrolment segments of .*enroll/spk2utt are not in .*ref/embed.scp: d-1;")
 
 
 def test_score_trials_test_segment_without_embeddings_raises(task):
-    task["trials"].write_text("a t1\na t9\n")
-    refuse(task, "1 of 2 test segments .*: t9;")
+    task["trials"].write_text("a t1\n\na t9\n")
+    refuse(task, "trials:3: 1 of 2 test segments .*: t9;")
 
 
 def test_score_trials_fallback_lacks_a_needed_segment_raises(task):
@@ -230,14 +236,18 @@ def test_score_trials_fallback_lacks_a_needed_segment_raises(task):
     refuse(task, "1 of 2 segments without reference faces .*: b-1;")
 
 
-def test_score_trials_different_embedding_sizes_raises(task):
+def test_score_trials_different_embedding_sizes_raises_naming_the_archives(task):
     write_embeddings(task["test_embed"], {key: np.ones((1, 3)) for key in ("t1", "t2", "t3")})
-    refuse(task, "enrolment embeddings have 2 numbers, test embeddings 3")
+    refuse(task, "ref/embed.scp and .*test/embed.scp: enrolment embeddings have 2 numbers, test embeddings 3")
+    write_embeddings(task["test_embed"], {"t1": [[1, 1]], "t2": [[1, 1, 1]], "t3": NONE})
+    refuse(task, "test/embed.scp: 't1': embeddings have 2 numbers, those before it 3")
+    write_embeddings(task["fallback_embed"], {"b-1": [[1, 1, 1]], "c-1": NONE})
+    refuse(task, "ref/embed.scp and .*facedet/embed.scp: 'b-1': embeddings have 3 numbers, those before it 2")
 
 
 def test_score_trials_nan_embedding_raises_naming_the_segment(task):
     write_embeddings(task["test_embed"], {"t1": [[1, 1]], "t2": [[1, np.nan]], "t3": NONE})
-    refuse(task, "'t2': NaN")
+    refuse(task, "test/embed.scp: 't2': NaN")
 
 
 def test_score_trials_missing_input_raises_naming_the_file(task):

@@ -8,6 +8,7 @@ Telephone and Audio-Visual Data, Odyssey 2020).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -49,6 +50,11 @@ class Context:
     thr_ahc: float = 0.8
     cluster_bytes: int = 2**30
     faces: Mapping[str, NDArray[np.float32]] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ScoringError for a threshold that is no number."""
+        if math.isnan(self.thr_ahc):
+            raise ScoringError("thr_ahc: expected a cosine, found nan")
 
 
 Refine = Callable[[EmbeddingSets, Context], EmbeddingSets]

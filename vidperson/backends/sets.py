@@ -95,21 +95,26 @@ class EmbeddingSets:
         Raises ScoringError naming the set whose embedding size differs from that of the sets before it.
         """
         keys: list[str] = []
-        arrays: list[Float] = []
         counts = [0]
+        embeddings: Float = np.empty((0, 0), dtype=np.float32)
+        end = 0
         for key, array in items:
             if array.ndim != 2:
                 raise ScoringError(f"'{key}': expected a matrix with one embedding per row, found shape {array.shape}")
             if len(array):
-                if arrays and array.shape[1] != arrays[0].shape[1]:
+                dim = embeddings.shape[1] if end else array.shape[1]
+                if array.shape[1] != dim:
                     raise ScoringError(
-                        f"'{key}': embeddings have {array.shape[1]} numbers, those before it "
-                        f"{arrays[0].shape[1]}; extract all with the same network"
+                        f"'{key}': embeddings have {array.shape[1]} numbers, those before it {dim}; "
+                        "extract all with the same network"
                     )
-                arrays.append(np.asarray(array, dtype=np.float32))
+                begin, end = end, end + len(array)
+                if end > len(embeddings):  # grown in place: arrays beside their union take twice the memory
+                    embeddings.resize((end + end // 8, dim), refcheck=False)
+                embeddings[begin:end] = array
             keys.append(key)
             counts.append(len(array))
-        embeddings = np.concatenate(arrays) if arrays else np.zeros((0, 0), dtype=np.float32)
+        embeddings.resize((end, embeddings.shape[1]), refcheck=False)
         return cls(tuple(keys), embeddings, np.cumsum(counts, dtype=np.int64))
 
     def __len__(self) -> int:

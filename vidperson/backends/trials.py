@@ -12,6 +12,7 @@ from vidperson.errors import ScoringError
 # Larger blocks are no faster; of the enrolment side they save preparing the test side as often.
 _MOST_ROWS = (4096, 1024)
 _BASE_BYTES = 2**28
+_TRIAL_BYTES = 100  # the list, its sorted parts and the scores
 _PAIRS_PER_CALL = 250  # as many pairs of a matrix product take as long as calling one
 
 
@@ -36,7 +37,7 @@ def score_pairs(
     # Trials sorted by model, and those of a block of models by video: a pair of blocks decides a slice.
     scored = scored[np.argsort(trials[scored, 0], kind="stable")]
     enrolled = trials[scored, 0]
-    most_enrolled, most_tested = block_rows or rows_in_memory(scorer, mem_gb)
+    most_enrolled, most_tested = block_rows or rows_in_memory(scorer, mem_gb, len(trials))
     for models in row_blocks(scorer.enrolment_offsets, np.unique(enrolled), most_enrolled):
         named = scored[_range(enrolled, models.sets)]
         named = named[np.argsort(trials[named, 1], kind="stable")]
@@ -52,13 +53,14 @@ def score_pairs(
     return (np.clip(scores, *scorer.bounds) + 0.0).astype(np.float32)  # + 0.0: no negative zeros in score files
 
 
-def rows_in_memory(scorer: Scorer, mem_gb: float) -> tuple[int, int]:
+def rows_in_memory(scorer: Scorer, mem_gb: float, num_trials: int = 0) -> tuple[int, int]:
     """How many rows of the enrolment and the test side are compared at a time: half of the memory that the embeddings
-    leave for the one, a quarter for the other, a quarter for the pairs.
+    and the trials leave for the one, a quarter for the other, a quarter for the pairs.
 
     Raises ScoringError when that is not one row of each.
     """
-    left = mem_gb * 2**30 - _BASE_BYTES - 2 * scorer.held_bytes
+    held = 2 * scorer.held_bytes + _TRIAL_BYTES * num_trials
+    left = mem_gb * 2**30 - _BASE_BYTES - held
     most = [
         int(min(limit, share * left / max(1, row_bytes)))
         for limit, share, row_bytes in zip(
@@ -66,9 +68,9 @@ def rows_in_memory(scorer: Scorer, mem_gb: float) -> tuple[int, int]:
         )
     ]
     if min(most) < 1:
-        needed = _BASE_BYTES + 2 * scorer.held_bytes + 4 * max(scorer.enrolment_row_bytes, scorer.test_row_bytes)
+        needed = _BASE_BYTES + held + 4 * max(scorer.enrolment_row_bytes, scorer.test_row_bytes)
         raise ScoringError(
-            f"mem_gb {mem_gb:g} is too little: the embeddings alone need {2 * scorer.held_bytes / 2**30:.2f} GiB; "
+            f"mem_gb {mem_gb:g} is too little: the embeddings and the trials alone need {held / 2**30:.2f} GiB; "
             f"give {needed / 2**30 + 0.5:.1f} or more"
         )
     most[1] = min(most[1], max(1, int(0.25 * left / scorer.pair_bytes / most[0])))

@@ -22,6 +22,7 @@ from vidperson.io.columns import IdCollector, Ids, read_blocks
 PathLike = str | os.PathLike[str]
 
 _WRITTEN_AT_ONCE = 100_000
+_LARGEST_SCORE = float(np.finfo(np.float32).max)
 
 
 def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
@@ -78,10 +79,12 @@ def read_spk2utt(path: PathLike) -> dict[str, list[str]]:
 class Pairs:
     """The model and the segment of each line, as numbers: millions of lines need no Python object each.
 
+    path: the file that they were read from.
     model_ids, segment_ids: the different ids, in order of first appearance.
     model_index, segment_index: (N,) int32 positions in them.
     """
 
+    path: PathLike
     model_ids: list[str]
     segment_ids: list[str]
     model_index: NDArray[np.int32]
@@ -104,11 +107,24 @@ class Pairs:
         """``<model> <segment>`` of a line."""
         return f"{self.model_ids[self.model_index[row]]} {self.segment_ids[self.segment_index[row]]}"
 
+    def where(self, row: int) -> str:
+        """``<file>:<line>`` of a line, for messages; blank lines count."""
+        return f"{os.fspath(self.path)}:{_line_number(self.path, row)}"
+
     def keys(self, model_ids: list[str], segment_ids: list[str]) -> NDArray[np.int64]:
         """(N,) int64, different for different pairs of the ids given; -1 where a line has another id."""
-        model = _translation(self.model_ids, model_ids)[self.model_index]
-        segment = _translation(self.segment_ids, segment_ids)[self.segment_index]
-        return np.where((model < 0) | (segment < 0), -1, model * len(segment_ids) + segment)
+        keys = _translation(self.model_ids, model_ids)[self.model_index]
+        segments = _translation(self.segment_ids, segment_ids)[self.segment_index]
+        unknown = (keys < 0) | (segments < 0)
+        keys *= len(segment_ids)
+        keys += segments
+        keys[unknown] = -1
+        return keys
+
+
+def _line_number(path: PathLike, row: int) -> int:
+    """1-based number of the line that is the ``row``-th, from 0 on, of those that are not blank."""
+    return next(number for i, (number, _) in enumerate(read_lines(path)) if i == row)
 
 
 def _translation(names: list[str], ids: list[str]) -> NDArray[np.int64]:
@@ -127,6 +143,17 @@ class Trials(Pairs):
     def is_target(self) -> list[bool] | None:
         """``targets`` as a list."""
         return None if self.targets is None else self.targets.tolist()
+
+    def key(self) -> NDArray[np.bool_]:
+        """``targets``. Raises ScoringError where there is no key, or one that knows a single kind of trial."""
+        if self.targets is None:
+            raise ScoringError(f"{os.fspath(self.path)} has no key: expected a third column target|nontarget")
+        found = int(np.count_nonzero(self.targets)), int(np.count_nonzero(~self.targets))
+        if not all(found):
+            raise ScoringError(
+                f"{os.fspath(self.path)}: expected target and nontarget trials, found {found[0]} and {found[1]}"
+            )
+        return self.targets
 
 
 @dataclass(frozen=True)
@@ -168,7 +195,7 @@ def read_trials(path: PathLike) -> Trials:
                 found = block.texts(2, wrong[:1])[0].decode("utf-8", "backslashreplace")
                 raise DataError(f"expected 'target' or 'nontarget', found '{found}'", path, block.line_of(row))
     pairs = _pairs(models, segments, path, "trial")
-    if not len(pairs[2]):
+    if not len(pairs[-1]):
         raise DataError("no trials", path)
     return Trials(*pairs, np.concatenate(targets) if targets else None)
 
@@ -176,8 +203,8 @@ def read_trials(path: PathLike) -> Trials:
 def read_scores(path: PathLike) -> Scores:
     """``<model> <segment> <score>``.
 
-    Raises DataError naming the line for a malformed line, a score that is not finite, a pair given twice, Windows
-    line ends, control characters, ids that are not UTF-8, or an empty list.
+    Raises DataError naming the line for a malformed line, a score that is not finite or that float32 cannot hold, a
+    pair given twice, Windows line ends, control characters, ids that are not UTF-8, or an empty list.
     """
     expected = "<model> <segment> <finite score>"
     models, segments = IdCollector("model"), IdCollector("segment")
@@ -187,12 +214,12 @@ def read_scores(path: PathLike) -> Scores:
         models.add(block, 0)
         segments.add(block, 1)
         values.append(block.numbers(2))
-        broken = ~np.isfinite(values[-1])
+        broken = ~(np.abs(values[-1]) <= _LARGEST_SCORE)
         if broken.any():
             row = int(np.argmax(broken))
             raise DataError(f"expected '{expected}', found '{block.line(row)}'", path, block.line_of(row))
     pairs = _pairs(models, segments, path, "score of")
-    if not len(pairs[2]):
+    if not len(pairs[-1]):
         raise DataError("no scores", path)
     return Scores(*pairs, np.concatenate(values))
 
@@ -208,12 +235,12 @@ def read_partitions(path: PathLike) -> tuple[Pairs, Ids]:
         for column, collector in enumerate((models, segments, labels)):
             collector.add(block, column)
     pairs = _pairs(models, segments, path, "partition of")
-    if not len(pairs[2]):
+    if not len(pairs[-1]):
         raise DataError("no partitions", path)
     return Pairs(*pairs), labels.ids()
 
 
-PairColumns = tuple[list[str], list[str], NDArray[np.int32], NDArray[np.int32]]
+PairColumns = tuple[PathLike, list[str], list[str], NDArray[np.int32], NDArray[np.int32]]
 
 
 def _pairs(models: IdCollector, segments: IdCollector, path: PathLike, what: str) -> PairColumns:
@@ -226,38 +253,33 @@ def _pairs(models: IdCollector, segments: IdCollector, path: PathLike, what: str
     if (ordered[1:] == ordered[:-1]).any():
         order = np.argsort(keys, kind="stable")
         row = int(order[1:][keys[order[1:]] == keys[order[:-1]]].min())
-        line = next(number for i, (number, _) in enumerate(read_lines(path)) if i == row)
         name = f"{model.names[model.index[row]]} {segment.names[segment.index[row]]}"
-        raise DataError(f"{what} '{name}' appears twice", path, line)
-    return model.names, segment.names, model.index, segment.index
+        raise DataError(f"{what} '{name}' appears twice", path, _line_number(path, row))
+    return path, model.names, segment.names, model.index, segment.index
 
 
 def read_key(path: PathLike) -> tuple[Trials, NDArray[np.bool_]]:
     """A trial list and which of its trials are targets, (N,) bool.
 
-    Raises ScoringError when the list has no key, and as :func:`read_trials`.
+    Raises ScoringError as :meth:`Trials.key`, DataError as :func:`read_trials`.
     """
     trials = read_trials(path)
-    if trials.targets is None:
-        raise ScoringError(f"{os.fspath(path)} has no key: expected a third column target|nontarget")
-    return trials, trials.targets
+    return trials, trials.key()
 
 
-def read_scores_of(path: PathLike, pairs: Pairs, pairs_path: PathLike) -> NDArray[np.float64]:
+def read_scores_of(path: PathLike, pairs: Pairs) -> NDArray[np.float64]:
     """(N,) float64 scores of exactly the N pairs of another list, in its order.
 
     Raises ScoringError as :func:`rows_in_order`, DataError as :func:`read_scores`.
     """
     scores = read_scores(path)
-    rows = rows_in_order(scores, pairs, f"scores of {os.fspath(path)}", f"trials of {os.fspath(pairs_path)}")
-    return scores.values[rows]
+    return scores.values[rows_in_order(scores, pairs)]
 
 
-def rows_in_order(listed: Pairs, wanted: Pairs, what: str, whose: str) -> NDArray[np.int64]:
+def rows_in_order(listed: Pairs, wanted: Pairs) -> NDArray[np.int64]:
     """(N,) int64: the row of ``listed`` that holds each pair of ``wanted``, which are the same pairs in any order.
 
-    what, whose: how messages name them, as in "scores of a_file" and "trials of b_file".
-    Raises ScoringError with the number and the first of the pairs that one lacks.
+    Raises ScoringError with the file and line of the first pair that one of them lacks.
     """
     ids = wanted.model_ids, wanted.segment_ids
     have, want = listed.keys(*ids), wanted.keys(*ids)
@@ -270,17 +292,16 @@ def rows_in_order(listed: Pairs, wanted: Pairs, what: str, whose: str) -> NDArra
         return rows
     missing = np.flatnonzero(~np.isin(want, have))
     if len(missing):
-        raise ScoringError(
-            f"{len(missing)} of {len(want)} {whose} have no counterpart among the {what}: {_first(wanted, missing)}"
-        )
-    surplus = np.flatnonzero(~np.isin(have, want))
-    raise ScoringError(
-        f"{len(surplus)} of {len(have)} {what} have no counterpart among the {whose}: {_first(listed, surplus)}"
+        raise _lacking(wanted, missing, listed)
+    raise _lacking(listed, np.flatnonzero(~np.isin(have, want)), wanted)
+
+
+def _lacking(pairs: Pairs, rows: NDArray[np.int64], other: Pairs) -> ScoringError:
+    names = ", ".join(pairs.name(row) for row in rows[:3].tolist()) + (", ..." if len(rows) > 3 else "")
+    return ScoringError(
+        f"{pairs.where(int(rows[0]))}: {len(rows)} of {len(pairs)} pairs, this one first, are not in "
+        f"{os.fspath(other.path)}: {names}"
     )
-
-
-def _first(pairs: Pairs, rows: NDArray[np.int64]) -> str:
-    return ", ".join(pairs.name(row) for row in rows[:3].tolist()) + (", ..." if len(rows) > 3 else "")
 
 
 @dataclass(frozen=True)
@@ -310,15 +331,29 @@ def read_boxes(path: PathLike) -> dict[str, list[LabelledBox]]:
     return {segment: sorted(labels, key=lambda label: label.position) for segment, labels in table.items()}
 
 
-def write_scores(path: PathLike, pairs: Pairs, values: ArrayLike) -> None:
-    """``<model> <segment> <score>``, whole or not at all; (N,) values are rounded to float32, written in full.
+def as_scores(values: ArrayLike, pairs: Pairs) -> NDArray[np.float32]:
+    """(N,) values of the N pairs, rounded to float32 as a score file holds them.
 
-    Raises ScoringError when a value is not finite.
+    Raises ScoringError naming the first pair whose value is not finite then.
     """
-    scores = np.asarray(values, dtype=np.float32)
-    if not np.isfinite(scores).all():
-        rows = np.flatnonzero(~np.isfinite(scores))
-        raise ScoringError(f"{len(rows)} of {len(scores)} scores for {os.fspath(path)} are NaN or infinite")
+    with np.errstate(over="ignore"):
+        scores = np.asarray(values, dtype=np.float32)
+    broken = np.flatnonzero(~np.isfinite(scores))
+    if len(broken):
+        first = int(broken[0])
+        raise ScoringError(
+            f"{pairs.where(first)}: {len(broken)} of {len(scores)} scores would be NaN or infinite, first that of "
+            f"'{pairs.name(first)}'"
+        )
+    return scores
+
+
+def write_scores(path: PathLike, pairs: Pairs, values: ArrayLike) -> None:
+    """``<model> <segment> <score>``, whole or not at all; (N,) values as :func:`as_scores` makes them, written in full.
+
+    Raises ScoringError as :func:`as_scores`.
+    """
+    scores = as_scores(values, pairs)
     with atomic_write(path) as stream:
         for begin in range(0, len(pairs), _WRITTEN_AT_ONCE):
             end = begin + _WRITTEN_AT_ONCE

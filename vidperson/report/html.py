@@ -185,6 +185,8 @@ def _trial(trial: Mapping[str, Any]) -> str:
         content = (
             '<div class="pair">' + _face("enrolled", trial["enrolment"]) + _face("tested", trial["test"]) + "</div>"
         )
+    if trial["mean_enrolled"]:
+        content += note("No labelled face was found: the mean of all faces of the video was enrolled.")
     return f'<article class="trial"><p>{names}<br>{figures}</p>{content}</article>'
 
 
