@@ -103,7 +103,7 @@ class Decoder:
     def picture(self, shot: Shot) -> av.VideoFrame | None:
         """The picture of one of the shots, None where it is lost."""
         if not isinstance(shot.picture, av.Packet):
-            return shot.picture  # type: ignore[no-any-return]
+            return shot.picture
         pictures = self._decode(shot.picture)
         if pictures and not pictures[0].is_corrupt:
             self.decoded += 1
