@@ -193,16 +193,13 @@ def _gather(items: Iterator[_Item | None], detector: FaceDetector, batch_size: i
     for item in items:
         if item is None:
             due = list(groups)
-        elif isinstance(item.content, Frame):
-            shapes = detector.shapes(*item.content.image.shape[:2])
-            groups.setdefault(shapes, []).append(item)
-            due = [shapes] if len(groups[shapes]) == batch_size else []
         else:
-            yield _Batch([item], None, [])
-            due = []
-        if item is not None:
-            waited = item.number - _WAIT * batch_size
-            due += [shapes for shapes, group in groups.items() if group[0].number <= waited and shapes not in due]
+            if isinstance(item.content, Frame):
+                groups.setdefault(detector.shapes(*item.content.image.shape[:2]), []).append(item)
+            else:
+                yield _Batch([item], None, [])
+            passed = item.number - _WAIT * batch_size
+            due = [key for key, group in groups.items() if len(group) == batch_size or group[0].number <= passed]
         for shapes in due:
             yield from batches(shapes)
     for shapes in list(groups):
