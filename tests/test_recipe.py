@@ -571,7 +571,7 @@ def test_clips_of_four_corpora_are_verified_below_five_percent_equal_error(
     assert rows[0]["eer"] < 0.05
     table = {(row["backend"], bool(row["snorm_cohort"]), bool(row["calibrated_on"])): row for row in rows}
     assert len(table) == 5 * 2 * 2 + 1 and ("fusion", False, True) in table
-    assert all(0 <= row["min_cprimary"] <= row["act_cprimary"] for row in table.values())
+    assert all(0 <= row["min_cprimary"] <= row["act_cprimary"] + 1e-9 for row in table.values())
     raw, calibrated = (table["max", False, calibrated] for calibrated in (False, True))
     assert raw["act_cprimary"] == 1 > calibrated["act_cprimary"] and raw["eer"] == pytest.approx(calibrated["eer"])
     assert "Instructive trials of max, calibrated" in (results / "report.html").read_text()
