@@ -66,10 +66,10 @@ def test_file_is_made_again_when_one_that_its_command_also_writes_is_gone(once: 
     assert once.ran(*options, script=script) and beside.read_text() == "1\n"
 
 
-def test_command_that_fails_is_run_again_and_its_old_output_does_not_count(once: Once) -> None:
+def test_command_that_fails_is_run_again_and_leaves_no_old_output(once: Once) -> None:
     assert once.ran()
     once.input.write_text("2\n")
-    assert once.run(script="exit 3").returncode != 0
+    assert once.run(script="exit 3").returncode != 0 and not once.output.exists()
     once.input.write_text("1\n")
     assert once.ran()
 

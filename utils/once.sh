@@ -59,12 +59,11 @@ if are_there && [ -f "$output.made" ]; then
   fi
   [ -z "$changes" ] || echo "$output: made anew, since its command or inputs have changed (< then, > now):"$'\n'"$changes"
 fi
-rm -f "$output.made"
-before=$(stat -c '%i %.9Y' "$output" 2> /dev/null || true)
+rm -f "$output.made" "$output" "${also[@]}"   # if the command fails, nobody takes what was there for its work
 # shellcheck disable=SC2086  # the launcher and the arguments are lists of words
 $cmd "$log" "$@" $speed_args
 deadline=$((SECONDS + patience_s))
-while ! are_there || [ "$(stat -c '%i %.9Y' "$output" 2> /dev/null || true)" = "$before" ]; do
+while ! are_there; do
   if ((SECONDS >= deadline)); then
     echo "$output: not there $patience_s s after the end of the command that should have written it; see $log" >&2
     exit 1
