@@ -108,10 +108,11 @@ def test_detector_agrees_with_its_teacher_on_held_out_photos_as_its_card_says(
     for name in ("recall", "extra", "landmark_error", "average_precision", "picture_recall"):
         assert figures[name] == pytest.approx(said[name], abs=0.005)
     assert figures["recall"] >= 0.97 and figures["extra"] <= 0.03
+    assert figures["landmark_error"] <= 0.055
 
 
 @pytest.mark.parametrize(
-    "corpus,share", [("mead", 0.98), ("talks", 0.98), ("grid", 0.98), ("hamilton", 0.8), ("avspeech", 0.95)]
+    "corpus,share", [("mead", 0.98), ("talks", 0.98), ("grid", 0.98), ("hamilton", 0.8), ("avspeech", 0.98)]
 )
 def test_detector_finds_a_face_where_its_teacher_does(
     tiny: Path, models: Path, shared: Path, tmp_path: Path, corpus: str, share: float
