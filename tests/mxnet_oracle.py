@@ -89,6 +89,17 @@ def mobilenet025(data):
     return [*maps[-2:], body], 64
 
 
+def context(layer, level, name, width):
+    """SSH's context module: 3 x 3, 5 x 5 and 7 x 7 receptive fields side by side."""
+    reduced = layer(level, name + "_context1", width // 4)
+    parts = [
+        layer(level, name + "_conv1", width // 2, act=False),
+        layer(reduced, name + "_5", width // 4, act=False),
+    ]
+    parts.append(layer(layer(reduced, name + "_7a", width // 4), name + "_7b", width // 4, act=False))
+    return mx.sym.Activation(mx.sym.concat(*parts, dim=1), act_type="relu", name=name + "_concat_relu")
+
+
 def retinaface(backbone):
     """Feature pyramid with cropped upsampling, context modules, and heads in the zoo's layout and names."""
 
@@ -105,13 +116,7 @@ def retinaface(backbone):
     outputs = []
     for stride, level in ((32, levels[2]), (16, levels[1]), (8, levels[0])):
         name = f"det{stride}"
-        reduced = layer(level, name + "_context1", width // 4)
-        parts = [
-            layer(level, name + "_conv1", width // 2, act=False),
-            layer(reduced, name + "_5", width // 4, act=False),
-        ]
-        parts.append(layer(layer(reduced, name + "_7a", width // 4), name + "_7b", width // 4, act=False))
-        joined = mx.sym.Activation(mx.sym.concat(*parts, dim=1), act_type="relu", name=name + "_concat_relu")
+        joined = context(layer, level, name, width)
         scores = conv(joined, f"face_rpn_cls_score_stride{stride}", 4, bias=True)
         scores = mx.sym.Reshape(scores, shape=(0, 2, -1, 0), name=f"face_rpn_cls_score_reshape_stride{stride}")
         scores = mx.sym.SoftmaxActivation(scores, mode="channel", name=f"face_rpn_cls_prob_stride{stride}")
@@ -144,13 +149,7 @@ def ssh():
     outputs = []
     for stride, level, width in ((32, stride32, 64), (16, stride16, 64), (8, merged, 16)):
         name = f"ssh{stride}"
-        reduced = layer(level, name + "_context1", width // 4)
-        parts = [
-            layer(level, name + "_conv1", width // 2, act=False),
-            layer(reduced, name + "_5", width // 4, act=False),
-        ]
-        parts.append(layer(layer(reduced, name + "_7a", width // 4), name + "_7b", width // 4, act=False))
-        joined = mx.sym.Activation(mx.sym.concat(*parts, dim=1), act_type="relu", name=name + "_concat_relu")
+        joined = context(layer, level, name, width)
         scores = mx.sym.Reshape(conv(joined, f"rpn_cls_score_stride{stride}", 4, bias=True), shape=(0, 2, -1, 0))
         scores = mx.sym.SoftmaxActivation(scores, mode="channel", name=f"rpn_cls_prob_stride{stride}")
         outputs.append(mx.sym.Reshape(scores, shape=(0, 4, -1, 0), name=f"rpn_cls_prob_reshape_stride{stride}"))

@@ -151,8 +151,15 @@ def test_segment_that_crashes_twice_but_not_as_the_first_of_a_fresh_process_is_d
 
 def test_clock_of_a_segment_starts_when_those_before_it_have_ended(journal: Journal) -> None:
     slow = {f"{segment} end": lambda: time.sleep(0.6) for segment in "abcdef"}
-    run_supervised(work_on(journal, slow, abreast=3), journal.give_up, 1.5)
+
+    def work(watch: Watch) -> None:
+        (journal.path.parent / f"process {os.getpid()}").touch()
+        work_on(journal, slow, abreast=3)(watch)
+
+    run_supervised(work, journal.give_up, 1.5)
+    processes = list(journal.path.parent.glob("process *"))
     assert journal.lines == list("abcdef") and journal.given_up == []
+    assert len(processes) == 1  # a clock that runs too early only costs a process: what was under way is done again
 
 
 def test_process_that_crashes_behind_its_last_segment_is_no_segments_fault(journal: Journal) -> None:

@@ -25,6 +25,7 @@ UTILS = HERE.parents[1] / "utils"
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin:" + os.environ["PATH"]
 NEEDED = {"slurm": ["slurmctld", "slurmd", "munged", "sbatch"], "sge": ["sge_qmaster", "sge_execd", "qsub"]}
 START_S, RUN_S, DEMO_S = 300, 300, 3000  # generous: none of them is what is tested
+OUTLASTS = "3000"  # seconds: a job that the launcher left is still there when RUN_S are over
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
@@ -157,7 +158,7 @@ def test_array_of_successes_and_a_failure_with_difficult_arguments(grid: Grid) -
 
 
 def test_time_limit_is_reported_as_such(grid: Grid) -> None:
-    code, stderr = grid.run("--time", "5s", "x.log", "sleep", "200")  # Slurm makes it a minute
+    code, stderr = grid.run("--time", "5s", "x.log", "sleep", OUTLASTS)  # Slurm makes it a minute
     assert code == 1 and "  x.log: time limit reached\n" in stderr
 
 
@@ -171,7 +172,7 @@ def test_memory_limit_is_reported_as_such(grid: Grid) -> None:
 
 
 def test_array_cancelled_from_outside_is_reported_as_such(grid: Grid) -> None:
-    process = grid.start("--retries", "1", "--max-jobs-run", "1", "JOB=1:2", "x.JOB.log", "sleep", "200")
+    process = grid.start("--retries", "1", "--max-jobs-run", "1", "JOB=1:2", "x.JOB.log", "sleep", OUTLASTS)
     wait_for((grid.folder / "x.1.log").exists, "the first task")
     grid.command(*{"slurm": ["scancel"], "sge": ["qdel"]}[grid.kind], *grid.jobs())
     if grid.kind == "sge":  # which does not tell a deleted task from a killed one: it is tried again
@@ -184,7 +185,7 @@ def test_array_cancelled_from_outside_is_reported_as_such(grid: Grid) -> None:
 
 
 def test_task_killed_on_the_node_is_a_failure(grid: Grid) -> None:
-    process = grid.start("x.log", "sleep", "200")
+    process = grid.start("x.log", "sleep", OUTLASTS)
     wait_for((grid.folder / "x.log").exists, "the task")
     killed = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -235,7 +236,7 @@ def test_retries_run_the_failed_task_again(grid: Grid) -> None:
 
 
 def test_interrupted_launcher_cancels_its_array(grid: Grid) -> None:
-    process = grid.start("--max-jobs-run", "1", "JOB=1:3", "x.JOB.log", "sleep", "200")
+    process = grid.start("--max-jobs-run", "1", "JOB=1:3", "x.JOB.log", "sleep", OUTLASTS)
     wait_for((grid.folder / "x.1.log").exists, "the first task")
     process.send_signal(signal.SIGINT)
     code, stderr = grid.finish(process)
