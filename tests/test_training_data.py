@@ -250,6 +250,31 @@ def test_colour_equals_the_formulas_of_brightness_contrast_and_saturation(face: 
         assert np.abs(found - wanted).max() < 1  # OpenCV computes in fixed point
 
 
+def test_motion_smears_a_dot_along_a_straight_line_of_bounded_length() -> None:
+    dot = np.zeros((101, 81, 3), np.uint8)
+    dot[50, 40] = 255
+    lengths, angles = [], []
+    for seed in range(60):
+        y, x = np.nonzero(CHANGES["motion"](dot, np.random.default_rng(seed))[..., 0])
+        assert abs(y.mean() - 50) < 0.3 and abs(x.mean() - 40) < 0.3  # to both sides alike
+        lengths.append(np.hypot(np.ptp(y), np.ptp(x)))
+        if lengths[-1] > 5:
+            spread = np.linalg.svd(np.stack([y - 50, x - 40]))[1]
+            assert spread[1] / np.sqrt(len(y)) < 0.5  # pixels off the line
+            angles.append(np.arctan2(y[0] - 50, x[0] - 40) % np.pi)
+    assert 8 < max(lengths) <= 101 / 10 + np.sqrt(2)
+    assert min(angles) < 0.3 and max(angles) > np.pi - 0.5
+    flat = np.full_like(dot, 200)
+    np.testing.assert_array_equal(CHANGES["motion"](flat, np.random.default_rng(0)), flat)
+
+
+def test_dark_raises_to_a_power(face: np.ndarray) -> None:
+    for seed in range(5):
+        power = np.random.default_rng(seed).uniform(1, 3)
+        found = CHANGES["dark"](face, np.random.default_rng(seed))
+        assert np.abs(found - 255 * (face / 255) ** power).max() <= 0.5 + 1e-9
+
+
 def test_jitter_moves_the_picture_by_few_pixels(face: np.ndarray) -> None:
     for seed in range(20):
         moved = Augmentation.parse("jitter=1")(face, np.random.default_rng(seed))

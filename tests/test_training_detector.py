@@ -297,7 +297,8 @@ def check_marks_lie_on_the_drawn_faces(image: np.ndarray, box: np.ndarray, landm
 
 
 @pytest.mark.parametrize(
-    "augment", ["", "mirror=0.5", "zoom=1", "aim=1", "mosaic=1", "mosaic=0.5 mirror=0.5 aim=0.5 zoom=0.8"]
+    "augment",
+    ["", "mirror=0.5", "zoom=1", "aim=1", "aim=1 cut=1", "mosaic=1", "mosaic=0.5 mirror=0.5 aim=0.5 zoom=0.8"],
 )
 def test_marks_follow_the_pixels_through_every_change(photos: PhotoSet, augment: str) -> None:
     checked = mirrored = 0
@@ -341,6 +342,33 @@ def test_aimed_faces_are_of_all_sizes_alike_and_wholly_in_the_picture(photos: Ph
     np.testing.assert_allclose(np.quantile(sides, [0.25, 0.5, 0.75]), expected, rtol=0.2)
 
 
+def test_cut_faces_lack_up_to_half_on_one_side(photos: PhotoSet) -> None:
+    assert photos.marks is not None
+    cut = batches(photos, "aim=1 cut=1", 2, (256,))
+    shares, sides = [], set()
+    for seed in range(200):
+        picture, marks, _ = cut.picture(seed % 10, 256, np.random.default_rng(seed))
+        whole = photos.marks[seed % 10]
+        (face,), (points,) = whole.boxes, whole.landmarks
+        if not len(marks.boxes):  # by rounding the middle came to lie outside
+            continue
+        # The landmarks tell where in the picture the whole face would lie.
+        scale = np.ptp(marks.landmarks[0, :, 0]) / np.ptp(points[:, 0])
+        corner = marks.landmarks[0].mean(axis=0) - (points.mean(axis=0) - face[:2]) * scale
+        expected = np.concatenate([corner, corner + (face[2:] - face[:2]) * scale]).round().astype(int)
+        height, width = expected[3] - expected[1], expected[2] - expected[0]
+        y, x = np.nonzero(is_skin(picture))
+        missing = np.array(
+            [x.min() - expected[0], y.min() - expected[1], expected[2] - x.max() - 1, expected[3] - y.max() - 1]
+        )
+        missing = missing / [width, height, width, height]
+        shares.append(missing.max())
+        sides.add(int(missing.argmax()))
+        assert np.sort(missing)[2] < 0.1 and missing.max() < 0.55
+    assert len(shares) > 190 and sides == {0, 1, 2, 3}
+    assert np.median(shares) == pytest.approx(0.25, abs=0.06)
+
+
 def test_photos_without_marks_are_aimed_at_the_places_that_are_given(photos: PhotoSet) -> None:
     assert photos.marks is not None
     unmarked = PhotoSet(photos.sources, photos.source, photos.number, None)
@@ -364,7 +392,7 @@ def test_face_whose_centre_is_cut_off_or_that_is_tiny_is_not_taught(photos: Phot
 
 
 def test_pictures_depend_on_seed_epoch_and_place_alone(photos: PhotoSet) -> None:
-    every = "mosaic=0.5 mirror=0.5 aim=0.5 zoom=0.8 colour=0.5 grey=0.3 blur=0.3 jpeg=0.5"
+    every = "mosaic=0.5 mirror=0.5 aim=0.5 cut=0.5 zoom=0.8 colour=0.5 grey=0.3 blur=0.3 motion=0.3 dark=0.3 jpeg=0.5"
     sizes = (64, 96, 128)
     whole = list(batches(photos, every, 2, sizes)(1))
     assert len(whole) == 5 and len({batch["images"].shape[1] for batch in whole}) > 1

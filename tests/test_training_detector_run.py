@@ -246,7 +246,7 @@ def refusal(repo: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, An
         ({"architecture": "small_resnet"}, "expected one of retinaface_mobilenet025 retinaface_tiny, found"),
         (
             {"augment": "mosaic=0.5 cutout=0.5"},
-            "found 'cutout=0.5'; names: mosaic mirror aim zoom colour grey blur jpeg",
+            "found 'cutout=0.5'; names: mosaic mirror aim cut zoom colour grey blur motion dark jpeg",
         ),
         ({"sizes": "100"}, "multiples of 32 from 64 on, found 100"),
         ({"sizes": "big"}, "expected whole numbers, found 'big'"),

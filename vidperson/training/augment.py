@@ -21,7 +21,9 @@ class Augmentation:
 
     mirror: left and right swapped. jitter: turned by up to 10 degrees, scaled by 0.9..1.1, shifted by up to 4 pixels.
     colour: brightness, contrast and saturation times 0.6..1.4 each. grey: without colour. blur: Gaussian, sigma
-    0.5..2 pixels. scale: shrunk to 25..75 % and grown again. jpeg: compressed with quality 20..90.
+    0.5..2 pixels. motion: moved in a straight line meanwhile, in any direction, by up to a tenth of the larger side.
+    dark: values 0..1 to the power of 1..3. scale: shrunk to 25..75 % and grown again. jpeg: compressed with quality
+    20..90.
     cutout: a rectangle of 15..45 % of each side filled with noise.
     mix: share of the batches in which each picture is mixed with another (Zhang et al., mixup, ICLR 2018).
     """
@@ -31,6 +33,8 @@ class Augmentation:
     colour: float = 0.0
     grey: float = 0.0
     blur: float = 0.0
+    motion: float = 0.0
+    dark: float = 0.0
     scale: float = 0.0
     jpeg: float = 0.0
     cutout: float = 0.0
@@ -108,6 +112,21 @@ def _blur(image: Image, rng: np.random.Generator) -> Image:
     return cv2.GaussianBlur(np.ascontiguousarray(image), (0, 0), rng.uniform(0.5, 2))  # type: ignore[return-value]
 
 
+def _motion(image: Image, rng: np.random.Generator) -> Image:
+    reach = rng.uniform(0, max(image.shape[:2]) / 20)  # to either side
+    angle = rng.uniform(0, np.pi)
+    middle = int(reach) + 1
+    kernel = np.zeros((2 * middle + 1, 2 * middle + 1), np.float32)
+    steps = np.linspace(-reach, reach, 4 * middle + 1)
+    np.add.at(kernel, tuple(np.rint(middle + np.outer([np.sin(angle), np.cos(angle)], steps)).astype(int)), 1)
+    return cv2.filter2D(np.ascontiguousarray(image), -1, kernel / kernel.sum())  # type: ignore[return-value]
+
+
+def _dark(image: Image, rng: np.random.Generator) -> Image:
+    table = (np.linspace(0, 1, 256) ** rng.uniform(1, 3) * 255).round().astype(np.uint8)
+    return cv2.LUT(np.ascontiguousarray(image), table)  # type: ignore[return-value]
+
+
 def _scale(image: Image, rng: np.random.Generator) -> Image:
     height, width = image.shape[:2]
     factor = rng.uniform(0.25, 0.75)
@@ -137,6 +156,8 @@ CHANGES: dict[str, Callable[[Image, np.random.Generator], Image]] = {
     "colour": _colour,
     "grey": _grey,
     "blur": _blur,
+    "motion": _motion,
+    "dark": _dark,
     "scale": _scale,
     "jpeg": _jpeg,
     "cutout": _cutout,

@@ -30,20 +30,24 @@ class PhotoAugmentation:
     """How often each change is made, 0..1.
 
     mosaic: four photos in one picture, around a random point. mirror: left and right swapped, per photo. colour, grey,
-    blur, jpeg: as for faces (:mod:`vidperson.training.augment`), per picture.
+    blur, motion, dark, jpeg: as for faces (:mod:`vidperson.training.augment`), per picture.
     aim: of a photo with faces, a part is shown in which one of them has a random size, from AIM_SMALLEST to that of the
     picture, all ratios alike: large faces are then as frequent as small ones (data-anchor-sampling of Tang et al.,
     PyramidBox, ECCV 2018, section 3.4, with sizes in between).
+    cut: of the photos aimed at, so many are cut off on one side within the face, up to its middle.
     zoom: other photos are not just fitted in, but brought to 0.4..2.5 times that size, the part outside cut off.
     """
 
     mosaic: float = 0.3
     mirror: float = 0.5
     aim: float = 0.0
+    cut: float = 0.0
     zoom: float = 0.8
     colour: float = 0.0
     grey: float = 0.0
     blur: float = 0.0
+    motion: float = 0.0
+    dark: float = 0.0
     jpeg: float = 0.0
 
     @classmethod
@@ -118,7 +122,7 @@ class PhotoBatches(ShuffledBatches):
                 part = canvas[top:bottom, left:right]
                 marks.append(_shifted(self._place(photo, found, places, part, rng), left, top))
                 item = int(rng.integers(self.count))
-        for name in ("colour", "grey", "blur", "jpeg"):
+        for name in ("colour", "grey", "blur", "motion", "dark", "jpeg"):
             if rng.random() < getattr(self.augmentation, name):
                 canvas = augment.CHANGES[name](canvas, rng)
         boxes, landmarks = (np.concatenate(parts) for parts in zip(*marks, strict=True))
@@ -136,7 +140,9 @@ class PhotoBatches(ShuffledBatches):
         tall, wide = part.shape[:2]
         boxes, landmarks = marks.boxes.astype(np.float64), marks.landmarks.astype(np.float64)
         if len(places) and rng.random() < self.augmentation.aim:
-            top, bottom, left, right, scale = _aimed(places[rng.integers(len(places))], photo, part, rng)
+            place = places[rng.integers(len(places))]
+            cut = rng.random() < self.augmentation.cut
+            top, bottom, left, right, scale = _aimed(place, photo, part, cut, rng)
             photo = photo[top:bottom, left:right]
             boxes, landmarks = boxes - np.tile([left, top], 2), landmarks - [left, top]
             height, width = photo.shape[:2]
@@ -161,8 +167,9 @@ class PhotoBatches(ShuffledBatches):
         part[y : y + shown.shape[0], x : x + shown.shape[1]] = shown
         boxes, landmarks = boxes + [left, top] * 2, landmarks + [left, top]
         middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-        inside = ((middle >= 0) & (middle < [wide, tall])).all(axis=1)
-        boxes = boxes.clip(0, [wide, tall] * 2)
+        seen = [x, y, min(wide, left + new_width), min(tall, top + new_height)]
+        inside = ((middle >= seen[:2]) & (middle < seen[2:])).all(axis=1)
+        boxes = boxes.clip(seen[:2] * 2, seen[2:] * 2)
         inside &= ((boxes[:, 2:] - boxes[:, :2]) >= SMALLEST).all(axis=1)
         return boxes[inside].astype(np.float32), landmarks[inside].astype(np.float32)
 
@@ -170,20 +177,31 @@ class PhotoBatches(ShuffledBatches):
 _NOTHING = FaceMarks(np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32))
 
 
-def _aimed(place: Float, photo: Image, part: Image, rng: np.random.Generator) -> tuple[int, int, int, int, float]:
-    """Rows and columns of a photo, and the scale at which they fill a part of the picture, with a face in them."""
+def _aimed(
+    place: Float, photo: Image, part: Image, cut: bool, rng: np.random.Generator
+) -> tuple[int, int, int, int, float]:
+    """Rows and columns of a photo, and the scale at which they fill a part of the picture, with a face in them, or, if
+    it is to be cut, more than half of it."""
     face = np.maximum(place[2:] - place[:2], 1.0)
     smaller = min(part.shape[:2])
     scale = _log_uniform(min(AIM_SMALLEST, smaller), smaller, rng) / float(face.max())
+    edge, share = (int(rng.integers(4)), 0.5 * rng.random()) if cut else (-1, 0.0)  # top, bottom, left, right
     edges: list[int] = []
-    for near, length, whole, side in (
-        (place[1], face[1], photo.shape[0], part.shape[0]),
-        (place[0], face[0], photo.shape[1], part.shape[1]),
+    for number, near, length, whole, side in (
+        (0, place[1], face[1], photo.shape[0], part.shape[0]),
+        (2, place[0], face[0], photo.shape[1], part.shape[1]),
     ):
         window = side / scale
         start = min(max(0.0, near - rng.random() * (window - length)), max(0.0, whole - window))
+        end = start + window
+        if edge == number:
+            start = near + share * length
+            end = start + window
+        elif edge == number + 1:
+            end = near + (1 - share) * length
+            start = max(0.0, end - window)
         first = min(int(start), whole - 1)
-        edges += [first, max(first + 1, min(whole, round(start + window)))]
+        edges += [first, max(first + 1, min(whole, round(end)))]
     return edges[0], edges[1], edges[2], edges[3], scale
 
 

@@ -1,0 +1,10 @@
+# shellcheck shell=bash disable=SC2034
+# The second of three runs for the small detector that ships, from the weights of the first. Larger faces more often, and photos
+# nearer to what they are. config_train_retinaface_tiny.sh goes on from it.
+. ./global_conf/config_train_retinaface_tiny_first.sh
+train_name=retinaface_tiny_second
+train_init=exp/face_detector/retinaface_tiny_first/best.pt
+train_augment="mosaic=0.1 mirror=0.5 aim=0.6 zoom=0.6 colour=0.3 grey=0.05 blur=0.05 jpeg=0.2"
+train_sizes="128 128 128 128 160 160 160 160 192 192 192 224 256 256 320 384"
+train_epochs=180
+train_lr=0.008
