@@ -5,6 +5,6 @@
 train_name=retinaface_tiny
 train_init=exp/face_detector/retinaface_tiny_second/best.pt
 train_augment="mosaic=0.1 mirror=0.5 aim=0.7 cut=0.25 zoom=0.6 colour=0.3 grey=0.05 blur=0.05 motion=0.1 dark=0.15 jpeg=0.2"
-train_epochs=130
+train_epochs=100
 train_lr=0.006
-train_valid_epochs=65
+train_valid_epochs=50
