@@ -13,7 +13,7 @@ set -euo pipefail
 . ./cmd.sh
 train_name=retinaface                                # name of the network: a folder of exp/face_detector
 train_architecture=retinaface_mobilenet025           # retinaface_mobilenet025 or retinaface_tiny
-train_augment="mosaic=0.3 mirror=0.5 zoom=0.8"       # how often, 0..1: mosaic mirror zoom colour grey blur jpeg
+train_augment="mosaic=0.3 mirror=0.5 zoom=0.8"       # how often, 0..1: mosaic mirror aim cut zoom colour ...
 train_batch=32                                       # pictures per step, all GPUs together
 . ./utils/parse_options.sh
 . ./utils/training_options.sh --detector
@@ -25,5 +25,6 @@ save_settings "$output/config"
 # shellcheck disable=SC2086,SC2154  # train_data and valid_data are lists of words
 $launch "$output/log/train.log" "${python[@]}" steps_face/train_detector.py --train-data $train_data --output-dir "$output" \
   --train-annotations "$train_annotations" --sizes "$train_sizes" --held-out "$train_held_out" \
-  --valid-data $valid_data --valid-annotations "$valid_annotations" "${teacher[@]}" "${training[@]}"
+  --valid-data $valid_data --valid-annotations "$valid_annotations" --match-scores "$train_match_scores" \
+  "${teacher[@]}" "${training[@]}"
 echo "$output/$train_name.yaml"

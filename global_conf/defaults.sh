@@ -79,7 +79,7 @@ train_scale=64                   # s of arcface and cosface
 train_margin=0.4                 # m of arcface, in radians, and of cosface
 train_sub_centres=1              # centres per identity, of which the nearest counts; 3 for noisy labels
 train_sample_rate=1              # share of the identities that each step looks at (partial FC); below 1 for 100,000s
-train_augment="mirror=0.5"       # how often each is done, 0..1: mirror jitter colour grey blur scale jpeg cutout mix
+train_augment="mirror=0.5"       # how often each is done, 0..1: mirror jitter colour grey blur motion dark scale jpeg cutout mix
 train_batch=400                  # crops per step, all GPUs together
 train_epochs=40                  # passes over the data
 train_optimiser=adam             # adam, adamw, muon or sgd
@@ -111,5 +111,6 @@ valid_threshold_pairs=           # other pairs, of which the threshold is learnt
 train_annotations=               # detector: marked faces, as WIDER FACE with RetinaFace's landmarks; empty: teacher alone
 train_sizes="256 320 448"        # detector: sides of the training pictures, of which each step takes one
 train_held_out=0                 # detector: photos of train_data, spread evenly, to validate on instead of training
+train_match_scores=false         # detector: shift its scores so that of the photos to validate on as many faces reach 0.9 as are there
 valid_data=                      # detector: folders or tars of other photos to measure each epoch on
 valid_annotations=               # detector: the faces marked in those

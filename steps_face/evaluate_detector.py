@@ -15,6 +15,8 @@ Output, as JSON to OUTPUT if it is given, and in words to the log:
   extra             faces of that height found from SCORE on without a reference face, per reference face
   landmark_error    mean distance of the five landmarks of found faces over the distance of the eyes
   average_precision at intersection over union 0.5, whatever the score
+  matched_score     score from which on as many faces of that height are found as there are reference faces; left out
+                    where fewer are found at all
   picture_recall    share of the pictures with reference faces in which any face is found from SCORE on
   num_pictures, num_faces, num_found
 
@@ -85,15 +87,16 @@ def detector_figures(
         errors.append(metrics.landmark_error(found.landmarks[pairs], reference.landmarks[matches[pairs]]))
     if not counts["num_faces"]:
         raise DataError(f"no reference face of at least {min_height:g} pixels in {counts['num_pictures']} pictures")
+    all_scores = np.concatenate(scores)
+    falling = np.sort(all_scores)[::-1]
     distances = np.concatenate(errors)
     known = distances[~np.isnan(distances)]
     return {
         "recall": counts["num_found"] / counts["num_faces"],
         "extra": extra / counts["num_faces"],
         **({"landmark_error": float(known.mean())} if len(known) else {}),
-        "average_precision": metrics.average_precision(
-            np.concatenate(scores), np.concatenate(correct), counts["num_faces"]
-        ),
+        "average_precision": metrics.average_precision(all_scores, np.concatenate(correct), counts["num_faces"]),
+        **({"matched_score": float(falling[counts["num_faces"] - 1])} if counts["num_faces"] <= len(falling) else {}),
         "picture_recall": seen / with_faces,
         **counts,
     }

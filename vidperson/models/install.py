@@ -59,7 +59,7 @@ def installed_model(directory: str | os.PathLike[str]) -> InstalledModel:
         raise ModelError(f"{folder}: no installed network; run ./run_000_get_pretrained_models.sh") from None
     if found != expected:
         raise ModelError(
-            f"{network}: expected SHA-256 {expected}, found {found}; remove the folder and run "
+            f"{network}: expected SHA-256 {str(expected)[:64]}, found {found}; remove the folder and run "
             "./run_000_get_pretrained_models.sh"
         )
     return InstalledModel(load_card(folder / f"{folder.name}.yaml"), network, found)
