@@ -8,3 +8,4 @@ train_augment="mosaic=0.1 mirror=0.5 aim=0.7 cut=0.25 zoom=0.6 colour=0.3 grey=0
 train_epochs=100
 train_lr=0.006
 train_valid_epochs=50
+train_match_scores=1.01                              # as sure as its teacher, and a little surer, to find what it finds

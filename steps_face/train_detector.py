@@ -10,8 +10,9 @@ Inputs:
   HELD_OUT           so many photos, spread evenly, are not trained on but validated on after each epoch
   VALID_ANNOTATIONS  validate on these marked photos of VALID_DATA instead
                      Reference faces are the marked ones; without marks, the teacher's.
-  MATCH_SCORES       shift all scores of the exported network so that on these photos as many faces reach 0.9 as there
-                     are reference faces: what is learnt from probabilities is less sure than its teacher
+  MATCH_SCORES       shift all scores of the exported network so that on these photos so many times as many faces reach
+                     0.9 as there are reference faces: what is learnt from probabilities is less sure than its
+                     teacher; 0: leave the scores as they are
   A photo that cannot be read is named in the log and left out.
 Outputs, in OUTPUT_DIR, whose last part is the network's name:
   <name>.onnx, <name>.yaml  the best epoch's network and its card: ./run_000_get_pretrained_models.sh installs it with
@@ -60,7 +61,7 @@ def train_detector(
     held_out: int = 0,
     valid_data: list[str] | None = None,
     valid_annotations: str = "",
-    match_scores: bool = False,
+    match_scores: float = 0.0,
     licence: str = "none stated",
     homepage: str = "none: trained by this recipe",
     half_weights: bool = False,
@@ -193,22 +194,20 @@ def train_detector(
             )
         sound = validation.pick(usable)
 
-        def figures_of(run: Any, card: ModelCard) -> dict[str, Any]:
+        def figures_of(run: Any, card: ModelCard, per_face: float = 1.0) -> dict[str, Any]:
             detector = make_detector(run, card)
             figures = measure.detector_figures(
                 lambda image: detector.detect([image], measure.LOWEST_SCORE)[0],
                 ((image, references[item]) for item, image in measure.sound_photos(sound)),
+                found_per_face=per_face,
             )
             logging.info("validation: %s", measure.describe(figures))
             return figures
 
-        def figures_of_module(network: nn.Module, precision: str) -> dict[str, Any]:
-            return figures_of(as_engine(network, world.device, precision), card)
-
         def validate(network: nn.Module) -> dict[str, float]:
-            figures = figures_of_module(network, how.precision)
+            figures = figures_of(as_engine(network, world.device, how.precision), card)
             # One number to choose the epoch by: faces found, and landmarks where they belong.
-            return {**figures, "quality": figures["average_precision"] - figures.get("landmark_error", 0.0)}
+            return {**figures, "quality": figures["average_precision"] - figures.get("landmark_median", 0.0)}
 
         def figures_of_file(path: Path, card: ModelCard) -> dict[str, Any]:
             return figures_of(open_network(InstalledModel(card, path, ""), engine, "cpu", threads), card)
@@ -224,14 +223,16 @@ def train_detector(
         change = None
         if match_scores:
             network.load_state_dict(load_checkpoint(folder / BEST)["network"])
-            matched = figures_of_module(network.eval(), "fp32").get("matched_score")
+            exactly = as_engine(network.eval(), world.device, "fp32")
+            matched = figures_of(exactly, card, match_scores).get("matched_score")
             if matched is None:
-                raise TrainingError(
-                    "--match-scores: the network finds fewer faces than there are, whatever their score"
-                )
+                raise TrainingError(f"--match-scores {match_scores:g}: so many faces are not found at any score")
             shift = _log_odds(measure.SCORE) - _log_odds(matched)
             logging.info(
-                "as many faces as there are reach %.3f: the log odds of all scores are shifted by %.3f", matched, shift
+                "%g faces per reference face reach %.3f: the log odds of all scores are shifted by %.3f",
+                match_scores,
+                matched,
+                shift,
             )
             recipe["score_shift"] = round(shift, 4)
             change = operator.methodcaller("shift_scores", shift)
@@ -253,5 +254,7 @@ if __name__ == "__main__":
     parser.add_argument("--held-out", type=int, default=0, help="photos to validate on instead of training on them")
     parser.add_argument("--valid-data", nargs="*", default=[], help="folders or tars of photos to validate on")
     parser.add_argument("--valid-annotations", default="", help="list of the faces marked in those")
-    parser.add_argument("--match-scores", type=cli.flag, default=False, help="as many faces at 0.9 as there are")
+    parser.add_argument(
+        "--match-scores", type=float, default=0.0, help="so many faces at 0.9 per reference face; 0: as learnt"
+    )
     cli.main(train_detector, parser.parse_args())

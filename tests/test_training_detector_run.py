@@ -73,7 +73,7 @@ def trained(drawn: Path, repo: Path, tmp_path_factory: pytest.TempPathFactory) -
         "train_threads=1",
         "train_workers=0",
         "train_half_weights=true",
-        "train_match_scores=true",
+        "train_match_scores=1",
     ]
     for name, value in options(drawn, exp).items():
         if name != "output_dir":
@@ -273,7 +273,7 @@ def refusal(repo: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, An
         ({"valid_data": ["x"]}, "--valid-data and --valid-annotations are given together"),
         ({"valid_data": ["x"], "valid_annotations": "y"}, "instead of --held-out"),
         (
-            {"match_scores": "true", "held_out": 0},
+            {"match_scores": 1, "held_out": 0},
             "--match-scores needs photos to validate on: give --held-out, or --valid",
         ),
         ({"batch_size": 0}, "expected at least 1 photos in a batch, found 0"),
