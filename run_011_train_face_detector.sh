@@ -25,6 +25,5 @@ save_settings "$output/config"
 # shellcheck disable=SC2086,SC2154  # train_data and valid_data are lists of words
 $launch "$output/log/train.log" "${python[@]}" steps_face/train_detector.py --train-data $train_data --output-dir "$output" \
   --train-annotations "$train_annotations" --sizes "$train_sizes" --held-out "$train_held_out" \
-  --valid-data $valid_data --valid-annotations "$valid_annotations" --match-scores "$train_match_scores" \
-  "${teacher[@]}" "${training[@]}"
+  --valid-data $valid_data --valid-annotations "$valid_annotations" "${teacher[@]}" "${training[@]}"
 echo "$output/$train_name.yaml"

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
-# The first of three runs for the small detector that ships as vidperson/zoo/retinaface_tiny: it imitates RetinaFace on photos that
-# nobody marked. config_train_retinaface_tiny_second.sh goes on from it.
+# The first of two runs for the small detector that ships as vidperson/zoo/retinaface_tiny: it imitates RetinaFace on photos that
+# nobody marked. config_train_retinaface_tiny.sh goes on from it.
 train_name=retinaface_tiny_first
 train_data=${VIDPERSON_SHARED:-../shared}/data/photos/unlabelled_single.tar
 train_data+=" ${VIDPERSON_SHARED:-../shared}/data/photos/unlabelled_groups.tar"

@@ -111,6 +111,5 @@ valid_threshold_pairs=           # other pairs, of which the threshold is learnt
 train_annotations=               # detector: marked faces, as WIDER FACE with RetinaFace's landmarks; empty: teacher alone
 train_sizes="256 320 448"        # detector: sides of the training pictures, of which each step takes one
 train_held_out=0                 # detector: photos of train_data, spread evenly, to validate on instead of training
-train_match_scores=0             # detector: shift its scores until, in the photos to validate on, so many faces per face reach 0.9; 0: don't
 valid_data=                      # detector: folders or tars of other photos to measure each epoch on
 valid_annotations=               # detector: the faces marked in those

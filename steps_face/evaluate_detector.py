@@ -16,8 +16,6 @@ Output, as JSON to OUTPUT if it is given, and in words to the log:
   landmark_error    mean distance of the five landmarks of found faces over the distance of the eyes
   landmark_median   the median of that: one profile, whose eyes are all but one point, can rule the mean
   average_precision at intersection over union 0.5, whatever the score
-  matched_score     score from which on as many faces of that height are found as there are reference faces; left out
-                    where fewer are found at all
   picture_recall    share of the pictures with reference faces in which any face is found from SCORE on
   num_pictures, num_faces, num_found
 
@@ -50,7 +48,6 @@ def detector_figures(
     pictures: Iterable[tuple[Image, FaceMarks]],
     score: float = SCORE,
     min_height: float = MIN_HEIGHT,
-    found_per_face: float = 1.0,
 ) -> dict[str, Any]:
     """The figures of the top of this file.
 
@@ -89,17 +86,15 @@ def detector_figures(
         errors.append(metrics.landmark_error(found.landmarks[pairs], reference.landmarks[matches[pairs]]))
     if not counts["num_faces"]:
         raise DataError(f"no reference face of at least {min_height:g} pixels in {counts['num_pictures']} pictures")
-    all_scores = np.concatenate(scores)
-    falling = np.sort(all_scores)[::-1]
-    wanted = round(found_per_face * counts["num_faces"])
     distances = np.concatenate(errors)
     known = distances[~np.isnan(distances)]
     return {
         "recall": counts["num_found"] / counts["num_faces"],
         "extra": extra / counts["num_faces"],
         **({"landmark_error": float(known.mean()), "landmark_median": float(np.median(known))} if len(known) else {}),
-        "average_precision": metrics.average_precision(all_scores, np.concatenate(correct), counts["num_faces"]),
-        **({"matched_score": float(falling[wanted - 1])} if 0 < wanted <= len(falling) else {}),
+        "average_precision": metrics.average_precision(
+            np.concatenate(scores), np.concatenate(correct), counts["num_faces"]
+        ),
         "picture_recall": seen / with_faces,
         **counts,
     }

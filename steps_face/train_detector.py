@@ -10,9 +10,6 @@ Inputs:
   HELD_OUT           so many photos, spread evenly, are not trained on but validated on after each epoch
   VALID_ANNOTATIONS  validate on these marked photos of VALID_DATA instead
                      Reference faces are the marked ones; without marks, the teacher's.
-  MATCH_SCORES       shift all scores of the exported network so that on these photos so many times as many faces reach
-                     0.9 as there are reference faces: what is learnt from probabilities is less sure than its
-                     teacher; 0: leave the scores as they are
   A photo that cannot be read is named in the log and left out.
 Outputs, in OUTPUT_DIR, whose last part is the network's name:
   <name>.onnx, <name>.yaml  the best epoch's network and its card: ./run_000_get_pretrained_models.sh installs it with
@@ -30,8 +27,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
-import operator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +56,6 @@ def train_detector(
     held_out: int = 0,
     valid_data: list[str] | None = None,
     valid_annotations: str = "",
-    match_scores: float = 0.0,
     licence: str = "none stated",
     homepage: str = "none: trained by this recipe",
     half_weights: bool = False,
@@ -94,7 +88,7 @@ def train_detector(
     from vidperson.training.batches import TaughtBatches
     from vidperson.training.detector import DetectorTask, ask_teacher
     from vidperson.training.export import as_engine, new_card
-    from vidperson.training.loop import BEST, Batches, join_world, load_checkpoint, start_from, train
+    from vidperson.training.loop import Batches, join_world, start_from, train
     from vidperson.training.photo_data import PhotoAugmentation, PhotoBatches
     from vidperson.training.settings import Settings
 
@@ -109,8 +103,6 @@ def train_detector(
         picture_sizes = [int(word) for word in sizes.split()]
     except ValueError:
         raise TrainingError(f"picture sizes: expected whole numbers, found '{sizes}'") from None
-    if match_scores and not (held_out or valid_data):
-        raise TrainingError("--match-scores needs photos to validate on: give --held-out, or --valid-data")
     augmentation = PhotoAugmentation.parse(augment)
     photos = io_photos.read_photos(train_data, read_annotations(train_annotations) if train_annotations else None)
     taught, kept = io_photos.held_out(len(photos), held_out)
@@ -194,12 +186,11 @@ def train_detector(
             )
         sound = validation.pick(usable)
 
-        def figures_of(run: Any, card: ModelCard, per_face: float = 1.0) -> dict[str, Any]:
+        def figures_of(run: Any, card: ModelCard) -> dict[str, Any]:
             detector = make_detector(run, card)
             figures = measure.detector_figures(
                 lambda image: detector.detect([image], measure.LOWEST_SCORE)[0],
                 ((image, references[item]) for item, image in measure.sound_photos(sound)),
-                found_per_face=per_face,
             )
             logging.info("validation: %s", measure.describe(figures))
             return figures
@@ -220,27 +211,7 @@ def train_detector(
             return {}
         card = dataclasses.replace(card, training_data=data)
         measured = figures_of_file if len(validation) else None
-        change = None
-        if match_scores:
-            network.load_state_dict(load_checkpoint(folder / BEST)["network"])
-            exactly = as_engine(network.eval(), world.device, "fp32")
-            matched = figures_of(exactly, card, match_scores).get("matched_score")
-            if matched is None:
-                raise TrainingError(f"--match-scores {match_scores:g}: so many faces are not found at any score")
-            shift = _log_odds(measure.SCORE) - _log_odds(matched)
-            logging.info(
-                "%g faces per reference face reach %.3f: the log odds of all scores are shifted by %.3f",
-                match_scores,
-                matched,
-                shift,
-            )
-            recipe["score_shift"] = round(shift, 4)
-            change = operator.methodcaller("shift_scores", shift)
-        return training.finish(folder, card, half_weights, pictures, best, recipe, how, measured, change)
-
-
-def _log_odds(probability: float) -> float:
-    return math.log(probability / (1 - probability))
+        return training.finish(folder, card, half_weights, pictures, best, recipe, how, measured)
 
 
 if __name__ == "__main__":
@@ -254,7 +225,4 @@ if __name__ == "__main__":
     parser.add_argument("--held-out", type=int, default=0, help="photos to validate on instead of training on them")
     parser.add_argument("--valid-data", nargs="*", default=[], help="folders or tars of photos to validate on")
     parser.add_argument("--valid-annotations", default="", help="list of the faces marked in those")
-    parser.add_argument(
-        "--match-scores", type=float, default=0.0, help="so many faces at 0.9 per reference face; 0: as learnt"
-    )
     cli.main(train_detector, parser.parse_args())

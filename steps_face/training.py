@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 from vidperson import cli
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from vidperson.models.card import ModelCard
     from vidperson.training.batches import ShuffledBatches
     from vidperson.training.settings import Settings
@@ -71,19 +69,18 @@ def finish(
     recipe: dict[str, Any],
     how: Settings,
     figures_of: Callable[[Path, ModelCard], dict[str, Any]] | None,
-    change: Callable[[nn.Module], None] | None = None,
 ) -> dict[str, Any]:
     """Export the best epoch's network, and write its card with the figures of the very file, which are returned.
 
     recipe: with the ``architecture``, what goes into the card's ``training``. figures_of: of a network's file with its
-    card; None: there is nothing to measure it on. change: what is done to the network before.
+    card; None: there is nothing to measure it on.
     """
     from vidperson.training.export import export_best, write_card
 
     if batches.broken:
         logging.warning("%d pictures were left out; they are named above", len(batches.broken))
     draw_curves(folder)
-    card = export_best(folder, card, recipe["architecture"], half_weights, change)
+    card = export_best(folder, card, recipe["architecture"], half_weights)
     figures = figures_of(folder / card.file.name, card) if figures_of else {}
     training = {"best_epoch": int(best["epoch"]) + 1, **recipe, **dataclasses.asdict(how)}
     write_card(folder, dataclasses.replace(card, training=training, figures=figures))

@@ -16,7 +16,6 @@ from vidperson.io.photos import PhotoSet, held_out, read_photos
 from vidperson.media.image import decode_sound_image
 from vidperson.metrics import overlap
 from vidperson.models.card import Input, Output
-from vidperson.models.convert import build_network
 from vidperson.models.detector import RetinaFaceDetector, make_anchors
 
 torch = pytest.importorskip("torch", reason="training needs the torch extra")
@@ -241,18 +240,6 @@ def test_no_anchor_stands_for_a_picture_without_faces_or_a_face_of_no_size() -> 
     anchors = make_anchors(64, 64, RetinaFaceDetector.anchor_sizes)
     assert (match_anchors(anchors, np.zeros((0, 4), np.float32)) == -1).all()
     assert (match_anchors(anchors, np.array([[9, 9, 10, 10]], np.float32)) == -1).all()
-
-
-def test_shifted_scores_have_other_odds_by_the_same_factor_at_every_anchor() -> None:
-    torch.manual_seed(0)
-    network = build_network("retinaface_tiny", CARD.input, CARD.output).eval()
-    images = torch.rand(1, 3, 64, 96)
-    with torch.inference_mode():
-        boxes, before, landmarks = network(images)
-        network.shift_scores(1.5)
-        same_boxes, after, same_landmarks = network(images)
-    torch.testing.assert_close(after / (1 - after), np.exp(1.5) * before / (1 - before), rtol=1e-4, atol=0)
-    assert torch.equal(boxes, same_boxes) and torch.equal(landmarks, same_landmarks)
 
 
 # -- training pictures ---------------------------------------------------------------------------------------------

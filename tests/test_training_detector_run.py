@@ -68,13 +68,7 @@ def options(drawn: Path, output: Path, **more: Any) -> dict[str, Any]:
 def trained(drawn: Path, repo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a network that the recipe's script trained as a config says, and its log."""
     exp = tmp_path_factory.mktemp("exp")
-    lines = [
-        "train_name=tiny",
-        "train_threads=1",
-        "train_workers=0",
-        "train_half_weights=true",
-        "train_match_scores=1",
-    ]
+    lines = ["train_name=tiny", "train_threads=1", "train_workers=0", "train_half_weights=true"]
     for name, value in options(drawn, exp).items():
         if name != "output_dir":
             name = {"batch_size": "batch"}.get(name, name).removeprefix("train_")
@@ -137,7 +131,6 @@ def test_exported_files_equal_the_torch_network_and_half_weights_halve_the_file(
     card = load_card(folder / "tiny.yaml")
     network = build_network("retinaface_tiny", card.input, card.output)
     network.load_state_dict(load_checkpoint(folder / "best.pt")["network"])
-    network.shift_scores(card.training["score_shift"])
     export_network(network.eval(), card.kind, card.input, tmp_path / "full.onnx")
     full, half = (path.stat().st_size for path in (tmp_path / "full.onnx", folder / "tiny.onnx"))
     assert 0.45 * full < half < 0.6 * full
@@ -150,18 +143,6 @@ def test_exported_files_equal_the_torch_network_and_half_weights_halve_the_file(
             for out, reference in zip(load_network(path, engine)(batch), expected, strict=True):
                 assert out.dtype == np.float32 and out.shape == reference.shape
                 assert np.abs(out - reference).max() <= rounding * np.abs(reference).max()
-
-
-def test_exported_scores_are_shifted_until_as_many_faces_reach_the_score_as_there_are(
-    trained: tuple[Path, str],
-) -> None:
-    folder, said = trained
-    card = load_card(folder / "tiny.yaml")
-    reached = card.figures["num_found"] + round(card.figures["extra"] * card.figures["num_faces"])
-    assert abs(reached - card.figures["num_faces"]) <= 1 and card.figures["matched_score"] == pytest.approx(
-        0.9, abs=0.02
-    )
-    assert f"shifted by {card.training['score_shift']:.3f}" in said and abs(card.training["score_shift"]) > 0.1
 
 
 @pytest.mark.parametrize("name", sorted(DETECTORS))
@@ -272,10 +253,6 @@ def refusal(repo: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, An
         ({"held_out": 210}, "210 photos cannot be held out of 210"),
         ({"valid_data": ["x"]}, "--valid-data and --valid-annotations are given together"),
         ({"valid_data": ["x"], "valid_annotations": "y"}, "instead of --held-out"),
-        (
-            {"match_scores": 1, "held_out": 0},
-            "--match-scores needs photos to validate on: give --held-out, or --valid",
-        ),
         ({"batch_size": 0}, "expected at least 1 photos in a batch, found 0"),
         ({"precision": "fp8"}, "precision: expected one of fp32"),
         ({"train_annotations": "none.txt"}, "none.txt: no such file"),

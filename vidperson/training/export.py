@@ -30,18 +30,10 @@ def new_card(
     return ModelCard(name, kind, description, licence, homepage, "", file, card_input, output)
 
 
-def export_best(
-    folder: Path,
-    card: ModelCard,
-    architecture: str,
-    half_weights: bool = False,
-    change: Callable[[nn.Module], None] | None = None,
-) -> ModelCard:
-    """Write the network of ``best.pt`` in ``folder``, changed if so wished, as ONNX; returns the card with its hash."""
+def export_best(folder: Path, card: ModelCard, architecture: str, half_weights: bool = False) -> ModelCard:
+    """Write the network of ``best.pt`` in ``folder`` as ONNX; returns the card with its hash."""
     network = build_network(architecture, card.input, card.output)
     network.load_state_dict(load_checkpoint(folder / BEST)["network"])
-    if change is not None:
-        change(network)
     path = folder / card.file.name
     partial = path.with_name(path.name + ".tmp")
     export_network(network.eval(), card.kind, card.input, partial, half_weights)

@@ -170,12 +170,6 @@ class RetinaFace(nn.Module):
         for head in self.ClassHead:
             head.load_state_dict({"conv1x1.bias": background_and_face.repeat(NUM_ANCHORS)}, strict=False)
 
-    def shift_scores(self, shift: float) -> None:
-        """Add to the log odds of a face at every anchor, for all pictures to come."""
-        with torch.no_grad():
-            for head in self.ClassHead:
-                head.conv1x1.bias.view(NUM_ANCHORS, 2)[:, 1] += shift  # type: ignore[union-attr,operator]
-
     def logits(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As the call, but with the scores (N, A, 2) of background and face before the softmax."""
         pyramid = self.fpn(self.body(images))
