@@ -5,7 +5,8 @@ Outputs: Markdown tables in CPU seconds of this process (user and system, all th
          seconds. The networks alone get the very batches that the stages gave them; they stay in memory, 260 MB per
          minute of video.
 
-Every figure is the median of --repeat rounds behind a first one that does not count.
+Every figure is the median of --repeat rounds behind a first one that does not count. All run on one core: on two, the
+threads of a stage take caches and clock from each other, and CPU seconds beside those of one thread alone mean little.
 
 Example:
   python benchmarks/end_to_end.py --clip talk.mp4 --detector exp/face_models/retinaface_mnet025_pytorch \
@@ -15,6 +16,7 @@ Example:
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import time
 from collections import defaultdict
@@ -122,6 +124,7 @@ def end_to_end(
     from benchmarks.make_video import make_video
 
     cv2.setNumThreads(1)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     rounds: list[Round] = []
     with tempfile.TemporaryDirectory(dir=work_dir) as folder:
         video = Path(folder) / "video.mp4"
@@ -130,7 +133,7 @@ def end_to_end(
             rounds.append(measure(video, detector, embedder, engine, Path(folder) / str(number)))
     print(
         f"{minutes} min of 1280 x 720 video, 25 frames a second, {rounds[0].faces / minutes:.0f} faces a minute; "
-        f"engine {engine}, 1 thread, median of {repeat}\n"
+        f"engine {engine}, 1 thread, 1 core, median of {repeat}\n"
     )
     report(rounds[1:], minutes)
 

@@ -200,6 +200,27 @@ def test_several_scales_and_mirror_images_are_put_together_in_the_frame_s_pixels
     assert len(plain) != len(found)
 
 
+@pytest.mark.parametrize(("side", "pixel"), [(320, 3), (256, 6), (160, 5), (250, 13)])
+def test_frames_are_shrunk_by_bilinear_interpolation_to_half_and_by_areas_below(side: int, pixel: int) -> None:
+    """A pattern that repeats every ``pixel`` columns; expected are sums over the source pixels by their definition."""
+    frame = np.zeros((512, 512, 3), np.uint8)
+    frame[:, ::pixel] = 255
+    detector = make_detector(lambda batch: [], card_for("scrfd"))
+    found = detector.prepare([frame], side, side)[0, 0, 7, :side]
+    edges = np.arange(side + 1) * 512 / side
+    if 2 * side >= 512:
+        centre = (np.arange(side) + 0.5) * 512 / side - 0.5
+        left = np.clip(np.floor(centre).astype(int), 0, 510)
+        weight = centre - left
+        expected = frame[7, left, 0] * (1 - weight) + frame[7, left + 1, 0] * weight
+    else:
+        cover = np.clip(
+            np.minimum(edges[1:, None], np.arange(1, 513)) - np.maximum(edges[:-1, None], np.arange(512)), 0, 1
+        )
+        expected = cover @ frame[7, :, 0] * side / 512
+    assert np.abs(found - expected).max() <= 1
+
+
 def astronaut_looked_at(scales: tuple[float, ...], mirror: bool) -> tuple[Detections, Detections, float]:
     """What the shipped detector finds as it is, and in these sizes; the distance of the eyes."""
     image = pytest.importorskip("skimage.data", reason="needs the demo extra").astronaut()

@@ -205,8 +205,9 @@ class FaceDetector(ABC):
     def _fill(self, item: Float, image: Image, height: int, width: int) -> None:
         """One picture of a batch."""
         if image.shape[:2] != (height, width):
-            shrinks = height * width < image.shape[0] * image.shape[1]
-            how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            # As the authors' own code does; shrunk to less than half, it would leave out pixels.
+            leaves_out = image.shape[0] > 2 * height or image.shape[1] > 2 * width
+            how = cv2.INTER_AREA if leaves_out else cv2.INTER_LINEAR
             image = np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
         planes = item[:, :height, :width]
         planes[:] = image.transpose(2, 0, 1)[self._order]
