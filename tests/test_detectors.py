@@ -227,7 +227,8 @@ def astronaut_looked_at(scales: tuple[float, ...], mirror: bool) -> tuple[Detect
     card, network = load_card("retinaface_tiny"), load_network(ZOO / "retinaface_tiny.onnx")
     (plain,) = make_detector(network, card).detect([image], 0.9)
     (found,) = make_detector(network, card, scales=scales, mirror=mirror).detect([image], 0.9)
-    assert len(plain) == len(found) == 1
+    if not len(plain) == len(found) == 1:  # no AssertionError: a face that is not found is not what is expected to fail
+        pytest.fail(f"expected one face each, found {len(plain)} and {len(found)}")
     return plain, found, float(np.linalg.norm(plain.landmarks[0, 0] - plain.landmarks[0, 1]))
 
 

@@ -205,7 +205,7 @@ class FaceDetector(ABC):
     def _fill(self, item: Float, image: Image, height: int, width: int) -> None:
         """One picture of a batch."""
         if image.shape[:2] != (height, width):
-            # As the authors' own code does; shrunk to less than half, it would leave out pixels.
+            # Bilinear, as in the authors' own code, but where that would leave out pixels.
             leaves_out = image.shape[0] > 2 * height or image.shape[1] > 2 * width
             how = cv2.INTER_AREA if leaves_out else cv2.INTER_LINEAR
             image = np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)

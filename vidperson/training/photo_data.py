@@ -193,11 +193,10 @@ def _aimed(
     ):
         window = side / scale
         start = min(max(0.0, near - rng.random() * (window - length)), max(0.0, whole - window))
-        end = start + window
         if edge == number:
             start = near + share * length
-            end = start + window
-        elif edge == number + 1:
+        end = start + window
+        if edge == number + 1:
             end = near + (1 - share) * length
             start = max(0.0, end - window)
         first = min(int(start), whole - 1)
