@@ -278,6 +278,15 @@ def test_file_without_a_known_hash_put_there_by_hand_is_taken_and_its_hash_recor
         installed_model(tmp_path / "models" / "tiny")
 
 
+def test_damaged_record_with_a_very_long_hash_is_quoted_in_part(tmp_path: Path, write_card: Callable[..., str]) -> None:
+    (tmp_path / "tiny.onnx").write_bytes(CONTENT)
+    folder = install_model(write_card(), tmp_path / "models").network.parent
+    (folder / "installed.json").write_text(json.dumps({"network_sha256": "abc" * 100_000}))
+    with pytest.raises(ModelError, match="expected SHA-256 (abc){21}a, found") as caught:
+        installed_model(folder)
+    assert len(str(caught.value)) < 1000
+
+
 def test_file_without_a_known_hash_is_not_taken_from_a_folder_of_many_networks(
     tmp_path: Path, write_card: Callable[..., str]
 ) -> None:

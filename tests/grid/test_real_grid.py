@@ -43,6 +43,7 @@ class Grid:
         self.launcher = {"slurm": "slurm.py", "sge": "queue.py"}[kind]
         self.env = os.environ | {"PATH": SBIN, "SGE_ROOT": "/var/lib/gridengine", "SGE_CELL": "default"}
         self.env |= {"SLURM_CPUS": "2", "SGE_SLOTS": "2"}  # two tasks at once, however few cores there are
+        self.env |= {"PURGE": "1"}  # stopping forgets all jobs
 
     def script(self, name: str) -> None:
         # Not a pipe: the daemons would hold it open.
@@ -86,6 +87,7 @@ def daemons(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if missing:
         pytest.skip(f"needs Debian's packages; run tests/grid/start_{request.param}.sh once (no {' '.join(missing)})")
     grid = Grid(request.param, tmp_path_factory.mktemp("daemons"))
+    grid.script("stop")  # jobs of tests that were killed would wait for their turn now
     grid.script("start")
     yield grid
     grid.script("stop")
