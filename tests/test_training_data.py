@@ -142,6 +142,14 @@ def test_empty_identity_folder_and_stray_picture_and_no_source_are_errors(folder
         read_faces([str(folder / "none")])
 
 
+def test_links_in_a_circle_are_not_followed(folder: Path) -> None:
+    expected = len(read_faces([str(folder)]))
+    for identity in [path for path in folder.iterdir() if path.is_dir()]:
+        (identity / "one").symlink_to(folder)
+        (identity / "two").symlink_to(folder)
+    assert len(read_faces([str(folder)])) == expected
+
+
 def test_epoch_gives_every_picture_once_and_another_order_each_time(folder: Path) -> None:
     made = batches(folder, 4)
     assert made.steps_per_epoch == 2

@@ -57,7 +57,7 @@ def list_pictures(source: str | os.PathLike[str]) -> Pictures:
     """
     path = os.fspath(source)
     if os.path.isdir(path):
-        entries = [(name, 0, -1) for name in _files(path)]
+        entries = [(inside + name, 0, -1) for inside, _, files in walk_folder(path) for name in files]
     elif os.path.isfile(path):
         try:
             with tarfile.open(path, "r:", encoding="utf-8") as archive:
@@ -75,14 +75,18 @@ def list_pictures(source: str | os.PathLike[str]) -> Pictures:
     return Pictures(path, list(names), np.array(offsets, np.int64), np.array(sizes, np.int64))
 
 
-def _files(folder: str, inside: str = "", above: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Paths below the folder, behind ``inside``; links are followed, except to a folder on the way here (``above``)."""
+def walk_folder(
+    folder: str, inside: str = "", above: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """A folder and all below it: where it is, behind ``inside`` ("" or ending in "/"), its folders and its files.
+
+    Links are followed, except to a folder on the way here (``above``).
+    """
     real = os.path.realpath(folder)
     if real in above:
         return
-    for name in os.listdir(folder):
-        path = os.path.join(folder, name)
-        if os.path.isdir(path):
-            yield from _files(path, f"{inside}{name}/", above | {real})
-        else:
-            yield inside + name
+    names = os.listdir(folder)
+    below = [name for name in names if os.path.isdir(os.path.join(folder, name))]
+    yield inside, below, sorted(set(names).difference(below))
+    for name in below:
+        yield from walk_folder(os.path.join(folder, name), f"{inside}{name}/", above | {real})

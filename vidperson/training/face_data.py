@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vidperson.errors import DataError, MediaError
 from vidperson.io.lists import read_lines, read_scp
-from vidperson.io.pictures import SUFFIXES, Pictures, list_pictures
+from vidperson.io.pictures import SUFFIXES, Pictures, list_pictures, walk_folder
 from vidperson.training.augment import Augmentation, mix_pairs
 from vidperson.training.batches import Arrays, ShuffledBatches
 from vidperson.types import Image
@@ -127,9 +127,12 @@ def _open(source: str) -> tuple[Pictures | Utterances, list[str]]:
         )
     if os.path.isdir(source):
         filled = set(names)
-        for folder, below, _ in os.walk(source, followlinks=True):
-            if not below and os.path.relpath(folder, source) not in filled:
-                raise DataError(f"no picture ({' '.join(SUFFIXES)}) in it; remove the folder or fill it", folder)
+        for inside, below, _ in walk_folder(source):
+            name = inside.rstrip("/")
+            if not below and name not in filled:
+                raise DataError(
+                    f"no picture ({' '.join(SUFFIXES)}) in it; remove the folder or fill it", f"{source}/{name}"
+                )
     return pictures, names
 
 
