@@ -12,7 +12,7 @@ set -euo pipefail
 [ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
 . ./cmd.sh
 . ./utils/parse_options.sh
-. ./utils/training_options.sh --embedder
+. ./utils/training_options.sh "--detector '' --embedder"
 export VIDPERSON_EXTRAS="${VIDPERSON_EXTRAS:-} torch"
 . ./path.sh
 

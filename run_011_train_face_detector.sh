@@ -16,7 +16,7 @@ train_architecture=retinaface_mobilenet025           # retinaface_mobilenet025 o
 train_augment="mosaic=0.3 mirror=0.5 zoom=0.8"       # how often, 0..1: mosaic mirror aim cut zoom colour ...
 train_batch=32                                       # pictures per step, all GPUs together
 . ./utils/parse_options.sh
-. ./utils/training_options.sh --detector
+. ./utils/training_options.sh "--embedder '' --detector"
 export VIDPERSON_EXTRAS="${VIDPERSON_EXTRAS:-} torch"
 . ./path.sh
 

@@ -29,4 +29,5 @@ valid_pictures=${VIDPERSON_SHARED:-../shared}/data/faces/lfw_view1_aligned.tar
 valid_pairs=${VIDPERSON_SHARED:-../shared}/data/faces/lfw_pairsDevTest.txt
 valid_threshold_pairs=${VIDPERSON_SHARED:-../shared}/data/faces/lfw_pairsDevTrain.txt
 embedder=mobilefacenet_arcface_mxnet                 # the teacher, for stage 0
+detector=                                            # none is needed
 model_dir=${VIDPERSON_SHARED:-../shared}/models      # looked in before downloading

@@ -3,7 +3,7 @@
 # (--config-file), then the command line, where detector=x is written --detector x and max_size=x --max-size x.
 # The comment after a value is the text that --help shows. Switches are true or false.
 
-config_file=global_conf/config_r100.sh  # config that is read over these defaults
+config_file=global_conf/config_glint360k_r100.sh  # config that is read over these defaults
 
 # what to work on
 corpora="sre19_av_v janus_core"  # corpora to prepare: folders of local/

@@ -384,6 +384,8 @@ def test_install_of_an_mxnet_card_checks_and_converts_both_files(
     card = write_card(**mxnet_fields(mxnet_files, lambda name: []))
     mine = tmp_path / "mine" / "tiny"
     mine.mkdir(parents=True)
+    with pytest.raises(ModelError, match=r"Get 'tiny\.json' \(.*\) and 'tiny\.params' \(.*\) from .* and put them in"):
+        install_model(card, tmp_path / "models", [tmp_path / "mine"])
     (mine / "tiny.json").write_bytes(mxnet_files["tiny.json"])
     with pytest.raises(ModelError, match=r"Get 'tiny\.params' \(SHA-256 .* from https://example.org/tiny"):
         install_model(card, tmp_path / "models", [tmp_path / "mine"])

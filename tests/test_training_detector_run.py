@@ -300,7 +300,7 @@ def test_run_script_refuses_a_teacher_that_is_not_installed(repo: Path, tmp_path
     call = ["./run_011_train_face_detector.sh", "--exp-dir", str(tmp_path), "--train-teacher", "none_such"]
     done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "the teacher is not in" in done.stderr
-    assert "run_000_get_pretrained_models.sh --detector none_such" in done.stderr
+    assert "run_000_get_pretrained_models.sh --embedder '' --detector none_such" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,7 @@ def test_run_script_keeps_its_options_and_refuses_a_teacher_that_is_not_installe
     call = ["./run_010_train_face_embedder.sh", "--exp-dir", str(tmp_path), "--train-teacher", "none_such"]
     done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "the teacher is not in" in done.stderr
+    assert "run_000_get_pretrained_models.sh --detector '' --embedder " in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# What the training stages have in common. Sourced after parse_options.sh with the name of stage 0's option for the
-# teacher (--embedder or --detector); sets launch (the launcher's name), python (how the step is started), teacher and
+# What the training stages have in common. Sourced after parse_options.sh with the options of stage 0 that get a teacher
+# and nothing else, without its name; sets launch (the launcher's name), python (how the step is started), teacher and
 # training (options of the step).
 
 teacher=()

@@ -7,7 +7,7 @@ outputs: a table with tabs: the rows of the trial list, in its order, with a las
 Nothing is written unless every trial has one finite score and every score has its trial.
 
 example: python local/sre19_av_v/format_submission.py --trials LDC2019E57/docs/sre19_av_eval_trials.tsv \\
-             --scores exp/scores/r100/max/sre19_av_v_eval_test_scores --output sre19_av_eval_system_output.tsv
+             --scores exp/scores/r100/max_cal/sre19_av_v_eval_test_scores --output sre19_av_eval_system_output.tsv
 """
 
 from __future__ import annotations

@@ -88,9 +88,13 @@ def install_model(
     folder.mkdir(parents=True, exist_ok=True)
     beside = card_path(card_name).parent
     places = [models_dir, *local_dirs]
+
+    def find(file: NetworkFile) -> Path | None:
+        return _find_file(card, file, places, beside)
+
     unknown = [file for file in card.files if file.sha256 is None]
-    _expect_by_hand(card, [file for file in unknown if _find_file(card, file, places, beside) is None], folder)
-    paths = [_find_file(card, file, places, beside) or _download(card, file, folder, report) for file in card.files]
+    _expect_by_hand(card, [file for file in unknown if find(file) is None], folder)
+    paths = [find(file) or _download(card, file, find, folder, report) for file in card.files]
     hashes = {path.name: file_sha256(path) for path in paths}
     for file in unknown:
         logging.warning("%s: no hash is known of it; taken as it is, SHA-256 %s", file.name, hashes[file.name])
@@ -201,8 +205,13 @@ def _check_batch(card: ModelCard, path: str | os.PathLike[str]) -> None:
         )
 
 
-def _download(card: ModelCard, file: NetworkFile, folder: Path, report: Report | None) -> Path:
-    """Try the file's sources in turn; the licence is logged first."""
+def _download(
+    card: ModelCard, file: NetworkFile, find: Callable[[NetworkFile], Path | None], folder: Path, report: Report | None
+) -> Path:
+    """Try the file's sources in turn; the licence is logged first.
+
+    Raises ModelError when none gives it, with all files of the card that ``find`` does not find.
+    """
     logging.info("%s: licence: %s; see %s", card.name, card.licence, card.homepage)
     reasons: list[str] = []
     for source in file.sources:
@@ -212,10 +221,15 @@ def _download(card: ModelCard, file: NetworkFile, folder: Path, report: Report |
         except (OSError, urllib.error.URLError, zipfile.BadZipFile, KeyError, ModelError) as error:
             reasons.append(f"{source.url}: {error}")
     tried = "; ".join(reasons) or "the card names no source"
+    missing = [other for other in card.files if find(other) is None]
+    wanted = " and ".join(
+        f"'{other.name}' (SHA-256 {other.sha256}{f', {other.size_bytes} bytes' if other.size_bytes else ''})"
+        for other in missing
+    )
+    it = "it" if len(missing) == 1 else "them"
     raise ModelError(
-        f"{card.name}: cannot be downloaded ({tried}). "
-        f"Get '{file.name}' (SHA-256 {file.sha256}{f', {file.size_bytes} bytes' if file.size_bytes else ''}) "
-        f"from {card.homepage} and put it in {folder}, or in a folder that --model-dir or VIDPERSON_MODEL_DIR names"
+        f"{card.name}: cannot be downloaded ({tried}). Get {wanted} from {card.homepage} and put {it} in {folder}, "
+        "or in a folder that --model-dir or VIDPERSON_MODEL_DIR names"
     )
 
 
