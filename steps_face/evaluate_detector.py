@@ -123,14 +123,14 @@ def reference_of(detect: Callable[[Image], Detections], image: Image, score: flo
 
 
 def sound_photos(photos: PhotoSet) -> Iterator[tuple[int, Image]]:
-    """The photos, each with its number; one that cannot be decoded is named in the log and left out."""
+    """The photos, each with its number; one that cannot be read is named in the log and left out."""
     from vidperson.errors import MediaError
     from vidperson.media.image import decode_sound_image
 
     for item in range(len(photos)):
         try:
             image = photos.read(item, decode_sound_image)
-        except MediaError as error:
+        except (MediaError, OSError) as error:
             logging.warning("left out: %s", error)
             continue
         yield item, image

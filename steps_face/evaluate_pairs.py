@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vidperson.types import Float, Image
 
 FALSE_ACCEPT_RATES = (0.01, 0.001)
+AT_ONCE = 10_000  # pairs whose embeddings are laid side by side
 
 
 def pair_scores(embed: Callable[[Image], Float], pictures: Pictures, pairs: Pairs, batch: int = 64) -> np.ndarray:
@@ -63,7 +64,12 @@ def pair_scores(embed: Callable[[Image], Float], pictures: Pictures, pairs: Pair
     embeddings = np.concatenate(rows)
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     embeddings = np.divide(embeddings, lengths, out=embeddings, where=lengths > 0)
-    return np.einsum("nd,nd->n", embeddings[where[: len(pairs)]], embeddings[where[len(pairs) :]])
+    first, second = where[: len(pairs)], where[len(pairs) :]
+    scores = np.empty(len(pairs))
+    for start in range(0, len(pairs), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        scores[part] = np.einsum("nd,nd->n", embeddings[first[part]], embeddings[second[part]])
+    return scores
 
 
 def pair_figures(

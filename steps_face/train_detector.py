@@ -129,6 +129,7 @@ def train_detector(
             "sizes": " ".join(map(str, picture_sizes)),
             "batch_size": batch_size,
             "items": len(photos),
+            "items_sha256": photos.digest(),
             "marked": photos.marks is not None,
         }
         data = f"{len(photos)} {'marked ' if photos.marks is not None else ''}photos"
@@ -185,6 +186,7 @@ def train_detector(
                 f"{measure.MIN_HEIGHT:g} pixels; name others"
             )
         sound = validation.pick(usable)
+        with_landmarks = any(np.isfinite(marks.landmarks).any() for marks in references)
 
         def figures_of(run: Any, card: ModelCard) -> dict[str, Any]:
             detector = make_detector(run, card)
@@ -197,8 +199,9 @@ def train_detector(
 
         def validate(network: nn.Module) -> dict[str, float]:
             figures = figures_of(as_engine(network, world.device, how.precision), card)
-            # One number to choose the epoch by: faces found, and landmarks where they belong.
-            return {**figures, "quality": figures["average_precision"] - figures.get("landmark_median", 0.0)}
+            # One number to choose the epoch by: faces found, and landmarks where they belong, if that is known.
+            misplaced = min(1.0, figures.get("landmark_median", 1.0)) if with_landmarks else 0.0
+            return {**figures, "quality": figures["average_precision"] - misplaced}
 
         def figures_of_file(path: Path, card: ModelCard) -> dict[str, Any]:
             return figures_of(open_network(InstalledModel(card, path, ""), engine, "cpu", threads), card)
@@ -221,8 +224,8 @@ if __name__ == "__main__":
     parser.add_argument("--architecture", default="retinaface_mobilenet025", help="network to train")
     parser.add_argument("--augment", default="mosaic=0.3 mirror=0.5 zoom=0.8", help="changes and how often, 0..1")
     parser.add_argument("--sizes", default="320", help="sides of the training pictures, of which each step takes one")
-    parser.add_argument("--batch-size", type=int, default=32, help="pictures per step, all GPUs together")
-    parser.add_argument("--held-out", type=int, default=0, help="photos to validate on instead of training on them")
+    parser.add_argument("--batch-size", type=cli.whole(1), default=32, help="pictures per step, all GPUs together")
+    parser.add_argument("--held-out", type=cli.whole(0), default=0, help="photos to validate on, not to train on")
     parser.add_argument("--valid-data", nargs="*", default=[], help="folders or tars of photos to validate on")
     parser.add_argument("--valid-annotations", default="", help="list of the faces marked in those")
     cli.main(train_detector, parser.parse_args())

@@ -34,6 +34,7 @@ from vidperson import cli
 if TYPE_CHECKING:
     from torch import nn
 
+    from vidperson.io.pairs import Pairs
     from vidperson.models.card import ModelCard
 
 MEAN = STD = (127.5, 127.5, 127.5)
@@ -77,8 +78,8 @@ def train_embedder(
     import torch
 
     from steps_face.evaluate_pairs import describe, pair_figures
-    from vidperson.errors import TrainingError
-    from vidperson.io.pairs import read_pairs
+    from vidperson.errors import DataError, TrainingError
+    from vidperson.io.pairs import find_pictures, read_pairs
     from vidperson.io.pictures import list_pictures
     from vidperson.media.image import decode_sound_image
     from vidperson.models.card import Input, Output
@@ -103,8 +104,18 @@ def train_embedder(
     augmentation = Augmentation.parse(augment)
     validation = None
     if valid_pairs:
-        threshold_pairs = read_pairs(valid_threshold_pairs) if valid_threshold_pairs else None
-        validation = (list_pictures(valid_pictures), read_pairs(valid_pairs), threshold_pairs)
+        pictures = list_pictures(valid_pictures)
+
+        def usable_pairs(path: str) -> Pairs:
+            """What is wrong with a list is said now, not after the first epoch."""
+            pairs = read_pairs(path)
+            find_pictures(pictures, pairs.first + pairs.second)
+            if pairs.is_target.all() or not pairs.is_target.any():
+                raise DataError("expected pairs of one person and pairs of two, found one kind alone", path)
+            return pairs
+
+        threshold_pairs = usable_pairs(valid_threshold_pairs) if valid_threshold_pairs else None
+        validation = (pictures, usable_pairs(valid_pairs), threshold_pairs)
     faces = read_faces(train_data)
     folder = Path(output_dir)
     card = new_card(
@@ -141,6 +152,7 @@ def train_embedder(
             "batch_size": batch_size,
             "identities": len(faces.identities),
             "items": len(faces),
+            "items_sha256": faces.digest(),
         }
         data = f"{len(faces)} faces or utterances of {len(faces.identities)} identities"
         logging.info("training data: %s", data)
@@ -184,14 +196,14 @@ if __name__ == "__main__":
     parser = cli.parser(__doc__)
     training.add_arguments(parser)
     parser.add_argument("--architecture", default="iresnet18", help="network to train")
-    parser.add_argument("--embedding-size", type=int, default=512, help="values of an embedding")
+    parser.add_argument("--embedding-size", type=cli.whole(1), default=512, help="values of an embedding")
     parser.add_argument("--loss", default="arcface", help="arcface, cosface, softmax, or none: teacher alone")
     parser.add_argument("--scale", type=float, default=64.0, help="s of arcface and cosface")
     parser.add_argument("--margin", type=float, default=0.4, help="m of arcface (radians) and cosface")
     parser.add_argument("--sub-centres", type=int, default=1, help="centres per identity")
     parser.add_argument("--sample-rate", type=float, default=1.0, help="share of the identities per step (partial FC)")
     parser.add_argument("--augment", default="mirror=0.5", help="changes and how often each is made, 0..1")
-    parser.add_argument("--batch-size", type=int, default=400, help="crops per step, all GPUs together")
+    parser.add_argument("--batch-size", type=cli.whole(1), default=400, help="crops per step, all GPUs together")
     parser.add_argument("--cosine-weight", type=float, default=1.0, help="weight of: be like the teacher's embedding")
     parser.add_argument("--relation-weight", type=float, default=1.0, help="weight of: cosines like the teacher's")
     parser.add_argument("--valid-pictures", default="", help="folder or tar of aligned faces to validate on")

@@ -104,6 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", default="auto", help="what runs the teacher and the exported network; auto: the best one here"
     )
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks")
-    parser.add_argument("--workers", type=int, default=0, help="processes per GPU, or process, that load pictures")
+    parser.add_argument("--threads", type=cli.whole(1), default=1, help="CPU threads of the networks")
+    parser.add_argument(
+        "--workers", type=cli.whole(0), default=0, help="processes that load pictures, for each that trains"
+    )
     settings.add_arguments(parser)

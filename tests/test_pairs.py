@@ -41,7 +41,7 @@ def test_pictures_of_a_folder_and_of_its_tar_are_the_same(tmp_path: Path) -> Non
         archive.add(folder, ".")
     loose, packed = list_pictures(folder), list_pictures(tmp_path / "faces.tar")
     assert loose.names == ["a/1.png", "a/2.png", "b/1.png", "ä ö/x.JPG"]
-    assert [name.removeprefix("./") for name in packed.names] == loose.names
+    assert packed.names == loose.names  # not ./a/1.png, another name than the folder's
     for index in range(4):
         assert loose.read(index) == packed.read(index) == (folder / loose.names[index]).read_bytes()
 

@@ -196,6 +196,51 @@ def test_loss_that_is_not_finite_stops_and_names_the_step(tmp_path: Path) -> Non
     assert equal(run(tmp_path).state_dict(), whole.state_dict())  # with the cause mended it goes on
 
 
+class Overflowing(torch.autograd.Function):
+    """Finite forwards, infinite backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient * math.inf
+
+
+class Spoiling(Task):
+    """Its losses are finite, its gradients from the fifth step on, the last of an epoch, are not."""
+
+    steps = 0
+
+    def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        self.steps += 1
+        return super().forward(Overflowing.apply(self.network[0].weight.sum()) * 0 + x if self.steps == 5 else x, y)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_gradient_that_is_not_finite_stops_before_it_spoils_the_weights(tmp_path: Path, clip: float) -> None:
+    settings = Settings(epochs=2, lr=0.02, save_steps=2, clip=clip)
+    with pytest.raises(TrainingError, match=r"step 4 \(epoch 0\): the gradient is (nan|inf); lower"):
+        train(Spoiling(), Numbers(), settings, tmp_path, HERE)
+    content = load_checkpoint(tmp_path / CHECKPOINT)
+    assert content["step"] == 4 and all(torch.isfinite(value.float()).all() for value in content["task"].values())
+    train(Task(), Numbers(), settings, tmp_path, HERE)  # with the cause mended it goes on
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_kept(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"step 1 \(epoch 0\): \S+ is nan; lower the learning rate"):
+        run(tmp_path, save_steps=1, lr=1e39)  # more than float32 holds
+    assert not (tmp_path / CHECKPOINT).exists() and not (tmp_path / BEST).exists()
+
+
+def test_validation_added_to_a_run_begun_without_it_chooses_among_the_epochs_to_come(tmp_path: Path) -> None:
+    run(tmp_path, epochs=2)
+    figures = iter([{"good": 0.2}, {"good": 0.1}])
+    kept = train(Task(), Numbers(), Settings(epochs=4, lr=0.02), tmp_path, HERE, lambda network: next(figures), "good")
+    assert kept == {"epoch": 2, "good": 0.2}
+
+
 @pytest.mark.parametrize(("goal", "best"), [("good", 1), ("-bad", 2)])
 def test_best_epoch_by_validation_is_kept(tmp_path: Path, goal: str, best: int) -> None:
     figures = [
@@ -308,8 +353,8 @@ class Task(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.network = nn.Linear(4, 2)
-        self.head = nn.Linear(2, 3)
+        self.head = nn.Linear(2, 3)  # first, though last in use: gradients come in another order than weights
+        self.network = nn.Sequential(nn.Linear(4, 33), nn.Tanh(), nn.Linear(33, 2))
     def forward(self, x, y):
         return {"loss": nn.functional.cross_entropy(self.head(self.network(x)), y)}
 
@@ -319,6 +364,7 @@ class Numbers:
     def __call__(self, epoch, first_step=0):
         for step in range(first_step, 5):
             rng = torch.Generator().manual_seed(epoch * 5 + step)
+            if [str(epoch * 5 + step)] == sys.argv[2:]: sys.exit("killed")
             x, y = torch.randn(12, 4, generator=rng), torch.randint(0, 3, (12,), generator=rng)
             yield {"x": x[self.world.rank :: self.world.ranks], "y": y[self.world.rank :: self.world.ranks]}
 
@@ -326,25 +372,42 @@ folder = Path(sys.argv[1])
 folder.mkdir(exist_ok=True)
 validated = []
 with join_world("cpu") as world:
-    train(Task(), Numbers(world), Settings(epochs=3, lr=0.1, optimiser="sgd", log_steps=1), folder, world,
+    train(Task(), Numbers(world), Settings(epochs=3, lr=0.1, optimiser="sgd", log_steps=1, save_steps=2), folder, world,
           lambda network: validated.append(1) or {"good": len(validated)}, "good")
-    assert len(validated) == (3 if world.rank == 0 else 0)
+    assert world.rank == 0 or not validated
 """
+
+
+def several(script: Path, repo: Path, processes: int, *args: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1"}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    call = [sys.executable, *(torchrun if processes > 1 else []), str(script), *args]
+    return subprocess.run(call, env=environment, cwd=script.parent, capture_output=True, text=True, timeout=120)
 
 
 def test_two_processes_of_torchrun_equal_one_with_the_whole_batch(tmp_path: Path, repo: Path) -> None:
     (tmp_path / "several.py").write_text(SEVERAL)
-    environment = {**os.environ, "PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1"}
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for name, options in (("one", []), ("two", torchrun)):
-        call = [sys.executable, *options, str(tmp_path / "several.py"), str(tmp_path / name)]
-        done = subprocess.run(call, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    for processes, name in ((1, "one"), (2, "two")):
+        done = several(tmp_path / "several.py", repo, processes, name)
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = (load_checkpoint(tmp_path / name / CHECKPOINT) for name in ("one", "two"))
     assert one["step"] == two["step"] == 15 and json.loads(two["recipe"])["ranks"] == 2
+    assert one["best"] == two["best"] == {"epoch": 2, "good": 3}  # validated after each epoch, by the first one alone
     for name, value in one["task"].items():
         torch.testing.assert_close(two["task"][name], value, rtol=1e-5, atol=1e-6)
     assert not equal(Task().head.state_dict()["weight"], two["task"]["head.weight"])
+
+
+def test_three_processes_killed_and_started_again_equal_undisturbed_ones_bit_for_bit(
+    tmp_path: Path, repo: Path
+) -> None:
+    """With two processes any order of adding up gives the same sum."""
+    (tmp_path / "several.py").write_text(SEVERAL)
+    for name, *killed_at in (("whole",), ("killed", "7"), ("killed",)):
+        done = several(tmp_path / "several.py", repo, 3, name, *killed_at)
+        assert (done.returncode == 0) is (not killed_at), done.stderr[-3000:]
+    whole, again = (load_checkpoint(tmp_path / name / CHECKPOINT) for name in ("whole", "killed"))
+    assert equal(whole["task"], again["task"]) and whole["step"] == 15
 
 
 @pytest.mark.parametrize("line", [b"[" * 100_000, b"7", b"\xff\xfe", b"{", b"[{}]"])

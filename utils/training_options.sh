@@ -22,6 +22,10 @@ training=(
   --licence "$train_licence" --half-weights "$train_half_weights" --engine "$engine" --threads "$train_threads"
   --workers "$train_workers" --init "$train_init"
 )
+if ! [[ $train_gpus =~ ^[0-9]+$ && $train_processes =~ ^[1-9][0-9]*$ ]]; then
+  echo "$0: expected whole numbers, train_gpus from 0 and train_processes from 1 on, found '$train_gpus' and '$train_processes'" >&2
+  exit 1
+fi
 if ((train_gpus > 0)); then
   launch=$cuda_cmd
   training+=(--device cuda)

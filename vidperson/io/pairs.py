@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vidperson.errors import DataError
 from vidperson.io.lists import read_lines
-from vidperson.io.pictures import Pictures
+from vidperson.io.pictures import SUFFIXES, Pictures
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class Pairs:
 
 
 def picture_key(name: str) -> str:
-    """Folder and file name without its ending: ``lfw/Al_Gore/Al_Gore_0001.jpg`` -> ``Al_Gore/Al_Gore_0001``."""
-    return os.path.splitext("/".join(name.split("/")[-2:]))[0]
+    """Folder and file name without a picture's ending: ``lfw/Al_Gore/Al_Gore_0001.jpg`` -> ``Al_Gore/Al_Gore_0001``."""
+    stem, ending = os.path.splitext("/".join(name.split("/")[-2:]))
+    return stem if ending.lower() in SUFFIXES else stem + ending
 
 
 def read_pairs(path: str | os.PathLike[str]) -> Pairs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -42,6 +44,15 @@ class PhotoSet:
     def name(self, item: int) -> str:
         """The photo's name in its source."""
         return self.sources[self.source[item]].names[self.number[item]]
+
+    def digest(self) -> str:
+        """SHA-256 of the photos' names and of what is marked in them: other photos of the same number have another."""
+        found = hashlib.sha256()
+        for item in range(len(self)):
+            found.update(os.fsencode(self.name(item)) + b"\n")
+            if self.marks is not None:
+                found.update(self.marks[item].boxes.tobytes() + self.marks[item].landmarks.tobytes())
+        return found.hexdigest()
 
     def pick(self, items: Sequence[int]) -> PhotoSet:
         """These photos alone."""

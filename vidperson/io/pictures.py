@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -37,17 +37,12 @@ class Pictures:
         """The encoded bytes of one picture. Raises OSError where they are not there any more."""
         if self.sizes[index] < 0:
             return Path(self.source, self.names[index]).read_bytes()
-        return os.pread(_descriptor(self.source), int(self.sizes[index]), int(self.offsets[index]))
+        with open(self.source, "rb", buffering=0) as archive:  # anew each time: there may be more than can be open
+            return os.pread(archive.fileno(), int(self.sizes[index]), int(self.offsets[index]))
 
     def where(self, index: int) -> str:
         """The picture's place for a message."""
         return f"{self.source}:{self.names[index]}" if self.sizes[index] >= 0 else f"{self.source}/{self.names[index]}"
-
-
-@lru_cache(maxsize=256)
-def _descriptor(path: str) -> int:
-    """An archive stays open: it is read from at random, by several processes."""
-    return os.open(path, os.O_RDONLY)
 
 
 def list_pictures(source: str | os.PathLike[str]) -> Pictures:
@@ -61,7 +56,11 @@ def list_pictures(source: str | os.PathLike[str]) -> Pictures:
     elif os.path.isfile(path):
         try:
             with tarfile.open(path, "r:", encoding="utf-8") as archive:
-                entries = [(member.name, member.offset_data, member.size) for member in archive if member.isfile()]
+                entries = [
+                    (posixpath.normpath(member.name), member.offset_data, member.size)  # `tar -c .` writes ./<name>
+                    for member in archive
+                    if member.isfile()
+                ]
         except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
             raise DataError(f"not an uncompressed tar archive ({error})", path) from None
     else:

@@ -134,8 +134,12 @@ class _Run:
             self._resume()
         self.wrapped = task
         if world.ranks > 1:
+            # Looking for unused parameters keeps gradients in the places that they are first given. Else they get
+            # others after the first step, of a run that goes on too, and three processes add them in another order.
             self.wrapped = nn.parallel.DistributedDataParallel(
-                task, device_ids=[world.device.index] if world.device.type == "cuda" else None
+                task,
+                device_ids=[world.device.index] if world.device.type == "cuda" else None,
+                find_unused_parameters=True,
             )
 
     @property
@@ -183,16 +187,19 @@ class _Run:
                     )
                     on_log(self.step, total)
                     sums, since, crops, lines = {}, time.monotonic(), 0, 0
+                saves = self.step % self.settings.save_steps == 0
+                if ends or saves:
+                    self._refuse_unless_sound()
                 if ends:
                     break
-                if self.step % self.settings.save_steps == 0:
+                if saves:
                     self._save()
             if log and validate is not None:
                 if (epoch + 1) % self.settings.valid_epochs == 0 or self.step == total:
                     figures = validate(self.network.eval())
                     log.write("validate", self.step, epoch, figures)
                     name, sign = goal.removeprefix("-"), -1 if goal.startswith("-") else 1
-                    if not self.best or sign * figures[name] > sign * self.best[name]:
+                    if name not in self.best or sign * figures[name] > sign * self.best[name]:
                         self._keep(figures, epoch)
             elif log:
                 self._keep({}, epoch)
@@ -211,24 +218,30 @@ class _Run:
         with autocast(device.type, settings.precision):
             terms: dict[str, Tensor] = self.wrapped(**batch)
         values = {name: float(value.detach()) for name, value in terms.items()}
-        broken = [name for name, value in values.items() if not math.isfinite(value)]
-        if broken:
-            raise TrainingError(
-                f"step {self.step} (epoch {self.step // self.batches.steps_per_epoch}): {broken[0]} is "
-                f"{values[broken[0]]}; lower the learning rate, raise warmup_epochs, set clip, or use bf16 or fp32; "
-                f"{self.folder / CHECKPOINT} is of before"
-            )
+        for name, value in values.items():
+            self._refuse_unless_finite(name, value)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(terms["loss"]).backward()
+        self.scaler.unscale_(self.optimiser)
+        norm = nn.utils.get_total_norm([each.grad for each in self.task.parameters() if each.grad is not None])
         if settings.clip:
-            self.scaler.unscale_(self.optimiser)
-            nn.utils.clip_grad_norm_(self.task.parameters(), settings.clip)
+            nn.utils.clip_grads_with_norm_(self.task.parameters(), settings.clip, norm)
+        if not self.scaler.is_enabled():  # in fp16 such steps are passed over, and the loss is scaled less
+            self._refuse_unless_finite("the gradient", float(norm))
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.step += 1
         if self.average is not None:
             _move_average(self.average, self.trained, min(settings.ema, self.step / (self.step + 10)))
         return values
+
+    def _refuse_unless_finite(self, name: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"step {self.step} (epoch {self.step // self.batches.steps_per_epoch}): {name} is {value}; lower the "
+                "learning rate, raise warmup_epochs, set clip, or use bf16 or fp32 (each under another name); "
+                f"{self.folder / CHECKPOINT} is of before"
+            )
 
     def _content(self) -> dict[str, Any]:
         return {
@@ -240,6 +253,12 @@ class _Run:
             "average": self.average.state_dict() if self.average is not None else {},
             "best": self.best,
         }
+
+    def _refuse_unless_sound(self) -> None:
+        """The last update may have been one too many, without any loss that shows it."""
+        for name, value in self.task.state_dict().items():
+            if not torch.isfinite(value).all():
+                self._refuse_unless_finite(name, math.nan)
 
     def _save(self) -> None:
         if self.world.rank == 0:
@@ -297,7 +316,9 @@ def start_from(network: nn.Module, path: str) -> str:
     Raises TrainingError for a file that is not one, or that is of a network of other layers, naming the first.
     """
     content = load_checkpoint(Path(path), f"name the {BEST} of an earlier run to start from")
-    found: dict[str, Tensor] = content.get("network", {})
+    found: Any = content.get("network") if isinstance(content, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise TrainingError(f"{path}: no weights in it; name the {BEST} of an earlier run to start from")
     wanted = network.state_dict()
     for name in sorted(wanted.keys() | found.keys()):
         shapes = [list(weights[name].shape) if name in weights else "nothing" for weights in (wanted, found)]

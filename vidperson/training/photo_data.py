@@ -194,7 +194,7 @@ def _aimed(
         window = side / scale
         start = min(max(0.0, near - rng.random() * (window - length)), max(0.0, whole - window))
         if edge == number:
-            start = near + share * length
+            start = max(0.0, near + share * length)
         end = start + window
         if edge == number + 1:
             end = near + (1 - share) * length

@@ -50,7 +50,7 @@ class Settings:
         for name in ("epochs", "lr", "decay", "decay_epochs", "valid_epochs", "save_steps", "log_steps"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name}: expected more than 0, found {getattr(self, name)}")
-        for name in ("weight_decay", "warmup_epochs", "clip"):
+        for name in ("weight_decay", "warmup_epochs", "clip", "seed"):
             if not getattr(self, name) >= 0:
                 raise TrainingError(f"{name}: expected 0 or more, found {getattr(self, name)}")
         for name in ("ema", "momentum"):
