@@ -224,7 +224,7 @@ if __name__ == "__main__":
     parser.add_argument("--architecture", default="retinaface_mobilenet025", help="network to train")
     parser.add_argument("--augment", default="mosaic=0.3 mirror=0.5 zoom=0.8", help="changes and how often, 0..1")
     parser.add_argument("--sizes", default="320", help="sides of the training pictures, of which each step takes one")
-    parser.add_argument("--batch-size", type=cli.whole(1), default=32, help="pictures per step, all GPUs together")
+    parser.add_argument("--batch-size", type=int, default=32, help="pictures per step, all GPUs together")
     parser.add_argument("--held-out", type=cli.whole(0), default=0, help="photos to validate on, not to train on")
     parser.add_argument("--valid-data", nargs="*", default=[], help="folders or tars of photos to validate on")
     parser.add_argument("--valid-annotations", default="", help="list of the faces marked in those")

@@ -203,7 +203,7 @@ if __name__ == "__main__":
     parser.add_argument("--sub-centres", type=int, default=1, help="centres per identity")
     parser.add_argument("--sample-rate", type=float, default=1.0, help="share of the identities per step (partial FC)")
     parser.add_argument("--augment", default="mirror=0.5", help="changes and how often each is made, 0..1")
-    parser.add_argument("--batch-size", type=cli.whole(1), default=400, help="crops per step, all GPUs together")
+    parser.add_argument("--batch-size", type=int, default=400, help="crops per step, all GPUs together")
     parser.add_argument("--cosine-weight", type=float, default=1.0, help="weight of: be like the teacher's embedding")
     parser.add_argument("--relation-weight", type=float, default=1.0, help="weight of: cosines like the teacher's")
     parser.add_argument("--valid-pictures", default="", help="folder or tar of aligned faces to validate on")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
-from steps_face.evaluate_detector import describe, detector_figures, evaluate_detector
+from steps_face.evaluate_detector import describe, detector_figures, evaluate_detector, sound_photos
 from vidperson.errors import DataError
 from vidperson.io.annotations import FaceMarks
+from vidperson.io.photos import read_photos
 from vidperson.types import Detections
 
 DETECTOR = "retinaface_mnet025_pytorch"
@@ -91,6 +94,14 @@ def test_reference_faces_without_landmarks_give_no_landmark_error() -> None:
     figures = figures_of(([(0.95, box(0, 50))], marks(box(0, 50), known=False)))
     assert "landmark_error" not in figures and figures["recall"] == 1
     assert "landmark" not in describe(figures)
+
+
+def test_photo_that_cannot_be_read_is_named_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cv2.imwrite(str(tmp_path / "1.png"), PICTURE)
+    (tmp_path / "2.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "3.png").write_bytes(b"no picture")
+    assert [item for item, _ in sound_photos(read_photos([str(tmp_path)]))] == [0]
+    assert re.search(r"left out: .*2\.png", caplog.text) and re.search(r"left out: .*3\.png", caplog.text)
 
 
 def test_no_reference_face_of_the_height_that_counts_is_an_error() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -77,6 +78,38 @@ def test_same_identity_in_two_sources_is_one_and_is_reported(
         faces = read_faces([str(folder), str(tmp_path / "more")])
     assert faces.identities == ["ann", "bob", "cy", "dan"] and len(faces) == 10
     assert "1 identities are in several sources and are taken as one, e.g. 'bob'" in caplog.text
+
+
+def test_tar_of_the_folder_itself_has_the_same_identities(folder: Path, tmp_path: Path) -> None:
+    write_face(folder / "ann/new.png", 3)
+    with tarfile.open(tmp_path / "faces.tar", "w") as archive:
+        archive.add(folder, ".")  # members ./ann/0.png, as `tar -C faces -cf faces.tar .` writes them
+    assert read_faces([str(folder), str(tmp_path / "faces.tar")]).identities == ["ann", "bob", "cy"]
+
+
+def test_reading_from_many_archives_leaves_no_file_open(tmp_path: Path) -> None:
+    write_face(tmp_path / "ann/0.png", 1)
+    for number in range(40):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as archive:
+            archive.add(tmp_path / "ann/0.png", "ann/0.png")
+    faces = read_faces([str(tmp_path / f"{number}.tar") for number in range(40)])
+    before = len(os.listdir("/proc/self/fd"))
+    expected = (tmp_path / "ann/0.png").read_bytes()
+    assert all(faces.read(item, np.random.default_rng(0))[0] == expected for item in range(40))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_digest_is_that_of_names_and_persons_wherever_the_pictures_are(folder: Path, tmp_path: Path) -> None:
+    digest = read_faces([str(folder)]).digest()
+    with tarfile.open(tmp_path / "faces.tar", "w") as archive:
+        archive.add(folder, ".")
+    assert read_faces([str(tmp_path / "faces.tar")]).digest() == digest
+    (folder / "bob").rename(folder / "zoe")
+    assert read_faces([str(folder)]).digest() != digest
+    (folder / "zoe").rename(folder / "bob")
+    assert read_faces([str(folder)]).digest() == digest
+    (folder / "bob/0.png").rename(folder / "bob/7.png")
+    assert read_faces([str(folder)]).digest() != digest
 
 
 def test_crops_archive_with_utt2spk_takes_identities_of_the_segments(folder: Path, tmp_path: Path) -> None:

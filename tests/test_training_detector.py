@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from vidperson.errors import DataError, TrainingError
+from vidperson.io.annotations import FaceMarks
 from vidperson.io.photos import PhotoSet, held_out, read_photos
 from vidperson.media.image import decode_sound_image
 from vidperson.metrics import overlap
@@ -26,7 +28,7 @@ from vidperson.training import detector as losses  # noqa: E402
 from vidperson.training.anchors import BEST_OVERLAP, MIN_OVERLAP, encode, match_anchors  # noqa: E402
 from vidperson.training.detector import DetectorTask, ask_teacher, code_loss, hard_negative_loss  # noqa: E402
 from vidperson.training.export import new_card  # noqa: E402
-from vidperson.training.photo_data import MIRRORED, PhotoAugmentation, PhotoBatches  # noqa: E402
+from vidperson.training.photo_data import MIRRORED, PhotoAugmentation, PhotoBatches, _aimed  # noqa: E402
 
 CARD = new_card(
     "drawn", "face_detector", "", "none stated", "none", Input("rgb", (127.5,) * 3, (127.5,) * 3), Output("retinaface")
@@ -367,6 +369,22 @@ def test_cut_faces_lack_up_to_half_on_one_side(photos: PhotoSet) -> None:
         assert np.sort(missing)[2] < 0.1 and missing.max() < 0.55
     assert len(shares) > 190 and sides == {0, 1, 2, 3}
     assert np.median(shares) == pytest.approx(0.25, abs=0.06)
+
+
+def test_face_marked_beyond_the_edges_of_its_photo_can_be_cut() -> None:
+    photo = np.zeros((300, 400, 3), np.uint8)
+    for box in ([-30, 100, 30, 160], [100, -40, 160, 20], [370, 270, 430, 330]):
+        for seed in range(100):
+            part, rng = np.zeros((96, 96, 3), np.uint8), np.random.default_rng(seed)
+            top, bottom, left, right, scale = _aimed(np.array(box, np.float32), photo, part, True, rng)
+            assert 0 <= top < bottom <= 300 and 0 <= left < right <= 400 and scale > 0
+
+
+def test_digest_of_photos_changes_with_their_names_and_marks(photos: PhotoSet) -> None:
+    assert photos.marks is not None
+    moved = [FaceMarks(marks.boxes + 1, marks.landmarks) for marks in photos.marks]
+    others = [photos.pick(range(1, len(photos))), dataclasses.replace(photos, marks=moved), photos]
+    assert [other.digest() == photos.digest() for other in others] == [False, False, True]
 
 
 def test_photos_without_marks_are_aimed_at_the_places_that_are_given(photos: PhotoSet) -> None:

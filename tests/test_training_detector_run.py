@@ -97,7 +97,13 @@ def test_tiny_run_learns_to_find_faces_in_held_out_photos(trained: tuple[Path, s
     validated = [entry for entry in read_log(folder) if entry["kind"] == "validate"]
     assert len(validated) == EPOCHS and validated[-1]["average_precision"] > 0.9
     assert validated[-1]["landmark_error"] < 0.35 < validated[0]["landmark_error"]
-    figures = load_card(folder / "tiny.yaml").figures
+    # Where no face reaches the score that counts, the landmarks count as misplaced.
+    misplaced = [min(1.0, entry.get("landmark_median", 1.0)) for entry in validated]
+    quality = [entry["average_precision"] - error for entry, error in zip(validated, misplaced, strict=True)]
+    assert [entry["quality"] for entry in validated] == pytest.approx(quality)
+    card = load_card(folder / "tiny.yaml")
+    assert len(card.training["items_sha256"]) == 64  # other photos are refused when it goes on
+    figures = card.figures
     best = max(entry["average_precision"] for entry in validated)
     assert figures["average_precision"] == pytest.approx(best, abs=0.05)
     assert figures["num_pictures"] == figures["num_faces"] == HELD_OUT - 1
@@ -323,3 +329,5 @@ def test_options_of_training_start_a_process_per_gpu_or_as_many_as_asked_for_on_
     call = ["bash", str(script), *settings.split()]
     done = subprocess.run(call, cwd=repo, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == started, done.stderr
+    done = subprocess.run([*call, "--train-processes", "0"], cwd=repo, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "train_processes from 1 on, found" in done.stderr and not done.stdout

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from vidperson.engines import load_network
-from vidperson.errors import TrainingError
+from vidperson.errors import DataError, TrainingError
 from vidperson.models.card import Input, Output, load_card
 from vidperson.models.embedder import FaceEmbedder
 from vidperson.models.install import install_model
@@ -214,6 +214,33 @@ def test_step_with_settings_that_make_no_sense_says_so(people: Path, tmp_path: P
     with pytest.raises(TrainingError, match=message):
         train_embedder(**options(people, tmp_path / "x", **more))
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ("p0/10 p0/99 target\np0/10 p1/10 nontarget\n", "1 of 3 pictures are missing, first 'p0/99'"),
+        ("p0/10 p0/11 target\n", "pairs: expected pairs of one person and pairs of two, found one kind alone"),
+    ],
+)
+def test_step_with_a_list_of_pairs_that_cannot_be_used_says_so_before_it_trains(
+    people: Path, tmp_path: Path, pairs: str, message: str
+) -> None:
+    (tmp_path / "pairs").write_text(pairs)
+    for name in ("valid_pairs", "valid_threshold_pairs"):
+        with pytest.raises(DataError, match=message):
+            train_embedder(**options(people, tmp_path / "x", **{name: str(tmp_path / "pairs")}))
+    assert not (tmp_path / "x").exists()
+
+
+def test_step_that_goes_on_with_other_pictures_is_refused(
+    trained: tuple[Path, str], people: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained[0], tmp_path / "tiny")
+    shutil.copytree(people / "train", tmp_path / "train")
+    (tmp_path / "train/p0").rename(tmp_path / "train/z0")
+    with pytest.raises(TrainingError, match="last.pt: was made with other settings: items_sha256 [0-9a-f]{64} -> "):
+        train_embedder(**options(people, tmp_path / "tiny", train_data=[str(tmp_path / "train")]))
 
 
 def test_step_with_a_loss_that_is_not_finite_stops_with_the_step(people: Path, repo: Path, tmp_path: Path) -> None:

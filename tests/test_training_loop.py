@@ -169,6 +169,13 @@ def test_start_from_what_does_not_fit_is_refused(tmp_path: Path, other: nn.Modul
         start_from(Task().network, str(tmp_path / BEST))
 
 
+@pytest.mark.parametrize("content", [[], {"network": [1]}, {"network": {"0.weight": 1}}, {}])
+def test_start_from_a_file_without_weights_is_refused(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / BEST)
+    with pytest.raises(TrainingError, match=r"best.pt: no weights in it; name the best.pt of an earlier run"):
+        start_from(Task().network, str(tmp_path / BEST))
+
+
 def test_checkpoint_of_other_settings_is_refused_with_the_difference(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(TrainingError, match=r"last.pt: was made with other settings: lr 0.02 -> 0.5; train another"):
@@ -306,6 +313,7 @@ def test_learning_rate_warms_up_and_follows_the_cosine_to_zero() -> None:
         ({"ema": 1.0}, "ema: expected at least 0 and less than 1"),
         ({"clip": -1.0}, "clip: expected 0 or more"),
         ({"lr": math.nan}, "lr: expected more than 0, found nan"),
+        ({"seed": -1}, "seed: expected 0 or more, found -1"),
     ],
 )
 def test_settings_wrong_are_refused(settings: dict, message: str) -> None:
