@@ -179,3 +179,24 @@ def test_unwritable_output_folder_is_named(small: Set) -> None:
     small.out.write_text("a file stands where the folder should be")
     refused = small.run()
     assert refused.returncode != 0 and str(small.out) in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_set_in_a_folder_that_is_a_link_is_refused_with_other_settings_and_made_anew_when_forced(small: Set) -> None:
+    (small.work / "other disk").mkdir()
+    small.out.symlink_to(small.work / "other disk")
+    kill_behind(small, 2)
+    refused = small.run(times=3)
+    assert refused.returncode == 1 and "--times 1" in refused.stderr and "--times 3" in refused.stderr
+    assert "goes on with the 1 jobs" in small.run().stdout
+    assert small.run("--force", "true", times=2).returncode == 0
+    assert small.out.is_symlink() and not list(small.out.glob("jobs*"))
+    assert [rows.sum() for rows in load_matrices(small.out / "bytes.scp").values()] == [6, 8, 10, 12, 14, 16]
+
+
+def test_set_in_a_folder_named_like_a_pattern_keeps_the_record_of_living_arrays_when_forced(small: Set) -> None:
+    small.out = small.work / "out[1]"
+    assert small.run().returncode == 0
+    (small.out / "log" / "q").mkdir()
+    (small.out / "log" / "q" / "array").write_text("7\n")
+    assert small.run("--force", "true", times=2).returncode == 0
+    assert (small.out / "log" / "q" / "array").read_text() == "7\n"

@@ -79,9 +79,9 @@ if ! flock -n 9; then
 fi
 leave_if_done   # another run may have done it meanwhile
 
-# Whether there is work to lose: a finished set, or segments that jobs have noted.
+# Whether there is work to lose: a finished set, or segments that jobs have noted. The folder may be a link.
 has_work() {
-  [ -f "$out/.done" ] || [ -n "$(find "$out" -name journal.jsonl -size +0 -print -quit)" ]
+  [ -f "$out/.done" ] || [ -n "$(find "$out/" -name journal.jsonl -size +0 -print -quit)" ]
 }
 
 if [ "$force" = true ] && has_work; then
@@ -96,8 +96,8 @@ if [ "$force" = true ] && has_work; then
   fi
 fi
 if [ "$force" = true ] || ! has_work; then
-  # log/q tells the launcher of arrays that outlive a killed run
-  find "$out" -mindepth 1 ! -name .lock ! -path "$out/log" ! -path "$out/log/q*" -delete
+  # log/q tells the launcher of arrays that outlive a killed run; -path would take the folder's name for a pattern
+  (CDPATH='' cd -- "$out" && find . -mindepth 1 ! -name .lock ! -path ./log ! -path './log/q*' -delete)
 else
   changed=$(changes)
   if [ -n "$changed" ]; then
@@ -112,7 +112,7 @@ mv "$out/media.tmp" "$out/media"
 echo "$settings" > "$out/settings.tmp"
 mv "$out/settings.tmp" "$out/settings"
 
-started=$(find "$out" -maxdepth 1 -name 'jobs[0-9]*' -printf '%f' -quit)
+started=$(find "$out/" -maxdepth 1 -name 'jobs[0-9]*' -printf '%f' -quit)
 if [ -z "$started" ]; then
   rm -rf "$out/parts"
   utils/split_data.sh "$data" "$nj" "$out/parts"
