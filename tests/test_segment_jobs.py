@@ -200,3 +200,14 @@ def test_set_in_a_folder_named_like_a_pattern_keeps_the_record_of_living_arrays_
     (small.out / "log" / "q" / "array").write_text("7\n")
     assert small.run("--force", "true", times=2).returncode == 0
     assert (small.out / "log" / "q" / "array").read_text() == "7\n"
+
+
+def test_set_without_any_of_its_files_is_refused_even_when_forced_and_keeps_what_is_there(small: Set) -> None:
+    """As when a folder is not mounted."""
+    assert small.run().returncode == 0
+    before = small.outputs()
+    for number, file in enumerate(small.files):
+        file.rename(small.work / str(number))
+    refused = small.run("--force", "true", times=2)
+    assert refused.returncode == 1 and f"none of the files in {small.data}/vid.scp is there" in refused.stderr
+    assert small.outputs() == before

@@ -78,6 +78,10 @@ if ! flock -n 9; then
   exit 1
 fi
 leave_if_done   # another run may have done it meanwhile
+if [ "$media_inputs" = true ] && [ -z "$(media)" ]; then   # all would be unreadable, and the set done
+  echo "$out: none of the files in $data/vid.scp is there; is their disk mounted?" >&2
+  exit 1
+fi
 
 # Whether there is work to lose: a finished set, or segments that jobs have noted. The folder may be a link.
 has_work() {
