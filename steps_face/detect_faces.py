@@ -214,6 +214,9 @@ if __name__ == "__main__":
     )
     parser.add_argument("--max-duration-s", type=cli.positive, default=86_400.0, help="longer videos are refused")
     parser.add_argument(
-        "--segment-timeout-s", type=float, default=3600.0, help="seconds after which a segment is given up; 0: never"
+        "--segment-timeout-s",
+        type=cli.not_negative,
+        default=3600.0,
+        help="seconds after which a segment is given up; 0: never",
     )
     cli.main(detect_faces_supervised, parser.parse_args())
