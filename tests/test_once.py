@@ -84,6 +84,13 @@ def test_output_that_is_seen_late_is_waited_for_and_one_that_never_comes_is_name
     assert not (once.work / "out put.made").exists()
 
 
+def test_inputs_that_are_missing_are_all_named_with_what_makes_them(once: Once) -> None:
+    failed = once.run("--input", "data/dev/trials", "--input", "exp/scores/x/max/dev_scores")
+    assert failed.returncode == 1 and "there is no data/dev/trials; run ./run_001_prepare_data.sh" in failed.stderr
+    assert "there is no exp/scores/x/max/dev_scores; run ./run_004_score.sh with that system" in failed.stderr
+    assert "sha256sum" not in failed.stderr
+
+
 def test_input_that_is_missing_is_named(once: Once) -> None:
     once.input.unlink()
     failed = once.run()

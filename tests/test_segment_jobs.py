@@ -211,3 +211,22 @@ def test_set_without_any_of_its_files_is_refused_even_when_forced_and_keeps_what
     refused = small.run("--force", "true", times=2)
     assert refused.returncode == 1 and f"none of the files in {small.data}/vid.scp is there" in refused.stderr
     assert small.outputs() == before
+
+
+@pytest.mark.parametrize("name", ["bytes.ark", "bytes.scp", "status"])
+def test_set_done_that_lacks_a_file_is_refused_with_its_name_until_forced(small: Set, name: str) -> None:
+    assert small.run().returncode == 0
+    before = small.outputs()
+    (small.out / name).unlink()
+    refused = small.run()
+    assert refused.returncode == 1 and f"{small.out}/{name} is gone" in refused.stderr
+    assert "--force true" in refused.stderr
+    assert small.run("--force", "true").returncode == 0 and small.outputs() == before
+
+
+def test_inputs_that_are_missing_are_named_with_what_makes_them(small: Set) -> None:
+    faces = small.work / "face_det" / "x" / "set" / "faces.ark"
+    (small.data / "vid.scp").rename(small.data / "img.scp")
+    refused = small.run("--input", str(faces))
+    assert refused.returncode == 1 and f"there is no {small.data}/vid.scp; it names the set's videos" in refused.stderr
+    assert f"there is no {faces}; run ./run_002_detect_faces.sh" in refused.stderr and not small.out.exists()

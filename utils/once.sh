@@ -38,6 +38,8 @@ fi
 output=$1
 shift 2
 
+. ./utils/need_files.sh
+need_files "${inputs[@]}"
 made=$(
   printf '%q ' "$@"
   echo

@@ -40,6 +40,8 @@ data=$1
 out=$2
 shift 3
 
+. ./utils/need_files.sh
+need_files "$data/vid.scp" "${inputs[@]}"
 num_segments=$(grep -c '' "$data/vid.scp")
 ((nj <= num_segments)) || nj=$num_segments
 settings=$(
@@ -63,7 +65,17 @@ changes() {
 }
 
 leave_if_done() {
+  local archive file files=("$out/status")
   if [ "$force" = false ] && [ -f "$out/.done" ] && [ -z "$(changes)" ]; then
+    for archive in $archives; do
+      files+=("$out/$archive" "$out/${archive%.*}.scp")
+    done
+    for file in "${files[@]}"; do
+      if [ ! -f "$file" ]; then
+        echo "$out: it was done, but $file is gone; put it back, or --force true makes the set anew" >&2
+        exit 1
+      fi
+    done
     rm -rf "$out"/jobs[0-9]* 2> /dev/null || true   # of a run that was killed at its last line
     echo "$out: done already: $(cat "$out/.done") (--force true makes it anew)"
     exit 0
