@@ -230,3 +230,12 @@ def test_inputs_that_are_missing_are_named_with_what_makes_them(small: Set) -> N
     refused = small.run("--input", str(faces))
     assert refused.returncode == 1 and f"there is no {small.data}/vid.scp; it names the set's videos" in refused.stderr
     assert f"there is no {faces}; run ./run_002_detect_faces.sh" in refused.stderr and not small.out.exists()
+
+
+def test_set_below_a_folder_with_the_name_of_the_array_gives_the_same_outputs(repo: Path, tmp_path: Path) -> None:
+    (tmp_path / "JOB_JOBS").mkdir()
+    named = Set(repo, tmp_path / "JOB_JOBS")
+    done = named.run()
+    assert done.returncode == 0, done.stderr
+    assert [rows.sum() for rows in load_matrices(named.out / "bytes.scp").values()] == [3, 4, 5, 6, 7, 8]
+    assert [path.name for path in tmp_path.iterdir()] == ["JOB_JOBS"]

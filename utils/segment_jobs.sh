@@ -137,8 +137,13 @@ elif [ "$started" != "jobs$nj" ]; then
   nj=${started#jobs}
   echo "$out: goes on with the $nj jobs that it was started with"
 fi
+array=JOB   # the launcher puts the job's number wherever this stands, be it part of the set's name
+while [[ "$out $* $speed_args" == *"$array"* ]]; do
+  array+=_
+done
 # shellcheck disable=SC2086  # the launcher and the arguments are lists of words
-$cmd JOB=1:"$nj" "$out/log/JOB.log" "$@" $speed_args --scp "$out/jobs$nj/JOB/vid.scp" --output-dir "$out/jobs$nj/JOB"
+$cmd "$array=1:$nj" "$out/log/$array.log" "$@" $speed_args \
+  --scp "$out/jobs$nj/$array/vid.scp" --output-dir "$out/jobs$nj/$array"
 python steps_face/merge_jobs.py --scp "$data/vid.scp" --jobs-dir "$out/jobs$nj" --nj "$nj" \
   --archives "$archives" --media "$out/media" --output-dir "$out"
 rm -rf "$out/jobs$nj"
