@@ -239,3 +239,20 @@ def test_set_below_a_folder_with_the_name_of_the_array_gives_the_same_outputs(re
     assert done.returncode == 0, done.stderr
     assert [rows.sum() for rows in load_matrices(named.out / "bytes.scp").values()] == [3, 4, 5, 6, 7, 8]
     assert [path.name for path in tmp_path.iterdir()] == ["JOB_JOBS"]
+
+
+def test_set_interrupted_while_a_command_does_not_notice_ends_with_it_and_goes_on_later(small: Set) -> None:
+    """The interrupt reaches only the shell; the jobs end as if nothing had happened."""
+    run = subprocess.Popen(
+        small.command(nj=1, slow="0.1"), cwd=small.repo, env=small.environment(), preexec_fn=default_interrupt,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for_segments(small.out / "jobs1" / "1" / "journal.jsonl", 1, run)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(timeout=120) == 130 and not (small.out / ".done").exists()
+    assert small.run(nj=1).returncode == 0 and (small.out / ".done").exists()
+
+
+def default_interrupt() -> None:
+    """An interrupt that was ignored when a shell started cannot be trapped, as below `nohup`."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -13,6 +13,7 @@
 #   utils/segment_jobs.sh --nj 4 --archives "faces.ark crops.tar" data/demo_dev_test exp/face_det/x/demo_dev_test -- \
 #     python steps_face/detect_faces.py --model exp/face_models/x --fps 1
 set -euo pipefail
+trap 'exit 130' INT   # bash goes on after Ctrl-C where the command that it waits for ends as if nothing had happened
 
 cmd=utils/run.py   # launcher
 nj=1               # number of jobs; never more than segments
@@ -101,7 +102,8 @@ has_work() {
 }
 
 if [ "$force" = true ] && has_work; then
-  mkdir -p "$out/trial"
+  rm -rf "$out/trial"   # of one that was interrupted
+  mkdir "$out/trial"
   : > "$out/trial/vid.scp"
   # shellcheck disable=SC2086  # the launcher and the arguments are lists of words
   if ! utils/split_data.sh "$data" "$nj" "$out/trial/parts" ||
