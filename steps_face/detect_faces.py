@@ -27,6 +27,7 @@ Example:
 from __future__ import annotations
 
 import logging
+from argparse import ArgumentTypeError
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from vidperson.supervision import Watch
 
 ARCHIVES = ("faces.ark", "quality.ark", "crops.tar", "thumbs.tar")
+MAX_SCALE = 10  # larger ones show nothing more, and frames of such sizes fit into no memory
 
 
 def detect_faces_supervised(output_dir: str, segment_timeout_s: float = 3600.0, **options: Any) -> None:
@@ -107,6 +109,9 @@ def detect_faces(
 
     watch = watch or UNWATCHED
     cv2.setNumThreads(threads)
+    uniform = UniformSampling(fps)
+    if labels:
+        WindowSampling((), label_unit, det_window)  # wrong settings are refused even where there is no segment yet
     segments = read_scp(scp)
     boxes = read_boxes(labels) if labels else {}
     installed = installed_model(model)
@@ -124,7 +129,7 @@ def detect_faces(
             times = sorted({label.position for label in found})
             sampling: UniformSampling | WindowSampling | None = None
             if not labels:
-                sampling = UniformSampling(fps)
+                sampling = uniform
             elif found:
                 sampling = WindowSampling(tuple(times), label_unit, det_window)
             at_times = [[label.box for label in found if label.position == time] for time in times]
@@ -140,7 +145,11 @@ def detect_faces(
 
 
 def _scales(text: str) -> list[float]:
-    return [cli.positive(word) for word in text.split()] or [1.0]
+    """Factors above 0 and up to ``MAX_SCALE``; none: 1. Raises argparse.ArgumentTypeError for others."""
+    scales = [cli.positive(word) for word in text.split()] or [1.0]
+    if max(scales) > MAX_SCALE:
+        raise ArgumentTypeError(f"expected factors up to {MAX_SCALE}, found {text}")
+    return scales
 
 
 def _archive_entries(segment: str, faces: SelectedFaces) -> dict[str, Iterator[bytes]]:
@@ -205,6 +214,9 @@ if __name__ == "__main__":
     )
     parser.add_argument("--max-duration-s", type=cli.positive, default=86_400.0, help="longer videos are refused")
     parser.add_argument(
-        "--segment-timeout-s", type=float, default=3600.0, help="seconds after which a segment is given up; 0: never"
+        "--segment-timeout-s",
+        type=cli.not_negative,
+        default=3600.0,
+        help="seconds after which a segment is given up; 0: never",
     )
     cli.main(detect_faces_supervised, parser.parse_args())

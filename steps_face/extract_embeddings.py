@@ -15,7 +15,7 @@ Example:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -54,15 +54,29 @@ def extract_embeddings(
     from vidperson.progress import Progress
     from vidperson.types import FACE_COLUMNS, Image
 
-    installed = installed_model(model)
-    network = open_network(installed, engine, device, threads, precision, embed_batch)
-    embedder = FaceEmbedder(network, installed.card, mirror or None)
     faces = load_matrices(Path(face_dir) / "faces.scp", len(FACE_COLUMNS))
     crops = read_scp(Path(face_dir) / "crops.scp")
     statuses = read_scp(Path(face_dir) / "status")
+    listed = list(read_scp(scp))
+
+    def require(name: str, wanted: list[str], known: Container[str]) -> None:
+        missing = [segment for segment in wanted if segment not in known]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(wanted)} segments are not in it, first '{missing[0]}'; "
+                "run ./run_002_detect_faces.sh",
+                Path(face_dir) / name,
+            )
+
+    require("faces.scp", listed, faces)
+    require("status", listed, statuses)
+    installed = installed_model(model)
+    network = open_network(installed, engine, device, threads, precision, embed_batch)
+    embedder = FaceEmbedder(network, installed.card, mirror or None)
     with JobStore(output_dir, ["embed.ark"]) as store:
-        segments = [segment for segment in read_scp(scp) if segment not in store.statuses]
+        segments = [segment for segment in listed if segment not in store.statuses]
         counts = {segment: len(faces[segment]) for segment in segments}
+        require("crops.scp", [segment for segment in segments if counts[segment]], crops)
         progress = Progress(len(segments) + len(store.statuses), "segments", done=len(store.statuses))
 
         def all_crops() -> Iterator[tuple[str, Image]]:

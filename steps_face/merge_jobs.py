@@ -72,5 +72,7 @@ if __name__ == "__main__":
     parser.add_argument("--archives", required=True, help="names of the archives, separated by spaces")
     parser.add_argument("--output-dir", required=True, help="folder of the set")
     parser.add_argument("--media", default="", help="files that were there in the beginning")
-    parser.add_argument("--patience-s", type=float, default=60.0, help="seconds to wait for files that are seen late")
+    parser.add_argument(
+        "--patience-s", type=cli.not_negative, default=60.0, help="seconds to wait for files that are seen late"
+    )
     cli.main(merge, parser.parse_args())

@@ -97,6 +97,19 @@ def test_positive_number_that_is_not_is_refused_with_what_was_found(value: str) 
         cli.positive(value)
 
 
+@pytest.mark.parametrize("value", ["-5", "-0.1", "nan", "inf", "x", ""])
+def test_number_below_zero_or_none_is_refused_with_what_was_found(value: str) -> None:
+    assert cli.not_negative("0") == 0 and cli.not_negative("0.5") == 0.5
+    with pytest.raises(argparse.ArgumentTypeError, match=f"from 0 on, found {value}"):
+        cli.not_negative(value)
+
+
+@pytest.mark.parametrize("step, option", [("detect_faces", "--segment-timeout-s"), ("merge_jobs", "--patience-s")])
+def test_seconds_below_zero_are_refused_by_the_step(repo: Path, step: str, option: str) -> None:
+    done = run_step(repo, f"{step}.py", option, "-5")
+    assert done.returncode == 2 and f"argument {option}: expected a number from 0 on, found -5" in done.stderr
+
+
 def raise_error(error: BaseException) -> None:
     raise error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 from engines_here import ENGINES
 
+from steps_face.extract_embeddings import extract_embeddings
 from vidperson.engines import load_network
-from vidperson.errors import ModelError
+from vidperson.errors import DataError, ModelError
+from vidperson.io.matrices import matrix_bytes
 from vidperson.models.card import Input, ModelCard, NetworkFile, Output, load_card
 from vidperson.models.embedder import FaceEmbedder
 from vidperson.models.install import install_model
@@ -264,3 +267,19 @@ def test_mirrored_crops_are_embedded_as_asked_for_else_as_the_card_says(
 def test_mirror_of_an_unknown_kind_names_those_that_there_are() -> None:
     with pytest.raises(ModelError, match="mirror: expected one of none concatenate sum, found 'twice'"):
         FaceEmbedder(lambda batch: [], card_for(None), "twice")
+
+
+@pytest.mark.parametrize("lacking", ["faces.scp", "status", "crops.scp"])
+def test_segment_that_stage_2_has_not_seen_is_named_with_the_list_and_the_stage_to_run(
+    tmp_path: Path, lacking: str
+) -> None:
+    install_model("arcface_tiny", tmp_path)
+    (tmp_path / "vid.scp").write_text("a a.mp4\nb b.mp4\nc c.mp4\n")
+    (tmp_path / "faces.ark").write_bytes(matrix_bytes("a", np.ones((1, 17))))
+    places = {"faces.scp": f"{tmp_path}/faces.ark:2", "status": "ok", "crops.scp": f"{tmp_path}/crops.tar:0"}
+    for name, place in places.items():
+        known = "a" if name == lacking else "abc"
+        (tmp_path / name).write_text("".join(f"{segment} {place}\n" for segment in known))
+    message = f"{lacking}: 2 of 3 segments are not in it, first 'b'; run ./run_002_detect_faces.sh"
+    with pytest.raises(DataError, match=re.escape(message)):
+        extract_embeddings(str(tmp_path), f"{tmp_path}/vid.scp", f"{tmp_path}/arcface_tiny", f"{tmp_path}/job")

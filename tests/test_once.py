@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ class Once:
         self.input, self.output, self.log = work / "my input", work / "out put", work / "log"
         self.input.write_text("1\n")
 
-    def run(self, *options: str, script: str = 'cat "$1" > "$2"') -> subprocess.CompletedProcess[str]:
+    def command(self, *options: str, script: str) -> list[str]:
         command = [
             "utils/once.sh",
             "--log",
@@ -26,7 +27,10 @@ class Once:
             str(self.output),
             "--",
         ]
-        command += ["bash", "-c", script, "script", str(self.input), str(self.output)]
+        return [*command, "bash", "-c", script, "script", str(self.input), str(self.output)]
+
+    def run(self, *options: str, script: str = 'cat "$1" > "$2"') -> subprocess.CompletedProcess[str]:
+        command = self.command(*options, script=script)
         return subprocess.run(command, cwd=self.repo, capture_output=True, text=True, timeout=60)
 
     def ran(self, *options: str, script: str = 'cat "$1" > "$2"') -> bool:
@@ -84,7 +88,28 @@ def test_output_that_is_seen_late_is_waited_for_and_one_that_never_comes_is_name
     assert not (once.work / "out put.made").exists()
 
 
+def test_inputs_that_are_missing_are_all_named_with_what_makes_them(once: Once) -> None:
+    failed = once.run("--input", "data/dev/trials", "--input", "exp/scores/x/max/dev_scores")
+    assert failed.returncode == 1 and "there is no data/dev/trials; run ./run_001_prepare_data.sh" in failed.stderr
+    assert "there is no exp/scores/x/max/dev_scores; run ./run_004_score.sh with that system" in failed.stderr
+    assert "sha256sum" not in failed.stderr
+
+
 def test_input_that_is_missing_is_named(once: Once) -> None:
     once.input.unlink()
     failed = once.run()
     assert failed.returncode != 0 and "my input" in failed.stderr
+
+
+def test_interrupt_that_the_command_does_not_notice_ends_the_call_and_the_file_is_made_again(once: Once) -> None:
+    run = subprocess.Popen(
+        once.command(script='touch "$2.begun"; sleep 1; cat "$1" > "$2"'), cwd=once.repo,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (once.work / "out put.begun").exists():
+        assert time.monotonic() < deadline and run.poll() is None
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(timeout=60) == 130 and not (once.work / "out put.made").exists()
+    assert once.ran()

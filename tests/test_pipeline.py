@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,9 +19,10 @@ from naive_decoder import write_video
 from numpy.typing import NDArray
 
 from steps_face import pipeline
+from steps_face.detect_faces import _scales, detect_faces
 from steps_face.pipeline import OUT_OF_MEMORY, Result, Task, find_faces
 from vidperson.engines import load_network
-from vidperson.errors import MediaError, ModelError
+from vidperson.errors import MediaError, ModelError, VidPersonError
 from vidperson.media.video import FrameReader, UniformSampling, WindowSampling
 from vidperson.models.candidates import Candidates, SelectionPolicy
 from vidperson.models.card import load_card
@@ -375,3 +378,26 @@ def test_segments_alone_begin_when_all_before_are_done_and_nothing_begins_beside
     assert events[:2] == ["s0", "s0 done"]
     assert events[2:8] == ["s1", "s1 done", "s2", "s2 done", "s3", "s3 done"]
     assert sorted(events[8:]) == ["s4", "s4 done", "s5", "s5 done"]
+
+
+@pytest.mark.parametrize("labels, options, message", [
+    (False, {"fps": 0.0}, "fps: expected more than 0, found 0"),
+    (True, {"fps": 0.0}, "fps: expected more than 0, found 0"),
+    (True, {"det_window": 4}, "window: expected an odd number of frames, found 4"),
+])  # fmt: skip
+def test_sampling_that_cannot_be_is_refused_without_any_segment(
+    tmp_path: Path, labels: bool, options: dict[str, Any], message: str
+) -> None:
+    """On no segment, the settings are tried before ``--force true`` removes a finished set."""
+    for name in ("vid.scp", "face_boundingbox"):
+        (tmp_path / name).touch()
+    boxes = f"{tmp_path}/face_boundingbox" if labels else None
+    with pytest.raises(VidPersonError, match=message):
+        detect_faces(f"{tmp_path}/vid.scp", f"{tmp_path}/no model", f"{tmp_path}/job", boxes, **options)
+
+
+@pytest.mark.parametrize("scales", ["1e9", "1 10.5", "0", "-1", "nan"])
+def test_scales_that_no_frame_fits_in_are_refused_with_what_was_found(scales: str) -> None:
+    assert _scales("0.5 1 10") == [0.5, 1, 10] and _scales("") == [1]
+    with pytest.raises(ArgumentTypeError, match=f"found {scales}"):
+        _scales(scales)

@@ -179,3 +179,80 @@ def test_unwritable_output_folder_is_named(small: Set) -> None:
     small.out.write_text("a file stands where the folder should be")
     refused = small.run()
     assert refused.returncode != 0 and str(small.out) in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_set_in_a_folder_that_is_a_link_is_refused_with_other_settings_and_made_anew_when_forced(small: Set) -> None:
+    (small.work / "other disk").mkdir()
+    small.out.symlink_to(small.work / "other disk")
+    kill_behind(small, 2)
+    refused = small.run(times=3)
+    assert refused.returncode == 1 and "--times 1" in refused.stderr and "--times 3" in refused.stderr
+    assert "goes on with the 1 jobs" in small.run().stdout
+    assert small.run("--force", "true", times=2).returncode == 0
+    assert small.out.is_symlink() and not list(small.out.glob("jobs*"))
+    assert [rows.sum() for rows in load_matrices(small.out / "bytes.scp").values()] == [6, 8, 10, 12, 14, 16]
+
+
+def test_set_in_a_folder_named_like_a_pattern_keeps_the_record_of_living_arrays_when_forced(small: Set) -> None:
+    small.out = small.work / "out[1]"
+    assert small.run().returncode == 0
+    (small.out / "log" / "q").mkdir()
+    (small.out / "log" / "q" / "array").write_text("7\n")
+    assert small.run("--force", "true", times=2).returncode == 0
+    assert (small.out / "log" / "q" / "array").read_text() == "7\n"
+
+
+def test_set_without_any_of_its_files_is_refused_even_when_forced_and_keeps_what_is_there(small: Set) -> None:
+    """As when a folder is not mounted."""
+    assert small.run().returncode == 0
+    before = small.outputs()
+    for number, file in enumerate(small.files):
+        file.rename(small.work / str(number))
+    refused = small.run("--force", "true", times=2)
+    assert refused.returncode == 1 and f"none of the files in {small.data}/vid.scp is there" in refused.stderr
+    assert small.outputs() == before
+
+
+@pytest.mark.parametrize("name", ["bytes.ark", "bytes.scp", "status"])
+def test_set_done_that_lacks_a_file_is_refused_with_its_name_until_forced(small: Set, name: str) -> None:
+    assert small.run().returncode == 0
+    before = small.outputs()
+    (small.out / name).unlink()
+    refused = small.run()
+    assert refused.returncode == 1 and f"{small.out}/{name} is gone" in refused.stderr
+    assert "--force true" in refused.stderr
+    assert small.run("--force", "true").returncode == 0 and small.outputs() == before
+
+
+def test_inputs_that_are_missing_are_named_with_what_makes_them(small: Set) -> None:
+    faces = small.work / "face_det" / "x" / "set" / "faces.ark"
+    (small.data / "vid.scp").rename(small.data / "img.scp")
+    refused = small.run("--input", str(faces))
+    assert refused.returncode == 1 and f"there is no {small.data}/vid.scp; it names the set's videos" in refused.stderr
+    assert f"there is no {faces}; run ./run_002_detect_faces.sh" in refused.stderr and not small.out.exists()
+
+
+def test_set_below_a_folder_with_the_name_of_the_array_gives_the_same_outputs(repo: Path, tmp_path: Path) -> None:
+    (tmp_path / "JOB_JOBS").mkdir()
+    named = Set(repo, tmp_path / "JOB_JOBS")
+    done = named.run()
+    assert done.returncode == 0, done.stderr
+    assert [rows.sum() for rows in load_matrices(named.out / "bytes.scp").values()] == [3, 4, 5, 6, 7, 8]
+    assert [path.name for path in tmp_path.iterdir()] == ["JOB_JOBS"]
+
+
+def test_set_interrupted_while_a_command_does_not_notice_ends_with_it_and_goes_on_later(small: Set) -> None:
+    """The interrupt reaches only the shell; the jobs end as if nothing had happened."""
+    run = subprocess.Popen(
+        small.command(nj=1, slow="0.1"), cwd=small.repo, env=small.environment(), preexec_fn=default_interrupt,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for_segments(small.out / "jobs1" / "1" / "journal.jsonl", 1, run)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(timeout=120) == 130 and not (small.out / ".done").exists()
+    assert small.run(nj=1).returncode == 0 and (small.out / ".done").exists()
+
+
+def default_interrupt() -> None:
+    """An interrupt that was ignored when a shell started cannot be trapped, as below `nohup`."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

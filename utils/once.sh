@@ -11,6 +11,7 @@
 #   utils/once.sh --log log/dev.log --input data/dev/trials dev_scores -- \
 #     python steps_face/score_trials.py --trials data/dev/trials --output dev_scores
 set -euo pipefail
+trap 'exit 130' INT   # bash goes on after Ctrl-C where the command that it waits for ends as if nothing had happened
 
 cmd=utils/run.py   # launcher
 log=               # log of the command
@@ -38,6 +39,8 @@ fi
 output=$1
 shift 2
 
+. ./utils/need_files.sh
+need_files "${inputs[@]}"
 made=$(
   printf '%q ' "$@"
   echo

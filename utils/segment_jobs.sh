@@ -13,6 +13,7 @@
 #   utils/segment_jobs.sh --nj 4 --archives "faces.ark crops.tar" data/demo_dev_test exp/face_det/x/demo_dev_test -- \
 #     python steps_face/detect_faces.py --model exp/face_models/x --fps 1
 set -euo pipefail
+trap 'exit 130' INT   # bash goes on after Ctrl-C where the command that it waits for ends as if nothing had happened
 
 cmd=utils/run.py   # launcher
 nj=1               # number of jobs; never more than segments
@@ -40,6 +41,8 @@ data=$1
 out=$2
 shift 3
 
+. ./utils/need_files.sh
+need_files "$data/vid.scp" "${inputs[@]}"
 num_segments=$(grep -c '' "$data/vid.scp")
 ((nj <= num_segments)) || nj=$num_segments
 settings=$(
@@ -63,7 +66,17 @@ changes() {
 }
 
 leave_if_done() {
+  local archive file files=("$out/status")
   if [ "$force" = false ] && [ -f "$out/.done" ] && [ -z "$(changes)" ]; then
+    for archive in $archives; do
+      files+=("$out/$archive" "$out/${archive%.*}.scp")
+    done
+    for file in "${files[@]}"; do
+      if [ ! -f "$file" ]; then
+        echo "$out: it was done, but $file is gone; put it back, or --force true makes the set anew" >&2
+        exit 1
+      fi
+    done
     rm -rf "$out"/jobs[0-9]* 2> /dev/null || true   # of a run that was killed at its last line
     echo "$out: done already: $(cat "$out/.done") (--force true makes it anew)"
     exit 0
@@ -78,14 +91,19 @@ if ! flock -n 9; then
   exit 1
 fi
 leave_if_done   # another run may have done it meanwhile
+if [ "$media_inputs" = true ] && [ -z "$(media)" ]; then   # all would be unreadable, and the set done
+  echo "$out: none of the files in $data/vid.scp is there; is their disk mounted?" >&2
+  exit 1
+fi
 
-# Whether there is work to lose: a finished set, or segments that jobs have noted.
+# Whether there is work to lose: a finished set, or segments that jobs have noted. The folder may be a link.
 has_work() {
-  [ -f "$out/.done" ] || [ -n "$(find "$out" -name journal.jsonl -size +0 -print -quit)" ]
+  [ -f "$out/.done" ] || [ -n "$(find "$out/" -name journal.jsonl -size +0 -print -quit)" ]
 }
 
 if [ "$force" = true ] && has_work; then
-  mkdir -p "$out/trial"
+  rm -rf "$out/trial"   # of one that was interrupted
+  mkdir "$out/trial"
   : > "$out/trial/vid.scp"
   # shellcheck disable=SC2086  # the launcher and the arguments are lists of words
   if ! utils/split_data.sh "$data" "$nj" "$out/trial/parts" ||
@@ -96,8 +114,8 @@ if [ "$force" = true ] && has_work; then
   fi
 fi
 if [ "$force" = true ] || ! has_work; then
-  # log/q tells the launcher of arrays that outlive a killed run
-  find "$out" -mindepth 1 ! -name .lock ! -path "$out/log" ! -path "$out/log/q*" -delete
+  # log/q tells the launcher of arrays that outlive a killed run; -path would take the folder's name for a pattern
+  (CDPATH='' cd -- "$out" && find . -mindepth 1 ! -name .lock ! -path ./log ! -path './log/q*' -delete)
 else
   changed=$(changes)
   if [ -n "$changed" ]; then
@@ -112,7 +130,7 @@ mv "$out/media.tmp" "$out/media"
 echo "$settings" > "$out/settings.tmp"
 mv "$out/settings.tmp" "$out/settings"
 
-started=$(find "$out" -maxdepth 1 -name 'jobs[0-9]*' -printf '%f' -quit)
+started=$(find "$out/" -maxdepth 1 -name 'jobs[0-9]*' -printf '%f' -quit)
 if [ -z "$started" ]; then
   rm -rf "$out/parts"
   utils/split_data.sh "$data" "$nj" "$out/parts"
@@ -121,8 +139,13 @@ elif [ "$started" != "jobs$nj" ]; then
   nj=${started#jobs}
   echo "$out: goes on with the $nj jobs that it was started with"
 fi
+array=JOB   # the launcher puts the job's number wherever this stands, be it part of the set's name
+while [[ "$out $* $speed_args" == *"$array"* ]]; do
+  array+=_
+done
 # shellcheck disable=SC2086  # the launcher and the arguments are lists of words
-$cmd JOB=1:"$nj" "$out/log/JOB.log" "$@" $speed_args --scp "$out/jobs$nj/JOB/vid.scp" --output-dir "$out/jobs$nj/JOB"
+$cmd "$array=1:$nj" "$out/log/$array.log" "$@" $speed_args \
+  --scp "$out/jobs$nj/$array/vid.scp" --output-dir "$out/jobs$nj/$array"
 python steps_face/merge_jobs.py --scp "$data/vid.scp" --jobs-dir "$out/jobs$nj" --nj "$nj" \
   --archives "$archives" --media "$out/media" --output-dir "$out"
 rm -rf "$out/jobs$nj"

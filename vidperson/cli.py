@@ -76,6 +76,17 @@ def positive(value: str) -> float:
     return number
 
 
+def not_negative(value: str) -> float:
+    """A finite number from 0 on. Raises argparse.ArgumentTypeError for anything else."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number from 0 on, found {value}")
+    return number
+
+
 def main(function: Callable[..., Any], arguments: argparse.Namespace) -> NoReturn:
     """Call ``function(**arguments)`` with logging set up and leave the process with its outcome.
 
