@@ -166,6 +166,20 @@ def test_options_config_missing_is_refused_with_those_that_there_are(recipe: Pat
     assert "no config 'config_r51.sh'; there are: global_conf/config_a.sh global_conf/config_b.sh" in message
 
 
+@pytest.mark.parametrize("line", ['[ -n "${MODELS:-}" ] && model_dir=$MODELS', "false\nfps=2"])
+def test_options_config_with_a_command_that_fails_is_refused_naming_the_config(recipe: Path, line: str) -> None:
+    (recipe / "mine.sh").write_text(f"{line}\n")
+    message = refusal(recipe, "--config-file", "mine.sh")
+    assert message.startswith("stage.sh: ./mine.sh: the last command it ran gave status 1; write a condition as if")
+
+
+@pytest.mark.parametrize(("value", "words"), [("(max mean)", "max mean"), ("()", ""), ("('a b')", "a b")])
+def test_options_array_in_config_is_refused_with_what_to_write(recipe: Path, value: str, words: str) -> None:
+    (recipe / "mine.sh").write_text(f"name_of_it={value}\n")
+    message = refusal(recipe, "--config-file", "mine.sh")
+    assert "./mine.sh: name_of_it is an array" in message and f'write name_of_it="{words}"\n' in message
+
+
 def test_options_upper_case_variables_of_a_config_are_free(recipe: Path) -> None:
     (recipe / "mine.sh").write_text("export CUDA_VISIBLE_DEVICES=1\n")
     assert values(recipe, "--config-file", "mine.sh")["stage"] == "1"

@@ -46,10 +46,14 @@ po_kind_of() {
   esac
 }
 
-# Refuse values that are not of their default's kind. Arguments: where they were set, names.
+# Refuse arrays and values that are not of their default's kind. Arguments: where they were set, names.
 po_check_values() {
   local po_name
   for po_name in "${@:2}"; do
+    if [[ $(declare -p "$po_name") == "declare -"[aA]* ]]; then
+      local -n po_array=$po_name
+      po_fail "$1: $po_name is an array, of which only the first word would count; write $po_name=\"${po_array[*]}\""
+    fi
     [[ -z ${po_kinds[$po_name]} || $(po_kind_of "${!po_name}") == "${po_kinds[$po_name]}" ]] ||
       po_fail "$1: expected ${po_kinds[$po_name]} for $po_name, found '${!po_name}'"
   done
@@ -143,8 +147,11 @@ config_file=${po_given[config_file]-$config_file}
 po_check_config "$config_file"
 case $config_file in */*) ;; *) config_file=./$config_file ;; esac   # not one that lies on PATH
 po_given[config_file]=$config_file
+# not `. "$config_file" || ...`, with which the config would go on behind a command that failed
+trap 'po_fail "$config_file: the last command it ran gave status $?; write a condition as if ...; then ...; fi"' ERR
 # shellcheck source=/dev/null
 . "$config_file"
+trap - ERR
 po_check_values "$config_file" "${po_names[@]}"
 for po_name in "${!po_given[@]}"; do
   printf -v "$po_name" %s "${po_given[$po_name]}"
