@@ -135,7 +135,40 @@ def test_options_switch_with_other_value_is_refused(recipe: Path, args: list[str
 
 
 def test_options_text_where_the_default_is_a_number_is_refused(recipe: Path) -> None:
-    assert "command line: expected a number for stage, found 'two'" in refusal(recipe, "--stage", "two")
+    assert "command line: expected a whole number for stage, found 'two'" in refusal(recipe, "--stage", "two")
+    assert "command line: expected a number for fps, found 'two'" in refusal(recipe, "--fps", "two")
+
+
+@pytest.mark.parametrize("value", ["2.5", "08", "010", "1e3", "-0", "+1"])
+@pytest.mark.parametrize("name", ["nj", "stage"])
+def test_options_whole_number_is_refused_where_it_is_none_to_bash(recipe: Path, name: str, value: str) -> None:
+    assert f"expected a whole number for {name}, found '{value}'\n" in refusal(recipe, f"--{name}", value)
+    (recipe / "mine.sh").write_text(f"{name}={value}\n")
+    assert f"mine.sh: expected a whole number for {name}, found" in refusal(recipe, "--config-file", "mine.sh")
+
+
+@pytest.mark.parametrize(("name", "value"), [("nj", "10"), ("stage", "-1"), ("stage", "0"), ("fps", "0.25")])
+def test_options_numbers_are_taken_as_they_are(recipe: Path, name: str, value: str) -> None:
+    assert values(recipe, f"--{name}", value)[name] == value
+
+
+def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe: Path, repo: Path) -> None:
+    shutil.copytree(repo / "global_conf", recipe / "global_conf", dirs_exist_ok=True)
+    stage = STAGE.replace("threads=3\n", "stop_stage=2\n") + 'printf "%s %s\\n" --- "$po_whole" > kinds\n'
+    (recipe / "stage.sh").write_text(
+        stage + 'for n in "${!po_kinds[@]}"; do echo "$n: ${po_kinds[$n]}"; done >> kinds\n'
+    )
+    values(recipe, "--config-file", "global_conf/config_r50.sh")
+    listed, *kinds = (recipe / "kinds").read_text().splitlines()
+    found = dict(line.split(": ") for line in kinds if not line.endswith(": "))
+    assert sorted(name for name, kind in found.items() if kind == "a whole number") == sorted(listed.split()[1:])
+    fractions = {
+        "fps", "det_threshold", "nms_threshold", "max_centre_distance", "max_duration_s", "segment_timeout_s",
+        "thr_ahc", "mem_gb", "train_scale", "train_margin", "train_sample_rate", "train_lr", "train_weight_decay",
+        "train_decay", "train_warmup_epochs", "train_clip", "train_ema", "train_cosine_weight",
+        "train_relation_weight",
+    }  # fmt: skip
+    assert {name for name, kind in found.items() if kind == "a number"} == fractions
 
 
 def test_options_switch_with_other_value_in_config_is_refused_naming_the_config(recipe: Path) -> None:

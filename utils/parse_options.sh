@@ -39,11 +39,27 @@ po_scan() {
   done < "$1"
 }
 
-po_kind_of() {
-  case $1 in
-    true | false) echo "true or false" ;;
-    *) [[ ! $1 =~ ^-?[0-9]+(\.[0-9]+)?$ ]] || echo "a number" ;;
+# Numbers that count something: half a job would fail far from here, and 08 is no number to bash, 010 eight.
+po_whole=" nj stage stop_stage threads max_size det_batch min_faces max_pixels embed_batch ncoh ncoh_discard max_systems"
+po_whole+=" train_embedding_size train_sub_centres train_batch train_epochs train_decay_epochs train_gpus train_processes"
+po_whole+=" train_workers train_threads train_seed train_valid_epochs train_save_steps train_held_out "
+
+# Is it of this kind? Arguments: value, kind.
+po_is() {
+  case $2 in
+    "true or false") [[ $1 == true || $1 == false ]] ;;
+    "a number") [[ $1 =~ ^-?[0-9]+(\.[0-9]+)?$ ]] ;;
+    "a whole number") [[ $1 =~ ^(0|-?[1-9][0-9]*)$ ]] ;;
   esac
+}
+
+# The kind of an option; empty: anything. Arguments: name, default.
+po_kind_of() {
+  if po_is "$2" "true or false"; then
+    echo "true or false"
+  elif po_is "$2" "a number"; then
+    [[ $po_whole == *" $1 "* ]] && echo "a whole number" || echo "a number"
+  fi
 }
 
 # Refuse arrays and values that are not of their default's kind. Arguments: where they were set, names.
@@ -54,7 +70,7 @@ po_check_values() {
       local -n po_array=$po_name
       po_fail "$1: $po_name is an array, of which only the first word would count; write $po_name=\"${po_array[*]}\""
     fi
-    [[ -z ${po_kinds[$po_name]} || $(po_kind_of "${!po_name}") == "${po_kinds[$po_name]}" ]] ||
+    [ -z "${po_kinds[$po_name]}" ] || po_is "${!po_name}" "${po_kinds[$po_name]}" ||
       po_fail "$1: expected ${po_kinds[$po_name]} for $po_name, found '${!po_name}'"
   done
 }
@@ -113,7 +129,7 @@ for po_name in "${po_defaults[@]}"; do
   [[ -v po_own[$po_name] ]] || po_names+=("$po_name")
 done
 for po_name in "${po_names[@]}"; do
-  po_kinds[$po_name]=$(po_kind_of "${!po_name}")
+  po_kinds[$po_name]=$(po_kind_of "$po_name" "${!po_name}")
 done
 
 # What the command line sets: kept until the config has been read.
