@@ -104,6 +104,16 @@ def test_options_value_is_taken_literally_and_survives_the_settings_file(
     assert not (recipe / "x").exists()
 
 
+@pytest.mark.parametrize(("given", "taken"), [("a b/", "a b"), ("../x//", "../x"), ("/", "/"), ("x/y", "x/y")])
+def test_options_slash_behind_the_folder_of_outputs_changes_nothing(recipe: Path, given: str, taken: str) -> None:
+    with open(recipe / "global_conf" / "defaults.sh", "a") as defaults:
+        defaults.write("data_dir=data\nexp_dir=exp  # outputs\n")
+    (recipe / "mine.sh").write_text(f"data_dir='{given}'\n")
+    values(recipe, "--config-file", "mine.sh", "--exp-dir", given, "--model-dir", given)
+    settings = (recipe / "out" / "settings").read_text().splitlines()
+    assert {f"data_dir='{taken}'", f"exp_dir='{taken}'", f"model_dir='{given}'"} <= set(settings)
+
+
 def test_options_last_of_two_wins(recipe: Path) -> None:
     assert values(recipe, "--nj", "2", "--nj", "3")["nj"] == "3"
 

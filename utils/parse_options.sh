@@ -10,7 +10,8 @@
 #   . ./path.sh                             (after it, so that --help works before there is an environment)
 #
 # Valid options are the script's own and the variables of global_conf/defaults.sh; --foo-bar 5 or --foo-bar=5
-# sets foo_bar. Values are taken as they are, nothing in them is evaluated. The script's own values win over
+# sets foo_bar. Values are taken as they are, nothing in them is evaluated; only data_dir
+# and exp_dir lose slashes at their ends. The script's own values win over
 # defaults.sh, the config (--config-file) wins over both, the command line over all. Where the default is
 # true or false, or a number, nothing else is taken. Afterwards `save_settings <file>` writes all options.
 #
@@ -173,6 +174,12 @@ for po_name in "${!po_given[@]}"; do
   printf -v "$po_name" %s "${po_given[$po_name]}"
 done
 po_check_values "command line" "${!po_given[@]}"
+for po_name in "${po_names[@]}"; do   # exp/ is exp: finished sets are compared by the paths, too
+  [[ $po_name == data_dir || $po_name == exp_dir ]] || continue
+  while [[ ${!po_name} == ?*/ ]]; do
+    printf -v "$po_name" %s "${!po_name%/}"
+  done
+done
 if $po_wants_help; then
   po_help
   exit 0
