@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,23 @@ def test_options_slash_behind_the_folder_of_outputs_changes_nothing(recipe: Path
     values(recipe, "--config-file", "mine.sh", "--exp-dir", given, "--model-dir", given)
     settings = (recipe / "out" / "settings").read_text().splitlines()
     assert {f"data_dir='{taken}'", f"exp_dir='{taken}'", f"model_dir='{given}'"} <= set(settings)
+
+
+def test_stage_interrupted_ends_and_so_does_a_loop_around_it_though_the_child_ended_well(recipe: Path) -> None:
+    child = "import signal, time; signal.signal(2, lambda *_: exit(0)); print('on', flush=True); time.sleep(60)"
+    with open(recipe / "stage.sh", "a") as stage:
+        stage.write(f'"{sys.executable}" -c "{child}"\necho went on\n')
+    process = subprocess.Popen(
+        ["bash", "-c", "for i in 1 2; do bash stage.sh; done; echo went on"], cwd=recipe, text=True,
+        stdout=subprocess.PIPE, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert process.stdout
+    while process.stdout.readline() not in ("on\n", ""):
+        pass
+    os.killpg(process.pid, signal.SIGINT)
+    assert "went on" not in process.communicate(timeout=30)[0]
+    assert process.returncode == -signal.SIGINT
 
 
 def test_options_last_of_two_wins(recipe: Path) -> None:

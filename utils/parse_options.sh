@@ -17,6 +17,10 @@
 #
 # Everything here is called po_..., since nobody knows the names of the script's options.
 
+# Else bash ignores a Ctrl-C when the child that it waits for ends as if nothing had been. Ended by the signal itself, the
+# stage ends a loop around it, too.
+trap 'trap - INT; kill -INT $$' INT
+
 po_script=${BASH_SOURCE[1]}
 po_names=()                              # all options: the script's own, then those of defaults.sh
 declare -A po_comments=() po_kinds=()
