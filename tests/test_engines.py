@@ -348,9 +348,9 @@ def test_engines_measured_again_with_other_times_and_the_same_outcome_leave_what
         compared = subprocess.run(["bash", "-euc", script], cwd=repo, capture_output=True, check=True).stdout
         return compared, tiny.network.with_name("engines.json").read_text()
 
-    first, second, third = measured(2.3, 2.4), measured(2.5, 2.4), measured(2.5, 1.2)
-    assert first[0] == second[0] != third[0]
-    assert len({first[1], second[1], third[1]}) == 3
+    first, second, third, fourth = measured(2.3, 2.4), measured(2.5, 2.4), measured(2.5, 1.2), measured(2.3, 2.4)
+    assert first[0] == second[0] != third[0] == fourth[0]
+    assert first[1] != second[1] != third[1] != fourth[1]
 
 
 def test_engines_are_measured_once(tiny: InstalledModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ _GPU = ("torch", "onnxruntime")
 _DETECTOR_SHAPE = (1, 3, 448, 800)
 _EMBEDDER_BATCH = 8
 _MEASURE_S = 0.5
-_AS_FAST = 1.05  # times the shortest: less is chance, and the first of the engines is taken
+_AS_FAST = 1.05  # times the shortest: less is chance, and the earlier choice or the first of the engines is taken
 
 
 def open_network(
@@ -91,8 +91,10 @@ def _best_on_cpu(installed: InstalledModel, precision: str) -> tuple[str, str]:
     return chosen or _fastest(times), f"measured per item when it was installed: {shown or 'the times are gone'}"
 
 
-def _fastest(times: dict[str, float]) -> str:
-    return next(name for name, seconds in times.items() if seconds <= _AS_FAST * min(times.values()))
+def _fastest(times: dict[str, float], earlier: str = "") -> str:
+    """The first engine that is as fast as the fastest; the earlier choice, where it is."""
+    fast = [name for name, seconds in times.items() if seconds <= _AS_FAST * min(times.values())]
+    return earlier if earlier in fast else fast[0]
 
 
 def _best_on_gpu(installed: InstalledModel, device: str, load: Callable[[str], Network]) -> Network:
@@ -129,7 +131,8 @@ def measure_engines(installed: InstalledModel) -> None:
     for engine in _CPU["fp32"]:
         if importlib.util.find_spec(engine) is not None:
             times[engine] = round(_seconds(load_network(installed.network, engine), batch) / len(batch), 6)
-    for name, content in ((CHOICE, {"cpu_engine": _fastest(times)}), (TIMES, {"cpu_seconds_per_item": times})):
+    choice = _fastest(times, _read_choice(installed))
+    for name, content in ((CHOICE, {"cpu_engine": choice}), (TIMES, {"cpu_seconds_per_item": times})):
         path = installed.network.with_name(name)
         note = json.dumps({"network_sha256": installed.sha256, **content}, indent=2)
         path.with_suffix(".tmp").write_text(note + "\n", encoding="utf-8")
