@@ -12,7 +12,7 @@
 # LC_ALL is a UTF-8 locale because names of files and persons are UTF-8. All lists are in the order of the
 # C locale (bytes): a script that sorts says so itself, `LC_ALL=C sort`.
 
-if [ "$PWD" != "$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)" ]; then
+if ! [ . -ef "$(dirname "${BASH_SOURCE[0]}")" ]; then
   echo "path.sh: run the recipe's scripts from the repository root: cd '$(dirname "${BASH_SOURCE[0]}")'" >&2
   return 1
 fi

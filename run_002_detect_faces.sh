@@ -47,7 +47,7 @@ for set in "${sets[@]}"; do
   utils/validate_data_dir.sh "$data_dir/$set"
   labels=$data_dir/$set/face_boundingbox
   if [ -f "$labels" ]; then
-    read -r label_unit set_window < "${labels}_conf"
+    read -r label_unit set_window < "${labels}_conf" || [ -n "$set_window" ]   # its line may lack the line end
     detect "$data_dir/$set" "$exp_dir/face_det/$detector/${set}_ref" --input "$labels" -- --labels "$labels" \
       --label-unit "$label_unit" --det-window "${det_window:-$set_window}" --max-centre-distance "$max_centre_distance"
     detect "$data_dir/$set" "$exp_dir/face_det/$detector/${set}_facedet" --

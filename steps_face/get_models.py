@@ -2,8 +2,9 @@
 """Put networks under exp/face_models: found in a local folder or downloaded, checked, converted.
 
 Inputs:  model cards (names in vidperson/zoo, or paths of .yaml files).
-Outputs: <models-dir>/<name>/ with network.onnx, <name>.yaml and installed.json; engines.json, the time per item of the
-         engines that --engine auto chooses from on a CPU; of an MXNet checkpoint also its own two files.
+Outputs: <models-dir>/<name>/ with network.onnx, <name>.yaml and installed.json; cpu_engine.json, the engine that
+         --engine auto takes on a CPU, and engines.json, the time per item of those that it chose from; of an MXNet
+         checkpoint also its own two files.
 
 Example:
   python steps_face/get_models.py --models-dir exp/face_models \\

@@ -322,6 +322,37 @@ def test_auto_without_times_or_with_those_of_another_file_takes_the_first(
     assert caplog.text.count("engine auto takes openvino: none was measured; ./run_000") == 2
 
 
+@pytest.mark.parametrize("times", [{"openvino": 0.001, "onnxruntime": 0.002}, None])
+def test_auto_on_the_cpu_takes_the_engine_that_was_chosen_whatever_the_times(
+    tiny: InstalledModel, times: dict[str, float] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    choice = {"network_sha256": tiny.sha256, "cpu_engine": "onnxruntime"}
+    tiny.network.with_name("cpu_engine.json").write_text(json.dumps(choice))
+    if times:
+        note(tiny, {"network_sha256": tiny.sha256, "cpu_seconds_per_item": times})
+    with caplog.at_level(logging.INFO):
+        open_network(tiny)
+    assert "engine auto takes onnxruntime: measured per item when it was installed: " in caplog.text
+
+
+def test_engines_measured_again_with_other_times_and_the_same_outcome_leave_what_is_compared(
+    repo: Path, tiny: InstalledModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*seconds: float) -> tuple[bytes, str]:
+        left = list(seconds)
+        monkeypatch.setattr(opening, "_seconds", lambda network, batch: left.pop(0))
+        tiny.network.with_name("engines.json").unlink(missing_ok=True)
+        measure_engines(tiny)
+        script = f"model={tiny.network.parent} cmd=here engine=auto device=cpu precision=fp32 threads=1\n"
+        script += '. utils/engine_options.sh --det-batch 1; cat "${inputs[@]//--input//dev/null}"'
+        compared = subprocess.run(["bash", "-euc", script], cwd=repo, capture_output=True, check=True).stdout
+        return compared, tiny.network.with_name("engines.json").read_text()
+
+    first, second, third, fourth = measured(2.3, 2.4), measured(2.5, 2.4), measured(2.5, 1.2), measured(2.3, 2.4)
+    assert first[0] == second[0] != third[0] == fourth[0]
+    assert first[1] != second[1] != third[1] != fourth[1]
+
+
 def test_engines_are_measured_once(tiny: InstalledModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "_MEASURE_S", 0)
     measure_engines(tiny)
@@ -347,6 +378,13 @@ def test_engines_are_measured_once(tiny: InstalledModel, monkeypatch: pytest.Mon
 def test_times_that_are_no_such_note_are_refused(tiny: InstalledModel, content: Any) -> None:
     note(tiny, content)
     with pytest.raises(ModelError, match="engines.json: expected .*remove it"):
+        open_network(tiny)
+
+
+@pytest.mark.parametrize("content", [[], {}, {"cpu_engine": "torch", "network_sha256": ""}, {"cpu_engine": "openvino"}])
+def test_choice_that_is_no_such_note_is_refused(tiny: InstalledModel, content: Any) -> None:
+    tiny.network.with_name("cpu_engine.json").write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="cpu_engine.json: expected cpu_engine to be one of .*remove it"):
         open_network(tiny)
 
 

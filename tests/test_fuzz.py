@@ -40,7 +40,7 @@ from vidperson.media.image import decode_image
 from vidperson.models.card import ZOO, load_card
 from vidperson.models.install import InstalledModel, installed_model
 from vidperson.models.mxnet_files import read_params, read_symbol
-from vidperson.models.opening import _read_times
+from vidperson.models.opening import _read_choice, _read_times
 
 EXAMPLES = int(os.environ.get("VIDPERSON_FUZZ_EXAMPLES", "40"))
 GIB = 1 << 30
@@ -205,6 +205,12 @@ def engine_times(path: Path) -> None:
         assert isinstance(seconds, float)
 
 
+def engine_choice(path: Path) -> None:
+    card = load_card(ZOO / "arcface_tiny.yaml")
+    chosen = _read_choice(InstalledModel(card, path.parent / "network.onnx", "ba7816bf"))
+    assert chosen in ("", "openvino", "onnxruntime")
+
+
 def settings_of_a_site(path: Path) -> None:
     try:
         Config.read(path)
@@ -255,6 +261,7 @@ NOTE = {
     "crc32": {"a.ark": zlib.crc32(bytes(10))},
 }
 TIMES = {"network_sha256": "ba7816bf", "cpu_seconds_per_item": {"openvino": 0.25}}
+CHOICE = {"network_sha256": "ba7816bf", "cpu_engine": "openvino"}
 SITE = "# a site\ncommand qsub -v 'A B'\noption gpu=* -l gpu=$0\ndefault gpu=0\npatience 60\n"
 PHOTO = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
 WIDER = "# a/1.jpg\n44 33 22 14 48.9 37.6 0 54.1 37.4 0 51.0 41.8 0 48.2 42.9 0 53.4 43.5 0 0.8\n# b.jpg\n1 2 3 4\n"
@@ -295,6 +302,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], bytes, str]] = {
     "card of our own": (load_card, (ZOO / "arcface_tiny.yaml").read_bytes(), "arcface_tiny.yaml"),
     "installed": (installed, b'{"network_sha256": "ba7816bf"}', "x"),
     "engine times": (engine_times, json.dumps(TIMES).encode(), "engines.json"),
+    "engine choice": (engine_choice, json.dumps(CHOICE).encode(), "cpu_engine.json"),
     "results": (lambda path: _read_json(path, "evaluate.py"), b'{"results": [{"eer": 0.5}]}', "x"),
     "settings of a site": (settings_of_a_site, SITE.encode(), "x"),
     "png": (image, cv2.imencode(".png", PHOTO)[1].tobytes(), "x"),

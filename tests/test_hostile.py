@@ -19,7 +19,7 @@ from vidperson.io.pictures import list_pictures
 from vidperson.models.card import ZOO, load_card
 from vidperson.models.install import InstalledModel, installed_model
 from vidperson.models.mxnet_files import read_symbol
-from vidperson.models.opening import _read_times
+from vidperson.models.opening import _read_choice, _read_times
 
 
 class Evil:
@@ -158,6 +158,10 @@ def test_json_made_to_blow_up_is_refused(tmp_path: Path) -> None:
         (folder / "engines.json").write_text(text)
         with pytest.raises(ModelError, match="engines.json: expected the times of engines"):
             _read_times(network)
+    for text in ("[" * 100_000, '{"network_sha256": "abc", "cpu_engine": ["openvino"]}'):
+        (folder / "cpu_engine.json").write_text(text)
+        with pytest.raises(ModelError, match="cpu_engine.json: expected cpu_engine to be one of openvino onnxruntime"):
+            _read_choice(network)
     (folder / "results.json").write_text("[" * 100_000)
     with pytest.raises(DataError, match="results.json: not a result of evaluate.py"):
         _read_json(folder / "results.json", "evaluate.py")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,33 @@ def test_options_value_is_taken_literally_and_survives_the_settings_file(
     assert not (recipe / "x").exists()
 
 
+@pytest.mark.parametrize(("given", "taken"), [("a b/", "a b"), ("../x//", "../x"), ("/", "/"), ("x/y", "x/y")])
+def test_options_slash_behind_the_folder_of_outputs_changes_nothing(recipe: Path, given: str, taken: str) -> None:
+    with open(recipe / "global_conf" / "defaults.sh", "a") as defaults:
+        defaults.write("data_dir=data\nexp_dir=exp  # outputs\n")
+    (recipe / "mine.sh").write_text(f"data_dir='{given}'\n")
+    values(recipe, "--config-file", "mine.sh", "--exp-dir", given, "--model-dir", given)
+    settings = (recipe / "out" / "settings").read_text().splitlines()
+    assert {f"data_dir='{taken}'", f"exp_dir='{taken}'", f"model_dir='{given}'"} <= set(settings)
+
+
+def test_stage_interrupted_ends_and_so_does_a_loop_around_it_though_the_child_ended_well(recipe: Path) -> None:
+    child = "import signal, time; signal.signal(2, lambda *_: exit(0)); print('on', flush=True); time.sleep(60)"
+    with open(recipe / "stage.sh", "a") as stage:
+        stage.write(f'"{sys.executable}" -c "{child}"\necho went on\n')
+    process = subprocess.Popen(
+        ["bash", "-c", "for i in 1 2; do bash stage.sh; done; echo went on"], cwd=recipe, text=True,
+        stdout=subprocess.PIPE, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert process.stdout
+    while process.stdout.readline() not in ("on\n", ""):
+        pass
+    os.killpg(process.pid, signal.SIGINT)
+    assert "went on" not in process.communicate(timeout=30)[0]
+    assert process.returncode == -signal.SIGINT
+
+
 def test_options_last_of_two_wins(recipe: Path) -> None:
     assert values(recipe, "--nj", "2", "--nj", "3")["nj"] == "3"
 
@@ -135,7 +164,40 @@ def test_options_switch_with_other_value_is_refused(recipe: Path, args: list[str
 
 
 def test_options_text_where_the_default_is_a_number_is_refused(recipe: Path) -> None:
-    assert "command line: expected a number for stage, found 'two'" in refusal(recipe, "--stage", "two")
+    assert "command line: expected a whole number for stage, found 'two'" in refusal(recipe, "--stage", "two")
+    assert "command line: expected a number for fps, found 'two'" in refusal(recipe, "--fps", "two")
+
+
+@pytest.mark.parametrize("value", ["2.5", "08", "010", "1e3", "-0", "+1"])
+@pytest.mark.parametrize("name", ["nj", "stage"])
+def test_options_whole_number_is_refused_where_it_is_none_to_bash(recipe: Path, name: str, value: str) -> None:
+    assert f"expected a whole number for {name}, found '{value}'\n" in refusal(recipe, f"--{name}", value)
+    (recipe / "mine.sh").write_text(f"{name}={value}\n")
+    assert f"mine.sh: expected a whole number for {name}, found" in refusal(recipe, "--config-file", "mine.sh")
+
+
+@pytest.mark.parametrize(("name", "value"), [("nj", "10"), ("stage", "-1"), ("stage", "0"), ("fps", "0.25")])
+def test_options_numbers_are_taken_as_they_are(recipe: Path, name: str, value: str) -> None:
+    assert values(recipe, f"--{name}", value)[name] == value
+
+
+def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe: Path, repo: Path) -> None:
+    shutil.copytree(repo / "global_conf", recipe / "global_conf", dirs_exist_ok=True)
+    stage = STAGE.replace("threads=3\n", "stop_stage=2\n") + 'printf "%s %s\\n" --- "$po_whole" > kinds\n'
+    (recipe / "stage.sh").write_text(
+        stage + 'for n in "${!po_kinds[@]}"; do echo "$n: ${po_kinds[$n]}"; done >> kinds\n'
+    )
+    values(recipe, "--config-file", "global_conf/config_r50.sh")
+    listed, *kinds = (recipe / "kinds").read_text().splitlines()
+    found = dict(line.split(": ") for line in kinds if not line.endswith(": "))
+    assert sorted(name for name, kind in found.items() if kind == "a whole number") == sorted(listed.split()[1:])
+    fractions = {
+        "fps", "det_threshold", "nms_threshold", "max_centre_distance", "max_duration_s", "segment_timeout_s",
+        "thr_ahc", "mem_gb", "train_scale", "train_margin", "train_sample_rate", "train_lr", "train_weight_decay",
+        "train_decay", "train_warmup_epochs", "train_clip", "train_ema", "train_cosine_weight",
+        "train_relation_weight",
+    }  # fmt: skip
+    assert {name for name, kind in found.items() if kind == "a number"} == fractions
 
 
 def test_options_switch_with_other_value_in_config_is_refused_naming_the_config(recipe: Path) -> None:
@@ -164,6 +226,20 @@ def test_options_config_with_windows_line_ends_is_refused(recipe: Path) -> None:
 def test_options_config_missing_is_refused_with_those_that_there_are(recipe: Path) -> None:
     message = refusal(recipe, "--config-file", "config_r51.sh")
     assert "no config 'config_r51.sh'; there are: global_conf/config_a.sh global_conf/config_b.sh" in message
+
+
+@pytest.mark.parametrize("line", ['[ -n "${MODELS:-}" ] && model_dir=$MODELS', "false\nfps=2"])
+def test_options_config_with_a_command_that_fails_is_refused_naming_the_config(recipe: Path, line: str) -> None:
+    (recipe / "mine.sh").write_text(f"{line}\n")
+    message = refusal(recipe, "--config-file", "mine.sh")
+    assert message.startswith("stage.sh: ./mine.sh: the last command it ran gave status 1; write a condition as if")
+
+
+@pytest.mark.parametrize(("value", "words"), [("(max mean)", "max mean"), ("()", ""), ("('a b')", "a b")])
+def test_options_array_in_config_is_refused_with_what_to_write(recipe: Path, value: str, words: str) -> None:
+    (recipe / "mine.sh").write_text(f"name_of_it={value}\n")
+    message = refusal(recipe, "--config-file", "mine.sh")
+    assert "./mine.sh: name_of_it is an array" in message and f'write name_of_it="{words}"\n' in message
 
 
 def test_options_upper_case_variables_of_a_config_are_free(recipe: Path) -> None:

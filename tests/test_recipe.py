@@ -272,6 +272,33 @@ def test_calibration_set_that_is_none_is_refused_before_anything_is_done(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("stage", ["002_detect_faces", "004_score"])
+def test_test_set_behind_two_enrolment_sets_is_refused_and_the_same_pair_twice_is_not(
+    repo: Path, tmp_path: Path, stage: str
+) -> None:
+    recipe = Recipe(repo, tmp_path, "folder")
+    two = recipe.run(stage, "--trial-sets", "folder_enroll:folder_test enr2:folder_test", check=False)
+    assert two.returncode == 1 and not list(tmp_path.iterdir())
+    assert "folder_test stands behind two enrolment sets, folder_enroll and enr2" in two.stderr
+    legal = recipe.run(stage, "--trial-sets", "one:both one:both both:one two:three", check=False)
+    assert legal.returncode == 1 and "; run " in legal.stderr and "stands behind" not in legal.stderr
+
+
+def test_labelled_set_whose_conf_lacks_its_line_end_is_detected_with_that_conf(repo: Path, tmp_path: Path) -> None:
+    recipe = Recipe(repo, tmp_path, "folder")
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    for name, text in {
+        "vid.scp": "m-a /x/a.mp4\n", "utt2spk": "m-a m\n", "spk2utt": "m m-a\n",
+        "face_boundingbox": "m-a 1.5 10 10 50 50\n", "face_boundingbox_conf": "seconds 5",
+    }.items():  # fmt: skip
+        (tmp_path / "data" / "a" / name).write_text(text)
+    model = tmp_path / "exp" / "face_models" / recipe.detector
+    model.mkdir(parents=True)
+    (model / "installed.json").touch()
+    recipe.run("002_detect_faces", "--trial-sets", "a:a", "--cmd", "false", check=False)
+    assert "--label-unit seconds --det-window 5 " in (recipe.faces("a_ref") / "settings").read_text()
+
+
 def test_demo_labelled_enrolment_keeps_only_the_labelled_person(demo: Recipe) -> None:
     """One model's enrolment video shows the other person too: facedet sees both, ref only the one in the box."""
     for part in ("dev", "eval"):

@@ -187,6 +187,18 @@ def test_path_moved_folder_gets_a_new_environment(recipe: Path) -> None:
     assert calls(moved) == ["venv with python3", "pip -r base.txt -r demo.txt"]
 
 
+def test_path_folder_entered_by_a_link_keeps_the_environment(recipe: Path) -> None:
+    source(recipe)
+    calls(recipe)
+    (recipe.parent / "link").symlink_to(recipe)
+    for come in (f"cd '{recipe.parent}/link'; . ./path.sh; ", f"cd '{recipe.parent}/link'; . '{recipe}/path.sh'; "):
+        process = start(recipe, "command -v python", come)
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out, err) == (0, f"{recipe.parent}/link/.venv/bin/python\n", "")
+    assert source(recipe)[0] == 0
+    assert calls(recipe) == []
+
+
 def test_path_interpreter_of_another_version_gets_a_new_environment(recipe: Path) -> None:
     source(recipe)
     calls(recipe)

@@ -15,8 +15,10 @@ if [ "$device" = cpu ] && [ "$engine" != mxnet ]; then
 else
   run+=("$1" "$2")   # these engines fill batches up to this size, and another size may change the last digits
 fi
-if [ "$engine" = auto ] && [ "$device" = cpu ] && [ -f "$model/engines.json" ]; then
-  inputs+=(--input "$model/engines.json")   # it decides which engine is taken
+if [ "$engine" = auto ] && [ "$device" = cpu ]; then
+  for choice in cpu_engine.json engines.json; do   # the first that is there decides which engine is taken
+    [ ! -f "$model/$choice" ] || { inputs+=(--input "$model/$choice"); break; }
+  done
 fi
 
 # Compare a sample with fp32, where the precision is another one, and fail when they differ too much.

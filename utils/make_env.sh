@@ -14,6 +14,7 @@
 # for .venv-mxnet, whose stamp has the name of the package instead.
 set -euo pipefail
 
+place=$(pwd -P)      # one name, also where the folder is entered by a link
 env=.venv            # the environment that is being looked after
 first=base           # what it holds at least
 oldest=11 newest=99  # Python 3.<oldest> to 3.<newest>
@@ -33,7 +34,7 @@ stamp_of() {
   local version pins name
   version=$("$env/bin/python" -V 2>/dev/null) || return 1
   pins=$(for name in "$@"; do pins_of "$name"; done 2>/dev/null | sha256sum) || return 1
-  echo "$PWD $version ${pins%% *}"
+  echo "$place $version ${pins%% *}"
 }
 
 # Does the environment hold these pin files, as they are now?
@@ -52,7 +53,7 @@ is_sound() {
   [ ! -e "$env/making" ] || return 1
   "$env/bin/python" -m pip --version > /dev/null 2>&1 || return 1
   "$env/bin/python" -c "import sys; sys.exit(not (3, $oldest) <= sys.version_info[:2] <= (3, $newest))" || return 1
-  [ ! -f "$env/stamp" ] || [[ $(sed -n 2p "$env/stamp") == "$PWD $("$env/bin/python" -V) "* ]]
+  [ ! -f "$env/stamp" ] || [[ $(sed -n 2p "$env/stamp") == "$place $("$env/bin/python" -V) "* ]]
 }
 
 # The first interpreter that will do and really runs (a version manager's shim may not), its links resolved:

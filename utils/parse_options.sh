@@ -10,11 +10,16 @@
 #   . ./path.sh                             (after it, so that --help works before there is an environment)
 #
 # Valid options are the script's own and the variables of global_conf/defaults.sh; --foo-bar 5 or --foo-bar=5
-# sets foo_bar. Values are taken as they are, nothing in them is evaluated. The script's own values win over
+# sets foo_bar. Values are taken as they are, nothing in them is evaluated; only data_dir
+# and exp_dir lose slashes at their ends. The script's own values win over
 # defaults.sh, the config (--config-file) wins over both, the command line over all. Where the default is
 # true or false, or a number, nothing else is taken. Afterwards `save_settings <file>` writes all options.
 #
 # Everything here is called po_..., since nobody knows the names of the script's options.
+
+# Else bash ignores a Ctrl-C when the child that it waits for ends as if nothing had been. Ended by the signal itself, the
+# stage ends a loop around it, too.
+trap 'trap - INT; kill -INT $$' INT
 
 po_script=${BASH_SOURCE[1]}
 po_names=()                              # all options: the script's own, then those of defaults.sh
@@ -39,18 +44,38 @@ po_scan() {
   done < "$1"
 }
 
-po_kind_of() {
-  case $1 in
-    true | false) echo "true or false" ;;
-    *) [[ ! $1 =~ ^-?[0-9]+(\.[0-9]+)?$ ]] || echo "a number" ;;
+# Numbers that count something: half a job would fail far from here, and 08 is no number to bash, 010 eight.
+po_whole=" nj stage stop_stage threads max_size det_batch min_faces max_pixels embed_batch ncoh ncoh_discard max_systems"
+po_whole+=" train_embedding_size train_sub_centres train_batch train_epochs train_decay_epochs train_gpus train_processes"
+po_whole+=" train_workers train_threads train_seed train_valid_epochs train_save_steps train_held_out "
+
+# Is it of this kind? Arguments: value, kind.
+po_is() {
+  case $2 in
+    "true or false") [[ $1 == true || $1 == false ]] ;;
+    "a number") [[ $1 =~ ^-?[0-9]+(\.[0-9]+)?$ ]] ;;
+    "a whole number") [[ $1 =~ ^(0|-?[1-9][0-9]*)$ ]] ;;
   esac
 }
 
-# Refuse values that are not of their default's kind. Arguments: where they were set, names.
+# The kind of an option; empty: anything. Arguments: name, default.
+po_kind_of() {
+  if po_is "$2" "true or false"; then
+    echo "true or false"
+  elif po_is "$2" "a number"; then
+    [[ $po_whole == *" $1 "* ]] && echo "a whole number" || echo "a number"
+  fi
+}
+
+# Refuse arrays and values that are not of their default's kind. Arguments: where they were set, names.
 po_check_values() {
   local po_name
   for po_name in "${@:2}"; do
-    [[ -z ${po_kinds[$po_name]} || $(po_kind_of "${!po_name}") == "${po_kinds[$po_name]}" ]] ||
+    if [[ $(declare -p "$po_name") == "declare -"[aA]* ]]; then
+      local -n po_array=$po_name
+      po_fail "$1: $po_name is an array, of which only the first word would count; write $po_name=\"${po_array[*]}\""
+    fi
+    [ -z "${po_kinds[$po_name]}" ] || po_is "${!po_name}" "${po_kinds[$po_name]}" ||
       po_fail "$1: expected ${po_kinds[$po_name]} for $po_name, found '${!po_name}'"
   done
 }
@@ -109,7 +134,7 @@ for po_name in "${po_defaults[@]}"; do
   [[ -v po_own[$po_name] ]] || po_names+=("$po_name")
 done
 for po_name in "${po_names[@]}"; do
-  po_kinds[$po_name]=$(po_kind_of "${!po_name}")
+  po_kinds[$po_name]=$(po_kind_of "$po_name" "${!po_name}")
 done
 
 # What the command line sets: kept until the config has been read.
@@ -143,13 +168,22 @@ config_file=${po_given[config_file]-$config_file}
 po_check_config "$config_file"
 case $config_file in */*) ;; *) config_file=./$config_file ;; esac   # not one that lies on PATH
 po_given[config_file]=$config_file
+# not `. "$config_file" || ...`, with which the config would go on behind a command that failed
+trap 'po_fail "$config_file: the last command it ran gave status $?; write a condition as if ...; then ...; fi"' ERR
 # shellcheck source=/dev/null
 . "$config_file"
+trap - ERR
 po_check_values "$config_file" "${po_names[@]}"
 for po_name in "${!po_given[@]}"; do
   printf -v "$po_name" %s "${po_given[$po_name]}"
 done
 po_check_values "command line" "${!po_given[@]}"
+for po_name in "${po_names[@]}"; do   # exp/ is exp: finished sets are compared by the paths, too
+  [[ $po_name == data_dir || $po_name == exp_dir ]] || continue
+  while [[ ${!po_name} == ?*/ ]]; do
+    printf -v "$po_name" %s "${!po_name%/}"
+  done
+done
 if $po_wants_help; then
   po_help
   exit 0

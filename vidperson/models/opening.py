@@ -1,7 +1,8 @@
 """An installed network and the engine that runs it: the one asked for, or for ``auto`` the best one here.
 
-On a CPU the best one is a matter of measuring: stage 0 measures each network once and notes the times in
-``engines.json`` beside it, so that all jobs, on all machines, take the same engine.
+On a CPU the best one is a matter of measuring: stage 0 measures each network once and notes its choice beside it, in
+``cpu_engine.json``, so that all jobs, on all machines, take the same engine. The times, which are others whenever it
+measures, are in a file of their own, ``engines.json``: finished sets are compared by the choice.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,7 +22,9 @@ from vidperson.errors import EngineError, ModelError
 from vidperson.models.install import InstalledModel
 from vidperson.models.mxnet_to_onnx import mxnet_outputs
 
+T = TypeVar("T")
 AUTO = "auto"
+CHOICE = "cpu_engine.json"
 TIMES = "engines.json"
 # What auto takes on a CPU: what every installation has, and what gives an item the same numbers in any batch.
 _CPU = {"fp32": ("openvino", "onnxruntime"), "bf16": ("openvino",)}
@@ -29,7 +32,7 @@ _GPU = ("torch", "onnxruntime")
 _DETECTOR_SHAPE = (1, 3, 448, 800)
 _EMBEDDER_BATCH = 8
 _MEASURE_S = 0.5
-_AS_FAST = 1.05  # times the shortest: less is chance, and the first of the engines is taken
+_AS_FAST = 1.05  # times the shortest: less is chance, and the earlier choice or the first of the engines is taken
 
 
 def open_network(
@@ -79,13 +82,19 @@ def _best_on_cpu(installed: InstalledModel, precision: str) -> tuple[str, str]:
         raise EngineError(f"engine 'auto' computes in {' '.join(_CPU)} on the device cpu, '{precision}' was asked for")
     if len(candidates) == 1:
         return candidates[0], f"it is the one for {precision} on the CPU"
-    times = _read_times(installed)
-    if not times:
+    chosen, times = _read_choice(installed), _read_times(installed)
+    if not chosen and not times:
         here = [name for name in candidates if importlib.util.find_spec(name) is not None]
         return (here or candidates)[0], "none was measured; ./run_000_get_pretrained_models.sh does it"
     shown = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in times.items())
-    best = next(name for name, seconds in times.items() if seconds <= _AS_FAST * min(times.values()))
-    return best, f"measured per item when it was installed: {shown}"
+    # earlier versions noted the times only
+    return chosen or _fastest(times), f"measured per item when it was installed: {shown or 'the times are gone'}"
+
+
+def _fastest(times: dict[str, float], earlier: str = "") -> str:
+    """The first engine that is as fast as the fastest; the earlier choice, where it is."""
+    fast = [name for name, seconds in times.items() if seconds <= _AS_FAST * min(times.values())]
+    return earlier if earlier in fast else fast[0]
 
 
 def _best_on_gpu(installed: InstalledModel, device: str, load: Callable[[str], Network]) -> Network:
@@ -103,7 +112,7 @@ def _best_on_gpu(installed: InstalledModel, device: str, load: Callable[[str], N
 
 
 def measure_engines(installed: InstalledModel) -> None:
-    """Note the time per item of every engine that ``auto`` may take on the CPU, unless that is done already.
+    """Note what ``auto`` takes on the CPU, and the time per item of every engine that it may take, unless that is done.
 
     Seconds of one CPU core in float32: pictures of 800 x 448 for detectors, for embedders batches of 8 crops, or of as
     many as the card says.
@@ -122,10 +131,12 @@ def measure_engines(installed: InstalledModel) -> None:
     for engine in _CPU["fp32"]:
         if importlib.util.find_spec(engine) is not None:
             times[engine] = round(_seconds(load_network(installed.network, engine), batch) / len(batch), 6)
-    content = {"network_sha256": installed.sha256, "cpu_seconds_per_item": times}
-    path = _times_path(installed)
-    path.with_suffix(".tmp").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(path.with_suffix(".tmp"), path)
+    choice = _fastest(times, _read_choice(installed))
+    for name, content in ((CHOICE, {"cpu_engine": choice}), (TIMES, {"cpu_seconds_per_item": times})):
+        path = installed.network.with_name(name)
+        note = json.dumps({"network_sha256": installed.sha256, **content}, indent=2)
+        path.with_suffix(".tmp").write_text(note + "\n", encoding="utf-8")
+        os.replace(path.with_suffix(".tmp"), path)
 
 
 def _seconds(network: Network, batch: np.ndarray) -> float:
@@ -139,24 +150,39 @@ def _seconds(network: Network, batch: np.ndarray) -> float:
     return min(found)
 
 
-def _times_path(installed: InstalledModel) -> Path:
-    return installed.network.with_name(TIMES)
-
-
-def _read_times(installed: InstalledModel) -> dict[str, float]:
-    """Engine to seconds; nothing where they were not measured, or with another file.
+def _read_note(installed: InstalledModel, name: str, take: Callable[[Any], T], expected: str) -> T | None:
+    """What ``take`` finds in a note of stage 0; None where there is no such file, or one about another network.
 
     Raises ModelError for a file that is no such note.
     """
-    path = _times_path(installed)
+    path = installed.network.with_name(name)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        times = {str(engine): float(seconds) for engine, seconds in content["cpu_seconds_per_item"].items()}
-        known = content["network_sha256"] == installed.sha256
+        found, known = take(content), content["network_sha256"] == installed.sha256
     except FileNotFoundError:
-        return {}
+        return None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
-        raise ModelError(f"{path}: expected the times of engines; remove it and run stage 0") from None
-    if unknown := sorted(set(times) - set(_CPU["fp32"])):
-        raise ModelError(f"{path}: expected times of {' '.join(_CPU['fp32'])}, found {unknown[0]}; remove it")
-    return times if known else {}
+        raise ModelError(f"{path}: expected {expected}; remove it and run stage 0") from None
+    return found if known else None
+
+
+def _read_choice(installed: InstalledModel) -> str:
+    """The engine that stage 0 chose; empty where it did not."""
+    engines = _CPU["fp32"]
+    expected = f"cpu_engine to be one of {' '.join(engines)}"
+    return _read_note(installed, CHOICE, lambda note: engines[engines.index(note["cpu_engine"])], expected) or ""
+
+
+def _read_times(installed: InstalledModel) -> dict[str, float]:
+    """Engine to seconds; nothing where they were not measured."""
+
+    def take(note: Any) -> dict[str, float]:
+        times = {str(engine): float(seconds) for engine, seconds in note["cpu_seconds_per_item"].items()}
+        if unknown := sorted(set(times) - set(_CPU["fp32"])):
+            raise ModelError(
+                f"{installed.network.with_name(TIMES)}: expected times of {' '.join(_CPU['fp32'])}, found {unknown[0]};"
+                " remove it"
+            )
+        return times
+
+    return _read_note(installed, TIMES, take, "the times of engines") or {}
