@@ -25,4 +25,5 @@ train_threads=1
 train_processes=2                                    # one per core of the machine that it was trained on
 train_workers=0
 detector=retinaface_mnet025_pytorch                  # the teacher, for stage 0
+embedder=                                            # none is needed
 model_dir=${VIDPERSON_SHARED:-../shared}/models      # looked in before downloading
