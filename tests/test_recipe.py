@@ -288,10 +288,11 @@ def test_labelled_set_whose_conf_lacks_its_line_end_is_detected_with_that_conf(r
     recipe = Recipe(repo, tmp_path, "folder")
     (tmp_path / "data" / "a").mkdir(parents=True)
     for name, text in {
-        "vid.scp": "m-a /x/a.mp4\n", "utt2spk": "m-a m\n", "spk2utt": "m m-a\n",
+        "vid.scp": f"m-a {tmp_path}/a.mp4\n", "utt2spk": "m-a m\n", "spk2utt": "m m-a\n",
         "face_boundingbox": "m-a 1.5 10 10 50 50\n", "face_boundingbox_conf": "seconds 5",
     }.items():  # fmt: skip
         (tmp_path / "data" / "a" / name).write_text(text)
+    (tmp_path / "a.mp4").touch()
     model = tmp_path / "exp" / "face_models" / recipe.detector
     model.mkdir(parents=True)
     (model / "installed.json").touch()
