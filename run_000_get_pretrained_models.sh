@@ -18,7 +18,8 @@ fi
 . ./utils/parse_options.sh
 . ./path.sh
 
-get_models=(python steps_face/get_models.py --models-dir "$exp_dir/face_models" --model-dir "$model_dir" --cards "$detector $embedder")
+get_models=(python steps_face/get_models.py --models-dir "$exp_dir/face_models" --model-dir "$model_dir"
+  --detector "$detector" --embedder "$embedder")
 if [ -z "${VIDPERSON_PYTHON:-}" ]; then
   if [ "$engine" = torch ]; then
     utils/make_env.sh torch

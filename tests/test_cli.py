@@ -52,7 +52,7 @@ def test_unknown_option_of_every_step_is_refused_with_the_valid_ones(repo: Path,
     ("merge_jobs.py",
      ["--scp", "no/such", "--jobs-dir", "no", "--nj", "1", "--archives", "a.ark", "--output-dir", "{tmp}"]),
     ("get_durations.py", ["--data-dir", "no/such"]),
-    ("get_models.py", ["--cards", "no_such_card", "--models-dir", "{tmp}/models"]),
+    ("get_models.py", ["--detector", "no_such_card", "--models-dir", "{tmp}/models"]),
 ])  # fmt: skip
 def test_missing_input_of_a_step_gives_one_message_and_no_stack_trace(
     repo: Path, tmp_path: Path, step: str, options: list[str]
