@@ -150,3 +150,23 @@ def test_folder_nothing_to_read_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         folder.prepare(tmp_path / "data", _touch(tmp_path / "p", *persons), _touch(tmp_path / "v", *videos))
+
+
+def test_key_that_writes_accents_in_another_unicode_form_than_the_files_means_those(tmp_path: Path) -> None:
+    composed, decomposed = "Ren\u00e9e", "Rene\u0301e"
+    persons = _touch(tmp_path / "persons", f"{decomposed}/a.jpg")
+    videos = _touch(tmp_path / "videos", f"{composed}.mp4")
+    (tmp_path / "key.tsv").write_text(f"{composed}\t{decomposed}.mp4\n")
+    _, test = folder.prepare(tmp_path / "data", persons, videos, tmp_path / "key.tsv")
+    assert read_trials(test / "trials").is_target == [True]
+
+
+def test_key_whose_accents_fit_two_files_and_are_those_of_neither_is_refused(tmp_path: Path) -> None:
+    forms = ["\u01d8", "\u00fc\u0301", "u\u0308\u0301"]  # u with diaeresis and acute
+    persons = _touch(tmp_path / "persons", *(f"{form}/a.jpg" for form in forms[:2]))
+    videos = _touch(tmp_path / "videos", "v.mp4")
+    (tmp_path / "key.tsv").write_text(f"{forms[1]}\tv.mp4\n")
+    folder.prepare(tmp_path / "data", persons, videos, tmp_path / "key.tsv")
+    (tmp_path / "key.tsv").write_text(f"{forms[2]}\tv.mp4\n")
+    with pytest.raises(DataError, match=r"key.tsv:1: .* differs from 2 names only in how accents are written"):
+        folder.prepare(tmp_path / "data", persons, videos, tmp_path / "key.tsv")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vidperson.corpora.data_folder import (
@@ -63,7 +64,8 @@ def prepare(
     persons_dir: one folder per person with portraits or videos in it, at any depth.
     videos_dir: videos or images at any depth.
     key: optional list of the target pairs, one per line: person's folder name, tab, video's path below
-        videos_dir; all other pairs are non-target. Without it the trials have no key.
+        videos_dir; all other pairs are non-target. Without it the trials have no key. Accents may be written in
+        another Unicode form (NFC, NFD) than in the names of the files.
 
     Names become ids by `safe_id` and `unique_ids`, enrolment ids are `<person>-<file>`; the `names` list of a
     set gives the original of each id. Hidden files and what is no media by its extension are left out, links
@@ -90,7 +92,7 @@ def prepare(
     test_ids = unique_ids({name: _bare_id(name) for name in videos})
     tested = [Segment(test_ids[name], videos_root / name, test_ids[name]) for name in videos]
 
-    targets = _read_key(Path(key), set(portraits), set(videos)) if key else None
+    targets = _read_key(Path(key), portraits, videos) if key else None
     trials = [
         Trial(models[person], test_ids[video], None if targets is None else (person, video) in targets)
         for person in portraits
@@ -172,8 +174,30 @@ def _files_below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator
             yield path
 
 
-def _read_key(path: Path, persons: set[str], videos: set[str]) -> set[tuple[str, str]]:
+def _by_nfc(names: Iterable[str]) -> dict[str, list[str]]:
+    """The names under the form that all ways to write their accents have in common."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(unicodedata.normalize("NFC", name), []).append(name)
+    return found
+
+
+def _read_key(path: Path, persons: Iterable[str], videos: Iterable[str]) -> set[tuple[str, str]]:
     """The target pairs (person, video)."""
+
+    def look_up(name: str, listed: dict[str, list[str]], absent: str, there: str) -> str:
+        same = listed.get(unicodedata.normalize("NFC", name), [])
+        if name in same:
+            return name
+        if len(same) == 1:
+            return same[0]
+        if same:
+            what = f"differs from {len(same)} names only in how accents are written; copy that of the file"
+            raise DataError(f"'{name}' {what}", path, number)
+        every = sorted(other for names in listed.values() for other in names)
+        raise DataError(f"{absent} '{name}'; {there} are: {shortened(every)}", path, number)
+
+    known_persons, known_videos = _by_nfc(persons), _by_nfc(videos)
     if not path.is_file():
         raise DataError("no such file", path)
     targets: set[tuple[str, str]] = set()
@@ -187,14 +211,8 @@ def _read_key(path: Path, persons: set[str], videos: set[str]) -> set[tuple[str,
         person, tab, video = line.partition("\t")
         if not tab:
             raise DataError(f"expected '<person><tab><video>', found '{line}'", path, number)
-        if person not in persons:
-            raise DataError(
-                f"no media of a person '{person}'; the persons are: {shortened(sorted(persons))}",
-                path,
-                number,
-            )
-        if video not in videos:
-            raise DataError(f"no video '{video}'; the videos are: {shortened(sorted(videos))}", path, number)
+        person = look_up(person, known_persons, "no media of a person", "the persons")
+        video = look_up(video, known_videos, "no video", "the videos")
         targets.add((person, video))
     if not targets:
         raise DataError("no target pair in it", path)
