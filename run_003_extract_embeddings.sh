@@ -11,6 +11,7 @@ set -euo pipefail
 force=false  # true: make sets anew that are done or were started with other settings
 . ./utils/parse_options.sh
 . ./utils/trial_sets.sh
+. ./utils/network_names.sh detector embedder
 . ./path.sh
 
 model=$exp_dir/face_models/$embedder

@@ -331,10 +331,11 @@ def test_every_segment_has_exactly_one_status_and_every_face_a_crop_and_an_embed
 
 
 def test_rerun_of_a_finished_stage_does_nothing_and_says_so(demo: Recipe) -> None:
-    before = (demo.faces("demo_dev_test") / "faces.ark").stat().st_mtime_ns
+    files = [demo.faces("demo_dev_test") / name for name in ("faces.ark", "contact_sheet.jpg")]
+    before = [file.stat().st_mtime_ns for file in files]
     done = demo.run("002_detect_faces", "--nj", "1")
     assert done.stdout.count("done already: ") == 6
-    assert (demo.faces("demo_dev_test") / "faces.ark").stat().st_mtime_ns == before
+    assert [file.stat().st_mtime_ns for file in files] == before
 
 
 def test_rerun_with_other_settings_is_refused_with_both_settings_and_the_choice(demo: Recipe) -> None:
