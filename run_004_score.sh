@@ -14,13 +14,38 @@ set -euo pipefail
 [ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
 . ./cmd.sh
 force=false  # true: score anew what is done and has not changed
+check=false  # true: make nothing, and fail where scores are missing or were made with other options or of other inputs
 . ./utils/parse_options.sh
 . ./utils/trial_sets.sh
+. ./utils/network_names.sh detector embedder
 . ./utils/systems.sh
 . ./path.sh
+. ./utils/need_files.sh
 
 embeddings=$exp_dir/face_embed/$embedder
 faces=$exp_dir/face_det/$detector
+all_scores=$exp_dir/scores/$embedder
+
+# What would stop this stage halfway stops it before anything is scored.
+python steps_face/check_scoring.py --backends "$backends" --thr-ahc "$thr_ahc" --primary "$primary_cost"
+folders=()
+for system in $fusion_systems; do
+  [[ $system == */* ]] || system=$all_scores/$system
+  folders+=("$system")
+  [ "${system%/*}" = "$all_scores" ] && [[ " ${systems[*]} " == *" ${system##*/} "* ]] && continue   # is made below
+  for test in "${tests[@]}"; do
+    need_files "$system/${test}_scores"
+  done
+done
+for pair in $trial_sets; do
+  enroll=${pair%%:*}
+  read=("$enroll")
+  [ ! -f "$data_dir/$enroll/face_boundingbox" ] || read=("${enroll}_ref" "${enroll}_facedet")
+  for set in "${read[@]}" "${pair##*:}" ${snorm_cohort:+"$snorm_cohort"}; do
+    need_embeddings "$embeddings/$set" "$faces/$set"
+  done
+done
+
 # Scores are not made again from what they were made of: what stages 2 and 3 wrote is decided by their settings.
 for backend in $backends; do
   for pair in $trial_sets; do
@@ -33,26 +58,21 @@ for backend in $backends; do
         --fallback-embed "$embeddings/${enroll}_facedet")
       read=("${enroll}_ref" "${enroll}_facedet" "$test")
     fi
-    for set in "${read[@]}" ${snorm_cohort:+"$snorm_cohort"}; do
-      if [ ! -f "$embeddings/$set/settings" ]; then
-        echo "$0: no embeddings in $embeddings/$set; run run_003_extract_embeddings.sh with the set in trial_sets first" >&2
-        exit 1
-      fi
-    done
     for norm in "" ${snorm_cohort:+_snorm}; do
-      scores=$exp_dir/scores/$embedder/$backend$norm
+      scores=$all_scores/$backend$norm
       cohort=()
       [ -z "$norm" ] || cohort=(--cohort-embed "$embeddings/$snorm_cohort" --ncoh "$ncoh" --ncoh-discard "$ncoh_discard")
       inputs=(--input "$data_dir/$enroll/spk2utt" --input "$data_dir/$test/trials")
       for set in "${read[@]}" ${norm:+"$snorm_cohort"}; do
         inputs+=(--input "$embeddings/$set/settings")
       done
-      utils/once.sh --cmd "$cmd" --log "$scores/log/$test.log" --force "$force" "${inputs[@]}" \
-        --speed-args "--mem-gb $mem_gb" "$scores/${test}_scores" -- \
+      utils/once.sh --cmd "$cmd" --log "$scores/log/$test.log" --force "$force" --check "$check" \
+        "${inputs[@]}" --speed-args "--mem-gb $mem_gb" "$scores/${test}_scores" -- \
         python steps_face/score_trials.py "${reference[@]}" \
         --enroll-data "$data_dir/$enroll" --test-embed "$embeddings/$test" --test-faces "$faces/$test" \
         --trials "$data_dir/$test/trials" --backend "$backend" --thr-ahc "$thr_ahc" "${cohort[@]}" \
         --output "$scores/${test}_scores"
+      ! $check || continue
       [ "$scores/$test.config" -nt "$scores/${test}_scores" ] || save_settings "$scores/$test.config"
       echo "$scores/${test}_scores: $(wc -l < "$scores/${test}_scores") scores"
     done
@@ -73,12 +93,11 @@ train_on_key() {
     done
     shift
   done
-  utils/once.sh --cmd "$cmd" --log "$out/log/${model%.json}.log" --force "$force" --input "$key" "${options[@]}" \
-    "$out/$model" "$@" --train-set "$calibration_set" --train-trials "$key" --sets "${tests[@]}" --output-dir "$out"
-  [ "$out/config" -nt "$out/$model" ] || save_settings "$out/config"
+  utils/once.sh --cmd "$cmd" --log "$out/log/${model%.json}.log" --force "$force" --check "$check" --input "$key" \
+    "${options[@]}" "$out/$model" "$@" --train-set "$calibration_set" --train-trials "$key" --sets "${tests[@]}" --output-dir "$out"
+  $check || [ "$out/config" -nt "$out/$model" ] || save_settings "$out/config"
 }
 
-all_scores=$exp_dir/scores/$embedder
 key=$data_dir/$calibration_set/trials
 if [ -n "$calibration_set" ]; then
   for system in "${plain_systems[@]}"; do
@@ -87,13 +106,6 @@ if [ -n "$calibration_set" ]; then
   done
 fi
 if [ -n "$fusion_systems" ]; then
-  folders=()
-  for system in $fusion_systems; do
-    case $system in
-      */*) folders+=("$system") ;;
-      *) folders+=("$all_scores/$system") ;;
-    esac
-  done
   train_on_key "$all_scores/fusion" fusion.json "${folders[@]}" -- \
     python steps_face/fuse_scores.py --systems "${folders[@]}" --max-systems "$max_systems" --primary "$primary_cost"
 fi

@@ -2,8 +2,7 @@
 # Evaluate the scores of every system on every test set: tables, plots and one report for all.
 #
 # Reads:  exp/scores/<embedder>/<system>/<test set>_scores of all systems that stage 4 writes with these options;
-#         data/<test set>/trials and trial_partitions; for the pictures exp/face_det/<detector> and
-#         exp/face_embed/<embedder>
+#         what they were made of; data/<test set>/trials and trial_partitions; for the pictures exp/face_det/<detector>
 # Writes: exp/results/<embedder>/ with results.{txt,md,csv,json}, report.html, <system>/<test set>.json and
 #         trials/<test set>.json
 #
@@ -13,6 +12,7 @@ set -euo pipefail
 . ./cmd.sh
 . ./utils/parse_options.sh
 . ./utils/trial_sets.sh
+. ./utils/network_names.sh detector embedder
 . ./utils/systems.sh
 . ./path.sh
 
@@ -22,6 +22,11 @@ embeddings=$exp_dir/face_embed/$embedder
 faces=$exp_dir/face_det/$detector
 shown=${systems[0]}                                       # the system whose trials are shown with their faces:
 [ -z "$calibration_set" ] || shown=${plain_systems[0]}_cal  # the first calibrated one, if any is
+# What the tables say of a system is true of the scores that stage 4 would leave alone with these options, and of no others.
+if ! ./run_004_score.sh "$@" --check true; then
+  echo "$0: these are not the scores of these options; run ./run_004_score.sh with the same options first" >&2
+  exit 1
+fi
 found=()
 for pair in $trial_sets; do
   enroll=${pair%%:*}
@@ -29,10 +34,6 @@ for pair in $trial_sets; do
   partitions=()
   [ ! -f "$data_dir/$test/trial_partitions" ] || partitions=(--partitions "$data_dir/$test/trial_partitions")
   for system in "${systems[@]}"; do
-    if [ ! -f "$all_scores/$system/${test}_scores" ]; then
-      echo "$0: no scores in $all_scores/$system/${test}_scores; run run_004_score.sh with the same options first" >&2
-      exit 1
-    fi
     # shellcheck disable=SC2086  # a list of words
     python steps_face/evaluate.py --scores "$all_scores/$system/${test}_scores" --trials "$data_dir/$test/trials" \
       --name "$test" --system "$embedder" ${about[$system]} --priors "$priors" --primary "$primary_cost" \

@@ -170,7 +170,7 @@ def test_score_trials_track_reads_faces_and_unlinked_ones_score_as_max(people):
 
 def test_score_trials_other_thr_ahc_and_memory_reach_the_backend(people):
     task, models, videos, _ = people
-    score_trials(**{**task, "backend": "ahc", "thr_ahc": 2.0})
+    score_trials(**{**task, "backend": "ahc", "thr_ahc": 1.0})
     trials = [(m, v) for m in range(4) for v in range(5)]
     expected = naive_scoring.score("max", models, videos, trials)
     np.testing.assert_allclose(read_scores(task["output"]).values, expected, atol=1e-6)
@@ -204,7 +204,7 @@ def test_score_trials_cohort_of_another_network_or_not_there_raises(task, tmp_pa
 
 
 def test_score_trials_threshold_that_is_no_number_raises(task):
-    refuse({**task, "backend": "ahc", "thr_ahc": float("nan")}, "thr_ahc: expected a cosine, found nan")
+    refuse({**task, "backend": "ahc", "thr_ahc": float("nan")}, "thr_ahc: expected a cosine, -1..1, found nan")
 
 
 def test_score_trials_track_without_faces_raises_naming_the_option_or_the_segment(task, tmp_path):

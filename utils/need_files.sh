@@ -20,3 +20,22 @@ need_files() {
   done
   [ $missing = false ] || exit 1
 }
+
+# Stop where a set has no embeddings, or they are of other faces than stage 2's, by the hashes that stage 3 noted. Faces that
+# are not there at all are none of its business. Arguments: the set's folders of embeddings and of faces.
+need_embeddings() {
+  local file hash
+  if [ ! -f "$1/settings" ]; then
+    echo "$0: no embeddings in $1; run run_003_extract_embeddings.sh with the set in trial_sets first" >&2
+    exit 1
+  fi
+  for file in faces.ark quality.ark status; do
+    [ -f "$2/$file" ] || continue
+    hash=$(sha256sum < "$2/$file")
+    if ! grep -q "${hash%% *} .*/$file\$" "$1/settings"; then
+      echo "$0: $1 is of other faces than those in $2: stage 2 was made anew, or detector is another one;" \
+        "run ./run_003_extract_embeddings.sh with --force true first" >&2
+      exit 1
+    fi
+  done
+}

@@ -19,17 +19,19 @@ inputs=()          # files whose content decides the outcome: --input FILE, agai
 also=()            # files that the command writes before the output: --also FILE, again for each
 speed_args=        # arguments of the command that change its speed and not its outcome
 force=false        # true: run the command in any case
+check=false        # true: run nothing, and fail where the command would be run
 patience_s=60      # seconds to wait for an output that is seen late
 
 while [[ ${1:-} == --?* ]]; do
   name=${1#--}
   name=${name//-/_}
   case $name in
-    input) inputs+=("$2") ;;
-    also) also+=("$2") ;;
-    cmd | log | speed_args | force | patience_s) printf -v "$name" %s "$2" ;;
-    *) echo "$0: unknown option $1; valid: --cmd --log --input --also --speed-args --force --patience-s" >&2; exit 1 ;;
+    input) inputs+=("${2-}") ;;
+    also) also+=("${2-}") ;;
+    cmd | log | speed_args | force | check | patience_s) printf -v "$name" %s "${2-}" ;;
+    *) echo "$0: unknown option $1; valid: --cmd --log --input --also --speed-args --force --check --patience-s" >&2; exit 1 ;;
   esac
+  [ $# -ge 2 ] || { echo "$0: option $1 lacks its value" >&2; exit 1; }
   shift 2
 done
 if [ $# -lt 3 ] || [ "$2" != -- ] || [ -z "$log" ]; then
@@ -57,10 +59,17 @@ are_there() {
 if are_there && [ -f "$output.made" ]; then
   changes=$({ diff "$output.made" - <<< "$made" || true; } | sed -n '1,12p; 13s/.*/.../p')
   if [ "$force" = false ] && [ -z "$changes" ]; then
-    echo "$output: done already"
+    $check || echo "$output: done already"
     exit 0
   fi
+  if $check; then
+    echo "$output was made by another command or of other inputs (< then, > now):"$'\n'"$changes" >&2
+    exit 1
+  fi
   [ -z "$changes" ] || echo "$output: made anew, since its command or inputs have changed (< then, > now):"$'\n'"$changes"
+elif $check; then
+  echo "$output is not there, or nothing tells how it was made" >&2
+  exit 1
 fi
 rm -f "$output.made" "$output" "${also[@]}"   # if the command fails, nobody takes what was there for its work
 # shellcheck disable=SC2086  # the launcher and the arguments are lists of words

@@ -8,7 +8,6 @@ Telephone and Audio-Visual Data, Odyssey 2020).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -52,9 +51,9 @@ class Context:
     faces: Mapping[str, NDArray[np.float32]] | None = None
 
     def __post_init__(self) -> None:
-        """Raises ScoringError for a threshold that is no number."""
-        if math.isnan(self.thr_ahc):
-            raise ScoringError("thr_ahc: expected a cosine, found nan")
+        """Raises ScoringError for a threshold that is no cosine."""
+        if not -1 <= self.thr_ahc <= 1:
+            raise ScoringError(f"thr_ahc: expected a cosine, -1..1, found {self.thr_ahc:g}")
 
 
 Refine = Callable[[EmbeddingSets, Context], EmbeddingSets]
