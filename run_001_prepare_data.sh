@@ -14,6 +14,10 @@ stop_stage=2  # last part to run
 . ./utils/trial_sets.sh
 . ./path.sh
 
+if ((stage > 2 || stop_stage < 1 || stage > stop_stage)); then
+  echo "$0: nothing to do from part $stage to part $stop_stage; there are 1, the corpora's lists, and 2, the durations" >&2
+  exit 1
+fi
 if ((stage <= 1 && stop_stage >= 1)); then
   export data_dir sre19_dev_dir sre19_eval_dir sre21_dev_dir sre21_eval_dir sre21_partitions janus_dir
   export folder_persons folder_videos folder_key
@@ -27,6 +31,7 @@ if ((stage <= 1 && stop_stage >= 1)); then
 fi
 
 if ((stage <= 2 && stop_stage >= 2)); then
+  found=false
   for set in "${sets[@]}"; do
     if [ ! -d "$data_dir/$set" ]; then
       echo "$data_dir/$set is not there: leave it out of --trial-sets, or prepare its corpus" >&2
@@ -34,5 +39,10 @@ if ((stage <= 2 && stop_stage >= 2)); then
     fi
     python steps_face/get_durations.py --data-dir "$data_dir/$set"
     echo "$data_dir/$set: $(wc -l < "$data_dir/$set/vid.scp") segments"
+    found=true
   done
+  if [ $found = false ]; then
+    echo "$0: none of the sets of trial_sets is there" >&2
+    exit 1
+  fi
 fi

@@ -5,7 +5,7 @@
 set -euo pipefail
 [ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
 
-if [[ " $* " == *" --help "* ]]; then
+if [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; then
   sed -n '2,${/^#/!q; s/^# \{0,1\}//; p}' "$0"
   exit 0
 fi

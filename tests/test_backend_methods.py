@@ -328,7 +328,8 @@ def test_rows_in_memory_less_memory_takes_smaller_blocks_and_too_little_raises()
     assert more > less and min(less) >= 1
     assert rows_in_memory(scorer, 0.5, num_trials=2_400_000) < rows_in_memory(scorer, 0.5)
     for mem_gb, num_trials in ((0.1, 0), (0.4, 2_000_000)):
-        with pytest.raises(ScoringError, match=rf"mem_gb {mem_gb} is too little: .* give [01].\d or more"):
+        message = rf"mem_gb {mem_gb} is too little: the program takes 0.25 GiB, .* give [01].\d or more"
+        with pytest.raises(ScoringError, match=message):
             rows_in_memory(scorer, mem_gb, num_trials)
 
 

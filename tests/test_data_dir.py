@@ -402,3 +402,8 @@ def test_command_validate_fix_validate_mends_a_folder(repo: Path, folder: Path) 
 def test_command_zero_jobs_is_refused(repo: Path, folder: Path) -> None:
     result = command(repo, "split", folder, "0")
     assert result.returncode == 1 and "expected at least one job" in result.stderr
+
+
+def test_fix_of_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nope: no such folder"):
+        fix(tmp_path / "nope")

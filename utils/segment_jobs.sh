@@ -27,10 +27,11 @@ while [[ ${1:-} == --* ]]; do
   name=${1#--}
   name=${name//-/_}
   case $name in
-    input) inputs+=("$2") ;;
-    cmd | nj | archives | media_inputs | speed_args | force) printf -v "$name" %s "$2" ;;
+    input) inputs+=("${2-}") ;;
+    cmd | nj | archives | media_inputs | speed_args | force) printf -v "$name" %s "${2-}" ;;
     *) echo "$0: unknown option $1; valid: --cmd --nj --archives --input --media-inputs --speed-args --force" >&2; exit 1 ;;
   esac
+  [ $# -ge 2 ] || { echo "$0: option $1 lacks its value" >&2; exit 1; }
   shift 2
 done
 if [ $# -lt 4 ] || [ "$3" != -- ]; then

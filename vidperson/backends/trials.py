@@ -70,8 +70,8 @@ def rows_in_memory(scorer: Scorer, mem_gb: float, num_trials: int = 0) -> tuple[
     if min(most) < 1:
         needed = _BASE_BYTES + held + 4 * max(scorer.enrolment_row_bytes, scorer.test_row_bytes)
         raise ScoringError(
-            f"mem_gb {mem_gb:g} is too little: the embeddings and the trials alone need {held / 2**30:.2f} GiB; "
-            f"give {needed / 2**30 + 0.5:.1f} or more"
+            f"mem_gb {mem_gb:g} is too little: the program takes {_BASE_BYTES / 2**30:g} GiB, the embeddings and the "
+            f"trials {held / 2**30:.2f}, and comparing them some more; give {needed / 2**30 + 0.5:.1f} or more"
         )
     most[1] = min(most[1], max(1, int(0.25 * left / scorer.pair_bytes / most[0])))
     return most[0], most[1]

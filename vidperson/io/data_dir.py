@@ -297,6 +297,8 @@ def fix(directory: PathLike) -> list[str]:
     that all lists have.
     """
     folder = Path(directory)
+    if not folder.is_dir():
+        raise DataError("no such folder", folder)
     tables: dict[str, list[Row]] = {}
     notes: list[str] = []
     for name in FORMATS:
