@@ -18,10 +18,11 @@ export VIDPERSON_EXTRAS="${VIDPERSON_EXTRAS:-} torch"
 
 output=$exp_dir/face_embedder/$train_name
 [ ${#teacher[@]} -eq 0 ] || teacher+=(--cosine-weight "$train_cosine_weight" --relation-weight "$train_relation_weight")
-save_settings "$output/config"
+[ -f "$output/last.pt" ] || save_settings "$output/config"   # that of the weights, if there are any
 # shellcheck disable=SC2086,SC2154  # train_data is a list of words
 $launch "$output/log/train.log" "${python[@]}" steps_face/train_embedder.py --train-data $train_data --output-dir "$output" \
   --embedding-size "$train_embedding_size" --loss "$train_loss" --scale "$train_scale" --margin "$train_margin" \
   --sub-centres "$train_sub_centres" --sample-rate "$train_sample_rate" --valid-pictures "$valid_pictures" \
   --valid-pairs "$valid_pairs" --valid-threshold-pairs "$valid_threshold_pairs" "${teacher[@]}" "${training[@]}"
+save_settings "$output/config"
 echo "$output/$train_name.yaml"

@@ -21,9 +21,10 @@ export VIDPERSON_EXTRAS="${VIDPERSON_EXTRAS:-} torch"
 . ./path.sh
 
 output=$exp_dir/face_detector/$train_name
-save_settings "$output/config"
+[ -f "$output/last.pt" ] || save_settings "$output/config"   # that of the weights, if there are any
 # shellcheck disable=SC2086,SC2154  # train_data and valid_data are lists of words
 $launch "$output/log/train.log" "${python[@]}" steps_face/train_detector.py --train-data $train_data --output-dir "$output" \
   --train-annotations "$train_annotations" --sizes "$train_sizes" --held-out "$train_held_out" \
   --valid-data $valid_data --valid-annotations "$valid_annotations" "${teacher[@]}" "${training[@]}"
+save_settings "$output/config"
 echo "$output/$train_name.yaml"

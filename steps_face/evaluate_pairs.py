@@ -35,6 +35,20 @@ FALSE_ACCEPT_RATES = (0.01, 0.001)
 AT_ONCE = 10_000  # pairs whose embeddings are laid side by side
 
 
+def aligned_face(pictures: Pictures, index: int) -> Image:
+    """(112, 112, 3) uint8 RGB of one picture. Raises DataError where it is damaged or of another size."""
+    from vidperson.errors import DataError, MediaError
+    from vidperson.media.image import decode_sound_image
+
+    try:
+        crop = decode_sound_image(pictures.read(index))
+    except MediaError as error:
+        raise DataError(str(error), pictures.where(index)) from None
+    if crop.shape != (112, 112, 3):
+        raise DataError(f"expected an aligned face of 112 x 112, found {crop.shape[:2]}", pictures.where(index))
+    return crop
+
+
 def pair_scores(embed: Callable[[Image], Float], pictures: Pictures, pairs: Pairs, batch: int = 64) -> np.ndarray:
     """(N,) float64 cosines of N pairs; each picture is embedded once.
 
@@ -43,23 +57,13 @@ def pair_scores(embed: Callable[[Image], Float], pictures: Pictures, pairs: Pair
     """
     import numpy as np
 
-    from vidperson.errors import DataError, MediaError
     from vidperson.io.pairs import find_pictures
-    from vidperson.media.image import decode_sound_image
 
     numbers = find_pictures(pictures, pairs.first + pairs.second)
     used, where = np.unique(numbers, return_inverse=True)
     rows = []
     for start in range(0, len(used), batch):
-        crops = []
-        for index in used[start : start + batch].tolist():
-            try:
-                crop = decode_sound_image(pictures.read(index))
-            except MediaError as error:
-                raise DataError(str(error), pictures.where(index)) from None
-            if crop.shape != (112, 112, 3):
-                raise DataError(f"expected an aligned face of 112 x 112, found {crop.shape[:2]}", pictures.where(index))
-            crops.append(crop)
+        crops = [aligned_face(pictures, index) for index in used[start : start + batch].tolist()]
         rows.append(embed(np.stack(crops)).astype(np.float64))
     embeddings = np.concatenate(rows)
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)

@@ -209,7 +209,7 @@ def train_detector(
         task = DetectorTask(network, MEAN, STD)
         report = training.reporter(folder, pictures.steps_per_epoch)
         validates = validate if len(validation) else None
-        best = train(task, batches, how, folder, world, validates, "quality", recipe, report)
+        best = train(task, batches, how, folder, world, validates, "quality", sound.digest(), recipe, report)
         if world.rank != 0:
             return {}
         card = dataclasses.replace(card, training_data=data)

@@ -77,7 +77,7 @@ def train_embedder(
     training.begin(threads)
     import torch
 
-    from steps_face.evaluate_pairs import describe, pair_figures
+    from steps_face.evaluate_pairs import aligned_face, describe, pair_figures
     from vidperson.errors import DataError, TrainingError
     from vidperson.io.pairs import find_pictures, read_pairs
     from vidperson.io.pictures import list_pictures
@@ -102,20 +102,22 @@ def train_embedder(
     if bool(valid_pictures) != bool(valid_pairs) or (valid_threshold_pairs and not valid_pairs):
         raise TrainingError("--valid-pictures and --valid-pairs are given together; --valid-threshold-pairs needs both")
     augmentation = Augmentation.parse(augment)
-    validation = None
+    validation, validated_on = None, ""
     if valid_pairs:
         pictures = list_pictures(valid_pictures)
 
         def usable_pairs(path: str) -> Pairs:
-            """What is wrong with a list is said now, not after the first epoch."""
+            """What is wrong with a list or its pictures is said now, not after the first epoch."""
             pairs = read_pairs(path)
-            find_pictures(pictures, pairs.first + pairs.second)
+            for index in set(find_pictures(pictures, pairs.first + pairs.second).tolist()):
+                aligned_face(pictures, index)
             if pairs.is_target.all() or not pairs.is_target.any():
                 raise DataError("expected pairs of one person and pairs of two, found one kind alone", path)
             return pairs
 
         threshold_pairs = usable_pairs(valid_threshold_pairs) if valid_threshold_pairs else None
         validation = (pictures, usable_pairs(valid_pairs), threshold_pairs)
+        validated_on = validation[1].digest()
     faces = read_faces(train_data)
     folder = Path(output_dir)
     card = new_card(
@@ -184,7 +186,8 @@ def train_embedder(
             return figures_of(open_network(InstalledModel(card, path, ""), engine, "cpu", threads), card)
 
         report = training.reporter(folder, plain.steps_per_epoch)
-        best = train(task, batches, how, folder, world, validate if validation else None, "-eer", recipe, report)
+        validates = validate if validation else None
+        best = train(task, batches, how, folder, world, validates, "-eer", validated_on, recipe, report)
         if world.rank != 0:
             return {}
         card = dataclasses.replace(card, training_data=data)

@@ -78,7 +78,8 @@ def finish(
     from vidperson.training.export import export_best, write_card
 
     if batches.broken:
-        logging.warning("%d pictures were left out; they are named above", len(batches.broken))
+        by = f" by process 1 of {batches.ranks}" if batches.ranks > 1 else ""
+        logging.warning("%d pictures were left out%s; they are named above", len(batches.broken), by)
     draw_curves(folder)
     card = export_best(folder, card, recipe["architecture"], half_weights)
     figures = figures_of(folder / card.file.name, card) if figures_of else {}

@@ -46,6 +46,40 @@ def test_pictures_of_a_folder_and_of_its_tar_are_the_same(tmp_path: Path) -> Non
         assert loose.read(index) == packed.read(index) == (folder / loose.names[index]).read_bytes()
 
 
+def test_hard_link_in_a_tar_is_the_picture_that_it_names(tmp_path: Path) -> None:
+    folder = make_faces(tmp_path / "faces", ["a/1.png"])
+    for name in ("a/2.png", "b.png"):
+        (folder / name).hardlink_to(folder / "a/1.png")
+    with tarfile.open(tmp_path / "faces.tar", "w") as archive:
+        for name in ("a/1.png", "a/2.png", "b.png"):
+            archive.add(folder / name, f"./{name}")
+        assert [member.islnk() for member in archive.getmembers()] == [False, True, True]
+    pictures = list_pictures(tmp_path / "faces.tar")
+    assert pictures.names == ["a/1.png", "a/2.png", "b.png"]
+    assert {pictures.read(index) for index in range(3)} == {(folder / "a/1.png").read_bytes()}
+
+
+@pytest.mark.parametrize("file", ["gone.png", "../faces/1.png", "/etc/hostname"])
+def test_hard_link_to_what_is_not_in_the_tar_is_named(tmp_path: Path, file: str) -> None:
+    with tarfile.open(tmp_path / "faces.tar", "w") as archive:
+        member = tarfile.TarInfo("2.png")
+        member.type, member.linkname = tarfile.LNKTYPE, file
+        archive.addfile(member)
+    with pytest.raises(DataError, match=f"faces.tar: '2.png' is a hard link to '{file}', which is not before it"):
+        list_pictures(tmp_path / "faces.tar")
+
+
+def test_picture_appended_to_a_tar_again_counts_once_with_its_last_bytes(tmp_path: Path) -> None:
+    folder = make_faces(tmp_path / "faces", ["a/1.png", "a/2.png"])
+    with tarfile.open(tmp_path / "faces.tar", "w") as archive:
+        archive.add(folder, ".")
+    (folder / "a/1.png").write_bytes((folder / "a/2.png").read_bytes())
+    with tarfile.open(tmp_path / "faces.tar", "a") as archive:
+        archive.add(folder / "a/1.png", "a/1.png")
+    pictures = list_pictures(tmp_path / "faces.tar")
+    assert pictures.names == ["a/1.png", "a/2.png"] and pictures.read(0) == pictures.read(1)
+
+
 def test_pictures_missing_or_none_or_not_a_tar_names_the_source(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.tar").write_bytes(b"not a tar" * 100)
@@ -88,6 +122,22 @@ def test_pair_list_broken_names_the_line(tmp_path: Path, text: str, message: str
     path.write_text(text)
     with pytest.raises(DataError, match=message.replace("|", r"\|")):
         read_pairs(path)
+
+
+def test_lfw_list_of_one_fold_has_no_folds(tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt").write_text("1 2\nAl 1 2\nBo 3 4\nAl 1 Bo 2\nCy 1 Bo 4\n")
+    pairs = read_pairs(tmp_path / "pairs.txt")
+    assert len(pairs) == 4 and pairs.folds is None
+
+
+def test_digest_of_pairs_changes_with_their_names_and_labels(tmp_path: Path) -> None:
+    lists = ("a/1 b/1 target\na/1 c/1 nontarget\n", "a/1 b/1 target\na/1 c/2 nontarget\n")
+    lists += ("a/1 b/1 nontarget\na/1 c/1 target\n", "a/1 b/1 target\n")
+    for number, text in enumerate(lists):
+        (tmp_path / str(number)).write_text(text)
+    assert len({read_pairs(tmp_path / str(number)).digest() for number in range(4)}) == 4
+    (tmp_path / "copy").write_text(lists[0].replace("1 ", "1.png "))
+    assert read_pairs(tmp_path / "copy").digest() == read_pairs(tmp_path / "0").digest()
 
 
 def test_picture_name_with_a_dot_keeps_what_is_behind_it(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from steps_face import training
 from vidperson.errors import DataError, TrainingError
 from vidperson.media.image import decode_sound_image
 
@@ -19,6 +20,7 @@ pytest.importorskip("torch", reason="training needs the torch extra")
 
 from vidperson.training.augment import CHANGES, Augmentation, mix_pairs
 from vidperson.training.face_data import FaceBatches, read_faces
+from vidperson.training.settings import Settings
 
 PLAIN = Augmentation(mirror=0.0)
 EVERY = {name: 1.0 for name in Augmentation.__dataclass_fields__ if name != "mix"}
@@ -355,3 +357,18 @@ def test_mixed_batch_is_the_weighted_sum_of_partners(folder: Path) -> None:
 def test_augmentation_unknown_or_out_of_range_is_refused_with_the_names(text: str) -> None:
     with pytest.raises(TrainingError, match=f"found '{text}'; names: mirror jitter"):
         Augmentation.parse(text)
+
+
+@pytest.mark.parametrize(("ranks", "words"), [(1, "1 pictures were left out; "), (2, "left out by process 1 of 2; ")])
+def test_pictures_left_out_are_counted_as_those_of_one_process_where_there_are_several(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ranks: int, words: str
+) -> None:
+    def stop(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("steps_face.training.draw_curves", stop)
+    made = batches(folder, ranks=ranks)
+    made.broken.add("a.jpg: damaged")
+    with pytest.raises(KeyboardInterrupt):
+        training.finish(folder, None, False, made, {}, {}, Settings(), None)
+    assert words in caplog.text

@@ -233,6 +233,27 @@ def test_evaluation_of_the_held_out_photos_repeats_the_cards_figures(
     assert figures == pytest.approx(load_card(trained[0] / "tiny.yaml").figures)
 
 
+def test_step_on_other_photos_to_validate_on_tells_the_loop_so(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def stop(*arguments: Any) -> None:
+        given.append(arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vidperson.training.loop.train", stop)
+    lines = (drawn / "marks").read_text().splitlines(keepends=True)
+    starts = [at for at, line in enumerate(lines) if line.startswith("# ")] + [len(lines)]
+    for first, last in ((2, 6), (6, 10), (2, 6)):
+        (tmp_path / "valid").write_text("".join(lines[starts[first] : starts[last]]))
+        more = {"held_out": 0, "valid_data": [str(drawn / "photos")], "valid_annotations": str(tmp_path / "valid")}
+        with pytest.raises(KeyboardInterrupt):
+            train_detector(**options(drawn, tmp_path / "x", **more))
+    digests = [arguments[7] for arguments in given]
+    assert digests[0] == digests[2] != digests[1] and all(len(digest) == 64 for digest in digests)
+
+
 # -- what is refused -----------------------------------------------------------------------------------------------
 
 

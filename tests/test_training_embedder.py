@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from vidperson.engines import load_network
-from vidperson.errors import DataError, TrainingError
+from vidperson.errors import DataError, ModelError, TrainingError
 from vidperson.models.card import Input, Output, load_card
 from vidperson.models.embedder import FaceEmbedder
 from vidperson.models.install import install_model
@@ -116,6 +116,13 @@ def trained(people: Path, repo: Path, tmp_path_factory: pytest.TempPathFactory) 
     return folder, (folder / "log/train.log").read_text()
 
 
+@pytest.fixture
+def no_export(trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The export has its own tests and takes longer than the training."""
+    exported = trained[0] / "tiny.onnx"
+    monkeypatch.setattr("vidperson.training.export.export_network", lambda *given: shutil.copyfile(exported, given[3]))
+
+
 def test_tiny_run_learns_to_tell_held_out_pictures(trained: tuple[Path, str]) -> None:
     folder, _ = trained
     losses = [entry["identity"] for entry in read_log(folder) if entry["kind"] == "train"]
@@ -157,6 +164,7 @@ def test_exported_file_equals_the_torch_network_of_the_best_epoch(trained: tuple
         assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.usefixtures("no_export")
 def test_step_killed_and_run_again_equals_an_undisturbed_run(
     people: Path, trained: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,15 +178,10 @@ def test_step_killed_and_run_again_equals_an_undisturbed_run(
             raise KeyboardInterrupt
         return update(self, batch)
 
-    monkeypatch.setattr(_Run, "_update", dying)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(_Run, "_update", dying)
         train_embedder(**options(people, tmp_path / "tiny"))
     assert load_checkpoint(tmp_path / "tiny/last.pt")["step"] == 6
-    monkeypatch.undo()
-    monkeypatch.setattr(  # has its own tests
-        "vidperson.training.export.export_network",
-        lambda network, kind, given, path, half: shutil.copyfile(trained[0] / "tiny.onnx", path),
-    )
     train_embedder(**options(people, tmp_path / "tiny", workers=1))
     whole, again = (load_checkpoint(folder / "last.pt") for folder in (trained[0], tmp_path / "tiny"))
     for part in ("task", "average"):
@@ -208,6 +211,8 @@ def test_run_script_keeps_its_options_and_refuses_a_teacher_that_is_not_installe
         ({"augment": "mirror=7"}, "found 'mirror=7'"),
         ({"valid_pictures": ""}, "--valid-pictures and --valid-pairs are given together"),
         ({"precision": "fp8"}, "precision: expected one of fp32"),
+        ({"cosine_weight": -1.0}, "cosine_weight: expected 0 or more, found -1.0"),
+        ({"relation_weight": -1.0}, "relation_weight: expected 0 or more, found -1.0"),
     ],
 )
 def test_step_with_settings_that_make_no_sense_says_so(people: Path, tmp_path: Path, more: dict, message: str) -> None:
@@ -231,6 +236,76 @@ def test_step_with_a_list_of_pairs_that_cannot_be_used_says_so_before_it_trains(
         with pytest.raises(DataError, match=message):
             train_embedder(**options(people, tmp_path / "x", **{name: str(tmp_path / "pairs")}))
     assert not (tmp_path / "x").exists()
+
+
+def test_step_with_a_picture_to_validate_on_that_is_cut_short_says_so_before_it_trains(
+    people: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(people / "held_out", tmp_path / "held_out")
+    path = tmp_path / "held_out/p1/11.png"
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(DataError, match="held_out/p1/11.png: "):
+        train_embedder(**options(people, tmp_path / "x", valid_pictures=str(tmp_path / "held_out")))
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.usefixtures("no_export")
+def test_step_whose_list_of_pairs_has_one_fold_validates_on_it(people: Path, tmp_path: Path) -> None:
+    for who in range(2):
+        (tmp_path / f"faces/p{who}").mkdir(parents=True)
+        for number in (1, 2):
+            picture = people / f"held_out/p{who}/{TRAIN + number:02d}.png"
+            shutil.copyfile(picture, tmp_path / f"faces/p{who}/p{who}_{number:04d}.png")
+    (tmp_path / "pairs").write_text("1 2\np0 1 2\np1 1 2\np0 1 p1 1\np0 2 p1 2\n")
+    more = {"valid_pictures": str(tmp_path / "faces"), "valid_pairs": str(tmp_path / "pairs"), "epochs": 1}
+    figures = train_embedder(**options(people, tmp_path / "x", **more, valid_threshold_pairs=""))
+    assert figures["num_targets"] == 2 and "ten_fold_accuracy" not in figures
+
+
+@pytest.mark.parametrize("name", ["two words", "r18+", ".hidden"])
+def test_step_whose_network_would_have_a_name_that_no_card_can_have_says_so_before_it_trains(
+    people: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ModelError, match=r"name: expected letters, digits, '\.', '_' and '-', found"):
+        train_embedder(**options(people, tmp_path / name))
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", ".."])
+def test_run_script_refuses_a_name_that_is_another_folder(repo: Path, tmp_path: Path, name: str) -> None:
+    call = ["./run_010_train_face_embedder.sh", f"--exp-dir={tmp_path}/exp", f"--train-name={name}"]
+    done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and f"no '/' in it, found '{name}'" in done.stderr and not (tmp_path / "exp").exists()
+
+
+@pytest.mark.usefixtures("no_export")
+def test_step_on_another_list_of_pairs_chooses_among_the_epochs_to_come(
+    people: Path, trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    shutil.copytree(trained[0], tmp_path / "tiny")
+    assert load_checkpoint(tmp_path / "tiny/last.pt")["best"]["eer"] < 0.1
+    lines = (people / "pairs").read_text().splitlines()  # none of these pairs is easy to tell
+    swapped = [
+        line.replace(" target", " x").replace(" nontarget", " target").replace(" x", " nontarget") for line in lines
+    ]
+    (tmp_path / "pairs").write_text("\n".join(swapped) + "\n")
+    train_embedder(**options(people, tmp_path / "tiny", epochs=5, valid_pairs=str(tmp_path / "pairs")))
+    best = load_checkpoint(tmp_path / "tiny/last.pt")["best"]
+    assert best["epoch"] == 4 and best["eer"] > 0.4
+
+
+def test_run_script_keeps_the_record_of_a_network_whose_next_run_is_refused(
+    people: Path, trained: tuple[Path, str], repo: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained[0], tmp_path / "exp/face_embedder/tiny")
+    record = tmp_path / "exp/face_embedder/tiny/config"
+    before = record.read_text()
+    call = ["./run_010_train_face_embedder.sh", "--config-file", str(record), f"--exp-dir={tmp_path}/exp"]
+    done = subprocess.run(
+        [*call, "--train-lr", "0.5"], cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 1 and "last.pt: was made with other settings: lr 0.003 -> 0.5" in done.stderr
+    assert record.read_text() == before
 
 
 def test_step_that_goes_on_with_other_pictures_is_refused(

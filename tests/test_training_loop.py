@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,24 @@ def run(folder: Path, batches: Numbers | None = None, **settings: Any) -> Task:
     how = Settings(**({"epochs": 4, "lr": 0.02, "save_steps": 2, "log_steps": 1} | settings))
     train(task, batches or Numbers(), how, folder, HERE)
     return task
+
+
+def judged(
+    folder: Path, figures: list[float], on: str = "", batches: Numbers | None = None, **settings: Any
+) -> dict[str, float]:
+    """Train with a validation that gives one figure after the other, and fails behind the last; what was kept."""
+    folder.mkdir(exist_ok=True)
+    to_come = iter(figures)
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        if (figure := next(to_come, None)) is None:
+            raise Killed
+        return {"good": figure}
+
+    how = Settings(**({"epochs": 4, "lr": 0.02, "log_steps": 1} | settings))
+    kept = train(Task(), batches or Numbers(), how, folder, HERE, validate, "good", on)
+    assert next(to_come, None) is None
+    return kept
 
 
 def equal(first: Any, second: Any) -> bool:
@@ -194,6 +213,13 @@ def test_checkpoint_cut_short_or_with_code_in_it_is_refused(tmp_path: Path) -> N
         run(tmp_path)
 
 
+def test_best_weights_in_the_place_of_the_checkpoint_are_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    (tmp_path / BEST).replace(tmp_path / CHECKPOINT)
+    with pytest.raises(TrainingError, match=r"last.pt: expected what a run goes on from, .* weights alone of best.pt"):
+        run(tmp_path)
+
+
 def test_loss_that_is_not_finite_stops_and_names_the_step(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"step 7 \(epoch 1\): loss is nan; lower the learning rate.* is of before"):
         run(tmp_path, Numbers(spoilt_at=7))
@@ -246,6 +272,65 @@ def test_validation_added_to_a_run_begun_without_it_chooses_among_the_epochs_to_
     figures = iter([{"good": 0.2}, {"good": 0.1}])
     kept = train(Task(), Numbers(), Settings(epochs=4, lr=0.02), tmp_path, HERE, lambda network: next(figures), "good")
     assert kept == {"epoch": 2, "good": 0.2}
+
+
+def test_validation_on_another_list_chooses_among_the_epochs_to_come(tmp_path: Path) -> None:
+    assert judged(tmp_path, [0.9, 0.8], "first list", epochs=2)["epoch"] == 0
+    assert judged(tmp_path, [0.1, 0.2], "second list") == {"epoch": 3, "good": 0.2}
+    assert judged(tmp_path, [], "third list") == {"epoch": 3}  # none to come: it stays, with figures of another list
+
+
+def test_validation_on_the_same_list_or_from_an_older_checkpoint_keeps_the_best_so_far(tmp_path: Path) -> None:
+    assert judged(tmp_path, [0.9, 0.8], "list", epochs=2)["epoch"] == 0
+    assert judged(tmp_path, [0.1], "list", epochs=3) == {"epoch": 0, "good": 0.9}
+    content = load_checkpoint(tmp_path / CHECKPOINT)
+    del content["validated_on"], content["chosen_at"]  # as they were before
+    torch.save(content, tmp_path / CHECKPOINT)
+    assert judged(tmp_path, [0.2], "another list") == {"epoch": 0, "good": 0.9}
+
+
+@pytest.mark.parametrize("fails_at", [0, 1, 3])
+def test_validation_that_fails_loses_no_epoch_and_is_made_again(tmp_path: Path, fails_at: int) -> None:
+    figures = [0.1, 0.3, 0.2, 0.4]
+    judged(tmp_path / "whole", figures)
+    with pytest.raises(Killed):
+        judged(tmp_path / "failed", figures[:fails_at])
+    assert load_checkpoint(tmp_path / "failed" / CHECKPOINT)["step"] == 5 * (fails_at + 1)
+    judged(tmp_path / "failed", figures[fails_at:])
+    for name in (CHECKPOINT, BEST):
+        whole, again = (load_checkpoint(tmp_path / folder / name) for folder in ("whole", "failed"))
+        assert equal(whole, again), name
+    logs = [[(e["step"], e.get("good")) for e in read_log(tmp_path / folder)] for folder in ("whole", "failed")]
+    assert logs[0] == logs[1] and len(logs[0]) == 24
+
+
+def test_run_killed_before_its_validation_is_noted_writes_its_figures_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dying(*given: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr("vidperson.training.loop._Run._keep", dying)
+        judged(tmp_path, [0.1], epochs=1)
+    judged(tmp_path, [0.1], epochs=1)
+    assert [entry["good"] for entry in read_log(tmp_path) if entry["kind"] == "validate"] == [0.1]
+
+
+def test_run_made_as_short_as_it_is_already_validates_its_last_epoch(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        judged(tmp_path, [], batches=Numbers(killed_at=12), valid_epochs=5, epochs=10)
+    assert not (tmp_path / BEST).exists()
+    assert judged(tmp_path, [0.5], epochs=2, valid_epochs=5) == {"epoch": 1, "good": 0.5}
+    assert load_checkpoint(tmp_path / BEST)["best"] == {"epoch": 1, "good": 0.5}
+
+
+def test_run_of_fewer_epochs_than_were_done_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, epochs=3)
+    with pytest.raises(
+        TrainingError, match=r"last.pt: expected at most 10 steps, as in 2 epochs, found 15; ask for 3 epochs or more"
+    ):
+        run(tmp_path, epochs=2)
 
 
 @pytest.mark.parametrize(("goal", "best"), [("good", 1), ("-bad", 2)])
@@ -314,11 +399,25 @@ def test_learning_rate_warms_up_and_follows_the_cosine_to_zero() -> None:
         ({"clip": -1.0}, "clip: expected 0 or more"),
         ({"lr": math.nan}, "lr: expected more than 0, found nan"),
         ({"seed": -1}, "seed: expected 0 or more, found -1"),
+        ({"seed": 2**32}, r"seed: expected less than 2\^32 = 4294967296, found 4294967296"),
     ],
 )
 def test_settings_wrong_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         Settings(**settings)
+
+
+def test_largest_seed_trains(tmp_path: Path) -> None:
+    run(tmp_path, epochs=1, seed=2**32 - 1)
+
+
+def test_processes_wait_for_a_validation_of_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[timedelta] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda backend, timeout: given.append(timeout))
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+    with join_world("cpu"):
+        assert given[0] >= timedelta(hours=12)
 
 
 def test_gpu_that_is_not_there_is_an_error() -> None:

@@ -85,6 +85,13 @@ def test_run_one_job_fails_names_the_log(tmp_path: Path) -> None:
     assert run(tmp_path, "x.log", "false").stderr.startswith("run.py: 1 / 1 failed, log is x.log\n")
 
 
+def test_run_job_with_much_to_say_behind_its_error_shows_the_error_once(tmp_path: Path) -> None:
+    said = "print('ERROR: lower the learning rate'); " * 2 + "print('more\\n' * 40); raise SystemExit(1)"
+    done = run(tmp_path, "x.log", sys.executable, "-c", said)
+    lines = done.stderr.splitlines()
+    assert lines[1:4] == ["The end of x.log:", "  ERROR: lower the learning rate", "  more"] and len(lines) == 13
+
+
 def test_run_job_killed_by_signal_is_a_failure_with_the_signal_named(tmp_path: Path) -> None:
     assert run(tmp_path, "x.log", "bash", "-c", "kill -SEGV $$").returncode == 1
     assert "# Ended (code 139) (killed by SIGSEGV) at" in (tmp_path / "x.log").read_text()

@@ -223,7 +223,10 @@ def remove_logs(jobs: Sequence[Job]) -> None:
 
 
 def report(jobs: Sequence[Job]) -> int:
-    """Say how many jobs failed, which logs tell why, and how the first log ends. Returns the exit status."""
+    """Say how many jobs failed, which logs tell why, and how the first log ends. Returns the exit status.
+
+    A step's own last word may stand further up: torchrun has much to say behind it.
+    """
     failed = [job for job in jobs if job.exit_code != 0]
     if not failed:
         return 0
@@ -239,7 +242,8 @@ def report(jobs: Sequence[Job]) -> int:
         print(f"{failed[0].log}: {error.strerror}", file=sys.stderr)
         return 1
     lines = [line for line in lines if not line.startswith(("progress ", "# Accounting"))]
-    print(f"The end of {failed[0].log}:", *lines[-10:], sep="\n  ", file=sys.stderr)
+    errors = list(dict.fromkeys(line for line in lines[:-10] if line.startswith("ERROR: ")))
+    print(f"The end of {failed[0].log}:", *errors, *lines[-10:], sep="\n  ", file=sys.stderr)
     return 1
 
 

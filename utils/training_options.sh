@@ -3,6 +3,10 @@
 # and nothing else, without its name; sets launch (the launcher's name), python (how the step is started), teacher and
 # training (options of the step).
 
+if [[ $train_name != [A-Za-z0-9]* || $train_name == */* ]]; then   # else it would be another folder; the step checks the rest
+  echo "$0: expected a train_name that begins with a letter or digit and has no '/' in it, found '$train_name'" >&2
+  exit 1
+fi
 teacher=()
 if [ -n "$train_teacher" ]; then
   if [ ! -f "$exp_dir/face_models/$train_teacher/installed.json" ]; then

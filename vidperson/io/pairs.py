@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 
@@ -28,6 +29,13 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.first)
 
+    def digest(self) -> str:
+        """SHA-256 of who is compared with whom and which are the same person: another list has another."""
+        found = hashlib.sha256(self.is_target.tobytes())
+        for pair in zip(self.first, self.second, strict=True):
+            found.update(os.fsencode("{}\n{}\n".format(*pair)))
+        return found.hexdigest()
+
 
 def picture_key(name: str) -> str:
     """Folder and file name without a picture's ending: ``lfw/Al_Gore/Al_Gore_0001.jpg`` -> ``Al_Gore/Al_Gore_0001``."""
@@ -40,7 +48,7 @@ def read_pairs(path: str | os.PathLike[str]) -> Pairs:
 
     LFW (Huang et al., technical report 07-49, 2007): the first line is ``<n>`` (View 1: n same pairs, then n different
     ones) or ``<folds> <n>`` (View 2: the same once per fold); a same pair is ``<name> <i> <j>``, a different one
-    ``<name> <i> <other name> <j>``, where picture i of a name is ``<name>/<name>_<i with 4 digits>``.
+    ``<name> <i> <other name> <j>``, where picture i of a name is ``<name>/<name>_<i with 4 digits>``. One fold is none.
     Raises DataError for lines of another form, another count of lines, or an empty list.
     """
     lines = list(read_lines(path))
@@ -81,7 +89,7 @@ def read_pairs(path: str | os.PathLike[str]) -> Pairs:
         first.append(f"{fields[0]}/{fields[0]}_{int(fields[1]):04d}")
         second.append(f"{fields[2]}/{fields[2]}_{int(fields[3]):04d}")
         labels.append(same)
-    folds = np.arange(len(first)) // (2 * size) if len(head) == 2 else None
+    folds = np.arange(len(first)) // (2 * size) if num_folds > 1 else None
     return Pairs(first, second, np.array(labels), folds)
 
 

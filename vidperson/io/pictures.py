@@ -48,7 +48,9 @@ class Pictures:
 def list_pictures(source: str | os.PathLike[str]) -> Pictures:
     """The pictures in a folder, at any depth, or in an uncompressed tar archive; other files are passed over.
 
-    Raises DataError for a source that is neither, an archive that is damaged, or one without any picture.
+    As when it is unpacked, a hard link in an archive is the file that it names, and of files of one name the last one
+    counts. Raises DataError for a source that is neither, an archive that is damaged or lacks a hard link's file, or
+    one without any picture.
     """
     path = os.fspath(source)
     if os.path.isdir(path):
@@ -56,13 +58,10 @@ def list_pictures(source: str | os.PathLike[str]) -> Pictures:
     elif os.path.isfile(path):
         try:
             with tarfile.open(path, "r:", encoding="utf-8") as archive:
-                entries = [
-                    (posixpath.normpath(member.name), member.offset_data, member.size)  # `tar -c .` writes ./<name>
-                    for member in archive
-                    if member.isfile()
-                ]
+                places = _places(archive, path)
         except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
             raise DataError(f"not an uncompressed tar archive ({error})", path) from None
+        entries = [(name, *place) for name, place in places.items()]
     else:
         raise DataError("no such folder or tar archive of pictures", path)
     entries = sorted(
@@ -72,6 +71,24 @@ def list_pictures(source: str | os.PathLike[str]) -> Pictures:
         raise DataError(f"no picture ({' '.join(SUFFIXES)}) in it", path)
     names, offsets, sizes = zip(*entries, strict=True)
     return Pictures(path, list(names), np.array(offsets, np.int64), np.array(sizes, np.int64))
+
+
+def _places(archive: tarfile.TarFile, path: str) -> dict[str, tuple[int, int]]:
+    """Offset and size of each file in an archive, by its name."""
+    places: dict[str, tuple[int, int]] = {}
+    for member in archive:
+        name = posixpath.normpath(member.name)  # `tar -c .` writes ./<name>
+        if member.isfile():
+            places[name] = member.offset_data, member.size
+        elif member.islnk():
+            file = posixpath.normpath(member.linkname)
+            if file in places:
+                places[name] = places[file]
+            elif name.lower().endswith(SUFFIXES):
+                raise DataError(
+                    f"'{name}' is a hard link to '{file}', which is not before it in the archive; pack both", path
+                )
+    return places
 
 
 def walk_folder(

@@ -139,7 +139,7 @@ def load_card(name_or_path: str | os.PathLike[str]) -> ModelCard:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not a YAML file: {_shown(error)}") from None
     card = _build(ModelCard, fields, str(path), "")
-    _check(card, path)
+    check_card(card, path)
     return card
 
 
@@ -227,7 +227,9 @@ def _convert(hint: Any, value: Any, path: str, where: str) -> Any:
     raise ModelError(f"{path}: {where}: expected {getattr(hint, '__name__', hint)}, found {_shown(repr(value))}")
 
 
-def _check(card: ModelCard, path: Path) -> None:
+def check_card(card: ModelCard, path: Path) -> None:
+    """Raises ModelError that names the file and the field for a card that stage 0 would refuse."""
+
     def expect(good: bool, where: str, expected: str, found: object) -> None:
         if not good:
             raise ModelError(f"{path}: {where}: expected {expected}, found {_shown(repr(found))}")

@@ -23,7 +23,7 @@ class EmbedderTask(nn.Module):
     identity: loss over the classes; None trains from the teacher alone.
     teacher_size: E values of the teacher's embeddings; where E is not D, the cosine term compares them with a linear
     map of the student's, which is trained along. cosine_weight, relation_weight: of the terms, identity having 1.
-    Raises TrainingError where nothing is left to learn from.
+    Raises TrainingError for weights below 0, and where nothing is left to learn from.
     """
 
     def __init__(
@@ -38,6 +38,9 @@ class EmbedderTask(nn.Module):
         relation_weight: float = 0.0,
     ) -> None:
         super().__init__()
+        for name, weight in (("cosine_weight", cosine_weight), ("relation_weight", relation_weight)):
+            if not weight >= 0:
+                raise TrainingError(f"{name}: expected 0 or more, found {weight}")
         if identity is None and not (teacher_size and cosine_weight + relation_weight > 0):
             raise TrainingError(
                 "there is nothing to learn from: neither identities nor a teacher with a weight above 0"

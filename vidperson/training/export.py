@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vidperson.io.atomic import atomic_write
-from vidperson.models.card import Input, ModelCard, NetworkFile, Output, card_text
+from vidperson.models.card import Input, ModelCard, NetworkFile, Output, card_text, check_card
 from vidperson.models.convert import build_network, export_network
 from vidperson.models.install import file_sha256
 from vidperson.training.loop import BEST, autocast, load_checkpoint
@@ -25,9 +25,14 @@ Run = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
 def new_card(
     name: str, kind: str, description: str, licence: str, homepage: str, card_input: Input, output: Output
 ) -> ModelCard:
-    """The card of a network that is not there yet: hash, data and figures are put in when it is."""
+    """The card of a network that is not there yet: hash, data and figures are put in when it is.
+
+    Raises ModelError for what stage 0 would refuse, such as a name with blanks.
+    """
     file = NetworkFile(f"{name}.onnx", "0" * 64, 0)
-    return ModelCard(name, kind, description, licence, homepage, "", file, card_input, output)
+    card = ModelCard(name, kind, description, licence, homepage, "", file, card_input, output)
+    check_card(card, Path(f"{name}.yaml"))
+    return card
 
 
 def export_best(folder: Path, card: ModelCard, architecture: str, half_weights: bool = False) -> ModelCard:

@@ -93,7 +93,7 @@ def read_faces(sources: Sequence[str]) -> FaceSet:
     for at, source in enumerate(sources):
         pictures, names = _open(source)
         kept.append(pictures)
-        items += [(name, at, number) for number, name in enumerate(names) if name]
+        items += [(name, at, number) for number, name in enumerate(names)]
         for name in names:
             homes.setdefault(name, set()).add(at)
     shared = sorted(name for name, where in homes.items() if len(where) > 1)
@@ -115,7 +115,7 @@ def read_faces(sources: Sequence[str]) -> FaceSet:
 
 
 def _open(source: str) -> tuple[Pictures | Utterances, list[str]]:
-    """The pictures or utterances of one source, and each one's identity ("": none)."""
+    """The pictures or utterances of one source, and each one's identity."""
     if os.path.isfile(f"{source}/{VOXCELEB_LIST}"):
         return _voxceleb(source)
     archive, colon, table = source.rpartition(":")

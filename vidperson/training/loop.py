@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,7 +78,9 @@ def join_world(device: str) -> Iterator[World]:
     if device == "cuda":
         torch.cuda.set_device(local)
     if ranks > 1:
-        torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+        # The others wait while the first one validates, which may take longer than the ten or thirty minutes that they
+        # would wait otherwise. Processes that have died are noticed by torchrun.
+        torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(days=1))
     logging.info("training on %s, process %d of %d", device, rank + 1, ranks)
     try:
         yield World(rank, ranks, torch.device(device, local) if device == "cuda" else torch.device("cpu"))
@@ -94,6 +97,7 @@ def train(
     world: World,
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
     goal: str = "",
+    validated_on: str = "",
     recipe: dict[str, Any] | None = None,
     on_log: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, float]:
@@ -101,12 +105,15 @@ def train(
 
     validate: figures of a network in evaluation mode, called on rank 0 after every ``valid_epochs``; the epoch with the
     largest ``goal`` (with a leading "-": the smallest) is kept in best.pt; without ``validate``, the last epoch.
+    validated_on: digest of what it measures on; where that has changed, the epoch is chosen among those to come.
     recipe: what else the weights depend on, plain values; a checkpoint of another recipe is refused.
     on_log(done, total): optimiser steps.
-    Raises TrainingError when a loss is not finite, naming the step, or when the checkpoint is of other settings.
+    Raises TrainingError when a loss is not finite, naming the step, or when the checkpoint is of other settings or of
+    more epochs.
     """
     run = _Run(task, batches, settings, folder, world, recipe or {})
-    return run.go(validate, goal, on_log)
+    run.choose_by(validate, goal, validated_on)
+    return run.go(on_log)
 
 
 class _Run:
@@ -128,8 +135,13 @@ class _Run:
         self.average: nn.Module | None = None
         if settings.ema:
             self.average = copy.deepcopy(self.trained).eval()
+        self.total = settings.epochs * batches.steps_per_epoch
         self.step = 0
+        self.chosen_at = 0  # the last step whose network was compared with the best one
         self.best: dict[str, float] = {}
+        self.validated_on: str | None = None
+        self.validate: Callable[[nn.Module], dict[str, float]] | None = None
+        self.goal = ""
         if (folder / CHECKPOINT).is_file():
             self._resume()
         self.wrapped = task
@@ -153,22 +165,26 @@ class _Run:
         """What is validated and kept."""
         return self.trained if self.average is None else self.average
 
-    def go(
-        self,
-        validate: Callable[[nn.Module], dict[str, float]] | None,
-        goal: str,
-        on_log: Callable[[int, int], None],
-    ) -> dict[str, float]:
+    def choose_by(self, validate: Callable[[nn.Module], dict[str, float]] | None, goal: str, validated_on: str) -> None:
+        """How the epoch to keep is chosen. Figures on other data are no measure for those to come."""
+        if validate is None:
+            validated_on = ""
+        if self.validated_on not in (None, validated_on):  # None: a run that has just begun, or an older checkpoint
+            logging.info("validation is on other data than before: the best epoch is chosen among those to come")
+            self.best = {name: value for name, value in self.best.items() if name == "epoch"}
+        self.validate, self.goal, self.validated_on = validate, goal, validated_on
+
+    def go(self, on_log: Callable[[int, int], None]) -> dict[str, float]:
         per_epoch = self.batches.steps_per_epoch
-        total = self.settings.epochs * per_epoch
-        log = _Log(self.folder, self.step) if self.world.rank == 0 else None
-        sums: dict[str, float] = {}
-        since, crops, lines = time.monotonic(), 0, 0
+        log = _Log(self.folder, self.step, self.chosen_at) if self.world.rank == 0 else None
         if log:
-            on_log(self.step, total)
-        while self.step < total:
+            on_log(self.step, self.total)
+        self._choose(log)  # the run may have ended in the midst of it
+        while self.step < self.total:
             epoch, first = divmod(self.step, per_epoch)
             self.task.train()
+            sums: dict[str, float] = {}
+            since, crops, lines = time.monotonic(), 0, 0
             for batch in self.batches(epoch, first):
                 terms = self._update(batch)
                 for name, value in terms.items():
@@ -185,7 +201,7 @@ class _Run:
                         epoch,
                         {**values, "lr": self.optimiser.param_groups[0]["lr"], "items_per_s": rate},
                     )
-                    on_log(self.step, total)
+                    on_log(self.step, self.total)
                     sums, since, crops, lines = {}, time.monotonic(), 0, 0
                 saves = self.step % self.settings.save_steps == 0
                 if ends or saves:
@@ -194,19 +210,28 @@ class _Run:
                     break
                 if saves:
                     self._save()
-            if log and validate is not None:
-                if (epoch + 1) % self.settings.valid_epochs == 0 or self.step == total:
-                    figures = validate(self.network.eval())
-                    log.write("validate", self.step, epoch, figures)
-                    name, sign = goal.removeprefix("-"), -1 if goal.startswith("-") else 1
-                    if name not in self.best or sign * figures[name] > sign * self.best[name]:
-                        self._keep(figures, epoch)
-            elif log:
-                self._keep({}, epoch)
-            self._save()
-            since = time.monotonic()
-            self._wait()
+            self._save()  # before the validation: should that fail, the epoch is not lost
+            self._choose(log)
         return self.best
+
+    def _choose(self, log: _Log | None) -> None:
+        """At the end of an epoch, once: validate where that is due, and keep the network if it is the best.
+
+        log: of rank 0, which does it; the others wait.
+        """
+        done, within = divmod(self.step, self.batches.steps_per_epoch)
+        validates = self.validate is not None
+        due = not validates or done % self.settings.valid_epochs == 0 or self.step == self.total
+        if log and due and not within and self.chosen_at < self.step:
+            figures = self.validate(self.network.eval()) if self.validate else {}
+            if validates:
+                log.write("validate", self.step, done - 1, figures)
+            name, sign = self.goal.removeprefix("-"), -1 if self.goal.startswith("-") else 1
+            if not validates or name not in self.best or sign * figures[name] > sign * self.best[name]:
+                self._keep(figures, done - 1)
+            self.chosen_at = self.step
+            self._save()
+        self._wait()
 
     def _update(self, batch: dict[str, Tensor]) -> dict[str, float]:
         """One step of the optimiser; returns the loss's terms."""
@@ -252,6 +277,8 @@ class _Run:
             "scaler": self.scaler.state_dict(),
             "average": self.average.state_dict() if self.average is not None else {},
             "best": self.best,
+            "chosen_at": self.chosen_at,
+            "validated_on": self.validated_on,
         }
 
     def _refuse_unless_sound(self) -> None:
@@ -273,6 +300,11 @@ class _Run:
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT
         content = load_checkpoint(path)
+        if not isinstance(content, dict) or "recipe" not in content:
+            raise TrainingError(
+                f"{path}: expected what a run goes on from, found something else, such as the weights alone of {BEST}; "
+                "remove it to begin anew"
+            )
         mine, found = self.recipe, json.loads(content["recipe"])
         names = sorted(mine.keys() | found.keys())
         other = [f"{name} {found.get(name)} -> {mine.get(name)}" for name in names if mine.get(name) != found.get(name)]
@@ -280,12 +312,21 @@ class _Run:
             raise TrainingError(
                 f"{path}: was made with other settings: {', '.join(other)}; train another name, or remove the folder"
             )
+        if content["step"] > self.total:
+            done = math.ceil(content["step"] / self.batches.steps_per_epoch)
+            raise TrainingError(
+                f"{path}: expected at most {self.total} steps, as in {self.settings.epochs} epochs, found "
+                f"{content['step']}; ask for {done} epochs or more, or train another name"
+            )
         self.task.load_state_dict(content["task"])
         self.optimiser.load_state_dict(content["optimiser"])
         if self.average is not None:
             self.average.load_state_dict(content["average"])
         self.scaler.load_state_dict(content["scaler"])
         self.step, self.best = content["step"], content["best"]
+        # Older checkpoints do not say; they were written when the epoch had been chosen.
+        self.chosen_at = content.get("chosen_at", self.step if self.best else 0)
+        self.validated_on = content.get("validated_on")
         logging.info("%s: going on at step %d", path, self.step)
 
     def _wait(self) -> None:
@@ -359,14 +400,16 @@ def _move_average(average: nn.Module, network: nn.Module, past: float) -> None:
 
 
 class _Log:
-    """Lines of JSON, one per report; lines behind the checkpoint that a run goes on from are dropped.
+    """Lines of JSON, one per report; lines behind the checkpoint that a run goes on from are dropped, and the figures
+    of a validation that is made again.
 
     The same as TensorBoard scalars where the package tensorboard is installed.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, step: int, chosen_at: int) -> None:
         self.path = folder / LOG
-        kept = [line for line in read_log(folder) if line["step"] <= step] if step else []
+        last = {"train": step, "validate": chosen_at}
+        kept = [line for line in read_log(folder) if line["step"] <= last[line["kind"]]] if step else []
         with atomic_write(self.path) as stream:
             stream.writelines(json.dumps(line) + "\n" for line in kept)
         self.board: Any = None

@@ -38,7 +38,7 @@ class Settings:
     clip: float = _option(0.0, "largest norm of the gradient; 0: any")
     ema: float = _option(0.0, "running average of the weights, which is validated and kept: share of the past; 0: none")
     precision: str = _option("fp32", "fp32, or autocast to bf16 or fp16")
-    seed: int = _option(0, "seed of everything random")
+    seed: int = _option(0, "seed of everything random, less than 2^32")
     valid_epochs: int = _option(1, "epochs between validations; the last epoch is always validated")
     save_steps: int = _option(500, "steps between checkpoints within an epoch")
     log_steps: int = _option(20, "steps between lines of the log")
@@ -53,6 +53,8 @@ class Settings:
         for name in ("weight_decay", "warmup_epochs", "clip", "seed"):
             if not getattr(self, name) >= 0:
                 raise TrainingError(f"{name}: expected 0 or more, found {getattr(self, name)}")
+        if self.seed >= 2**32:
+            raise TrainingError(f"seed: expected less than 2^32 = {2**32}, found {self.seed}")
         for name in ("ema", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise TrainingError(f"{name}: expected at least 0 and less than 1, found {getattr(self, name)}")
