@@ -166,10 +166,11 @@ class _Run:
         return self.trained if self.average is None else self.average
 
     def choose_by(self, validate: Callable[[nn.Module], dict[str, float]] | None, goal: str, validated_on: str) -> None:
-        """How the epoch to keep is chosen. Figures on other data are no measure for those to come."""
+        """How rank 0 chooses the epoch to keep. Figures on other data are no measure for those to come."""
         if validate is None:
             validated_on = ""
-        if self.validated_on not in (None, validated_on):  # None: a run that has just begun, or an older checkpoint
+        known = self.validated_on is not None  # not where a run has just begun, nor in an older checkpoint
+        if self.world.rank == 0 and known and self.validated_on != validated_on:
             logging.info("validation is on other data than before: the best epoch is chosen among those to come")
             self.best = {name: value for name, value in self.best.items() if name == "epoch"}
         self.validate, self.goal, self.validated_on = validate, goal, validated_on
