@@ -37,13 +37,15 @@ for system in $fusion_systems; do
     need_files "$system/${test}_scores"
   done
 done
+declare -A embedded=()   # the sets of embeddings that are read for each test set
 for pair in $trial_sets; do
   enroll=${pair%%:*}
-  read=("$enroll")
-  [ ! -f "$data_dir/$enroll/face_boundingbox" ] || read=("${enroll}_ref" "${enroll}_facedet")
-  for set in "${read[@]}" "${pair##*:}" ${snorm_cohort:+"$snorm_cohort"}; do
-    need_embeddings "$embeddings/$set" "$faces/$set"
-  done
+  test=${pair##*:}
+  embedded[$test]="$enroll $test"
+  [ ! -f "$data_dir/$enroll/face_boundingbox" ] || embedded[$test]="${enroll}_ref ${enroll}_facedet $test"
+done
+for set in $(tr ' ' '\n' <<< "${embedded[*]} $snorm_cohort" | sort -u); do
+  need_embeddings "$embeddings/$set" "$faces/$set"
 done
 
 # Scores are not made again from what they were made of: what stages 2 and 3 wrote is decided by their settings.
@@ -52,18 +54,16 @@ for backend in $backends; do
     enroll=${pair%%:*}
     test=${pair##*:}
     reference=(--enroll-embed "$embeddings/$enroll" --enroll-faces "$faces/$enroll")
-    read=("$enroll" "$test")
     if [ -f "$data_dir/$enroll/face_boundingbox" ]; then
       reference=(--enroll-embed "$embeddings/${enroll}_ref" --enroll-faces "$faces/${enroll}_ref"
         --fallback-embed "$embeddings/${enroll}_facedet")
-      read=("${enroll}_ref" "${enroll}_facedet" "$test")
     fi
     for norm in "" ${snorm_cohort:+_snorm}; do
       scores=$all_scores/$backend$norm
       cohort=()
       [ -z "$norm" ] || cohort=(--cohort-embed "$embeddings/$snorm_cohort" --ncoh "$ncoh" --ncoh-discard "$ncoh_discard")
       inputs=(--input "$data_dir/$enroll/spk2utt" --input "$data_dir/$test/trials")
-      for set in "${read[@]}" ${norm:+"$snorm_cohort"}; do
+      for set in ${embedded[$test]} ${norm:+"$snorm_cohort"}; do
         inputs+=(--input "$embeddings/$set/settings")
       done
       utils/once.sh --cmd "$cmd" --log "$scores/log/$test.log" --force "$force" --check "$check" \
