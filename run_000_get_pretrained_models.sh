@@ -12,13 +12,13 @@ set -euo pipefail
 
 if [ "${1:-}" = --list ]; then
   . ./path.sh
-  exec python steps_face/get_models.py --list
+  exec python steps/get_models.py --list
 fi
 
 . ./utils/parse_options.sh
 . ./path.sh
 
-get_models=(python steps_face/get_models.py --models-dir "$exp_dir/face_models" --model-dir "$model_dir"
+get_models=(python steps/get_models.py --models-dir "$exp_dir/face_models" --model-dir "$model_dir"
   --detector "$detector" --embedder "$embedder")
 if [ -z "${VIDPERSON_PYTHON:-}" ]; then
   if [ "$engine" = torch ]; then

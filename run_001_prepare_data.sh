@@ -37,7 +37,7 @@ if ((stage <= 2 && stop_stage >= 2)); then
       echo "$data_dir/$set is not there: leave it out of --trial-sets, or prepare its corpus" >&2
       continue
     fi
-    python steps_face/get_durations.py --data-dir "$data_dir/$set"
+    python steps/get_durations.py --data-dir "$data_dir/$set"
     echo "$data_dir/$set: $(wc -l < "$data_dir/$set/vid.scp") segments"
     found=true
   done

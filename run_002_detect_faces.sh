@@ -41,7 +41,7 @@ detect() {
     --det-mirror "$det_mirror" --det-threshold "$det_threshold" --nms-threshold "$nms_threshold" --min-faces "$min_faces" \
     --discard-low-quality "$discard_low_quality" --max-pixels "$max_pixels" --max-duration-s "$max_duration_s" "$@"
   [ "$new" = false ] || save_settings "$out/config"
-  [ "$contact_sheet" = false ] || [ "$out/contact_sheet.jpg" -nt "$out/.done" ] || python steps_face/make_contact_sheet.py --input-dir "$out"
+  [ "$contact_sheet" = false ] || [ "$out/contact_sheet.jpg" -nt "$out/.done" ] || python steps/make_contact_sheet.py --input-dir "$out"
 }
 
 for set in "${sets[@]}"; do

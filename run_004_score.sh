@@ -27,7 +27,7 @@ faces=$exp_dir/face_det/$detector
 all_scores=$exp_dir/scores/$embedder
 
 # What would stop this stage halfway stops it before anything is scored.
-python steps_face/check_scoring.py --backends "$backends" --thr-ahc "$thr_ahc" --primary "$primary_cost"
+python steps/check_scoring.py --backends "$backends" --thr-ahc "$thr_ahc" --primary "$primary_cost"
 folders=()
 for system in $fusion_systems; do
   [[ $system == */* ]] || system=$all_scores/$system
@@ -68,7 +68,7 @@ for backend in $backends; do
       done
       utils/once.sh --cmd "$cmd" --log "$scores/log/$test.log" --force "$force" --check "$check" \
         "${inputs[@]}" --speed-args "--mem-gb $mem_gb" "$scores/${test}_scores" -- \
-        python steps_face/score_trials.py "${reference[@]}" \
+        python steps/score.py "${reference[@]}" \
         --enroll-data "$data_dir/$enroll" --test-embed "$embeddings/$test" --test-faces "$faces/$test" \
         --trials "$data_dir/$test/trials" --backend "$backend" --thr-ahc "$thr_ahc" "${cohort[@]}" \
         --output "$scores/${test}_scores"
@@ -102,10 +102,10 @@ key=$data_dir/$calibration_set/trials
 if [ -n "$calibration_set" ]; then
   for system in "${plain_systems[@]}"; do
     train_on_key "$all_scores/${system}_cal" calibration.json "$all_scores/$system" -- \
-      python steps_face/calibrate_scores.py --scores-dir "$all_scores/$system"
+      python steps/calibrate.py --scores-dir "$all_scores/$system"
   done
 fi
 if [ -n "$fusion_systems" ]; then
   train_on_key "$all_scores/fusion" fusion.json "${folders[@]}" -- \
-    python steps_face/fuse_scores.py --systems "${folders[@]}" --max-systems "$max_systems" --primary "$primary_cost"
+    python steps/fuse.py --systems "${folders[@]}" --max-systems "$max_systems" --primary "$primary_cost"
 fi

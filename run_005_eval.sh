@@ -35,7 +35,7 @@ for pair in $trial_sets; do
   [ ! -f "$data_dir/$test/trial_partitions" ] || partitions=(--partitions "$data_dir/$test/trial_partitions")
   for system in "${systems[@]}"; do
     # shellcheck disable=SC2086  # a list of words
-    python steps_face/evaluate.py --scores "$all_scores/$system/${test}_scores" --trials "$data_dir/$test/trials" \
+    python steps/evaluate.py --scores "$all_scores/$system/${test}_scores" --trials "$data_dir/$test/trials" \
       --name "$test" --system "$embedder" ${about[$system]} --priors "$priors" --primary "$primary_cost" \
       "${partitions[@]}" --output-dir "$results/$system"
   done
@@ -45,7 +45,7 @@ for pair in $trial_sets; do
       --fallback-embed "$embeddings/${enroll}_facedet" --fallback-faces "$faces/${enroll}_facedet")
   fi
   # shellcheck disable=SC2086  # a list of words
-  python steps_face/pick_trials.py "${reference[@]}" --enroll-data "$data_dir/$enroll" --test-embed "$embeddings/$test" \
+  python steps/pick_trials.py "${reference[@]}" --enroll-data "$data_dir/$enroll" --test-embed "$embeddings/$test" \
     --test-faces "$faces/$test" --trials "$data_dir/$test/trials" --scores "$all_scores/$shown/${test}_scores" \
     ${about[$shown]} --output "$results/trials/$test.json"
   for set in "$enroll" "${enroll}_ref" "${enroll}_facedet" "$test"; do
@@ -53,5 +53,5 @@ for pair in $trial_sets; do
   done
 done
 save_settings "$results/config"
-python steps_face/make_report.py --results-dir "$results" --systems "${systems[@]}" --sets "${tests[@]}" \
+python steps/make_report.py --results-dir "$results" --systems "${systems[@]}" --sets "${tests[@]}" \
   --face-det "${found[@]}"

@@ -2,9 +2,9 @@
 # Train a face embedding network; export the best epoch's to ONNX with a model card.
 #
 # Reads:  train_data; valid_pictures and valid_pairs; exp/face_models/<teacher> if there is one
-# Writes: exp/face_embedder/<train_name>/ with <train_name>.onnx, <train_name>.yaml, checkpoints, log.jsonl, curves.png
+# Writes: exp/face_train/<train_name>/ with <train_name>.onnx, <train_name>.yaml, checkpoints, log.jsonl, curves.png
 #         Killed and run again it goes on from its last checkpoint. To use the network in the other stages:
-#         ./run_000_get_pretrained_models.sh --embedder exp/face_embedder/<train_name>/<train_name>.yaml
+#         ./run_000_get_pretrained_models.sh --embedder exp/face_train/<train_name>/<train_name>.yaml
 #
 #   ./run_010_train_face_embedder.sh --train-name r18 --train-data /corpora/voxceleb2 --train-gpus 1 --train-precision bf16
 #   ./run_010_train_face_embedder.sh --config-file global_conf/config_train_arcface_tiny.sh
@@ -16,7 +16,7 @@ set -euo pipefail
 export VIDPERSON_EXTRAS="${VIDPERSON_EXTRAS:-} torch"
 . ./path.sh
 
-output=$exp_dir/face_embedder/$train_name
+output=$exp_dir/face_train/$train_name
 [ ${#teacher[@]} -eq 0 ] || teacher+=(--cosine-weight "$train_cosine_weight" --relation-weight "$train_relation_weight")
 [ -f "$output/last.pt" ] || save_settings "$output/config"   # that of the weights, if there are any
 # shellcheck disable=SC2086,SC2154  # train_data is a list of words

@@ -83,10 +83,10 @@ class Stopwatch:
 
     def network(self) -> None:
         """Time the opening and the calls of the stage's network, and keep its batches."""
-        import vidperson.models.install
-        import vidperson.models.opening
+        import vidperson.networks.install
+        import vidperson.networks.opening
 
-        original = vidperson.models.opening.open_network
+        original = vidperson.networks.opening.open_network
 
         def open_network(*args: Any) -> Callable[[np.ndarray], list[np.ndarray]]:
             with self.part(OPENING):
@@ -99,8 +99,8 @@ class Stopwatch:
 
             return timed
 
-        self._patches.enter_context(mock.patch.object(vidperson.models.opening, "open_network", open_network))
-        self.function(vidperson.models.install, "installed_model", OPENING)
+        self._patches.enter_context(mock.patch.object(vidperson.networks.opening, "open_network", open_network))
+        self.function(vidperson.networks.install, "installed_model", OPENING)
 
     def __enter__(self) -> Stopwatch:
         return self
@@ -197,8 +197,8 @@ def cost(task: Callable[..., object], *args: object) -> tuple[float, float]:
 def cost_of_network(model: str, engine: str, batches: list[np.ndarray]) -> tuple[float, float]:
     """The cost of the batches, without opening the network. Raises DataError when there are none."""
     from vidperson.errors import DataError
-    from vidperson.models.install import installed_model
-    from vidperson.models.opening import open_network
+    from vidperson.networks.install import installed_model
+    from vidperson.networks.opening import open_network
 
     if not batches:
         raise DataError("no face was found in the clip; give one with faces")
@@ -236,8 +236,8 @@ def stage2(video: Path, detector: str, engine: str, folder: Path) -> None:
 
 
 def join(folder: Path) -> None:
+    from steps.merge_jobs import merge
     from steps_face.detect_faces import ARCHIVES
-    from steps_face.merge_jobs import merge
 
     scp, jobs = str(folder / "vid.scp"), str(folder / "jobs")
     with contextlib.redirect_stdout(None):
@@ -254,9 +254,9 @@ def stage3(embedder: str, engine: str, folder: Path) -> None:
 def stage2_stopwatch() -> Stopwatch:
     import cv2
 
+    from vidperson.face import candidates, detector
     from vidperson.io.job_store import JobStore
     from vidperson.media.video import FrameReader
-    from vidperson.models import candidates, detector
 
     watch = Stopwatch()
     watch.network()

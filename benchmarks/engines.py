@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidperson.engines import ENGINES, PRECISIONS
 from vidperson.errors import EngineError
-from vidperson.models.install import InstalledModel, installed_model
-from vidperson.models.opening import open_network
+from vidperson.networks.install import InstalledModel, installed_model
+from vidperson.networks.opening import open_network
 
 
 def measure(models: list[str], device: str, batch: int, threads: int, repeat: int, size: list[int]) -> None:

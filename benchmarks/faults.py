@@ -146,7 +146,7 @@ def environment() -> dict[str, str]:
 def prepare(work: Path, files: dict[str, Path]) -> None:
     """A data folder of these segments, and the networks."""
     from vidperson.corpora.data_folder import Segment, write_data_folder
-    from vidperson.models.install import install_model
+    from vidperson.networks.install import install_model
 
     write_data_folder(work / "data" / SET, [Segment(name, path.resolve(), name) for name, path in files.items()])
     for network in (DETECTOR, EMBEDDER):

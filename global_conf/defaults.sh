@@ -69,7 +69,7 @@ priors="0.05 0.01 0.005 0.001"   # target priors of the detection costs
 primary_cost=sre19               # C_primary of which evaluation: sre19 (prior 0.05) or sre21 (mean of 0.01 and 0.05); selects systems in the fusion, too
 
 # stage 10, training a face embedder; stage 11, training a face detector, has other defaults for some
-train_name=face_r18              # name of the network that is trained: a folder of exp/face_embedder
+train_name=face_r18              # name of the network that is trained: a folder of exp/face_train
 train_data=                      # folders or tars of <identity>/<picture>, <crops.tar>:<utt2spk>, VoxCeleb2 folders;
                                  # for a detector, of photos
 train_architecture=iresnet18     # iresnet18, iresnet34, iresnet50, iresnet100, mobilefacenet or small_resnet

@@ -3,7 +3,7 @@
 
 Inputs:  vid.scp (segment, path of a video or a picture); an installed face detector; optionally face_boundingbox
          (segment, frame or seconds, x1 y1 x2 y2 in pixels).
-Outputs, in --output-dir, joined over the jobs by steps_face/merge_jobs.py:
+Outputs, in --output-dir, joined over the jobs by steps/merge_jobs.py:
          faces.ark    per segment (N, 17) float32: frame, time_s, x1 y1 x2 y2 in pixels, score, 5 landmarks x y
          quality.ark  per segment (N, 2) float32: distance of the eyes in pixels, share of black pixels in the crop
          crops.tar    N lossless PNG of 112 x 112 RGB per segment
@@ -11,8 +11,8 @@ Outputs, in --output-dir, joined over the jobs by steps_face/merge_jobs.py:
          journal.jsonl  what is finished, with the segment's status; a killed job goes on behind it
 
 Decoding, resizing, the network and writing go on at the same time, in batches that run across segments
-(steps_face/pipeline.py). A file that crashes the decoder, or takes it longer than --segment-timeout-s, costs its own
-segment only: the work is done in a child process, which is started again there. Frames and videos beyond
+(vidperson/face/pipeline.py). A file that crashes the decoder, or takes it longer than --segment-timeout-s, costs only
+its own segment: the work is done in a child process, which is started again there. Frames and videos beyond
 --max-pixels and --max-duration-s are refused before memory is taken for them.
 
 Without labels frames are sampled at --fps and every face is taken; with --labels the frames round each labelled time
@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 from vidperson import cli
 
 if TYPE_CHECKING:
-    from vidperson.models.candidates import SelectedFaces
+    from vidperson.face.candidates import SelectedFaces
     from vidperson.supervision import Watch
 
 ARCHIVES = ("faces.ark", "quality.ark", "crops.tar", "thumbs.tar")
@@ -95,15 +95,15 @@ def detect_faces(
     """
     import cv2
 
-    from steps_face.pipeline import Task, find_faces
+    from vidperson.face.candidates import SelectionPolicy
+    from vidperson.face.detector import make_detector
+    from vidperson.face.pipeline import Task, find_faces
     from vidperson.io.job_store import JobStore
     from vidperson.io.lists import read_boxes, read_scp
     from vidperson.media.limits import Limits
     from vidperson.media.sampling import UniformSampling, WindowSampling
-    from vidperson.models.candidates import SelectionPolicy
-    from vidperson.models.detector import make_detector
-    from vidperson.models.install import installed_model
-    from vidperson.models.opening import open_network
+    from vidperson.networks.install import installed_model
+    from vidperson.networks.opening import open_network
     from vidperson.progress import Progress
     from vidperson.supervision import UNWATCHED
 

@@ -34,8 +34,8 @@ from typing import TYPE_CHECKING, Any
 from vidperson import cli
 
 if TYPE_CHECKING:
-    from vidperson.io.annotations import FaceMarks
-    from vidperson.io.photos import PhotoSet
+    from vidperson.face.annotations import FaceMarks
+    from vidperson.face.photos import PhotoSet
     from vidperson.types import Detections, Image
 
 MIN_OVERLAP = 0.5
@@ -115,7 +115,7 @@ def describe(figures: dict[str, Any]) -> str:
 
 def reference_of(detect: Callable[[Image], Detections], image: Image, score: float) -> FaceMarks:
     """What a detector finds in a picture with a score from ``score`` on, as reference faces."""
-    from vidperson.io.annotations import FaceMarks
+    from vidperson.face.annotations import FaceMarks
 
     found = detect(image)
     good = found.scores >= score
@@ -155,11 +155,11 @@ def evaluate_detector(
 ) -> dict[str, Any]:
     """See the top of this file. Raises VidPersonError for what is missing, damaged or does not fit together."""
     from vidperson.errors import DataError
-    from vidperson.io.annotations import read_annotations
+    from vidperson.face.annotations import read_annotations
+    from vidperson.face.detector import make_detector
     from vidperson.io.atomic import atomic_write
-    from vidperson.models.detector import make_detector
-    from vidperson.models.install import installed_model
-    from vidperson.models.opening import open_network
+    from vidperson.networks.install import installed_model
+    from vidperson.networks.opening import open_network
 
     if bool(pictures) == bool(videos) or bool(reference_model) == bool(annotations):
         raise DataError("expected --pictures or --videos, and --reference-model or --annotations")
@@ -202,7 +202,7 @@ def has_tall_face(marks: FaceMarks) -> bool:
 
 
 def _photos(sources: list[str], wanted: int, marks: dict[str, FaceMarks] | None = None) -> PhotoSet:
-    from vidperson.io.photos import held_out, read_photos
+    from vidperson.face.photos import held_out, read_photos
 
     photos = read_photos(sources, marks)
     return photos.pick(held_out(len(photos), wanted)[1]) if wanted else photos

@@ -138,12 +138,12 @@ def evaluate_pairs(
     """
     import json
 
+    from vidperson.face.embedder import FaceEmbedder
     from vidperson.io.atomic import atomic_write
     from vidperson.io.pairs import read_pairs
     from vidperson.io.pictures import list_pictures
-    from vidperson.models.embedder import FaceEmbedder
-    from vidperson.models.install import installed_model
-    from vidperson.models.opening import open_network
+    from vidperson.networks.install import installed_model
+    from vidperson.networks.opening import open_network
 
     test = read_pairs(pairs)
     train = read_pairs(threshold_pairs) if threshold_pairs else None

@@ -2,7 +2,7 @@
 """Embed the aligned faces of one job's segments.
 
 Inputs:  faces.scp and crops.scp of stage 2 (video is not read again); an installed face network; the segments to do.
-Outputs, in --output-dir, joined over the jobs by steps_face/merge_jobs.py:
+Outputs, in --output-dir, joined over the jobs by steps/merge_jobs.py:
          embed.ark      per segment (N, D) float32, one row per face in the order of faces.ark, not length-normalised
          journal.jsonl  what is finished; a killed job goes on behind it
 
@@ -36,7 +36,7 @@ def extract_embeddings(
 ) -> None:
     """Do the segments of ``scp`` that the job has not finished yet; batches run across segments.
 
-    mirror: see :class:`vidperson.models.embedder.FaceEmbedder`; empty: as the network's card says.
+    mirror: see :class:`vidperson.face.embedder.FaceEmbedder`; empty: as the network's card says.
 
     Raises VidPersonError for archives, models and options that are wrong.
     """
@@ -44,13 +44,13 @@ def extract_embeddings(
     import numpy as np
 
     from vidperson.errors import DataError
+    from vidperson.face.embedder import FaceEmbedder
     from vidperson.io.crops import read_tar_files
     from vidperson.io.job_store import JobStore
     from vidperson.io.lists import read_scp
     from vidperson.io.matrices import load_matrices, matrix_bytes
-    from vidperson.models.embedder import FaceEmbedder
-    from vidperson.models.install import installed_model
-    from vidperson.models.opening import open_network
+    from vidperson.networks.install import installed_model
+    from vidperson.networks.opening import open_network
     from vidperson.progress import Progress
     from vidperson.types import FACE_COLUMNS, Image
 

@@ -20,7 +20,7 @@ Killed and run again it goes on from last.pt and gives the same weights.
 
 Example:
   python steps_face/train_detector.py --train-data WIDER_train/images --train-annotations label.txt \\
-      --held-out 500 --output-dir exp/face_detector/mnet
+      --held-out 500 --output-dir exp/face_train/mnet
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps_face import training
 from vidperson import cli
+from vidperson.training import command
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from vidperson.io.annotations import FaceMarks
-    from vidperson.models.card import ModelCard
+    from vidperson.face.annotations import FaceMarks
+    from vidperson.networks.card import ModelCard
     from vidperson.types import Image
 
 MEAN = STD = (127.5, 127.5, 127.5)
@@ -72,24 +72,25 @@ def train_detector(
     """
     import numpy as np
 
-    training.begin(threads)
+    command.begin(threads)
     import torch
 
     from steps_face import evaluate_detector as measure
     from vidperson.errors import DataError, TrainingError
-    from vidperson.io import photos as io_photos
-    from vidperson.io.annotations import read_annotations
+    from vidperson.face import photos as io_photos
+    from vidperson.face.annotations import read_annotations
+    from vidperson.face.detector import RetinaFaceDetector, make_detector
+    from vidperson.face.training_detector import DetectorTask, ask_teacher
+    from vidperson.face.training_photos import PhotoAugmentation, PhotoBatches
     from vidperson.media.image import decode_sound_image
-    from vidperson.models.card import Input, Output
-    from vidperson.models.convert import DETECTORS, build_network
-    from vidperson.models.detector import RetinaFaceDetector, make_detector
-    from vidperson.models.install import InstalledModel, installed_model
-    from vidperson.models.opening import open_network
+    from vidperson.networks.card import Input, Output
+    from vidperson.networks.convert import DETECTORS, build_network
+    from vidperson.networks.install import InstalledModel, installed_model
+    from vidperson.networks.opening import open_network
+    from vidperson.report.plots import training_curves
     from vidperson.training.batches import TaughtBatches
-    from vidperson.training.detector import DetectorTask, ask_teacher
     from vidperson.training.export import as_engine, new_card
     from vidperson.training.loop import Batches, join_world, start_from, train
-    from vidperson.training.photo_data import PhotoAugmentation, PhotoBatches
     from vidperson.training.settings import Settings
 
     how = Settings(**settings)
@@ -140,7 +141,7 @@ def train_detector(
             recipe["init"] = start_from(network, init)
         if teacher:
             installed = installed_model(teacher)
-            precision = training.teacher_precision(how.precision, engine)
+            precision = command.teacher_precision(how.precision, engine)
             for_pictures = make_detector(open_network(installed, engine, "cpu", threads, precision), installed.card)
             exact = make_detector(open_network(installed, engine, "cpu", threads), installed.card)
             if not isinstance(for_pictures, RetinaFaceDetector) or not isinstance(exact, RetinaFaceDetector):
@@ -207,19 +208,19 @@ def train_detector(
             return figures_of(open_network(InstalledModel(card, path, ""), engine, "cpu", threads), card)
 
         task = DetectorTask(network, MEAN, STD)
-        report = training.reporter(folder, pictures.steps_per_epoch)
+        report = command.reporter(folder, pictures.steps_per_epoch, training_curves)
         validates = validate if len(validation) else None
         best = train(task, batches, how, folder, world, validates, "quality", sound.digest(), recipe, report)
         if world.rank != 0:
             return {}
         card = dataclasses.replace(card, training_data=data)
         measured = figures_of_file if len(validation) else None
-        return training.finish(folder, card, half_weights, pictures, best, recipe, how, measured)
+        return command.finish(folder, card, half_weights, pictures, best, recipe, how, measured, training_curves)
 
 
 if __name__ == "__main__":
     parser = cli.parser(__doc__)
-    training.add_arguments(parser)
+    command.add_arguments(parser)
     parser.add_argument("--train-annotations", default="", help="list of the faces marked in them")
     parser.add_argument("--architecture", default="retinaface_mobilenet025", help="network to train")
     parser.add_argument("--augment", default="mosaic=0.3 mirror=0.5 zoom=0.8", help="changes and how often, 0..1")

@@ -15,7 +15,7 @@ Outputs, in OUTPUT_DIR, whose last part is the network's name:
 Killed and run again it goes on from last.pt and gives the same weights.
 
 Example:
-  python steps_face/train_embedder.py --train-data faces.tar --output-dir exp/face_embedder/r18 \\
+  python steps_face/train_embedder.py --train-data faces.tar --output-dir exp/face_train/r18 \\
       --valid-pictures lfw.tar --valid-pairs pairsDevTest.txt --valid-threshold-pairs pairsDevTrain.txt
 Several GPUs:
   python -m torch.distributed.run --standalone --nproc-per-node 4 steps_face/train_embedder.py --device cuda ...
@@ -28,14 +28,14 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps_face import training
 from vidperson import cli
+from vidperson.training import command
 
 if TYPE_CHECKING:
     from torch import nn
 
     from vidperson.io.pairs import Pairs
-    from vidperson.models.card import ModelCard
+    from vidperson.networks.card import ModelCard
 
 MEAN = STD = (127.5, 127.5, 127.5)
 
@@ -74,27 +74,28 @@ def train_embedder(
     Returns the figures of the exported network ({} without validation lists).
     Raises VidPersonError for data, settings and networks that are wrong, and for a loss that is not finite.
     """
-    training.begin(threads)
+    command.begin(threads)
     import torch
 
     from steps_face.evaluate_pairs import aligned_face, describe, pair_figures
     from vidperson.errors import DataError, TrainingError
+    from vidperson.face.embedder import FaceEmbedder
+    from vidperson.face.training_faces import FaceBatches, read_faces
     from vidperson.io.pairs import find_pictures, read_pairs
     from vidperson.io.pictures import list_pictures
     from vidperson.media.image import decode_sound_image
-    from vidperson.models.card import Input, Output
-    from vidperson.models.convert import EMBEDDERS, build_network
-    from vidperson.models.embedder import FaceEmbedder
-    from vidperson.models.install import InstalledModel, installed_model
-    from vidperson.models.opening import open_network
+    from vidperson.networks.card import Input, Output
+    from vidperson.networks.convert import EMBEDDERS, build_network
+    from vidperson.networks.install import InstalledModel, installed_model
+    from vidperson.networks.opening import open_network
+    from vidperson.report.plots import training_curves
     from vidperson.training.augment import Augmentation
     from vidperson.training.batches import TaughtBatches
-    from vidperson.training.embedder import EmbedderTask, ask_teacher
     from vidperson.training.export import as_engine, flat_figures, new_card
-    from vidperson.training.face_data import FaceBatches, read_faces
     from vidperson.training.loop import Batches, join_world, start_from, train
     from vidperson.training.losses import IdentityLoss
     from vidperson.training.settings import Settings
+    from vidperson.training.task import EmbedderTask, ask_teacher
 
     how = Settings(**settings)
     if architecture not in EMBEDDERS:
@@ -164,7 +165,7 @@ def train_embedder(
             recipe["init"] = start_from(network, init)
         if teacher:
             installed = installed_model(teacher)
-            precision = training.teacher_precision(how.precision, engine)
+            precision = command.teacher_precision(how.precision, engine)
             teaches = FaceEmbedder(open_network(installed, engine, "cpu", threads, precision), installed.card)
             batches, teacher_size = TaughtBatches(plain, ask_teacher(teaches.embed)), teaches.embedding_size
             recipe["teacher"] = f"{installed.card.name} {installed.sha256}"
@@ -185,19 +186,19 @@ def train_embedder(
         def figures_of_file(path: Path, card: ModelCard) -> dict[str, Any]:
             return figures_of(open_network(InstalledModel(card, path, ""), engine, "cpu", threads), card)
 
-        report = training.reporter(folder, plain.steps_per_epoch)
+        report = command.reporter(folder, plain.steps_per_epoch, training_curves)
         validates = validate if validation else None
         best = train(task, batches, how, folder, world, validates, "-eer", validated_on, recipe, report)
         if world.rank != 0:
             return {}
         card = dataclasses.replace(card, training_data=data)
         measured = figures_of_file if validation else None
-        return training.finish(folder, card, half_weights, plain, best, recipe, how, measured)
+        return command.finish(folder, card, half_weights, plain, best, recipe, how, measured, training_curves)
 
 
 if __name__ == "__main__":
     parser = cli.parser(__doc__)
-    training.add_arguments(parser)
+    command.add_arguments(parser)
     parser.add_argument("--architecture", default="iresnet18", help="network to train")
     parser.add_argument("--embedding-size", type=cli.whole(1), default=512, help="values of an embedding")
     parser.add_argument("--loss", default="arcface", help="arcface, cosface, softmax, or none: teacher alone")

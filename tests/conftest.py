@@ -31,7 +31,7 @@ def shared() -> Path:
 def models(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The RetinaFace and MobileFaceNet checkpoints, installed as run_000 does: like exp/face_models."""
     pytest.importorskip("torch", reason="converting a checkpoint needs the torch extra")
-    from vidperson.models.install import install_model
+    from vidperson.networks.install import install_model
 
     folder = tmp_path_factory.mktemp("face_models")
     for name in ("retinaface_mnet025_pytorch", "mobilefacenet_casia_pytorch"):

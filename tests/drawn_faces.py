@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vidperson.io.annotations import FaceMarks
+from vidperson.face.annotations import FaceMarks
 
 SKIN = np.array([230, 40, 40])
 DOTS = np.array([[40, 40, 230], [40, 230, 40], [230, 230, 40], [40, 230, 230], [230, 40, 230]])

@@ -10,7 +10,7 @@ from threading import Event
 
 import pytest
 
-from vidperson.ahead import Ahead, Room
+from vidperson.prefetch import MemoryBudget, Prefetch
 
 LONG_S = 60  # for what is to come; no test waits so long unless it fails
 
@@ -39,16 +39,16 @@ class Numbers:
 
 def test_ahead_gives_all_items_in_order_and_then_ends() -> None:
     for most in (1, 2, 100):
-        with Ahead(iter(range(50)), most) as items:
+        with Prefetch(iter(range(50)), most) as items:
             assert list(items) == list(range(50))
             assert list(items) == []
-    with Ahead(iter(()), 1) as nothing:
+    with Prefetch(iter(()), 1) as nothing:
         assert list(nothing) == []
 
 
 def test_ahead_makes_the_next_item_while_one_is_used() -> None:
     numbers = Numbers(3)
-    with Ahead(numbers(), 1) as items:
+    with Prefetch(numbers(), 1) as items:
         assert next(items) == 0
         assert numbers.begun[1].wait(LONG_S)
         assert numbers.thread is not threading.current_thread()
@@ -57,7 +57,7 @@ def test_ahead_makes_the_next_item_while_one_is_used() -> None:
 @pytest.mark.parametrize("most", [1, 3])
 def test_ahead_begins_no_item_while_as_many_as_allowed_wait(most: int) -> None:
     numbers = Numbers(10)
-    with Ahead(numbers(), most) as items:
+    with Prefetch(numbers(), most) as items:
         for taken in range(5):
             assert numbers.begun[taken + most - 1].wait(LONG_S)
             assert not numbers.begun[taken + most].wait(0.05)
@@ -68,7 +68,7 @@ def test_ahead_keeps_no_item_that_was_taken() -> None:
     class Thing:
         pass
 
-    with Ahead((Thing() for _ in range(3)), 1) as things:
+    with Prefetch((Thing() for _ in range(3)), 1) as things:
         kept = next(things)
         gone = weakref.ref(kept)
         next(things)
@@ -82,7 +82,7 @@ def test_error_of_the_source_comes_out_behind_the_items_before_it() -> None:
         yield 2
         raise KeyError("three")
 
-    with Ahead(source(), 5) as items:
+    with Prefetch(source(), 5) as items:
         assert [next(items), next(items)] == [1, 2]
         with pytest.raises(KeyError, match="three"):
             next(items)
@@ -94,7 +94,7 @@ def test_error_of_an_earlier_stage_comes_out_of_the_last_one() -> None:
         yield 1
         raise MemoryError
 
-    with Ahead(source(), 1) as first, Ahead(map(str, first), 1) as second:
+    with Prefetch(source(), 1) as first, Prefetch(map(str, first), 1) as second:
         assert next(second) == "1"
         with pytest.raises(MemoryError):
             next(second)
@@ -103,7 +103,7 @@ def test_error_of_an_earlier_stage_comes_out_of_the_last_one() -> None:
 @pytest.mark.parametrize("taken", [0, 1, 2])
 def test_closing_ends_source_and_thread_that_wait_for_room(taken: int) -> None:
     numbers = Numbers(10)
-    with Ahead(numbers(), 2) as items:
+    with Prefetch(numbers(), 2) as items:
         for _ in range(taken):
             next(items)
         assert numbers.begun[taken + 1].wait(LONG_S)
@@ -115,7 +115,7 @@ def test_closing_ends_source_and_thread_that_wait_for_room(taken: int) -> None:
 def test_closing_waits_for_the_item_that_is_being_made() -> None:
     numbers = Numbers(2)
     numbers.may_go_on[0].clear()
-    items = Ahead(numbers(), 1)
+    items = Prefetch(numbers(), 1)
     assert numbers.begun[0].wait(LONG_S)
     closing = threading.Thread(target=items.close)
     closing.start()
@@ -129,9 +129,9 @@ def test_closing_stages_from_the_last_to_the_first_ends_all_of_them() -> None:
     before = threading.active_count()
     numbers = Numbers(1000)
     with (
-        Ahead(numbers(), 1) as first,
-        Ahead((number + 1 for number in first), 1) as second,
-        Ahead(map(str, second), 1) as third,
+        Prefetch(numbers(), 1) as first,
+        Prefetch((number + 1 for number in first), 1) as second,
+        Prefetch(map(str, second), 1) as third,
     ):
         assert next(third) == "1"
     assert numbers.closed.is_set() and threading.active_count() == before
@@ -140,7 +140,7 @@ def test_closing_stages_from_the_last_to_the_first_ends_all_of_them() -> None:
 def test_silence_gives_its_item_until_the_next_one_is_there() -> None:
     numbers = Numbers(2)
     numbers.may_go_on[0].clear()
-    with Ahead(numbers(), 1, silence=(0.02, -1)) as items:
+    with Prefetch(numbers(), 1, silence=(0.02, -1)) as items:
         assert [next(items), next(items)] == [-1, -1]
         numbers.may_go_on[0].set()
         found = [item for item in items if item != -1]
@@ -148,7 +148,7 @@ def test_silence_gives_its_item_until_the_next_one_is_there() -> None:
 
 
 def test_room_is_waited_for_until_enough_is_given_back() -> None:
-    room = Room(10)
+    room = MemoryBudget(10)
     taken = [Event() for _ in range(2)]
 
     def take() -> None:
@@ -171,7 +171,7 @@ def test_room_is_waited_for_until_enough_is_given_back() -> None:
 
 
 def test_item_larger_than_the_room_goes_when_no_other_is_there() -> None:
-    room = Room(10)
+    room = MemoryBudget(10)
     room.take(1)
     assert not room.has(11)
     room.give(1)
@@ -180,7 +180,7 @@ def test_item_larger_than_the_room_goes_when_no_other_is_there() -> None:
 
 
 def test_closed_room_lets_everybody_pass() -> None:
-    with Room(1) as room:
+    with MemoryBudget(1) as room:
         room.take(1)
         waiting = threading.Thread(target=room.take, args=(1,))
         waiting.start()

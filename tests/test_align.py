@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidperson.align import CROP_SIZE, TEMPLATE, align_faces, eye_distances, similarity_transforms
+from vidperson.face.align import CROP_SIZE, TEMPLATE, align_faces, eye_distances, similarity_transforms
 
 
 def svd_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:

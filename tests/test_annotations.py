@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vidperson.errors import DataError
-from vidperson.io.annotations import FaceMarks, read_annotations, write_annotations
+from vidperson.face.annotations import FaceMarks, read_annotations, write_annotations
 
 POINTS = [[10, 20], [30, 20], [20, 30], [12, 40], [28, 40]]
 FLAGGED = " ".join(f"{x} {y} 0.0" for x, y in POINTS)

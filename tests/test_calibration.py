@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steps_face.calibrate_scores import calibrate_scores
-from steps_face.fuse_scores import fuse_scores
+from steps.calibrate import calibrate_scores
+from steps.fuse import fuse_scores
 from vidperson.backends.calibration import train_linear
 from vidperson.backends.fusion import select_systems
 from vidperson.errors import DataError, ScoringError
@@ -285,11 +285,11 @@ def test_calibrate_scores_set_without_scores_raises_and_nothing_is_written(task)
     assert not (task / "face_cal").exists()
 
 
-@pytest.mark.parametrize("step", ["calibrate_scores", "fuse_scores"])
+@pytest.mark.parametrize("step", ["calibrate", "fuse"])
 def test_step_command_line_exit_status_tells_the_outcome(task, step):
     options = ["--train-set=dev", f"--train-trials={task}/dev_trials", "--sets", "eval", f"--output-dir={task}/out"]
-    options += [f"--scores-dir={task}/face"] if step == "calibrate_scores" else ["--systems", f"{task}/face"]
-    command = [sys.executable, ROOT / f"steps_face/{step}.py", *options]
+    options += [f"--scores-dir={task}/face"] if step == "calibrate" else ["--systems", f"{task}/face"]
+    command = [sys.executable, ROOT / f"steps/{step}.py", *options]
     assert subprocess.run(command, env={"PYTHONPATH": str(ROOT)}).returncode == 0
     assert len((task / "out/eval_scores").read_text().splitlines()) == 300
     (task / "face/eval_scores").write_text("m v\n")

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vidperson.align import TEMPLATE
-from vidperson.models.candidates import Candidates, SelectedFaces, SelectionPolicy
+from vidperson.face.align import TEMPLATE
+from vidperson.face.candidates import Candidates, SelectedFaces, SelectionPolicy
 from vidperson.types import Detections, Frame
 
 Box = tuple[float, float, float, float]

@@ -13,11 +13,11 @@ import kaldiio
 import numpy as np
 import pytest
 
-from steps_face import check_precision as step
-from steps_face.check_precision import check_precision, compare_boxes, compare_embeddings, some_crops, some_frames
+from steps import check_precision as step
+from steps.check_precision import check_precision, compare_boxes, compare_embeddings, some_crops, some_frames
 from vidperson.errors import DataError, EngineError, ModelError
 from vidperson.io.crops import TAR_END, tar_entry
-from vidperson.models.install import install_model
+from vidperson.networks.install import install_model
 from vidperson.types import Detections
 
 FRAME = np.zeros((100, 100, 3), np.uint8)

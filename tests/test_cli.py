@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,15 @@ from vidperson import cli
 from vidperson.errors import DataError
 from vidperson.progress import Progress, format_duration
 
-FOLDER = Path(__file__).parents[1] / "steps_face"
-STEPS = sorted(path.name for path in FOLDER.glob("*.py") if "__main__" in path.read_text())
+ROOT = Path(__file__).parents[1]
+STEPS = sorted(
+    str(path.relative_to(ROOT)) for path in ROOT.glob("steps*/*.py") if "__main__" in path.read_text(encoding="utf-8")
+)
 
 
 def run_step(repo: Path, step: str, *options: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(repo)}
-    command = [sys.executable, str(repo / "steps_face" / step), *options]
+    command = [sys.executable, str(repo / step), *options]
     return subprocess.run(command, cwd=repo, env=environment, capture_output=True, text=True, timeout=60)
 
 
@@ -32,8 +35,8 @@ def test_help_of_every_step_shows_inputs_outputs_and_an_example_that_its_parser_
     for part in ("Inputs:", "Output", "Example:"):
         assert part in done.stdout, part
     example = done.stdout.partition("Example:")[2].partition("options:")[0]
-    assert f"steps_face/{step}" in example
-    call = re.match(r"(.*\\\n)*.*", example.split(f"steps_face/{step}")[1])  # to the end of the continued lines
+    assert step in example
+    call = re.match(r"(.*\\\n)*.*", example.split(step)[1])  # to the end of the continued lines
     assert call
     for option in set(re.findall(r"--[a-z-]+", call[0])):
         assert re.search(rf"^\s+{option}\b", done.stdout, re.MULTILINE), option
@@ -46,13 +49,13 @@ def test_unknown_option_of_every_step_is_refused_with_the_valid_ones(repo: Path,
 
 
 @pytest.mark.parametrize("step,options", [
-    ("detect_faces.py", ["--scp", "no/such", "--model", "no/model", "--output-dir", "{tmp}/out"]),
-    ("extract_embeddings.py",
+    ("steps_face/detect_faces.py", ["--scp", "no/such", "--model", "no/model", "--output-dir", "{tmp}/out"]),
+    ("steps_face/extract_embeddings.py",
      ["--face-dir", "no/such", "--scp", "no/such", "--model", "no", "--output-dir", "{tmp}/out"]),
-    ("merge_jobs.py",
+    ("steps/merge_jobs.py",
      ["--scp", "no/such", "--jobs-dir", "no", "--nj", "1", "--archives", "a.ark", "--output-dir", "{tmp}"]),
-    ("get_durations.py", ["--data-dir", "no/such"]),
-    ("get_models.py", ["--detector", "no_such_card", "--models-dir", "{tmp}/models"]),
+    ("steps/get_durations.py", ["--data-dir", "no/such"]),
+    ("steps/get_models.py", ["--detector", "no_such_card", "--models-dir", "{tmp}/models"]),
 ])  # fmt: skip
 def test_missing_input_of_a_step_gives_one_message_and_no_stack_trace(
     repo: Path, tmp_path: Path, step: str, options: list[str]
@@ -104,7 +107,9 @@ def test_number_below_zero_or_none_is_refused_with_what_was_found(value: str) ->
         cli.not_negative(value)
 
 
-@pytest.mark.parametrize("step, option", [("detect_faces", "--segment-timeout-s"), ("merge_jobs", "--patience-s")])
+@pytest.mark.parametrize(
+    "step, option", [("steps_face/detect_faces", "--segment-timeout-s"), ("steps/merge_jobs", "--patience-s")]
+)
 def test_seconds_below_zero_are_refused_by_the_step(repo: Path, step: str, option: str) -> None:
     done = run_step(repo, f"{step}.py", option, "-5")
     assert done.returncode == 2 and f"argument {option}: expected a number from 0 on, found -5" in done.stderr
@@ -146,3 +151,57 @@ def test_progress_of_nothing_is_complete_at_once(capsys: pytest.CaptureFixture[s
 
 def test_duration_is_written_in_hours_minutes_seconds() -> None:
     assert [format_duration(s) for s in (0, 59.9, 3661.2, 360000)] == ["0:00:00", "0:00:59", "1:01:01", "100:00:00"]
+
+
+@dataclass(frozen=True)
+class Where:
+    device: str = cli.option("cpu", "where it runs", choices=("cpu", "cuda"))
+    threads: int = cli.option(1, "threads", convert=cli.whole(1))
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a step takes."""
+
+    scp: Path = cli.option(help="a list")
+    names: list[str] = cli.option(help="some names")
+    labels: Path | None = cli.option(None, "labels")
+    mirror: bool = cli.option(False, "mirror")
+    share: float = cli.option(0.5, "a share", convert=cli.share)
+    sizes: list[int] = cli.option((1, 2), "sizes")
+    where: Where = cli.group(Where)
+
+
+def test_options_of_a_dataclass_have_its_types_defaults_and_groups() -> None:
+    found = cli.parse(Options, "doc", ["--scp", "a b", "--names", "x", "y", "--mirror", "true", "--threads", "3"])
+    assert found == Options(Path("a b"), ["x", "y"], None, True, 0.5, [1, 2], Where("cpu", 3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--names", "x"], "the following arguments are required: --scp"),
+        (["--scp", "a", "--names", "x", "--mirror", "yes"], "expected true or false, found 'yes'"),
+        (["--scp", "a", "--names", "x", "--share", "2"], "expected a number above 0 and up to 1, found 2"),
+        (["--scp", "a", "--names", "x", "--threads", "0"], "expected a whole number from 1 on, found 0"),
+        (["--scp", "a", "--names", "x", "--device", "tpu"], "invalid choice: 'tpu'"),
+        (["--scp", "a", "--names", "x", "--sizes", "1", "b"], "invalid int value: 'b'"),
+        (["--scp", "a", "--names", "x", "--dev", "cpu"], "unrecognized arguments: --dev"),
+    ],
+)
+def test_options_of_a_dataclass_that_are_wrong_are_refused_with_the_valid_ones(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.parse(Options, "doc", arguments)
+    assert stop.value.code == 2
+    shown = capsys.readouterr().err
+    assert words in shown and "valid options: --device --help --labels" in shown
+
+
+def test_help_of_a_dataclass_shows_each_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.parse(Options, "What it does.", ["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "What it does." in shown and "--threads THREADS threads (default: 1)" in shown
+    assert "--scp SCP a list --names" in shown

@@ -15,8 +15,7 @@ from naive_detector import Face, decode_mxnet, decode_scrfd, suppress
 
 from vidperson.engines import load_network
 from vidperson.errors import ModelError
-from vidperson.models.card import ZOO, Input, ModelCard, NetworkFile, Output, load_card
-from vidperson.models.detector import (
+from vidperson.face.detector import (
     DECODERS,
     USUAL_LANDMARKS,
     FaceDetector,
@@ -26,9 +25,10 @@ from vidperson.models.detector import (
     make_anchors,
     make_detector,
 )
-from vidperson.models.embedder import FaceEmbedder
-from vidperson.models.install import install_model
-from vidperson.models.mxnet_to_onnx import convert_mxnet
+from vidperson.face.embedder import FaceEmbedder
+from vidperson.networks.card import ZOO, Input, ModelCard, NetworkFile, Output, load_card
+from vidperson.networks.install import install_model
+from vidperson.networks.mxnet_to_onnx import convert_mxnet
 from vidperson.types import Detections
 
 Array = np.ndarray[Any, Any]
@@ -470,7 +470,7 @@ def test_scrfd_graph_gives_the_boxes_of_its_convolutions_in_float64(
 
 
 def test_every_detector_of_the_zoo_has_a_decoder() -> None:
-    from vidperson.models.card import card_names
+    from vidperson.networks.card import card_names
 
     cards = [card for card in map(load_card, card_names()) if card.kind == "face_detector"]
     detectors = [make_detector(lambda batch: [], card) for card in cards]

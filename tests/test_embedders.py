@@ -15,10 +15,10 @@ from engines_here import ENGINES
 from steps_face.extract_embeddings import extract_embeddings
 from vidperson.engines import load_network
 from vidperson.errors import DataError, ModelError
+from vidperson.face.embedder import FaceEmbedder
 from vidperson.io.matrices import matrix_bytes
-from vidperson.models.card import Input, ModelCard, NetworkFile, Output, load_card
-from vidperson.models.embedder import FaceEmbedder
-from vidperson.models.install import install_model
+from vidperson.networks.card import Input, ModelCard, NetworkFile, Output, load_card
+from vidperson.networks.install import install_model
 
 Array = np.ndarray[Any, Any]
 BLOCKS = {
@@ -130,7 +130,7 @@ def test_state_dict_of_arcface_torch_loads_under_every_wrapper(
     tmp_path: Path, name: str, wrap: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
     torch = pytest.importorskip("torch", reason="reads PyTorch checkpoints")
-    from vidperson.models.convert import load_checkpoint
+    from vidperson.networks.convert import load_checkpoint
 
     weights = random_iresnet(name, 32, 24)
     content = {key: torch.zeros(2, 24) if isinstance(v, str) else v for key, v in wrap(weights).items()}
@@ -145,7 +145,7 @@ def test_state_dict_of_arcface_torch_loads_under_every_wrapper(
 
 def test_state_dict_under_a_key_in_half_precision_and_without_counters_loads(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="reads PyTorch checkpoints")
-    from vidperson.models.convert import load_checkpoint
+    from vidperson.networks.convert import load_checkpoint
 
     weights = {
         key: value.half().float() if value.is_floating_point() else value
@@ -174,7 +174,7 @@ def test_state_dict_of_another_network_is_refused_with_the_weight(
     tmp_path: Path, change: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
     torch = pytest.importorskip("torch", reason="reads PyTorch checkpoints")
-    from vidperson.models.convert import load_checkpoint
+    from vidperson.networks.convert import load_checkpoint
 
     torch.save(change(random_iresnet("iresnet18", 32, 24)), tmp_path / "x.model")
     with pytest.raises(ModelError, match=message):

@@ -19,10 +19,10 @@ from engines_here import ENGINES
 
 from vidperson.engines import join_parts, load_network, parts_of
 from vidperson.errors import EngineError, ModelError
-from vidperson.models import opening
-from vidperson.models.card import ZOO
-from vidperson.models.install import MXNET_FILES, InstalledModel, install_model, installed_model
-from vidperson.models.opening import measure_engines, open_network
+from vidperson.networks import opening
+from vidperson.networks.card import ZOO
+from vidperson.networks.install import MXNET_FILES, InstalledModel, install_model, installed_model
+from vidperson.networks.opening import measure_engines, open_network
 
 DETECTORS = ("retinaface_tiny", "retinaface_mnet025_pytorch")
 MXNET = "mobilefacenet_arcface_mxnet"

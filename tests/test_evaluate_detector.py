@@ -15,8 +15,8 @@ import pytest
 
 from steps_face.evaluate_detector import describe, detector_figures, evaluate_detector, sound_photos
 from vidperson.errors import DataError
-from vidperson.io.annotations import FaceMarks
-from vidperson.io.photos import read_photos
+from vidperson.face.annotations import FaceMarks
+from vidperson.face.photos import read_photos
 from vidperson.types import Detections
 
 DETECTOR = "retinaface_mnet025_pytorch"

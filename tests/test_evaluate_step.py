@@ -1,4 +1,4 @@
-"""steps_face/evaluate.py on small lists."""
+"""steps/evaluate.py on small lists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steps_face.evaluate import evaluate
+from steps.evaluate import evaluate
 from vidperson.errors import DataError, ScoringError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -160,7 +160,7 @@ def test_evaluate_name_that_would_overwrite_something_else_raises(task, name):
 
 def test_evaluate_command_line_exit_status_tells_the_outcome(task):
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in task.items()]
-    command = [sys.executable, ROOT / "steps_face/evaluate.py", *arguments]
+    command = [sys.executable, ROOT / "steps/evaluate.py", *arguments]
     assert subprocess.run(command, env={"PYTHONPATH": str(ROOT)}).returncode == 0
     task["scores"].write_text("a 1 9\n")
     run = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)

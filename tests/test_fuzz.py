@@ -26,21 +26,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steps_face.make_report import _read_json
+from steps.make_report import _read_json
 from utils.grid import Config
 from vidperson.corpora.folder import _read_key
 from vidperson.corpora.tables import Column, read_table
 from vidperson.errors import VidPersonError
+from vidperson.face.annotations import read_annotations
 from vidperson.io import data_dir, lists, matrices, pairs
-from vidperson.io.annotations import read_annotations
 from vidperson.io.crops import read_tar_files, tar_entry
 from vidperson.io.job_store import JOURNAL, JobStore
 from vidperson.io.pictures import list_pictures
 from vidperson.media.image import decode_image
-from vidperson.models.card import ZOO, load_card
-from vidperson.models.install import InstalledModel, installed_model
-from vidperson.models.mxnet_files import read_params, read_symbol
-from vidperson.models.opening import _read_choice, _read_times
+from vidperson.networks.card import ZOO, load_card
+from vidperson.networks.install import InstalledModel, installed_model
+from vidperson.networks.mxnet_files import read_params, read_symbol
+from vidperson.networks.opening import _read_choice, _read_times
 
 EXAMPLES = int(os.environ.get("VIDPERSON_FUZZ_EXAMPLES", "40"))
 GIB = 1 << 30

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from engines_here import ENGINES
 
-from steps_face.make_report import _read_json
+from steps.make_report import _read_json
 from vidperson.engines import load_network
 from vidperson.errors import DataError, ModelError
 from vidperson.io.crops import read_tar_files, tar_entry
 from vidperson.io.matrices import load_matrices, matrix_bytes
 from vidperson.io.pictures import list_pictures
-from vidperson.models.card import ZOO, load_card
-from vidperson.models.install import InstalledModel, installed_model
-from vidperson.models.mxnet_files import read_symbol
-from vidperson.models.opening import _read_choice, _read_times
+from vidperson.networks.card import ZOO, load_card
+from vidperson.networks.install import InstalledModel, installed_model
+from vidperson.networks.mxnet_files import read_symbol
+from vidperson.networks.opening import _read_choice, _read_times
 
 
 class Evil:

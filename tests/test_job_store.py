@@ -17,7 +17,7 @@ import kaldi_native_io
 import numpy as np
 import pytest
 
-from steps_face.merge_jobs import merge
+from steps.merge_jobs import merge
 from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write
 from vidperson.io.crops import read_tar_files, tar_entry

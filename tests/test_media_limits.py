@@ -19,14 +19,14 @@ import PIL.Image
 import pytest
 from naive_decoder import numbered, write_video
 
-from steps_face.pipeline import Task, find_faces
 from vidperson.errors import MediaError
+from vidperson.face.candidates import Candidates, SelectionPolicy
+from vidperson.face.detector import DetectorPass, FaceDetector
+from vidperson.face.pipeline import Task, find_faces
 from vidperson.media.image import decode_image, image_size
 from vidperson.media.limits import Limits
 from vidperson.media.video import FrameReader, UniformSampling, WindowSampling, probe_duration
-from vidperson.models.candidates import Candidates, SelectionPolicy
-from vidperson.models.card import load_card
-from vidperson.models.detector import FaceDetector, Look
+from vidperson.networks.card import load_card
 from vidperson.types import Detections, Float, Frame
 
 EVERY = UniformSampling(1000)
@@ -198,7 +198,7 @@ class Everywhere(FaceDetector):
     def __init__(self) -> None:
         super().__init__(lambda batch: [batch], load_card("retinaface_tiny"))
 
-    def detections(self, seen: Sequence[tuple[Look, Sequence[Float]]], min_score: float) -> list[Detections]:
+    def detections(self, seen: Sequence[tuple[DetectorPass, Sequence[Float]]], min_score: float) -> list[Detections]:
         results = []
         for height, width in seen[0][0].sizes:
             points = np.array([[0.3, 0.3], [0.7, 0.3], [0.5, 0.5], [0.3, 0.7], [0.7, 0.7]]) * (width, height)

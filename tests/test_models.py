@@ -19,8 +19,8 @@ import yaml
 
 from vidperson.engines import load_network
 from vidperson.errors import ModelError
-from vidperson.models.card import ZOO, card_names, load_card
-from vidperson.models.install import install_model, installed_model
+from vidperson.networks.card import ZOO, card_names, load_card
+from vidperson.networks.install import install_model, installed_model
 
 CONTENT = bytes(range(256)) * 9000  # 2.3 MB: more than one chunk
 
@@ -347,7 +347,7 @@ def test_onnx_file_with_a_fixed_batch_that_the_card_does_not_name_is_refused(
 def test_list_of_the_zoo_shows_every_card_and_which_files_are_put_there_by_hand(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from steps_face.get_models import list_models
+    from steps.get_models import list_models
 
     list_models()
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")}

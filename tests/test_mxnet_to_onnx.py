@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 
 from vidperson.engines import load_network
 from vidperson.errors import EngineError, ModelError
-from vidperson.models.card import Input, ModelCard, MxnetCheckpoint, NetworkFile, Output, load_card
-from vidperson.models.install import install_model
-from vidperson.models.mxnet_files import read_params, read_symbol
-from vidperson.models.mxnet_to_onnx import convert_mxnet
+from vidperson.networks.card import Input, ModelCard, MxnetCheckpoint, NetworkFile, Output, load_card
+from vidperson.networks.install import install_model
+from vidperson.networks.mxnet_files import read_params, read_symbol
+from vidperson.networks.mxnet_to_onnx import convert_mxnet
 
 Array = np.ndarray[Any, Any]
 EMBEDDER = "mobilefacenet_arcface_mxnet"
@@ -826,7 +826,7 @@ def test_conversion_without_onnx_names_the_command_that_installs_it(
 
 def test_mobilefacenet_of_the_zoo_tells_persons_apart(tmp_path: Path, shared: Path) -> None:
     """Installed as run_000 does it: both files found, checked and converted."""
-    from vidperson.models.embedder import FaceEmbedder
+    from vidperson.face.embedder import FaceEmbedder
 
     installed = install_model(EMBEDDER, tmp_path, [shared / "models"])
     assert operators(installed.network).count("BatchNormalization") == 0

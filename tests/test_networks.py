@@ -13,11 +13,11 @@ from naive_detector import decode_ssd, overlap, suppress
 
 from vidperson.engines import load_network
 from vidperson.errors import EngineError, ModelError
+from vidperson.face.detector import FaceDetector, make_anchors, make_detector, non_maximum_suppression
+from vidperson.face.embedder import FaceEmbedder
 from vidperson.media.video import FrameReader, UniformSampling
-from vidperson.models.card import load_card
-from vidperson.models.detector import FaceDetector, make_anchors, make_detector, non_maximum_suppression
-from vidperson.models.embedder import FaceEmbedder
-from vidperson.models.install import installed_model
+from vidperson.networks.card import load_card
+from vidperson.networks.install import installed_model
 
 DETECTOR, EMBEDDER = "retinaface_mnet025_pytorch", "mobilefacenet_casia_pytorch"
 
@@ -31,7 +31,7 @@ def detector(models: Path) -> FaceDetector:
 def test_openvino_and_onnxruntime_agree_with_torch(models: Path, shared: Path) -> None:
     import torch
 
-    from vidperson.models.convert import load_checkpoint
+    from vidperson.networks.convert import load_checkpoint
 
     rng = np.random.default_rng(0)
     for name, shape in ((DETECTOR, (3, 96, 160)), (EMBEDDER, (3, 112, 96))):
@@ -252,7 +252,7 @@ def test_frames_that_the_network_sees_in_different_shapes_are_refused_in_one_bat
 def test_embedder_of_the_casia_card_equals_the_written_out_formula(models: Path, shared: Path) -> None:
     import torch
 
-    from vidperson.models.convert import load_checkpoint
+    from vidperson.networks.convert import load_checkpoint
 
     card = load_card(EMBEDDER)
     crops = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)

@@ -18,16 +18,16 @@ from matplotlib import cbook, image
 from naive_decoder import write_video
 from numpy.typing import NDArray
 
-from steps_face import pipeline
 from steps_face.detect_faces import _scales, detect_faces
-from steps_face.pipeline import OUT_OF_MEMORY, Result, Task, find_faces
 from vidperson.engines import load_network
 from vidperson.errors import MediaError, ModelError, VidPersonError
+from vidperson.face import pipeline
+from vidperson.face.candidates import Candidates, SelectionPolicy
+from vidperson.face.detector import FaceDetector, make_detector
+from vidperson.face.pipeline import OUT_OF_MEMORY, Result, Task, find_faces
 from vidperson.media.video import FrameReader, UniformSampling, WindowSampling
-from vidperson.models.candidates import Candidates, SelectionPolicy
-from vidperson.models.card import load_card
-from vidperson.models.detector import FaceDetector, make_detector
-from vidperson.models.install import install_model, installed_model
+from vidperson.networks.card import load_card
+from vidperson.networks.install import install_model, installed_model
 from vidperson.types import Frame, Image
 
 LONG_S = 60  # for what is to come; no test waits so long unless it fails

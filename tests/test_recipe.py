@@ -609,13 +609,13 @@ def test_clips_of_four_corpora_are_verified_below_five_percent_equal_error(
 def test_every_readable_form_of_a_video_shows_the_face_of_the_original(models: Path, shared: Path) -> None:
     import cv2
 
-    from steps_face.pipeline import Task, find_faces
     from vidperson.engines import load_network
+    from vidperson.face.candidates import SelectionPolicy
+    from vidperson.face.detector import make_detector
+    from vidperson.face.embedder import FaceEmbedder
+    from vidperson.face.pipeline import Task, find_faces
     from vidperson.media.video import UniformSampling
-    from vidperson.models.candidates import SelectionPolicy
-    from vidperson.models.detector import make_detector
-    from vidperson.models.embedder import FaceEmbedder
-    from vidperson.models.install import installed_model
+    from vidperson.networks.install import installed_model
 
     found, read = (installed_model(models / name) for name in PUBLISHED)
     detector = make_detector(load_network(found.network, threads=2), found.card)

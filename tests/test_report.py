@@ -17,10 +17,10 @@ import pytest
 from PIL import Image as Picture
 from PIL import ImageFont
 
-from steps_face.evaluate import evaluate
-from steps_face.make_contact_sheet import make_contact_sheet
-from steps_face.make_report import make_report
-from steps_face.pick_trials import pick_trials
+from steps.evaluate import evaluate
+from steps.make_contact_sheet import make_contact_sheet
+from steps.make_report import make_report
+from steps.pick_trials import pick_trials
 from vidperson.errors import DataError
 from vidperson.io.crops import TAR_END, tar_entry
 from vidperson.io.matrices import matrix_bytes

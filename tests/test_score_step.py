@@ -1,4 +1,4 @@
-"""steps_face/score_trials.py on tiny archives, from the command line and as a function."""
+"""steps/score.py on tiny archives, from the command line and as a function."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import naive_scoring
 import numpy as np
 import pytest
 
-from steps_face.score_trials import score_trials
+from steps.score import score_trials
 from vidperson.backends import BACKENDS
 from vidperson.errors import DataError, ScoringError
 from vidperson.io.lists import read_scores
@@ -98,7 +98,7 @@ def test_score_trials_written_digits_give_the_float32_back_and_runs_are_identica
 
 def test_score_trials_command_line_exits_0_and_unknown_option_exits_2(task):
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in task.items()]
-    command = [sys.executable, ROOT / "steps_face/score_trials.py", *arguments]
+    command = [sys.executable, ROOT / "steps/score.py", *arguments]
     cohort = [f"--cohort-embed={task['test_embed']}", "--ncoh", "4"]
     run = subprocess.run([*command, *cohort], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert run.returncode == 1 and "ERROR" in run.stderr and not task["output"].exists()

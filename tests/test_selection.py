@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidperson.models.selection import (
+from vidperson.face.selection import (
     above_levels,
     keep_labelled,
     keep_quality,

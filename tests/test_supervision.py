@@ -18,8 +18,8 @@ from matplotlib import cbook, image
 from naive_decoder import write_video
 from numpy.typing import NDArray
 
+from steps.merge_jobs import merge
 from steps_face.detect_faces import ARCHIVES
-from steps_face.merge_jobs import merge
 from vidperson.errors import DataError, VidPersonError
 from vidperson.io.lists import read_scp
 from vidperson.io.matrices import load_matrices
@@ -229,7 +229,7 @@ def test_child_dies_with_its_parent_even_when_it_hangs(repo: Path, tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from vidperson.models.install import install_model
+    from vidperson.networks.install import install_model
 
     folder = tmp_path_factory.mktemp("face_models")
     install_model("retinaface_tiny", folder)
@@ -322,7 +322,7 @@ def test_durations_of_files_that_crash_or_hang_the_reader_are_zero(repo: Path, t
         "    if 'hang' in path:\n        time.sleep(600)\n"
         "    return probe(path)\n"
         "video.probe_duration = faulty\n"
-        "from steps_face.get_durations import get_durations\nget_durations(sys.argv[1], 5)"
+        "from steps.get_durations import get_durations\nget_durations(sys.argv[1], 5)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=repo, check=True, timeout=200)
     assert read_scp(tmp_path / "vid2dur") == {"s1": "1.000", "s2": "0.000", "s3": "0.000", "s4": "0.000", "s5": "1.000"}

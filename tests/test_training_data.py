@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 import pytest
 
-from steps_face import training
 from vidperson.errors import DataError, TrainingError
 from vidperson.media.image import decode_sound_image
+from vidperson.training import command
 
 pytest.importorskip("torch", reason="training needs the torch extra")
 
+from vidperson.face.training_faces import FaceBatches, read_faces
 from vidperson.training.augment import CHANGES, Augmentation, mix_pairs
-from vidperson.training.face_data import FaceBatches, read_faces
 from vidperson.training.settings import Settings
 
 PLAIN = Augmentation(mirror=0.0)
@@ -363,12 +363,12 @@ def test_augmentation_unknown_or_out_of_range_is_refused_with_the_names(text: st
 def test_pictures_left_out_are_counted_as_those_of_one_process_where_there_are_several(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ranks: int, words: str
 ) -> None:
-    def stop(folder: Path) -> None:
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("steps_face.training.draw_curves", stop)
+    monkeypatch.setattr("vidperson.training.command.draw_curves", stop)
     made = batches(folder, ranks=ranks)
     made.broken.add("a.jpg: damaged")
     with pytest.raises(KeyboardInterrupt):
-        training.finish(folder, None, False, made, {}, {}, Settings(), None)
+        command.finish(folder, None, False, made, {}, {}, Settings(), None, lambda _: b"")
     assert words in caplog.text

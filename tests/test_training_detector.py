@@ -13,22 +13,22 @@ import numpy as np
 import pytest
 
 from vidperson.errors import DataError, TrainingError
-from vidperson.io.annotations import FaceMarks
-from vidperson.io.photos import PhotoSet, held_out, read_photos
+from vidperson.face.annotations import FaceMarks
+from vidperson.face.detector import RetinaFaceDetector, make_anchors
+from vidperson.face.photos import PhotoSet, held_out, read_photos
 from vidperson.media.image import decode_sound_image
 from vidperson.metrics import overlap
-from vidperson.models.card import Input, Output
-from vidperson.models.detector import RetinaFaceDetector, make_anchors
+from vidperson.networks.card import Input, Output
 
 torch = pytest.importorskip("torch", reason="training needs the torch extra")
 
 from drawn_faces import DOTS, write_photos  # noqa: E402
 
-from vidperson.training import detector as losses  # noqa: E402
-from vidperson.training.anchors import BEST_OVERLAP, MIN_OVERLAP, encode, match_anchors  # noqa: E402
-from vidperson.training.detector import DetectorTask, ask_teacher, code_loss, hard_negative_loss  # noqa: E402
+from vidperson.face import training_detector as losses  # noqa: E402
+from vidperson.face.anchors import BEST_OVERLAP, MIN_OVERLAP, encode, match_anchors  # noqa: E402
+from vidperson.face.training_detector import DetectorTask, ask_teacher, code_loss, hard_negative_loss  # noqa: E402
+from vidperson.face.training_photos import MIRRORED, PhotoAugmentation, PhotoBatches, _aimed  # noqa: E402
 from vidperson.training.export import new_card  # noqa: E402
-from vidperson.training.photo_data import MIRRORED, PhotoAugmentation, PhotoBatches, _aimed  # noqa: E402
 
 CARD = new_card(
     "drawn", "face_detector", "", "none stated", "none", Input("rgb", (127.5,) * 3, (127.5,) * 3), Output("retinaface")

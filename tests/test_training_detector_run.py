@@ -22,12 +22,12 @@ from engines_here import ENGINES  # noqa: E402
 from steps_face.evaluate_detector import evaluate_detector  # noqa: E402
 from steps_face.train_detector import train_detector  # noqa: E402
 from vidperson.engines import load_network  # noqa: E402
-from vidperson.io.annotations import write_annotations  # noqa: E402
+from vidperson.face.annotations import write_annotations  # noqa: E402
+from vidperson.face.detector import make_detector  # noqa: E402
 from vidperson.metrics import overlap  # noqa: E402
-from vidperson.models.card import load_card  # noqa: E402
-from vidperson.models.convert import DETECTORS, build_network, export_network  # noqa: E402
-from vidperson.models.detector import make_detector  # noqa: E402
-from vidperson.models.install import file_sha256, install_model, installed_model  # noqa: E402
+from vidperson.networks.card import load_card  # noqa: E402
+from vidperson.networks.convert import DETECTORS, build_network, export_network  # noqa: E402
+from vidperson.networks.install import file_sha256, install_model, installed_model  # noqa: E402
 from vidperson.training.loop import _Run, load_checkpoint, read_log  # noqa: E402
 
 RECIPE = {**os.environ, "VIDPERSON_PYTHON": sys.executable}

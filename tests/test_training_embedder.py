@@ -16,19 +16,19 @@ import yaml
 
 from vidperson.engines import load_network
 from vidperson.errors import DataError, ModelError, TrainingError
-from vidperson.models.card import Input, Output, load_card
-from vidperson.models.embedder import FaceEmbedder
-from vidperson.models.install import install_model
+from vidperson.face.embedder import FaceEmbedder
+from vidperson.networks.card import Input, Output, load_card
+from vidperson.networks.install import install_model
 
 torch = pytest.importorskip("torch", reason="training needs the torch extra")
 
 from steps_face.train_embedder import train_embedder  # noqa: E402
-from vidperson.models.architectures.iresnet import BLOCKS, IResNet  # noqa: E402
-from vidperson.models.architectures.small_resnet import SmallResNet  # noqa: E402
-from vidperson.models.convert import EMBEDDERS, build_network, export_network  # noqa: E402
-from vidperson.training.embedder import EmbedderTask  # noqa: E402
+from vidperson.networks.architectures.iresnet import BLOCKS, IResNet  # noqa: E402
+from vidperson.networks.architectures.small_resnet import SmallResNet  # noqa: E402
+from vidperson.networks.convert import EMBEDDERS, build_network, export_network  # noqa: E402
 from vidperson.training.loop import load_checkpoint, read_log  # noqa: E402
 from vidperson.training.losses import IdentityLoss  # noqa: E402
+from vidperson.training.task import EmbedderTask  # noqa: E402
 
 PEOPLE, TRAIN, HELD_OUT = 3, 10, 4
 RECIPE = {**os.environ, "VIDPERSON_PYTHON": sys.executable}
@@ -297,8 +297,8 @@ def test_step_on_another_list_of_pairs_chooses_among_the_epochs_to_come(
 def test_run_script_keeps_the_record_of_a_network_whose_next_run_is_refused(
     people: Path, trained: tuple[Path, str], repo: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(trained[0], tmp_path / "exp/face_embedder/tiny")
-    record = tmp_path / "exp/face_embedder/tiny/config"
+    shutil.copytree(trained[0], tmp_path / "exp/face_train/tiny")
+    record = tmp_path / "exp/face_train/tiny/config"
     before = record.read_text()
     call = ["./run_010_train_face_embedder.sh", "--config-file", str(record), f"--exp-dir={tmp_path}/exp"]
     done = subprocess.run(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vidperson.models.card import load_card
-from vidperson.models.install import install_model
+from vidperson.networks.card import load_card
+from vidperson.networks.install import install_model
 
 torch = pytest.importorskip("torch", reason="training needs the torch extra")
 

@@ -9,10 +9,10 @@ import pytest
 from engines_here import ENGINES
 
 from vidperson.engines import load_network
-from vidperson.models.card import ZOO, load_card
-from vidperson.models.detector import FaceDetector, make_detector
-from vidperson.models.embedder import FaceEmbedder
-from vidperson.models.install import file_sha256, install_model, installed_model
+from vidperson.face.detector import FaceDetector, make_detector
+from vidperson.face.embedder import FaceEmbedder
+from vidperson.networks.card import ZOO, load_card
+from vidperson.networks.install import file_sha256, install_model, installed_model
 
 SHIPPED = ("retinaface_tiny", "arcface_tiny")
 TEACHER = "retinaface_mnet025_pytorch"
@@ -62,7 +62,7 @@ def test_public_domain_portraits_are_found_and_told_apart(tiny: Path, detector: 
     from matplotlib import cbook
     from matplotlib.image import imread
 
-    from vidperson.align import align_faces
+    from vidperson.face.align import align_faces
 
     installed = installed_model(tiny / "arcface_tiny")
     embedder = FaceEmbedder(load_network(installed.network), installed.card)

@@ -26,6 +26,6 @@ fi
 check_precision() {
   local folder=$1
   shift
-  [ "$precision" = fp32 ] || $launch "$folder/log/precision.log" python steps_face/check_precision.py \
+  [ "$precision" = fp32 ] || $launch "$folder/log/precision.log" python steps/check_precision.py \
     --model "$model" --engine "$engine" --device "$device" --precision "$precision" --threads "$threads" "$@"
 }

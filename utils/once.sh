@@ -9,7 +9,7 @@
 #
 # Example:
 #   utils/once.sh --log log/dev.log --input data/dev/trials dev_scores -- \
-#     python steps_face/score_trials.py --trials data/dev/trials --output dev_scores
+#     python steps/score.py --trials data/dev/trials --output dev_scores
 set -euo pipefail
 trap 'exit 130' INT   # bash goes on after Ctrl-C where the command that it waits for ends as if nothing had happened
 

@@ -147,6 +147,6 @@ done
 # shellcheck disable=SC2086  # the launcher and the arguments are lists of words
 $cmd "$array=1:$nj" "$out/log/$array.log" "$@" $speed_args \
   --scp "$out/jobs$nj/$array/vid.scp" --output-dir "$out/jobs$nj/$array"
-python steps_face/merge_jobs.py --scp "$data/vid.scp" --jobs-dir "$out/jobs$nj" --nj "$nj" \
+python steps/merge_jobs.py --scp "$data/vid.scp" --jobs-dir "$out/jobs$nj" --nj "$nj" \
   --archives "$archives" --media "$out/media" --output-dir "$out"
 rm -rf "$out/jobs$nj"

@@ -5,7 +5,7 @@
 #   tests          the test sets of $trial_sets, each once
 #   systems        all systems in the order of the tables: folders below exp/scores/<embedder>
 #   plain_systems  those whose scores calibration turns into log-likelihood ratios
-#   about          system -> the options that tell steps_face/evaluate.py what it is
+#   about          system -> the options that tell steps/evaluate.py what it is
 
 [ -n "$backends" ] || { echo "$0: backends is empty; expected a back-end or several, e.g. max" >&2; exit 1; }
 if [ -n "$fusion_systems" ] && [ -z "$calibration_set" ]; then

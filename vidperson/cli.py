@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+import types
+import typing
+from argparse import SUPPRESS
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, field, fields, is_dataclass
+from typing import Any, NoReturn, TypeVar
 
 from vidperson.errors import VidPersonError, os_error_text
+
+T = TypeVar("T")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -85,6 +91,78 @@ def not_negative(value: str) -> float:
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number from 0 on, found {value}")
     return number
+
+
+def option(
+    default: Any = MISSING,
+    help: str = "",
+    *,
+    convert: Callable[[str], Any] | None = None,
+    choices: Sequence[str] | None = None,
+) -> Any:
+    """A field of a dataclass of options, see :func:`parse`; without ``default`` the option is required.
+
+    convert: from the text; by default the field's type does it. A list takes one or more words, each converted.
+    """
+    metadata = {"help": help, "convert": convert, "choices": choices}
+    if isinstance(default, tuple):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def group(options: type) -> Any:
+    """A field that holds another dataclass of options, whose options stand beside the others."""
+    return field(default_factory=options)
+
+
+def parse(options: type[T], doc: str | None, arguments: Sequence[str] | None = None) -> T:
+    """The command line as a dataclass: each field is an option, `--max-size` for ``max_size``.
+
+    Types: str, int, float, bool (``true`` or ``false``), Path, any of these or None, a list of them, and :func:`group`.
+    Leaves the process with a message and status 2 for a wrong command line.
+    """
+    made = parser(doc)
+    _add_options(made, options)
+    return _collect(options, vars(made.parse_args(arguments)))
+
+
+def _add_options(made: argparse.ArgumentParser, options: type) -> None:
+    hints = typing.get_type_hints(options)
+    for item in fields(options):
+        hint = hints[item.name]
+        if is_dataclass(hint):
+            _add_options(made, typing.cast(type, hint))
+            continue
+        if typing.get_origin(hint) in (typing.Union, types.UnionType):
+            hint = next(part for part in typing.get_args(hint) if part is not type(None))
+        many = typing.get_origin(hint) is list
+        kind = typing.get_args(hint)[0] if many else hint
+        required = item.default is MISSING and item.default_factory is MISSING
+        default = item.default if item.default_factory is MISSING else item.default_factory()
+        made.add_argument(
+            f"--{item.name.replace('_', '-')}",
+            type=item.metadata["convert"] or (flag if kind is bool else kind),
+            choices=item.metadata["choices"],
+            nargs="+" if many and required else "*" if many else None,
+            required=required,
+            default=SUPPRESS if required else default,
+            help=item.metadata["help"],
+        )
+
+
+def _collect(options: type[T], values: dict[str, Any]) -> T:
+    hints = typing.get_type_hints(options)
+    return options(
+        **{
+            item.name: _collect(hints[item.name], values) if is_dataclass(hints[item.name]) else values[item.name]
+            for item in fields(typing.cast(Any, options))
+        }
+    )
+
+
+def run(function: Callable[[T], Any], options: type[T], doc: str | None) -> NoReturn:
+    """Call ``function`` with the options of the command line; see :func:`parse` and :func:`main`."""
+    main(function, argparse.Namespace(options=parse(options, doc)))
 
 
 def main(function: Callable[..., Any], arguments: argparse.Namespace) -> NoReturn:

@@ -170,7 +170,7 @@ def folded(summary: str, content: Table) -> str:
 
 
 def trials(picked: Sequence[Mapping[str, Any]]) -> str:
-    """Trials with their most similar faces side by side, as steps_face/pick_trials.py writes them."""
+    """Trials with their most similar faces side by side, as steps/pick_trials.py writes them."""
     return '<div class="trials">\n' + "\n".join(map(_trial, picked)) + "\n</div>"
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vidperson.io.atomic import atomic_write
-from vidperson.models.card import Input, ModelCard, NetworkFile, Output, card_text, check_card
-from vidperson.models.convert import build_network, export_network
-from vidperson.models.install import file_sha256
+from vidperson.networks.card import Input, ModelCard, NetworkFile, Output, card_text, check_card
+from vidperson.networks.convert import build_network, export_network
+from vidperson.networks.install import file_sha256
 from vidperson.training.loop import BEST, autocast, load_checkpoint
 
 Run = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from vidperson.errors import DataError, EngineError, TrainingError
 from vidperson.io.atomic import atomic_write
-from vidperson.models.install import file_sha256
+from vidperson.networks.install import file_sha256
 from vidperson.training.muon import Muon
 from vidperson.training.settings import Settings
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidperson.errors import ModelError
-from vidperson.models.card import ZOO, ModelCard, NetworkFile, Source, card_path, load_card
+from vidperson.networks.card import ZOO, ModelCard, NetworkFile, Source, card_path, load_card
 
 NETWORK = "network.onnx"
 RECORD = "installed.json"
@@ -100,12 +100,12 @@ def install_model(
         logging.warning("%s: no hash is known of it; taken as it is, SHA-256 %s", file.name, hashes[file.name])
     partial = folder / (NETWORK + ".tmp")
     if card.checkpoint is not None:
-        from vidperson.models.convert import convert_checkpoint
+        from vidperson.networks.convert import convert_checkpoint
 
         logging.info("converting %s to ONNX", paths[0])
         convert_checkpoint(card, paths[0], partial)
     elif card.mxnet is not None:
-        from vidperson.models.mxnet_to_onnx import convert_mxnet
+        from vidperson.networks.mxnet_to_onnx import convert_mxnet
 
         logging.info("converting %s to ONNX", paths[0])
         convert_mxnet(card, paths[0], paths[1], partial)

@@ -5,7 +5,7 @@ Inputs:
   SCORES, TRIALS              <model> <segment> <score>; <model> <segment> [target|nontarget], the same pairs
   ENROLL_DATA/spk2utt         <model> <segment> <segment> ...
   ENROLL_EMBED, TEST_EMBED, FALLBACK_EMBED
-                              folders with embed.scp, as steps_face/score_trials.py reads them: an (N, dim) float32
+                              folders with embed.scp, as steps/score.py reads them: an (N, dim) float32
                               matrix per segment
   ENROLL_FACES, TEST_FACES, FALLBACK_FACES
                               folders of stage 2 with faces.scp, the (N, 17) float32 faces that the rows are of, and
@@ -16,7 +16,7 @@ Output:
                               enrolment and test (docs/formats.md). What is missing is said in place.
 
 Example:
-  steps_face/pick_trials.py --scores exp/scores/r100/max/sre19_test_scores --trials data/sre19_test/trials \\
+  steps/pick_trials.py --scores exp/scores/r100/max/sre19_test_scores --trials data/sre19_test/trials \\
     --backend max --enroll-data data/sre19_enroll --enroll-embed exp/face_embed/r100/sre19_enroll_ref \\
     --enroll-faces exp/face_det/retinaface/sre19_enroll_ref --test-embed exp/face_embed/r100/sre19_test \\
     --test-faces exp/face_det/retinaface/sre19_test --output exp/results/r100/trials/sre19_test.json

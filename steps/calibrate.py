@@ -10,7 +10,7 @@ Outputs:
 Nothing is written unless all inputs are in order.
 
 Example:
-  steps_face/calibrate_scores.py --scores-dir exp/scores/r100/max --train-set sre19_dev_test \\
+  steps/calibrate.py --scores-dir exp/scores/r100/max --train-set sre19_dev_test \\
     --train-trials data/sre19_dev_test/trials --sets sre19_dev_test sre19_eval_test \\
     --output-dir exp/scores/r100/max_cal
 """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from vidperson.align import CROP_SIZE
 from vidperson.engines import Network
 from vidperson.errors import ModelError
-from vidperson.models.batching import any_batch
-from vidperson.models.card import MIRROR, ModelCard
+from vidperson.face.align import CROP_SIZE
+from vidperson.networks.batching import any_batch
+from vidperson.networks.card import MIRROR, ModelCard
 from vidperson.types import Float, Image
 
 

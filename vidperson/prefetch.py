@@ -1,7 +1,7 @@
-"""Work that goes on in other threads while its results are used: an iterator that is read ahead, and room for items.
+"""Work in other threads while its results are used: an iterator that is read ahead, and a memory budget.
 
-Stages of a pipeline are generators; ``Ahead`` between two of them lets both go on at the same time:
-``with Ahead(decoded(paths), 4) as frames, Ahead(prepared(frames), 2) as batches: ...``
+Stages of a pipeline are generators; ``Prefetch`` between two of them lets both go on at the same time:
+``with Prefetch(decoded(paths), 4) as frames, Prefetch(prepared(frames), 2) as batches: ...``
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Ahead(Iterator[T], Generic[T]):
+class Prefetch(Iterator[T], Generic[T]):
     """The items of an iterator, in order, which is used up in a thread of its own.
 
     source: it runs in the thread from the first item to its end; a generator is closed there.
@@ -37,7 +37,7 @@ class Ahead(Iterator[T], Generic[T]):
     def _run(self) -> None:
         error: BaseException | None = None
         try:
-            while self._has_room():
+            while self._may_go_on():
                 item = next(self._source)
                 with self._change:
                     self._ready.append(item)
@@ -53,8 +53,8 @@ class Ahead(Iterator[T], Generic[T]):
             self._error, self._ended = error, True
             self._change.notify_all()
 
-    def _has_room(self) -> bool:
-        """Waits for room for an item; False when none is wanted any more."""
+    def _may_go_on(self) -> bool:
+        """Waits until another item may wait; False when none is wanted any more."""
         with self._change:
             self._change.wait_for(lambda: self._closed or len(self._ready) < self._most)
             return not self._closed
@@ -83,14 +83,14 @@ class Ahead(Iterator[T], Generic[T]):
         self._ready.clear()
         self._error = None
 
-    def __enter__(self) -> Ahead[T]:
+    def __enter__(self) -> Prefetch[T]:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
 
 
-class Room:
+class MemoryBudget:
     """Memory that items share while they are under way; one that is larger than all of it goes alone.
 
     size: in bytes.
@@ -107,7 +107,7 @@ class Room:
         return self._closed or not self._used or self._used + size <= self.size
 
     def take(self, size: int) -> None:
-        """Waits until there is room for so many bytes, and takes it."""
+        """Waits until so many bytes are free, and takes them."""
         with self._change:
             self._change.wait_for(lambda: self.has(size))
             self._used += size
@@ -124,7 +124,7 @@ class Room:
             self._closed = True
             self._change.notify_all()
 
-    def __enter__(self) -> Room:
+    def __enter__(self) -> MemoryBudget:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.errors import DataError, MediaError
-from vidperson.io.annotations import FaceMarks
+from vidperson.face.annotations import FaceMarks
 from vidperson.io.pictures import Pictures, list_pictures
 from vidperson.types import Image
 

@@ -153,7 +153,7 @@ class RetinaFace(nn.Module):
     """(N, 3, H, W) float images, H and W multiples of 32, to raw predictions for A anchors.
 
     Returns boxes (N, A, 4), face probability (N, A) and landmarks (N, A, 10); anchors run over strides 8, 16, 32, then
-    rows, columns and sizes. ``vidperson.models.detector`` turns them into pixels.
+    rows, columns and sizes. ``vidperson.face.detector`` turns them into pixels.
     body: images to features at strides 8, 16, 32. widths: their channels. outputs: channels of the pyramid.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vidperson.models.detector import RetinaFaceDetector
+from vidperson.face.detector import RetinaFaceDetector
 from vidperson.types import Float
 
 MIN_OVERLAP = 0.35  # from which an anchor stands for a face

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from vidperson.errors import EngineError, ModelError
-from vidperson.models.card import Input, ModelCard, Output
+from vidperson.networks.card import Input, ModelCard, Output
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,13 +22,13 @@ _SMALL = 256  # values: smaller tensors are not worth halving
 
 
 def _retinaface_mobilenet025(card_input: Input, card_output: Output) -> nn.Module:
-    from vidperson.models.architectures.retinaface import RetinaFaceMobileNet025
+    from vidperson.networks.architectures.retinaface import RetinaFaceMobileNet025
 
     return RetinaFaceMobileNet025()
 
 
 def _retinaface_tiny(card_input: Input, card_output: Output) -> nn.Module:
-    from vidperson.models.architectures.retinaface import RetinaFaceTiny
+    from vidperson.networks.architectures.retinaface import RetinaFaceTiny
 
     return RetinaFaceTiny()
 
@@ -41,20 +41,20 @@ def _embedder_sizes(card_input: Input, card_output: Output) -> tuple[int, int, i
 
 
 def _mobilefacenet(card_input: Input, card_output: Output) -> nn.Module:
-    from vidperson.models.architectures.mobilefacenet import MobileFaceNet
+    from vidperson.networks.architectures.mobilefacenet import MobileFaceNet
 
     return MobileFaceNet(*_embedder_sizes(card_input, card_output))
 
 
 def _small_resnet(card_input: Input, card_output: Output) -> nn.Module:
-    from vidperson.models.architectures.small_resnet import SmallResNet
+    from vidperson.networks.architectures.small_resnet import SmallResNet
 
     return SmallResNet(*_embedder_sizes(card_input, card_output))
 
 
 def _iresnet(name: str) -> Callable[[Input, Output], nn.Module]:
     def build(card_input: Input, card_output: Output) -> nn.Module:
-        from vidperson.models.architectures.iresnet import BLOCKS, IResNet
+        from vidperson.networks.architectures.iresnet import BLOCKS, IResNet
 
         return IResNet(BLOCKS[name], *_embedder_sizes(card_input, card_output))
 

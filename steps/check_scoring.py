@@ -5,7 +5,7 @@ Inputs:  the options alone.
 Outputs: none.
 
 Example:
-  python steps_face/check_scoring.py --backends "max ahc" --thr-ahc 0.8 --primary sre19
+  python steps/check_scoring.py --backends "max ahc" --thr-ahc 0.8 --primary sre19
 """
 
 from __future__ import annotations

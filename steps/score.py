@@ -19,7 +19,7 @@ docs/metrics.md says what the back-ends do. A model or a test segment without an
 by --mem-gb, which changes no score.
 
 Example:
-  steps_face/score_trials.py --enroll-embed exp/face_embed/r100/sre19_enroll_ref \\
+  steps/score.py --enroll-embed exp/face_embed/r100/sre19_enroll_ref \\
     --fallback-embed exp/face_embed/r100/sre19_enroll_facedet --enroll-data data/sre19_enroll \\
     --test-embed exp/face_embed/r100/sre19_test --trials data/sre19_test/trials --backend max \\
     --output exp/scores/r100/max/sre19_test_scores

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vidperson.errors import EngineError, ModelError
-from vidperson.models.card import ModelCard
-from vidperson.models.mxnet_files import Array, Symbol, SymbolNode, read_params, read_symbol
+from vidperson.networks.card import ModelCard
+from vidperson.networks.mxnet_files import Array, Symbol, SymbolNode, read_params, read_symbol
 
 if TYPE_CHECKING:
     import onnx

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vidperson.align import align_faces, eye_distances
-from vidperson.models.selection import (
+from vidperson.face.align import align_faces, eye_distances
+from vidperson.face.selection import (
     above_levels,
     keep_labelled,
     keep_quality,

@@ -7,7 +7,7 @@ Outputs: <models-dir>/<name>/ with network.onnx, <name>.yaml and installed.json;
          checkpoint also its own two files.
 
 Example:
-  python steps_face/get_models.py --models-dir exp/face_models \\
+  python steps/get_models.py --models-dir exp/face_models \\
       --detector retinaface_mnet025_pytorch --embedder mobilefacenet_casia_pytorch
 """
 
@@ -33,9 +33,9 @@ def get_models(
     import importlib.util
 
     from vidperson.errors import ModelError, VidPersonError
-    from vidperson.models.card import load_card
-    from vidperson.models.install import install_model, needs_conversion
-    from vidperson.models.opening import measure_engines
+    from vidperson.networks.card import load_card
+    from vidperson.networks.install import install_model, needs_conversion
+    from vidperson.networks.opening import measure_engines
     from vidperson.progress import Progress
 
     cards = {kind: card for kind, card in (("face_detector", detector), ("face_embedder", embedder)) if card}
@@ -73,8 +73,8 @@ def get_models(
 
 def list_models() -> None:
     """Print the cards in the zoo; "by hand": a file has no download that could be checked."""
-    from vidperson.models.card import card_names, load_card
-    from vidperson.models.install import can_download
+    from vidperson.networks.card import card_names, load_card
+    from vidperson.networks.install import can_download
 
     for name in card_names():
         card = load_card(name)

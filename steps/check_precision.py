@@ -9,7 +9,7 @@ Outputs: the figures in the log; exit status 1 when
          the other precision, within 1 pixel on every side
 
 Example:
-  python steps_face/check_precision.py --model exp/face_models/arcface_w600k_r50 --precision bf16 \\
+  python steps/check_precision.py --model exp/face_models/arcface_w600k_r50 --precision bf16 \\
       --face-dir exp/face_det/retinaface_mnet025_pytorch/demo_dev_test
 """
 
@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 from vidperson import cli
 
 if TYPE_CHECKING:
-    from vidperson.models.detector import FaceDetector
-    from vidperson.models.embedder import FaceEmbedder
+    from vidperson.face.detector import FaceDetector
+    from vidperson.face.embedder import FaceEmbedder
     from vidperson.types import Image
 
 MIN_COSINE = 0.999
@@ -51,10 +51,10 @@ def check_precision(
     """
     from vidperson.engines import Network
     from vidperson.errors import DataError, ModelError
-    from vidperson.models.detector import make_detector
-    from vidperson.models.embedder import FaceEmbedder
-    from vidperson.models.install import installed_model
-    from vidperson.models.opening import open_network
+    from vidperson.face.detector import make_detector
+    from vidperson.face.embedder import FaceEmbedder
+    from vidperson.networks.install import installed_model
+    from vidperson.networks.opening import open_network
 
     installed = installed_model(model)
     detects = installed.card.kind == "face_detector"

@@ -15,7 +15,7 @@ fusion's cost most, until none does or MAX_SYSTEMS are reached. The cost is C_pr
 mean of the actual DCF at its priors, over all trials as one partition.
 
 Example:
-  steps_face/fuse_scores.py --systems exp/scores/r100/max exp/scores/r50/median exp/scores/ecapa/cosine \\
+  steps/fuse.py --systems exp/scores/r100/max exp/scores/r50/median exp/scores/ecapa/cosine \\
     --train-set sre19_dev_test --train-trials data/sre19_dev_test/trials --sets sre19_dev_test sre19_eval_test \\
     --output-dir exp/scores/fusion/face_voice
 """

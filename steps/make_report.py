@@ -17,7 +17,7 @@ Outputs in RESULTS_DIR:
 The tables and the path of the report go to stdout. Equal inputs give equal bytes.
 
 Example:
-  steps_face/make_report.py --results-dir exp/results/r100 --systems max max_cal --sets sre19_test \\
+  steps/make_report.py --results-dir exp/results/r100 --systems max max_cal --sets sre19_test \\
     --face-det exp/face_det/retinaface/sre19_enroll_ref exp/face_det/retinaface/sre19_test
 """
 
@@ -211,7 +211,7 @@ def _face_set(folder: Path) -> tuple[dict[str, Any], list[str]]:
                 html.figure(f"Some segments of {name}", shrunken_jpeg(sheet.read_bytes(), SHEET_WIDTH), "sheet")
             )
         except OSError as error:
-            raise DataError(f"not a picture ({error}); run steps_face/make_contact_sheet.py again", sheet) from None
+            raise DataError(f"not a picture ({error}); run steps/make_contact_sheet.py again", sheet) from None
     if len(parts) == 1:
         parts.append(html.note("All segments are ok."))
     return row, parts

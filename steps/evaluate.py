@@ -16,7 +16,7 @@ Output:
 The act DCF and Cllr take scores as natural log-likelihood ratios: without calibration they say little.
 
 Example:
-  steps_face/evaluate.py --scores exp/scores/r100/max/sre19_test_scores --trials data/sre19_test/trials \\
+  steps/evaluate.py --scores exp/scores/r100/max/sre19_test_scores --trials data/sre19_test/trials \\
     --name sre19_test --system r100 --backend max --priors "0.05 0.01 0.005 0.001" --output-dir exp/results/r100/max
 """
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.errors import DataError, TrainingError
-from vidperson.io.annotations import FaceMarks
-from vidperson.io.photos import Decoder, PhotoSet
-from vidperson.models.detector import RetinaFaceDetector, make_anchors
+from vidperson.face.anchors import encode, match_anchors
+from vidperson.face.annotations import FaceMarks
+from vidperson.face.detector import RetinaFaceDetector, make_anchors
+from vidperson.face.photos import Decoder, PhotoSet
 from vidperson.training import augment
-from vidperson.training.anchors import encode, match_anchors
 from vidperson.training.batches import Arrays, ShuffledBatches
 from vidperson.types import Float, Image
 

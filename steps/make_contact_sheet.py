@@ -10,7 +10,7 @@ Output:
                                 320 x 284 pixels
 
 Example:
-  steps_face/make_contact_sheet.py --input-dir exp/face_det/retinaface/sre19_test --max-segments 60
+  steps/make_contact_sheet.py --input-dir exp/face_det/retinaface/sre19_test --max-segments 60
 """
 
 from __future__ import annotations

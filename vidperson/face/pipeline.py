@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from vidperson.ahead import Ahead, Room
 from vidperson.engines import Network
 from vidperson.errors import MediaError
+from vidperson.face.candidates import Boxes, Candidates, SelectedFaces, SelectionPolicy
+from vidperson.face.detector import DetectorPass, FaceDetector, Shape
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.sampling import UniformSampling, WindowSampling
 from vidperson.media.video import FrameReader
-from vidperson.models.candidates import Boxes, Candidates, SelectedFaces, SelectionPolicy
-from vidperson.models.detector import FaceDetector, Look, Shape
+from vidperson.prefetch import MemoryBudget, Prefetch
 from vidperson.supervision import UNWATCHED
 from vidperson.types import Detections, Float, Frame
 
@@ -34,7 +34,7 @@ _FRAMES_AHEAD = 4  # decoded frames that wait; labelled windows come in bursts
 _BATCHES_AHEAD = 2  # one is on its way, beside it the end of a segment
 _WAIT = 4  # a frame waits for others to fill its batch until so many batches' worth has passed it
 _SILENCE_S = 1.0  # or until the decoder gives nothing for so long
-_ROOM = 32 << 20  # bytes of frames under way, per frame of a batch and once more; ten frames of 720p, one of 4K
+_BUDGET = 32 << 20  # bytes of frames under way, per frame of a batch and once more; ten frames of 720p, one of 4K
 OUT_OF_MEMORY = "unreadable: its frames need more memory than there is"
 
 
@@ -42,7 +42,7 @@ OUT_OF_MEMORY = "unreadable: its frames need more memory than there is"
 class Task:
     """One segment.
 
-    sampling: the frames to look at, None where there is no label to look for.
+    sampling: the frames to decode, None where there is no label to search for.
     labels: the labelled boxes of each labelled time, as ``Frame.label`` counts them; empty: every face counts.
     """
 
@@ -124,20 +124,20 @@ def _find_together(
     limits: Limits,
     begin: Callable[[str], None],
 ) -> Generator[Result, None, None]:
-    room = Room(_ROOM * (batch_size + 1))
-    decoded = _decode(tasks, threads, limits, begin, room)
+    budget = MemoryBudget(_BUDGET * (batch_size + 1))
+    decoded = _decode(tasks, threads, limits, begin, budget)
     with (
-        Ahead(decoded, _FRAMES_AHEAD, silence=(_SILENCE_S, None)) as items,
-        Ahead(_gather(items, detector, batch_size), _BATCHES_AHEAD) as batches,
-        Ahead(map(partial(_run, detector.network), batches), _BATCHES_AHEAD) as outputs,
-        room,
+        Prefetch(decoded, _FRAMES_AHEAD, silence=(_SILENCE_S, None)) as items,
+        Prefetch(_gather(items, detector, batch_size), _BATCHES_AHEAD) as batches,
+        Prefetch(map(partial(_run, detector.network), batches), _BATCHES_AHEAD) as outputs,
+        budget,
     ):
         found = _detect(outputs, detector, Candidates(policy).min_score)
-        yield from _finish(_in_order(found), policy, room)
+        yield from _finish(_in_order(found), policy, budget)
 
 
 def _decode(
-    tasks: Sequence[Task], threads: int, limits: Limits, begin: Callable[[str], None], room: Room
+    tasks: Sequence[Task], threads: int, limits: Limits, begin: Callable[[str], None], budget: MemoryBudget
 ) -> Generator[_Item | None, None, None]:
     """The frames and the end of each segment. None: nothing comes for a while, so nothing should wait for it."""
     number = 0
@@ -145,9 +145,9 @@ def _decode(
         begin(task.segment)
         for content in _read(task, threads, limits):
             if isinstance(content, Frame):
-                if not room.has(content.image.nbytes):
+                if not budget.has(content.image.nbytes):
                     yield None
-                room.take(content.image.nbytes)
+                budget.take(content.image.nbytes)
             yield _Item(number, task, content)
             number += 1
 
@@ -177,7 +177,7 @@ class _Batch(NamedTuple):
     """
 
     items: list[_Item]
-    look: Look | None
+    view: DetectorPass | None
     data: list[Float]
 
 
@@ -188,7 +188,7 @@ def _gather(items: Iterator[_Item | None], detector: FaceDetector, batch_size: i
     def batches(shapes: tuple[Shape, ...]) -> Iterator[_Batch]:
         group = groups.pop(shapes)
         images = [item.content.image for item in group if isinstance(item.content, Frame)]
-        return (_Batch(group, look, [batch]) for look, batch in detector.looks(images))
+        return (_Batch(group, view, [batch]) for view, batch in detector.passes(images))
 
     for item in items:
         if item is None:
@@ -207,18 +207,18 @@ def _gather(items: Iterator[_Item | None], detector: FaceDetector, batch_size: i
 
 
 def _run(network: Network, batch: _Batch) -> _Batch:
-    return batch._replace(data=network(batch.data[0])) if batch.look else batch
+    return batch._replace(data=network(batch.data[0])) if batch.view else batch
 
 
 def _detect(batches: Iterator[_Batch], detector: FaceDetector, min_score: float) -> Iterator[tuple[_Item, Detections]]:
     """The faces of each frame, in the order of the batches."""
-    seen: list[tuple[Look, list[Float]]] = []
-    for items, look, outputs in batches:
-        if look is None:
+    seen: list[tuple[DetectorPass, list[Float]]] = []
+    for items, view, outputs in batches:
+        if view is None:
             yield items[0], Detections.empty()
             continue
-        seen.append((look, outputs))
-        if look.last:
+        seen.append((view, outputs))
+        if view.last:
             yield from zip(items, detector.detections(seen, min_score), strict=True)
             seen = []
 
@@ -234,7 +234,7 @@ def _in_order(found: Iterator[tuple[_Item, Detections]]) -> Iterator[tuple[_Item
 
 
 def _finish(
-    found: Iterator[tuple[_Item, Detections]], policy: SelectionPolicy, room: Room
+    found: Iterator[tuple[_Item, Detections]], policy: SelectionPolicy, budget: MemoryBudget
 ) -> Generator[Result, None, None]:
     """Each segment's status and faces."""
     candidates: Candidates | None = None
@@ -242,7 +242,7 @@ def _finish(
         candidates = candidates or Candidates(policy, task.labels)
         if isinstance(content, Frame):
             candidates.add(content, faces)
-            room.give(content.image.nbytes)
+            budget.give(content.image.nbytes)
             continue
         selected = (candidates if content.with_faces else Candidates(policy)).select()
         status = content.with_faces if content.with_faces and len(selected.rows) else content.without

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from vidperson.engines import Network
 from vidperson.errors import ModelError
-from vidperson.models.batching import any_batch
-from vidperson.models.card import ModelCard
+from vidperson.networks.batching import any_batch
+from vidperson.networks.card import ModelCard
 from vidperson.types import NUM_LANDMARKS, Detections, Float, Image
 
 MAX_CANDIDATES = 5000
@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Look:
+class DetectorPass:
     """One batch in which the network looks at frames.
 
     sizes: (height, width) of the frames.
@@ -132,7 +132,7 @@ class FaceDetector(ABC):
         """
         if not images:
             return []
-        return self.detections([(look, self.network(batch)) for look, batch in self.looks(images)], min_score)
+        return self.detections([(view, self.network(batch)) for view, batch in self.passes(images)], min_score)
 
     def shapes(self, height: int, width: int) -> tuple[Shape, ...]:
         """What the network gets for a frame of this size: (padded height, padded width) per scale.
@@ -141,8 +141,8 @@ class FaceDetector(ABC):
         """
         return tuple(self._padded(*self._resized(height, width, scale)) for scale in self.scales)
 
-    def looks(self, images: Sequence[Image]) -> Iterator[tuple[Look, Float]]:
-        """The batches in which the network is to look at the frames, one after the other, made as in :meth:`prepare`.
+    def passes(self, images: Sequence[Image]) -> Iterator[tuple[DetectorPass, Float]]:
+        """The batches in which the network is to see the frames, one after the other, made as in :meth:`prepare`.
 
         Raises ValueError for frames whose :meth:`shapes` differ.
         """
@@ -156,14 +156,14 @@ class FaceDetector(ABC):
                 self._fill(
                     item, np.ascontiguousarray(image[:, ::-1]) if mirrored else image, *self._resized(*size, scale)
                 )
-            yield Look(tuple(sizes), scale, mirrored, batch.shape, number == len(ways)), batch
+            yield DetectorPass(tuple(sizes), scale, mirrored, batch.shape, number == len(ways)), batch
 
-    def detections(self, seen: Sequence[tuple[Look, Sequence[Float]]], min_score: float) -> list[Detections]:
+    def detections(self, seen: Sequence[tuple[DetectorPass, Sequence[Float]]], min_score: float) -> list[Detections]:
         """Per frame the faces with score >= min_score, best first, in pixels of the frame.
 
-        seen: the network's outputs for all :meth:`looks` at these frames.
+        seen: the network's outputs for all :meth:`passes` at these frames.
         """
-        passes = [self._faces(look, outputs, min_score) for look, outputs in seen]
+        passes = [self._faces(view, outputs, min_score) for view, outputs in seen]
         results = []
         for (height, width), *found in zip(seen[0][0].sizes, *passes, strict=True):
             limits = np.array([width, height, width, height], np.float32)
@@ -173,13 +173,13 @@ class FaceDetector(ABC):
             results.append(Detections(np.clip(boxes[keep], 0, limits), scores[keep], landmarks[keep]))
         return results
 
-    def _faces(self, look: Look, outputs: Sequence[Float], min_score: float) -> Iterator[Faces]:
+    def _faces(self, view: DetectorPass, outputs: Sequence[Float], min_score: float) -> Iterator[Faces]:
         """Per frame what one pass of the network found, in pixels of the frame."""
-        decoded = self.decode(outputs, look.shape[2], look.shape[3], min_score)
-        for (height, width), (boxes, scores, landmarks) in zip(look.sizes, decoded, strict=True):
-            new_height, new_width = self._resized(height, width, look.scale)
+        decoded = self.decode(outputs, view.shape[2], view.shape[3], min_score)
+        for (height, width), (boxes, scores, landmarks) in zip(view.sizes, decoded, strict=True):
+            new_height, new_width = self._resized(height, width, view.scale)
             back = np.array([width / new_width, height / new_height], np.float32)
-            if look.mirrored:
+            if view.mirrored:
                 right = new_width - self.last_pixel
                 boxes = np.stack([right - boxes[:, 2], boxes[:, 1], right - boxes[:, 0], boxes[:, 3]], axis=1)
                 landmarks = np.stack([right - landmarks[..., 0], landmarks[..., 1]], axis=-1)[:, MIRRORED]

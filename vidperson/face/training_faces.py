@@ -161,7 +161,7 @@ def _voxceleb(folder: str) -> tuple[Utterances, list[str]]:
 
 
 class FaceBatches(ShuffledBatches):
-    """Batches of augmented faces: crops, labels, other_labels and share, see :class:`~vidperson.training.embedder`.
+    """Batches of augmented faces: crops, labels, other_labels and share, see :class:`~vidperson.training.task`.
 
     decode: encoded bytes to (H, W, 3) uint8 RGB, raising MediaError for pictures not to be used.
     The other parameters are those of :class:`ShuffledBatches`. Raises DataError for fewer than two items per rank.

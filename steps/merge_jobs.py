@@ -9,7 +9,7 @@ Outputs: in --output-dir each archive with its scp, status (one line per segment
 On a network file system the last lines of a job that ran elsewhere may be seen some seconds late: they are waited for.
 
 Example:
-  python steps_face/merge_jobs.py --scp data/demo_dev_test/vid.scp --jobs-dir exp/face_det/x/demo_dev_test/jobs2 \\
+  python steps/merge_jobs.py --scp data/demo_dev_test/vid.scp --jobs-dir exp/face_det/x/demo_dev_test/jobs2 \\
       --nj 2 --archives "faces.ark quality.ark crops.tar" --media exp/face_det/x/demo_dev_test/media \\
       --output-dir exp/face_det/x/demo_dev_test
 """

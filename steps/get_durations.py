@@ -6,7 +6,7 @@ Outputs: <data-dir>/vid2dur: segment and seconds; a file that cannot be read cou
          crashes the reader or takes it longer than --file-timeout-s.
 
 Example:
-  python steps_face/get_durations.py --data-dir data/demo_dev_test
+  python steps/get_durations.py --data-dir data/demo_dev_test
 """
 
 from __future__ import annotations

@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidperson import cli
 
 if TYPE_CHECKING:
-    from vidperson.models.card import ModelCard
+    from vidperson.networks.card import ModelCard
     from vidperson.training.batches import ShuffledBatches
     from vidperson.training.settings import Settings
+
+
+Draw = Callable[[Sequence[Mapping[str, Any]]], bytes]
+"""The entries of a run's log to a PNG file of its curves."""
 
 
 def begin(threads: int) -> None:
@@ -33,7 +37,7 @@ def teacher_precision(precision: str, engine: str) -> str:
     return "bf16" if precision == "bf16" and engine in ("auto", "openvino") else "fp32"
 
 
-def reporter(folder: Path, steps_per_epoch: int) -> Callable[[int, int], None]:
+def reporter(folder: Path, steps_per_epoch: int, draw: Draw) -> Callable[[int, int], None]:
     """What :func:`~vidperson.training.loop.train` calls with steps done and in all: progress, and curves per epoch."""
     from vidperson.progress import Progress
 
@@ -45,19 +49,18 @@ def reporter(folder: Path, steps_per_epoch: int) -> Callable[[int, int], None]:
         elif done > progress[0].done:
             progress[0].step(done - progress[0].done)
         if done and done % steps_per_epoch == 0:
-            draw_curves(folder)
+            draw_curves(folder, draw)
 
     return report
 
 
-def draw_curves(folder: Path) -> None:
+def draw_curves(folder: Path, draw: Draw) -> None:
     """Draw the log of a training run as curves.png."""
     from vidperson.io.atomic import atomic_write
-    from vidperson.report.plots import training_curves
     from vidperson.training.loop import read_log
 
     with atomic_write(folder / "curves.png", "wb") as stream:
-        stream.write(training_curves(read_log(folder)))
+        stream.write(draw(read_log(folder)))
 
 
 def finish(
@@ -69,6 +72,7 @@ def finish(
     recipe: dict[str, Any],
     how: Settings,
     figures_of: Callable[[Path, ModelCard], dict[str, Any]] | None,
+    draw: Draw,
 ) -> dict[str, Any]:
     """Export the best epoch's network, and write its card with the figures of the very file, which are returned.
 
@@ -80,7 +84,7 @@ def finish(
     if batches.broken:
         by = f" by process 1 of {batches.ranks}" if batches.ranks > 1 else ""
         logging.warning("%d pictures were left out%s; they are named above", len(batches.broken), by)
-    draw_curves(folder)
+    draw_curves(folder, draw)
     card = export_best(folder, card, recipe["architecture"], half_weights)
     figures = figures_of(folder / card.file.name, card) if figures_of else {}
     training = {"best_epoch": int(best["epoch"]) + 1, **recipe, **dataclasses.asdict(how)}

@@ -19,8 +19,8 @@ import numpy as np
 
 from vidperson.engines import ENGINES, ONNX_ENGINES, Network, gpu_number, load_network
 from vidperson.errors import EngineError, ModelError
-from vidperson.models.install import InstalledModel
-from vidperson.models.mxnet_to_onnx import mxnet_outputs
+from vidperson.networks.install import InstalledModel
+from vidperson.networks.mxnet_to_onnx import mxnet_outputs
 
 T = TypeVar("T")
 AUTO = "auto"
