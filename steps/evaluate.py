@@ -142,7 +142,7 @@ def refuse_other_scores(options: SystemOptions, pairs: Sequence[PairOptions]) ->
         for pair in pairs:
             if pair.test_set == options.calibration_set:
                 train = TrainOptions(pair.trials)
-                plans = [*plan_calibrations(options, train).values()]
+                plans = list(plan_calibrations(options, train).values())
                 plans += [plan_fusion(options, train)] if options.fusion_systems else []
                 planned += [one for plan in plans for test_set, one in plan.items() if test_set != MODEL]
                 break

@@ -29,7 +29,7 @@ Example:
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,7 +87,7 @@ def fuse(options: FuseOptions) -> None:
         )
 
 
-def plan_fusion(options: SystemOptions, train: TrainOptions) -> Mapping[str, Planned]:
+def plan_fusion(options: SystemOptions, train: TrainOptions) -> dict[str, Planned]:
     """The fused scores of each test set, and the model as that of ``MODEL``.
 
     Raises ScoringError where nothing is to be fused, the experiment has no name, or a system's scores are not there.

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vidperson.backends import Backend, Context, EmbeddingSets, Scorer
+    from vidperson.backends.scorers import CohortScorer
     from vidperson.backends.systems import System
     from vidperson.io.lists import Trials
     from vidperson.io.matrices import MatrixTable
@@ -478,7 +479,7 @@ def _context(method: Backend, part: str, options: ScoreOptions) -> Context:
     return Context(options.systems.thr_ahc, int(options.mem_gb * 2**28), table)
 
 
-def _normalised(plain: Scorer, inputs: Inputs, options: ScoreOptions) -> tuple[Scorer, str]:
+def _normalised(plain: CohortScorer, inputs: Inputs, options: ScoreOptions) -> tuple[Scorer, str]:
     """The scorer with its scores normalised, and the words for it. The cohort is read the first time."""
     from vidperson.backends import AdaptiveSNorm, EmbeddingSets
 

@@ -96,6 +96,6 @@ def _below(name: str, scores_dir: Path, made: Collection[str]) -> Path:
                 f"fusion_systems: {name} is a system below {scores_dir} and a folder here; write {folder} or ./{name}"
             )
         raise ScoringError(
-            f"fusion_systems: expected a system below {scores_dir}, found only a folder {name} here; write ./{name} for it"
+            f"fusion_systems: expected a system below {scores_dir}, found only a folder {name} here; write ./{name}"
         )
     return folder

@@ -58,9 +58,7 @@ def score_pairs(
     return (np.clip(scores, *scorer.bounds) + 0.0).astype(np.float32)  # + 0.0: no negative zeros in score files
 
 
-def rows_in_memory(
-    scorer: Scorer, mem_gb: float, num_trials: int = 0, others_bytes: int = 0
-) -> tuple[int, int]:
+def rows_in_memory(scorer: Scorer, mem_gb: float, num_trials: int = 0, others_bytes: int = 0) -> tuple[int, int]:
     """How many rows of the enrolment and the test side are compared at a time: half of the memory that the embeddings
     and the trials leave for the one, a quarter for the other, a quarter for the pairs.
 
