@@ -21,21 +21,22 @@ force=false  # true: score again what is done and has not changed
 . ./utils/stage.sh
 . ./path.sh
 
+system_options
 once=(utils/once.py --cmd "$cmd" --force "$force")
 for modality in $modalities; do
-  . "./steps_$modality/modality.sh"
+  use_modality "$modality" detector embedder
   for pair in $trial_sets; do
-    pair_options "$modality" "$pair"
+    pair_options "$pair"
     "${once[@]}" --log "$exp_dir/scores/log/$experiment/$modality.${pair##*:}.log" -- \
-      python steps/score.py "${pair_options[@]}" "${system_options[@]}" --mem-gb "$mem_gb"
+      python steps/score.py "${pair_args[@]}" "${system_args[@]}" --mem-gb "$mem_gb"
   done
 done
 train_trials=$data_dir/$calibration_set/trials
 if [ -n "$calibration_set" ]; then
   "${once[@]}" --log "$exp_dir/scores/log/$experiment/calibrate.log" -- \
-    python steps/calibrate.py "${system_options[@]}" --train-trials "$train_trials"
+    python steps/calibrate.py "${system_args[@]}" --train-trials "$train_trials"
 fi
 if [ -n "$fusion_systems" ]; then
   "${once[@]}" --log "$exp_dir/scores/log/$experiment/fuse.log" -- \
-    python steps/fuse.py "${system_options[@]}" --train-trials "$train_trials"
+    python steps/fuse.py "${system_args[@]}" --train-trials "$train_trials"
 fi

@@ -17,14 +17,15 @@ fi
 . ./utils/stage.sh
 . ./path.sh
 
+system_options
 pairs=()
 for modality in $modalities; do
-  . "./steps_$modality/modality.sh"
+  use_modality "$modality" detector embedder
   for pair in $trial_sets; do
-    pair_options "$modality" "$pair"
-    pairs+=("${pair_options[*]@Q}")   # one word, quoted as a shell reads it
+    pair_options "$pair"
+    pairs+=("${pair_args[*]@Q}")   # one word, quoted as a shell reads it
   done
 done
-results=(--pairs "${pairs[@]}" --output-dir "$exp_dir/results/$experiment" "${system_options[@]}")
+results=(--pairs "${pairs[@]}" --output-dir "$exp_dir/results/$experiment" "${system_args[@]}")
 python steps/evaluate.py "${results[@]}" --priors "$priors"
 python steps/make_report.py "${results[@]}"
