@@ -256,9 +256,9 @@ def test_track_backend_one_embedding_per_track_is_its_mean():
 
 
 @pytest.mark.parametrize("faces", [None, {}, {"v": boxes(2)}])
-def test_track_backend_faces_missing_or_of_another_number_raises_naming_the_segment(faces):
+def test_track_backend_items_missing_or_of_another_number_raises_naming_the_segment(faces):
     sets = EmbeddingSets.from_items([("one", np.ones((1, 4))), ("v", np.ones((3, 4)))])
-    with pytest.raises(ScoringError, match="'v': 3 embeddings, (no list of|2) faces"):
+    with pytest.raises(ScoringError, match="'v': 3 embeddings, (no list of|2) items"):
         BACKENDS["track"].test(sets, Context(items=faces))
 
 
