@@ -328,12 +328,12 @@ def refuse_other_items(embeddings: Path, items: Path) -> None:
     Items that are not there at all, and embeddings without a record, are accepted.
     """
     from vidperson.errors import ScoringError
-    from vidperson.io.record import RECORD, read_record, sha256
+    from vidperson.io.record import read_record
 
-    record = read_record(embeddings)
-    if record is None or not (items / RECORD).is_file():
+    made_of, there = read_record(embeddings), read_record(items)
+    if made_of is None or there is None:
         return
-    if sha256(items / RECORD) not in record.inputs.values():
+    if not {output.sha256 for output in there.outputs.values()} <= set(made_of.inputs.values()):
         raise ScoringError(
             f"{embeddings}: expected embeddings of the items in {items}, found those of others: stage 2 was run again,"
             " or with another detector; run ./run_003_extract_embeddings.sh first"

@@ -18,7 +18,7 @@ from vidperson.backends import BACKENDS
 from vidperson.errors import DataError, ScoringError
 from vidperson.io.lists import read_scores
 from vidperson.io.matrices import matrix_bytes
-from vidperson.io.record import RECORD, read_record, record_path, write_record
+from vidperson.io.record import read_record, record_path, write_record
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -386,9 +386,12 @@ def test_score_embeddings_of_other_items_than_those_that_are_there_are_refused(t
     items = task.work / "items/tested"
     write_embeddings(items, {"t1": np.zeros((2, 17))}, "faces")
     write_record(items, ["stage 2"], [], [items / "faces.ark"])
-    task.note(task.embed / "tested", [items / RECORD])
+    task.note(task.embed / "tested", [items / "faces.ark"])
     task.score(items_dir=items.parent)
-    write_record(items, ["stage 2", "--fps", "2"], [], [items / "faces.ark"])
+    write_record(items, ["stage 2", "--max-pixels", "7"], [], [items / "faces.ark"])
+    task.score(items_dir=items.parent)  # the same items, made in another way
+    write_embeddings(items, {"t1": np.ones((2, 17))}, "faces")
+    write_record(items, ["stage 2"], [], [items / "faces.ark"])
     match = f"{task.embed}/tested: expected embeddings of the items in {items}, found .*; run ./run_003"
     with pytest.raises(ScoringError, match=match):
         task.score(items_dir=items.parent)
