@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from byte_step import ARCHIVES
+
 from vidperson.io.data_dir import require_valid
 from vidperson.io.matrices import load_matrices
 from vidperson.io.merging import set_files
@@ -323,18 +323,24 @@ def test_set_below_a_folder_with_the_name_of_the_array_gives_the_same_outputs(re
     assert [path.name for path in tmp_path.iterdir()] == ["JOB_JOBS"]
 
 
-def test_set_interrupted_while_a_command_does_not_notice_ends_with_it_and_goes_on_later(small: Set) -> None:
-    """The interrupt reaches only the shell; the jobs end as if nothing had happened."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_set_that_gets_a_signal_stops_its_jobs_and_resumes_later(small: Set, number: signal.Signals) -> None:
+    """The signal reaches only the program, not its launcher, nor the jobs."""
     run = subprocess.Popen(
-        small.command(nj=1, slow="0.1"), cwd=small.repo, env=small.environment(), preexec_fn=default_interrupt,
+        small.command(nj=1, slow="1"), cwd=small.repo, env=small.environment(), preexec_fn=default_signals,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     wait_for_segments(small.out / "jobs1" / "1" / "journal.jsonl", 1, run)
-    run.send_signal(signal.SIGINT)
-    assert run.wait(timeout=120) == 130 and not (small.out / RECORD).exists()
+    run.send_signal(number)
+    assert run.wait(timeout=120) == 128 + number and not (small.out / RECORD).exists()
+    assert subprocess.run(["flock", "-n", str(small.out / ".lock"), "true"]).returncode == 0
+    done = small.calls.read_text()
+    time.sleep(1.5)
+    assert small.calls.read_text() == done and done.count("\n") < 6
     assert small.run(nj=1).returncode == 0 and (small.out / RECORD).exists()
 
 
-def default_interrupt() -> None:
-    """An interrupt that was ignored when a shell started cannot be trapped, as below `nohup`."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def default_signals() -> None:
+    """A signal that was ignored when a program started stays ignored, as below `nohup`."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

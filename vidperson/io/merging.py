@@ -177,7 +177,7 @@ def merge(plan: Plan, output: Path, states: Sequence[str]) -> dict[str, Output]:
         for name in plan.archives:
             if name.endswith(".tar"):
                 files[name].write(TAR_END)
-    return made
+    return {name: made[name] for name in set_files(plan.archives)}
 
 
 def read_outputs(folder: Path) -> dict[str, str]:

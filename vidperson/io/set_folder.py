@@ -70,8 +70,10 @@ class SetFolder:
             yield note["segment"], note.get("input", "")
 
     def inputs_then(self) -> Iterator[tuple[str, str]]:
-        """The same of all that is there: the set, the previous one, and jobs."""
+        """The same of all that is there: the set, or else the previous one and jobs."""
         yield from self.inputs_of_set()
+        if self.record() is not None:
+            return
         for note, _, _ in read_notes(self._previous, self.archives):
             yield note["segment"], note.get("input", "")
         for folder in (*self._numbered("earlier"), *self._numbered("jobs")):
@@ -86,7 +88,7 @@ class SetFolder:
 
     def remove_trial(self) -> None:
         """Remove the folder of :meth:`trial`."""
-        _remove(self._trial)
+        self._discard(self._trial)
 
     def clear(self) -> None:
         """Remove all but the lock, and log/q, which tells of arrays that outlive a killed run."""
@@ -95,9 +97,9 @@ class SetFolder:
             if path.name == "log":
                 for log in path.iterdir():
                     if not log.name.startswith("q"):
-                        _remove(log)
+                        self._discard(log)
             elif path.name != ".lock":
-                _remove(path)
+                self._discard(path)
 
     def begin(self, record: Record) -> None:
         """Say that work begins, and move a finished set to ``previous``, its record last."""
@@ -144,7 +146,7 @@ class SetFolder:
         """
         left = plan.to_do()
         count = min(most, len(left))
-        _remove(self._parts)
+        self._discard(self._parts)
         for number, part in enumerate(consecutive_parts(left, vid2dur, count), 1):
             write_lines(self._parts / str(number) / name, (f"{s} {lines[s]}" for s in left[part.start : part.stop]))
         with atomic_write(self._parts / _PLAN) as stream:
@@ -158,16 +160,23 @@ class SetFolder:
         return any(path.exists() for path in (self.path / UNFINISHED, *self._leftovers()))
 
     def remove_leftovers(self) -> None:
-        """Remove what a finished set was made of, as far as the folder can be written."""
+        """Remove what a finished set was made of."""
         (self.path / UNFINISHED).unlink(missing_ok=True)
-        if self._previous.is_dir():  # at once: without its record it would be a set on the move
-            shutil.rmtree(self._trash, ignore_errors=True)
-            os.replace(self._previous, self._trash)
         for folder in self._leftovers():
-            shutil.rmtree(folder, ignore_errors=True)
+            self._discard(folder)
+
+    def _discard(self, path: Path) -> None:
+        """Remove a file, or a folder at once: half of one would be taken for something else."""
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+            return
+        shutil.rmtree(self._trash, ignore_errors=True)
+        if path != self._trash:
+            os.replace(path, self._trash)
+            shutil.rmtree(self._trash, ignore_errors=True)
 
     def _leftovers(self) -> list[Path]:
-        folders = [self._previous, self._parts, self._trash, self._trial]
+        folders = [self._trash, self._previous, self._parts, self._trial]
         return [*folders, *self._numbered("jobs"), *self._numbered("earlier")]
 
     def _is_moving(self) -> bool:
@@ -199,10 +208,3 @@ def _read_plan(folder: Path) -> Iterator[tuple[str, str]]:
         for line in stream:
             segment, _, text = line.rstrip("\n").partition(" ")
             yield segment, text
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
