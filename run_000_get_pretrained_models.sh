@@ -19,7 +19,7 @@ fi
 . ./path.sh
 
 get_models=(python steps/get_models.py --models-dir "$exp_dir/face_models" --model-dir "$model_dir"
-  --detector "$detector" --embedder "$embedder")
+  --detector "$face_detector" --embedder "$face_embedder")
 if [ -z "${VIDPERSON_PYTHON:-}" ]; then
   if [ "$engine" = torch ]; then
     utils/make_env.sh torch

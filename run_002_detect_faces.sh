@@ -1,27 +1,27 @@
 #!/usr/bin/env bash
 # Find the faces of every set, and cut them out aligned.
 #
-# Reads:  data/<set>, exp/face_models/<detector>
-# Writes: exp/face_det/<detector>/<set>/ with faces.{ark,scp}, quality.{ark,scp}, crops.{tar,scp}, status
+# Reads:  data/<set>, exp/face_models/<face_detector>
+# Writes: exp/face_det/<face_detector>/<set>/ with faces.{ark,scp}, quality.{ark,scp}, crops.{tar,scp}, status
 #         A set with labelled boxes gives <set>_ref (the labelled persons) and <set>_facedet (every face).
 #
 #   ./run_002_detect_faces.sh --config-file global_conf/config_r50.sh --nj 20
 set -euo pipefail
 [ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
 . ./cmd.sh
-force=false  # true: make sets anew that are done or were started with other settings
+force=false  # true: compute again what is done or was started with other options
 . ./utils/parse_options.sh
 . ./utils/trial_sets.sh
-. ./utils/network_names.sh detector
+. ./utils/network_names.sh face_detector
 . ./path.sh
 
-model=$exp_dir/face_models/$detector
+model=$exp_dir/face_models/$face_detector
 if [ ! -f "$model/installed.json" ]; then
-  echo "$0: the network $detector is not in $model; run ./run_000_get_pretrained_models.sh first" >&2
+  echo "$0: the network $face_detector is not in $model; run ./run_000_get_pretrained_models.sh first" >&2
   exit 1
 fi
 . ./utils/engine_options.sh --det-batch "$det_batch"
-check_precision "$exp_dir/face_det/$detector" --scp "$data_dir/${sets[0]}/vid.scp" --max-size "$max_size"
+check_precision "$exp_dir/face_det/$face_detector" --scp "$data_dir/${sets[0]}/vid.scp" --max-size "$max_size"
 
 # Arguments: data folder, output folder, more options of utils/segment_jobs.sh, --, more arguments of the step
 detect() {
@@ -40,7 +40,7 @@ detect() {
     python steps_face/detect_faces.py "${run[@]}" --fps "$fps" --max-size "$max_size" --det-scales "$det_scales" \
     --det-mirror "$det_mirror" --det-threshold "$det_threshold" --nms-threshold "$nms_threshold" --min-faces "$min_faces" \
     --discard-low-quality "$discard_low_quality" --max-pixels "$max_pixels" --max-duration-s "$max_duration_s" "$@"
-  [ "$new" = false ] || save_settings "$out/config"
+  [ "$new" = false ] || echo "$VIDPERSON_OPTIONS" > "$out/config"
   [ "$contact_sheet" = false ] || [ "$out/contact_sheet.jpg" -nt "$out/.done" ] || python steps/make_contact_sheet.py --input-dir "$out"
 }
 
@@ -49,10 +49,10 @@ for set in "${sets[@]}"; do
   labels=$data_dir/$set/face_boundingbox
   if [ -f "$labels" ]; then
     read -r label_unit set_window < "${labels}_conf" || [ -n "$set_window" ]   # its line may lack the line end
-    detect "$data_dir/$set" "$exp_dir/face_det/$detector/${set}_ref" --input "$labels" -- --labels "$labels" \
+    detect "$data_dir/$set" "$exp_dir/face_det/$face_detector/${set}_ref" --input "$labels" -- --labels "$labels" \
       --label-unit "$label_unit" --det-window "${det_window:-$set_window}" --max-centre-distance "$max_centre_distance"
-    detect "$data_dir/$set" "$exp_dir/face_det/$detector/${set}_facedet" --
+    detect "$data_dir/$set" "$exp_dir/face_det/$face_detector/${set}_facedet" --
   else
-    detect "$data_dir/$set" "$exp_dir/face_det/$detector/$set" --
+    detect "$data_dir/$set" "$exp_dir/face_det/$face_detector/$set" --
   fi
 done

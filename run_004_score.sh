@@ -2,10 +2,10 @@
 # Score the trials of every test set with every back-end; with --snorm-cohort also with normalised scores; with
 # --calibration-set each system's scores as log-likelihood ratios too, and with --fusion-systems the fusion of several.
 #
-# Reads:  exp/face_embed/<embedder>, data/<enrolment set>/spk2utt, data/<test set>/trials, and for the back-end track
-#         exp/face_det/<detector>; the key of data/<calibration set>/trials; <system>/<test set>_scores of the systems
-#         to fuse: names below exp/scores/<embedder>, or paths of other folders, such as a voice system's
-# Writes: exp/scores/<embedder>/<system>/<test set>_scores, where <system> is <backend> or <backend>_snorm;
+# Reads:  exp/face_embed/<face_embedder>, data/<enrolment set>/spk2utt, data/<test set>/trials, and for the back-end track
+#         exp/face_det/<face_detector>; the key of data/<calibration set>/trials; <system>/<test set>_scores of the systems
+#         to fuse: names below exp/scores/<face_embedder>, or paths of other folders, such as a voice system's
+# Writes: exp/scores/<face_embedder>/<system>/<test set>_scores, where <system> is <backend> or <backend>_snorm;
 #         <system>_cal/<test set>_scores and calibration.json; fusion/<test set>_scores and fusion.json
 #
 #   ./run_004_score.sh --config-file global_conf/config_r50.sh --backends "max ahc" --snorm-cohort janus_dev_test_core
@@ -13,18 +13,18 @@
 set -euo pipefail
 [ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
 . ./cmd.sh
-force=false  # true: score anew what is done and has not changed
-check=false  # true: make nothing, and fail where scores are missing or were made with other options or of other inputs
+force=false  # true: score again what is done and has not changed
+check=false  # true: score nothing; fail where scores are missing or of other options
 . ./utils/parse_options.sh
 . ./utils/trial_sets.sh
-. ./utils/network_names.sh detector embedder
+. ./utils/network_names.sh face_detector face_embedder
 . ./utils/systems.sh
 . ./path.sh
 . ./utils/need_files.sh
 
-embeddings=$exp_dir/face_embed/$embedder
-faces=$exp_dir/face_det/$detector
-all_scores=$exp_dir/scores/$embedder
+embeddings=$exp_dir/face_embed/$face_embedder
+faces=$exp_dir/face_det/$face_detector
+all_scores=$exp_dir/scores/$face_embedder
 
 # What would stop this stage halfway stops it before anything is scored.
 python steps/check_scoring.py --backends "$backends" --thr-ahc "$thr_ahc" --primary "$primary_cost"
@@ -73,7 +73,7 @@ for backend in $backends; do
         --trials "$data_dir/$test/trials" --backend "$backend" --thr-ahc "$thr_ahc" "${cohort[@]}" \
         --output "$scores/${test}_scores"
       ! $check || continue
-      [ "$scores/$test.config" -nt "$scores/${test}_scores" ] || save_settings "$scores/$test.config"
+      [ "$scores/$test.config" -nt "$scores/${test}_scores" ] || echo "$VIDPERSON_OPTIONS" > "$scores/$test.config"
       echo "$scores/${test}_scores: $(wc -l < "$scores/${test}_scores") scores"
     done
   done
@@ -95,7 +95,7 @@ train_on_key() {
   done
   utils/once.sh --cmd "$cmd" --log "$out/log/${model%.json}.log" --force "$force" --check "$check" --input "$key" \
     "${options[@]}" "$out/$model" "$@" --train-set "$calibration_set" --train-trials "$key" --sets "${tests[@]}" --output-dir "$out"
-  $check || [ "$out/config" -nt "$out/$model" ] || save_settings "$out/config"
+  $check || [ "$out/config" -nt "$out/$model" ] || echo "$VIDPERSON_OPTIONS" > "$out/config"
 }
 
 key=$data_dir/$calibration_set/trials

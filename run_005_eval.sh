@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Evaluate the scores of every system on every test set: tables, plots and one report for all.
 #
-# Reads:  exp/scores/<embedder>/<system>/<test set>_scores of all systems that stage 4 writes with these options;
-#         what they were made of; data/<test set>/trials and trial_partitions; for the pictures exp/face_det/<detector>
-# Writes: exp/results/<embedder>/ with results.{txt,md,csv,json}, report.html, <system>/<test set>.json and
+# Reads:  exp/scores/<face_embedder>/<system>/<test set>_scores of all systems that stage 4 writes with these options;
+#         what they were made of; data/<test set>/trials and trial_partitions; for the pictures exp/face_det/<face_detector>
+# Writes: exp/results/<face_embedder>/ with results.{txt,md,csv,json}, report.html, <system>/<test set>.json and
 #         trials/<test set>.json
 #
 #   ./run_005_eval.sh --config-file global_conf/config_r50.sh
@@ -12,14 +12,14 @@ set -euo pipefail
 . ./cmd.sh
 . ./utils/parse_options.sh
 . ./utils/trial_sets.sh
-. ./utils/network_names.sh detector embedder
+. ./utils/network_names.sh face_detector face_embedder
 . ./utils/systems.sh
 . ./path.sh
 
-all_scores=$exp_dir/scores/$embedder
-results=$exp_dir/results/$embedder
-embeddings=$exp_dir/face_embed/$embedder
-faces=$exp_dir/face_det/$detector
+all_scores=$exp_dir/scores/$face_embedder
+results=$exp_dir/results/$face_embedder
+embeddings=$exp_dir/face_embed/$face_embedder
+faces=$exp_dir/face_det/$face_detector
 shown=${systems[0]}                                       # the system whose trials are shown with their faces:
 [ -z "$calibration_set" ] || shown=${plain_systems[0]}_cal  # the first calibrated one, if any is
 # What the tables say of a system is true of the scores that stage 4 would leave alone with these options, and of no others.
@@ -36,7 +36,7 @@ for pair in $trial_sets; do
   for system in "${systems[@]}"; do
     # shellcheck disable=SC2086  # a list of words
     python steps/evaluate.py --scores "$all_scores/$system/${test}_scores" --trials "$data_dir/$test/trials" \
-      --name "$test" --system "$embedder" ${about[$system]} --priors "$priors" --primary "$primary_cost" \
+      --name "$test" --system "$face_embedder" ${about[$system]} --priors "$priors" --primary "$primary_cost" \
       "${partitions[@]}" --output-dir "$results/$system"
   done
   reference=(--enroll-embed "$embeddings/$enroll" --enroll-faces "$faces/$enroll")
@@ -52,6 +52,6 @@ for pair in $trial_sets; do
     [ ! -f "$faces/$set/.done" ] || found+=("$faces/$set")
   done
 done
-save_settings "$results/config"
+echo "$VIDPERSON_OPTIONS" > "$results/config"
 python steps/make_report.py --results-dir "$results" --systems "${systems[@]}" --sets "${tests[@]}" \
   --face-det "${found[@]}"

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Check that options name networks as folders of exp/face_models are called. Sourced after utils/parse_options.sh:
 #
-#   . ./utils/network_names.sh detector embedder
+#   . ./utils/network_names.sh face_detector face_embedder
 
 for option in "$@"; do
   case ${!option} in

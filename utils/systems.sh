@@ -3,7 +3,7 @@
 # Check the options of scoring and list what they make. Sourced after utils/parse_options.sh and utils/trial_sets.sh.
 #
 #   tests          the test sets of $trial_sets, each once
-#   systems        all systems in the order of the tables: folders below exp/scores/<embedder>
+#   systems        all systems in the order of the tables: folders below exp/scores/<face_embedder>
 #   plain_systems  those whose scores calibration turns into log-likelihood ratios
 #   about          system -> the options that tell steps/evaluate.py what it is
 
