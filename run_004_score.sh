@@ -14,7 +14,7 @@ set -euo pipefail
 [ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
 . ./cmd.sh
 force=false  # true: score again what is done and has not changed
-check=false  # true: score nothing; fail where scores are missing or of other options
+check=false  # true: score nothing; fail where a score is missing or outdated
 . ./utils/parse_options.sh
 . ./utils/trial_sets.sh
 . ./utils/network_names.sh face_detector face_embedder
