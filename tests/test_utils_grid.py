@@ -13,11 +13,10 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import default_signals, wait_for
 
 from utils import grid, grid_task, slurm
 from utils import queue as sge
@@ -99,7 +98,9 @@ class Fake:
 
     def start(self, *args: str) -> subprocess.Popen[str]:
         call = [UTILS / self.launcher, "--config", "conf", *args]
-        return subprocess.Popen(call, cwd=self.folder, env=self.env, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            call, cwd=self.folder, env=self.env, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals
+        )
 
     def run(self, *args: str) -> tuple[int, str]:
         process = self.start(*args)
@@ -120,13 +121,6 @@ def fake_sge(tmp_path: Path) -> Fake:
 @pytest.fixture(params=["slurm.py", "queue.py"])
 def either(tmp_path: Path, request: pytest.FixtureRequest) -> Fake:
     return Fake(tmp_path, request.param)
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.05)
 
 
 def test_array_one_task_fails_names_its_log_and_end(either: Fake) -> None:

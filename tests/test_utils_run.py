@@ -11,11 +11,10 @@ import struct
 import subprocess
 import sys
 import termios
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import default_signals, is_alive, wait_for
 
 RUN = Path(__file__).resolve().parents[1] / "utils" / "run.py"
 ECHO_ARGUMENTS = "import sys; print(sys.argv[1:])"
@@ -23,20 +22,6 @@ ECHO_ARGUMENTS = "import sys; print(sys.argv[1:])"
 
 def run(cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([RUN, *args], cwd=cwd, capture_output=True, text=True, timeout=60)
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_run_single_command_writes_log_with_header_output_and_footer(tmp_path: Path) -> None:
@@ -160,7 +145,7 @@ def test_run_interrupted_ends_jobs_and_what_they_started(tmp_path: Path, number:
     script = "sleep 100 & echo $! > pid.JOB; wait"
     process = subprocess.Popen(
         [RUN, "--max-jobs-run=2", "JOB=1:3", "x.JOB.log", "bash", "-c", script],
-        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals,
     )  # fmt: skip
     pids = [tmp_path / "pid.1", tmp_path / "pid.2"]
     wait_for(lambda: all(p.exists() and p.read_text().endswith("\n") for p in pids), "two jobs")
