@@ -17,6 +17,7 @@ import pytest
 from processes import default_signals, is_alive, wait_for
 
 RUN = Path(__file__).resolve().parents[1] / "utils" / "run.py"
+FAST = Path(__file__).with_name("fast_launcher.py")
 ECHO_ARGUMENTS = "import sys; print(sys.argv[1:])"
 
 
@@ -162,7 +163,8 @@ def test_run_interrupted_ends_jobs_and_what_they_started(tmp_path: Path, number:
 
 def test_run_job_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     script = "import signal, time; signal.signal(15, signal.SIG_IGN); open('ready', 'w').close(); time.sleep(100)"
-    process = subprocess.Popen([RUN, "x.log", sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    call = [sys.executable, FAST, RUN, "x.log", sys.executable, "-c", script]
+    process = subprocess.Popen(call, cwd=tmp_path, stderr=subprocess.DEVNULL)
     wait_for((tmp_path / "ready").exists, "the job")
     process.terminate()
     assert process.wait(timeout=20) == 143
