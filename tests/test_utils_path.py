@@ -355,3 +355,9 @@ def test_path_files_of_the_user_in_the_root_hide_no_module(recipe: Path, repo: P
         (recipe / f"{name}.py").write_text(f"raise SystemExit('the {name}.py of the user')\n")
     status, out, err = source(recipe, CALLS[call], VIDPERSON_PYTHON=sys.executable)
     assert (status, out, err) == (0, "", "")
+
+
+def test_path_python_options_of_the_user_do_not_reach_the_recipe(recipe: Path) -> None:
+    command = "python -c 'import sys; print(sys.flags.optimize, __debug__, bool(sys.__doc__))'; utils/run.py --help"
+    status, out, err = source(recipe, command, VIDPERSON_PYTHON=sys.executable, PYTHONOPTIMIZE="2")
+    assert (status, err) == (0, "") and out.startswith("0 True True\nRun a command")

@@ -7,8 +7,10 @@ INT, TERM and HUP end the command, and by TERM all that it leaves behind: launch
 jobs. This process ends when nothing is left, by the same signal, so that a loop around it ends, too.
 A second signal does not wait. Killed outright, it takes the command along.
 
-It may run under any Python from 3.6 on: the first stage runs before there is an environment.
+It may run under any Python from 3.7 on: the first stage runs before there is an environment.
 """
+
+from __future__ import annotations
 
 import ctypes
 import os
@@ -20,7 +22,7 @@ PDEATHSIG, CHILD_SUBREAPER = 1, 36  # of prctl
 LOOK_S = 0.05
 
 
-def start(command: "list[str]", libc: ctypes.CDLL, mask: "set[int | signal.Signals]") -> int:
+def start(command: list[str], libc: ctypes.CDLL, mask: set[int | signal.Signals]) -> int:
     """Start the command, which dies with this process, with a signal mask. Returns its process id."""
     guard = os.getpid()
     pid = os.fork()
@@ -39,7 +41,7 @@ def start(command: "list[str]", libc: ctypes.CDLL, mask: "set[int | signal.Signa
         os._exit(127)
 
 
-def children() -> "list[int]":
+def children() -> list[int]:
     """Processes that were started by this one, or left to it by one that it had started."""
     found = []
     for name in filter(str.isdecimal, os.listdir("/proc")):
@@ -53,7 +55,7 @@ def children() -> "list[int]":
     return found
 
 
-def collect(process: int) -> "int | None":
+def collect(process: int) -> int | None:
     """Collect what has ended. Returns the exit code of the process, -n for a death by signal n."""
     code = None
     try:
@@ -67,7 +69,7 @@ def collect(process: int) -> "int | None":
         return code
 
 
-def end_all(ends: "set[signal.Signals]") -> None:
+def end_all(ends: set[signal.Signals]) -> None:
     """End all children, and what they leave behind; each is told once."""
     told = set()
     while True:
