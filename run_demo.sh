@@ -4,6 +4,7 @@
 #   ./run_demo.sh [--nj 2] [any other option of global_conf/defaults.sh]
 set -euo pipefail
 [ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
+. ./utils/signals.sh
 
 if [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; then
   sed -n '2,${/^#/!q; s/^# \{0,1\}//; p}' "$0"

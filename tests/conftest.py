@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+os.environ["PYTHONPATH"] = str(ROOT)  # what tests start finds steps and benchmarks too, which path.sh leaves out
 
 
 @pytest.fixture(scope="session")

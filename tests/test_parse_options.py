@@ -42,7 +42,8 @@ nj=$((1 + 3))        # jobs
 def recipe(tmp_path: Path, repo: Path) -> Path:
     (tmp_path / "utils").mkdir()
     (tmp_path / "global_conf").mkdir()
-    shutil.copy(repo / "utils" / "parse_options.sh", tmp_path / "utils")
+    for name in ("parse_options.sh", "signals.sh", "guard.py"):
+        shutil.copy(repo / "utils" / name, tmp_path / "utils")
     (tmp_path / "global_conf" / "defaults.sh").write_text(DEFAULTS)
     (tmp_path / "global_conf" / "config_a.sh").write_text("detector=from_a\nfps=0.5\n")
     (tmp_path / "global_conf" / "config_b.sh").write_text(". global_conf/config_a.sh\nfps=2\nstage=7\n")

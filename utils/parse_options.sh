@@ -17,9 +17,7 @@
 #
 # Everything here is called po_..., since nobody knows the names of the script's options.
 
-# Else bash ignores a Ctrl-C when the child that it waits for ends as if nothing had been. Ended by the signal itself, the
-# stage ends a loop around it, too.
-trap 'trap - INT; kill -INT $$' INT
+. ./utils/signals.sh
 
 po_script=${BASH_SOURCE[1]}
 po_names=()                              # all options: the script's own, then those of defaults.sh

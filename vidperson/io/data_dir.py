@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write
+from vidperson.io.flawless import flawless_trial_lists
 from vidperson.io.lists import check_id, sort_key, write_lines
 
 PathLike = str | os.PathLike[str]
@@ -250,9 +251,10 @@ def validate(directory: PathLike, check_files: bool = False) -> list[str]:
         return [_problem(folder, None, f"no such folder; {AGAIN}", False)]
     problems: list[str] = []
     tables: dict[str, list[Row]] = {}
+    flawless = flawless_trial_lists(folder)
     for name in FORMATS:
         path = folder / name
-        if not path.is_file():
+        if not path.is_file() or name in flawless:
             continue
         try:
             lines = _read_lines(path)
@@ -405,7 +407,7 @@ def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Pat
     if jobs < 1:
         raise DataError(f"expected at least one job, found {jobs}", folder)
     require_valid(folder)
-    paths = [folder / name for name in FORMATS if (folder / name).is_file()]
+    paths = [folder / name for name in FORMATS if (folder / name).is_file() and name not in TRIAL_LISTS]
     tables = {path.name: _parse(path, _read_lines(path))[0] for path in paths}
     segments = [row.fields[0] for row in tables["utt2spk"]]
     length_ms = {row.fields[0]: max(1, round(1000 * float(row.fields[1]))) for row in tables.get("vid2dur", [])}
@@ -416,7 +418,7 @@ def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Pat
         lists = {
             name: [row.text for row in rows if row.fields[0] in chosen]
             for name, rows in tables.items()
-            if name not in (*TRIAL_LISTS, "spk2utt")
+            if name != "spk2utt"
         }
         lists["spk2utt"] = _by_model(row for row in tables["utt2spk"] if row.fields[0] in chosen)
         if "face_boundingbox" in tables:
