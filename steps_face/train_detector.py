@@ -82,7 +82,7 @@ def train_detector(
     from vidperson.face.detector import RetinaFaceDetector, make_detector
     from vidperson.face.training_detector import DetectorTask, ask_teacher
     from vidperson.face.training_photos import PhotoAugmentation, PhotoBatches
-    from vidperson.media.image import decode_sound_image
+    from vidperson.media.image import decode_intact_image
     from vidperson.networks.card import Input, Output
     from vidperson.networks.convert import DETECTORS, build_network
     from vidperson.networks.install import InstalledModel, installed_model
@@ -157,7 +157,7 @@ def train_detector(
             data += f"; teacher {installed.card.name}, trained on {installed.card.training_data}"
         pictures = PhotoBatches(
             photos,
-            decode_sound_image,
+            decode_intact_image,
             batch_size,
             augmentation,
             picture_sizes,

@@ -83,7 +83,7 @@ def train_embedder(
     from vidperson.face.training_faces import FaceBatches, read_faces
     from vidperson.io.pairs import find_pictures, read_pairs
     from vidperson.io.pictures import list_pictures
-    from vidperson.media.image import decode_sound_image
+    from vidperson.media.image import decode_intact_image
     from vidperson.networks.card import Input, Output
     from vidperson.networks.convert import EMBEDDERS, build_network
     from vidperson.networks.install import InstalledModel, installed_model
@@ -140,7 +140,7 @@ def train_embedder(
                 embedding_size, len(faces.identities), loss, scale, margin, sub_centres, sample_rate
             )
         plain = FaceBatches(
-            faces, decode_sound_image, batch_size, augmentation, how.seed, world.rank, world.ranks, workers
+            faces, decode_intact_image, batch_size, augmentation, how.seed, world.rank, world.ranks, workers
         )
         batches: Batches = plain
         recipe: dict[str, Any] = {

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from vidperson.errors import DataError, TrainingError
-from vidperson.media.image import decode_sound_image
+from vidperson.media.image import decode_intact_image
 from vidperson.training import command
 
 pytest.importorskip("torch", reason="training needs the torch extra")
@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def batches(source: Path | str, size: int = 4, augmentation: Augmentation = PLAIN, **options: int) -> FaceBatches:
-    return FaceBatches(read_faces([str(source)]), decode_sound_image, size, augmentation, **options)
+    return FaceBatches(read_faces([str(source)]), decode_intact_image, size, augmentation, **options)
 
 
 def numbers(made: FaceBatches, epoch: int) -> list[int]:
@@ -59,7 +59,7 @@ def test_folder_and_its_tar_give_the_same_identities_and_labels(folder: Path, tm
         assert faces.identities == ["ann", "bob", "cy"]
         assert faces.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 2]
         seen = {}
-        for batch in FaceBatches(faces, decode_sound_image, 8, PLAIN)(0):
+        for batch in FaceBatches(faces, decode_intact_image, 8, PLAIN)(0):
             seen |= {int(c[0, 0, 0]): int(y) for c, y in zip(batch["crops"], batch["labels"], strict=True)}
         assert seen == {10: 0, 20: 0, 30: 0, 40: 0, 50: 1, 60: 1, 70: 1, 80: 2}
 
@@ -137,7 +137,7 @@ def make_voxceleb(root: Path) -> Path:
 def test_voxceleb2_layout_gives_a_random_frame_of_each_utterance(tmp_path: Path) -> None:
     faces = read_faces([str(make_voxceleb(tmp_path))])
     assert faces.identities == ["id1", "id2"] and faces.labels.tolist() == [0, 0, 1]
-    made = FaceBatches(faces, decode_sound_image, 3, PLAIN)
+    made = FaceBatches(faces, decode_intact_image, 3, PLAIN)
     epochs = [sorted(numbers(made, epoch)) for epoch in range(20)]
     assert all(len(seen) == 3 and seen[2] >= 78 > seen[1] for seen in epochs)
     assert len(set(map(tuple, epochs))) > 3
