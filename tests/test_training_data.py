@@ -20,7 +20,6 @@ pytest.importorskip("torch", reason="training needs the torch extra")
 
 from vidperson.face.training_faces import FaceBatches, read_faces
 from vidperson.training.augment import CHANGES, Augmentation, mix_pairs
-from vidperson.training.settings import Settings
 
 PLAIN = Augmentation(mirror=0.0)
 EVERY = {name: 1.0 for name in Augmentation.__dataclass_fields__ if name != "mix"}
@@ -359,16 +358,13 @@ def test_augmentation_unknown_or_out_of_range_is_refused_with_the_names(text: st
         Augmentation.parse(text)
 
 
-@pytest.mark.parametrize(("ranks", "words"), [(1, "1 pictures were left out; "), (2, "left out by process 1 of 2; ")])
-def test_pictures_left_out_are_counted_as_those_of_one_process_where_there_are_several(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ranks: int, words: str
+@pytest.mark.parametrize(("ranks", "words"), [(1, "1 items were left out; "), (2, "left out by process 1 of 2; ")])
+def test_items_left_out_are_counted_as_those_of_one_process_where_there_are_several(
+    folder: Path, caplog: pytest.LogCaptureFixture, ranks: int, words: str
 ) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("vidperson.training.command.draw_curves", stop)
     made = batches(folder, ranks=ranks)
+    command.warn_of_left_out(made)
+    assert not caplog.text
     made.broken.add("a.jpg: damaged")
-    with pytest.raises(KeyboardInterrupt):
-        command.finish(folder, None, False, made, {}, {}, Settings(), None, lambda _: b"")
+    command.warn_of_left_out(made)
     assert words in caplog.text
