@@ -19,8 +19,9 @@ torch = pytest.importorskip("torch", reason="training needs the torch extra")
 from drawn_faces import draw_photo, write_photos  # noqa: E402
 from engines_here import ENGINES  # noqa: E402
 
-from steps_face.evaluate_detector import evaluate_detector  # noqa: E402
-from steps_face.train_detector import train_detector  # noqa: E402
+from steps_face.evaluate_detector import DetectorFiguresOptions, evaluate_detector  # noqa: E402
+from steps_face.train_detector import TrainDetectorOptions, train_detector  # noqa: E402
+from vidperson import cli  # noqa: E402
 from vidperson.engines import load_network  # noqa: E402
 from vidperson.face.annotations import write_annotations  # noqa: E402
 from vidperson.face.detector import make_detector  # noqa: E402
@@ -64,6 +65,10 @@ def options(drawn: Path, output: Path, **more: Any) -> dict[str, Any]:
     } | more
 
 
+def train(**given: Any) -> dict[str, Any]:
+    return train_detector(cli.fill(TrainDetectorOptions, **given))
+
+
 @pytest.fixture(scope="module")
 def trained(drawn: Path, repo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a network that the recipe's script trained as a config says, and its log."""
@@ -76,7 +81,7 @@ def trained(drawn: Path, repo: Path, tmp_path_factory: pytest.TempPathFactory) -
     (exp / "config.sh").write_text("\n".join(lines) + "\n")
     call = ["./run_011_train_face_detector.sh", "--config-file", str(exp / "config.sh"), "--exp-dir", str(exp)]
     done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=1800)
-    folder = exp / "face_detector/tiny"
+    folder = exp / "face_train/tiny"
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.strip().endswith(str(folder / "tiny.yaml"))
     return folder, (folder / "log/train.log").read_text()
@@ -111,7 +116,7 @@ def test_tiny_run_learns_to_find_faces_in_held_out_photos(trained: tuple[Path, s
 
 def test_tiny_run_names_the_photos_that_it_left_out_and_what_it_found(trained: tuple[Path, str]) -> None:
     folder, said = trained
-    assert said.count("photos/001.png: the picture file cannot be decoded") == 1 and "1 pictures were left out" in said
+    assert said.count("photos/001.png: the picture file cannot be decoded") == 1 and "1 items were left out" in said
     assert "photos/021.png: the picture file cannot be decoded" in said
     assert f"training data: {PHOTOS - HELD_OUT} marked photos; {HELD_OUT} photos to validate on" in said
     assert f"progress {EPOCHS * 25}/{EPOCHS * 25} steps" in said and "faces found" in said
@@ -175,9 +180,9 @@ def test_step_killed_and_run_again_equals_an_undisturbed_run(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(_Run, "_update", dying)
-        train_detector(**options(drawn, tmp_path / "tiny"))
+        train(**options(drawn, tmp_path / "tiny"))
     assert load_checkpoint(tmp_path / "tiny/last.pt")["step"] == 30
-    train_detector(**options(drawn, tmp_path / "tiny"))
+    train(**options(drawn, tmp_path / "tiny"))
     whole, again = (load_checkpoint(folder / "last.pt") for folder in (trained[0], tmp_path / "tiny"))
     for part in ("task", "average"):
         assert all(torch.equal(again[part][name], value) for name, value in whole[part].items())
@@ -189,7 +194,7 @@ def test_run_that_starts_from_the_weights_of_another_begins_near_its_last_loss(
     drawn: Path, trained: tuple[Path, str], tmp_path: Path
 ) -> None:
     before = trained[0] / "best.pt"
-    train_detector(**options(drawn, tmp_path / "more", init=str(before), epochs=1, log_steps=5, lr=0.0005))
+    train(**options(drawn, tmp_path / "more", init=str(before), epochs=1, log_steps=5, lr=0.0005))
     first, begun = (read_log(folder)[0] for folder in (trained[0], tmp_path / "more"))
     assert begun["step"] == 5 and begun["loss"] < 0.5 * first["loss"]
     assert load_card(tmp_path / "more/more.yaml").training["init"] == f"best.pt {file_sha256(str(before))}"
@@ -201,7 +206,7 @@ def test_student_of_a_teacher_learns_to_answer_like_it_on_photos_without_marks(
 ) -> None:
     install_model(str(trained[0] / "tiny.yaml"), tmp_path)
     more = {"teacher": str(tmp_path / "tiny"), "train_annotations": "", "seed": 1, "epochs": 2, "log_steps": 5}
-    train_detector(**options(drawn, tmp_path / "student", **more))
+    train(**options(drawn, tmp_path / "student", **more))
     log = [entry for entry in read_log(tmp_path / "student") if entry["kind"] == "train"]
     for term in ("teacher_class", "teacher_box", "teacher_landmark"):
         assert log[-1][term] < 0.6 * log[0][term]
@@ -229,7 +234,9 @@ def test_evaluation_of_the_held_out_photos_repeats_the_cards_figures(
 ) -> None:
     install_model(str(trained[0] / "tiny.yaml"), tmp_path)
     given = {"model": str(tmp_path / "tiny"), "pictures": [str(drawn / "photos")], "held_out": HELD_OUT}
-    figures = evaluate_detector(**given, annotations=str(drawn / "marks"))
+    figures = evaluate_detector(
+        cli.fill(DetectorFiguresOptions, **given, annotations=str(drawn / "marks"))
+    )
     assert figures == pytest.approx(load_card(trained[0] / "tiny.yaml").figures)
 
 
@@ -249,7 +256,7 @@ def test_step_on_other_photos_to_validate_on_tells_the_loop_so(
         (tmp_path / "valid").write_text("".join(lines[starts[first] : starts[last]]))
         more = {"held_out": 0, "valid_data": [str(drawn / "photos")], "valid_annotations": str(tmp_path / "valid")}
         with pytest.raises(KeyboardInterrupt):
-            train_detector(**options(drawn, tmp_path / "x", **more))
+            train(**options(drawn, tmp_path / "x", **more))
     digests = [arguments[7] for arguments in given]
     assert digests[0] == digests[2] != digests[1] and all(len(digest) == 64 for digest in digests)
 
