@@ -8,7 +8,7 @@
 set -euo pipefail
 [ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
 . ./cmd.sh
-stage=1       # first part to run: 1 the corpora's lists, 2 durations of the videos
+stage=1       # first part to run: 1 the corpora's lists, 2 the durations
 stop_stage=2  # last part to run
 . ./utils/parse_options.sh
 . ./utils/stage.sh

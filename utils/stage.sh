@@ -5,7 +5,7 @@
 #   data_sets, test_sets   the data folders of $trial_sets and the test sets among them, each once
 #   enroll_of              test set -> its enrolment set
 #
-# and defines use_modality, use_network, check_precision and need.
+# and defines use_modality, use_network, check_precision, need, system_options and pair_options.
 
 data_sets=()
 test_sets=()
@@ -104,4 +104,28 @@ check_precision() {
       "${network_args[@]:0:8}" --threads "$threads" "${@:2}"
     precision_checked[$1]=true
   fi
+}
+
+# What the steps of stages 4 and 5 are told of all systems: sets the array `system_args`.
+system_options() {
+  local embedders=() option
+  for modality in $modalities; do
+    option=${modality}_embedder
+    embedders+=("${!option}")
+  done
+  system_args=(--scores-dir "$exp_dir/scores" --experiment "$experiment" --embedders "${embedders[*]}"
+    --test-sets "${test_sets[*]}" --backends "$backends" --thr-ahc "$thr_ahc"
+    --snorm-cohort "$snorm_cohort" --ncoh "$ncoh" --ncoh-discard "$ncoh_discard"
+    --calibration-set "$calibration_set" --fusion-systems "$fusion_systems" --max-systems "$max_systems"
+    --primary-cost "$primary_cost")
+}
+
+# What they are told of a pair of sets: sets the array `pair_args`. Called after use_modality.
+# Arguments: <enrolment set>:<test set>.
+pair_options() {
+  local test_parts
+  test_parts=$(parts_of "${1##*:}")
+  pair_args=(--modality "$modality" --items-dir "$items_dir" --embed-dir "$embed_dir"
+    --enroll-parts "$(parts_of "${1%%:*}")" --enroll-data "$data_dir/${1%%:*}"
+    --test-part "${test_parts##* }" --test-data "$data_dir/${1##*:}")
 }
