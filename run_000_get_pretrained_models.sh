@@ -12,18 +12,18 @@ set -euo pipefail
 
 if [ "${1:-}" = --list ]; then
   . ./path.sh
-  exec python steps/get_models.py --list
+  exec python steps/get_models.py --list true
 fi
 
 . ./utils/parse_options.sh
 . ./path.sh
 
-get_models=(python steps/get_models.py --models-dir "$exp_dir/face_models" --model-dir "$model_dir"
+get_models=(python steps/get_models.py --models-dir "$exp_dir/face_models" --modality face --model-dir "$model_dir"
   --detector "$detector" --embedder "$embedder")
 if [ -z "${VIDPERSON_PYTHON:-}" ]; then
   if [ "$engine" = torch ]; then
     utils/make_env.sh torch
-  elif [ "$("${get_models[@]}" --needs-torch)" = true ]; then
+  elif [ "$("${get_models[@]}" --needs-torch true)" = true ]; then
     echo "a PyTorch checkpoint has to be converted once: installing the torch extra"
     utils/make_env.sh torch
   fi

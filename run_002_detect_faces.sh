@@ -16,7 +16,7 @@ force=false  # true: make sets anew that are done or were started with other set
 . ./path.sh
 
 model=$exp_dir/face_models/$detector
-if [ ! -f "$model/installed.json" ]; then
+if [ ! -f "$model/record.json" ]; then
   echo "$0: the network $detector is not in $model; run ./run_000_get_pretrained_models.sh first" >&2
   exit 1
 fi

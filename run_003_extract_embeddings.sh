@@ -15,7 +15,7 @@ force=false  # true: make sets anew that are done or were started with other set
 . ./path.sh
 
 model=$exp_dir/face_models/$embedder
-if [ ! -f "$model/installed.json" ]; then
+if [ ! -f "$model/record.json" ]; then
   echo "$0: the network $embedder is not in $model; run ./run_000_get_pretrained_models.sh first" >&2
   exit 1
 fi
@@ -31,14 +31,14 @@ for set in "${sets[@]}"; do
       echo "$0: $faces is not done; run ./run_002_detect_faces.sh first" >&2
       exit 1
     fi
-    $checked || check_precision "$exp_dir/face_embed/$embedder" --face-dir "$faces"
+    $checked || check_precision "$exp_dir/face_embed/$embedder" --items-dir "$faces"
     checked=true
     new=true
     [ ! -f "$embeddings/.done" ] || [ ! -f "$embeddings/config" ] || new=$force
     utils/segment_jobs.sh --cmd "$launch" --nj "$nj" --force "$force" --archives embed.ark "${inputs[@]}" \
       --input "$faces/faces.ark" --input "$faces/quality.ark" --input "$faces/status" --speed-args "$speed_args" \
       "$data_dir/$set" "$embeddings" -- \
-      python steps_face/extract_embeddings.py --face-dir "$faces" "${run[@]}" --mirror "$embed_mirror"
+      python steps_face/extract_embeddings.py --items-dir "$faces" "${run[@]}" --mirror "$embed_mirror"
     [ "$new" = false ] || save_settings "$embeddings/config"
   done
 done

@@ -83,7 +83,7 @@ def train_detector(
     from vidperson.face.training_detector import DetectorTask, ask_teacher
     from vidperson.face.training_photos import PhotoAugmentation, PhotoBatches
     from vidperson.media.image import decode_sound_image
-    from vidperson.networks.card import Input, Output
+    from vidperson.networks.card import Output, PictureInput
     from vidperson.networks.convert import DETECTORS, build_network
     from vidperson.networks.install import InstalledModel, installed_model
     from vidperson.networks.opening import open_network
@@ -117,7 +117,7 @@ def train_detector(
         f"{architecture}, boxes, scores and five landmarks, trained by run_011_train_face_detector.sh",
         licence,
         homepage,
-        Input("rgb", MEAN, STD),
+        PictureInput("rgb", MEAN, STD),
         Output(decoder="retinaface"),
     )
 

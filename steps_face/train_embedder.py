@@ -84,7 +84,7 @@ def train_embedder(
     from vidperson.io.pairs import find_pictures, read_pairs
     from vidperson.io.pictures import list_pictures
     from vidperson.media.image import decode_sound_image
-    from vidperson.networks.card import Input, Output
+    from vidperson.networks.card import Output, PictureInput
     from vidperson.networks.convert import EMBEDDERS, build_network
     from vidperson.networks.install import InstalledModel, installed_model
     from vidperson.networks.opening import open_network
@@ -127,7 +127,7 @@ def train_embedder(
         f"{architecture}, {embedding_size} values, trained by run_010_train_face_embedder.sh",
         licence,
         homepage,
-        Input("rgb", MEAN, STD, 112, 112),
+        PictureInput("rgb", MEAN, STD, 112, 112),
         Output(embedding_size=embedding_size),
     )
 

@@ -26,7 +26,9 @@ ALLOWED: dict[str, set[str]] = {
     "prefetch": set(),
     "supervision": {"errors"},
     **dict.fromkeys(("io", "media", "engines", "backends", "metrics", "report"), NEUTRAL),
-    "networks": {"engines", *NEUTRAL},
+    # The record of an installed network is written and checked like all others, by io.record.
+    "networks": {"engines", "io", *NEUTRAL},
+    "embedding": {"io", "progress", *NEUTRAL},
     "corpora": {"io", *NEUTRAL},
     "training": {"networks", "io", "cli", "progress", *NEUTRAL},
     **dict.fromkeys(("face", "speaker", "body"), MODALITY),

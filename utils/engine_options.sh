@@ -9,16 +9,11 @@ launch=$cmd
 [ "$device" = cpu ] || launch=$cuda_cmd
 run=(--model "$model" --engine "$engine" --device "$device" --precision "$precision")
 speed_args="--threads $threads"
-inputs=(--input "$model/installed.json")
+inputs=(--input "$model/network.onnx" --input "$model/$(basename "$model").yaml")
 if [ "$device" = cpu ] && [ "$engine" != mxnet ]; then
   speed_args+=" $1 $2"
 else
   run+=("$1" "$2")   # these engines fill batches up to this size, and another size may change the last digits
-fi
-if [ "$engine" = auto ] && [ "$device" = cpu ]; then
-  for choice in cpu_engine.json engines.json; do   # the first that is there decides which engine is taken
-    [ ! -f "$model/$choice" ] || { inputs+=(--input "$model/$choice"); break; }
-  done
 fi
 
 # Compare a sample with fp32, where the precision is another one, and fail when they differ too much.

@@ -9,7 +9,7 @@ if [[ $train_name != [A-Za-z0-9]* || $train_name == */* ]]; then   # else it wou
 fi
 teacher=()
 if [ -n "$train_teacher" ]; then
-  if [ ! -f "$exp_dir/face_models/$train_teacher/installed.json" ]; then
+  if [ ! -f "$exp_dir/face_models/$train_teacher/record.json" ]; then
     echo "$0: the teacher is not in $exp_dir/face_models/$train_teacher; run ./run_000_get_pretrained_models.sh $1 $train_teacher" >&2
     exit 1
   fi
