@@ -263,11 +263,11 @@ def _translate(
         if needed[index]:
             for node, _ in symbol.nodes[index].inputs:
                 needed[node] = True
-    pictures = [n.name for n, use in zip(symbol.nodes, needed, strict=True) if use and n.operator == "null"]
-    pictures = [name for name in dict.fromkeys(pictures) if name not in params]
-    if len(pictures) != 1:
+    inputs = [n.name for n, use in zip(symbol.nodes, needed, strict=True) if use and n.operator == "null"]
+    inputs = [name for name in dict.fromkeys(inputs) if name not in params]
+    if len(inputs) != 1:
         raise ModelError(
-            f"{where}: expected one input that has no weights, found {' '.join(pictures) or 'none'}; "
+            f"{where}: expected one input that has no weights, found {' '.join(inputs) or 'none'}; "
             "the params file belongs to another graph, or the card has to name other outputs"
         )
     graph = _Graph(["images", *outputs])
