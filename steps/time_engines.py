@@ -9,7 +9,7 @@ Outputs: on standard output per network and engine the time per item, how many t
          that --engine auto takes is marked.
 
 Example:
-  python steps/time_engines.py --models exp/face_models/retinaface_tiny exp/face_models/arcface_tiny
+  python steps/time_engines.py --model exp/face_models/retinaface_tiny exp/face_models/arcface_tiny
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class TimeOptions:
     """See the top of this file."""
 
-    models: list[Path] = cli.option(help="folders of installed networks")
+    model: list[Path] = cli.option(help="folders of installed networks")
     device: str = cli.option("cpu", "where the networks run: cpu, cuda or cuda:<number>")
     batch: int = cli.option(16, "items per call", convert=cli.whole(1))
     threads: int = cli.option(1, "CPU threads", convert=cli.whole(1))
@@ -50,7 +50,7 @@ def time_engines(options: TimeOptions) -> None:
     print(f"device {options.device}, {what}\n")
     print("| network | engine | precision | ms per item | times as fast | largest difference | auto |")
     print("|---" * 7 + "|")
-    for folder in options.models:
+    for folder in options.model:
         time_network(installed_model(folder), options)
 
 

@@ -20,7 +20,7 @@ from engines_here import ENGINES
 
 from vidperson.engines import join_parts, load_network, parts_of
 from vidperson.engines.processor import processor_features
-from vidperson.errors import EngineError, ModelError
+from vidperson.errors import DataError, EngineError, ModelError
 from vidperson.networks import opening
 from vidperson.networks.card import ZOO, ModelCard, NetworkFile, Output, PictureInput, VectorInput, WaveformInput
 from vidperson.networks.install import MXNET_FILES, InstalledModel, install_model, installed_model
@@ -508,6 +508,12 @@ def test_mxnet_checkpoint_is_kept_beside_the_converted_file(mobilefacenet: Insta
     folder = mobilefacenet.network.parent
     for name, kept in zip(("model-symbol.json", "model-0000.params"), MXNET_FILES, strict=True):
         assert (folder / kept).read_bytes() == (shared / "models" / MXNET / name).read_bytes()
+    whole = (folder / MXNET_FILES[1]).read_bytes()
+    (folder / MXNET_FILES[1]).unlink()  # it may be a link to the download
+    (folder / MXNET_FILES[1]).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DataError, match=f"{MXNET_FILES[1]}: expected SHA-256"):
+        open_network(installed_model(folder), "mxnet")
+    (folder / MXNET_FILES[1]).write_bytes(whole)
     (folder / MXNET_FILES[0]).unlink()  # as an installation of an older version
     with pytest.raises(EngineError, match=f"{MXNET}: its MXNet checkpoint is not there; run ./run_000"):
         open_network(installed_model(folder), "mxnet")

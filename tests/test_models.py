@@ -388,9 +388,7 @@ def test_installed_card_that_was_edited_is_refused(tmp_path: Path, write_card: C
     (tmp_path / "tiny.onnx").write_bytes(CONTENT)
     folder = install_model(write_card(), tmp_path / "models").network.parent
     (folder / "tiny.yaml").write_text((folder / "tiny.yaml").read_text().replace("rgb", "bgr"))
-    with pytest.raises(
-        ModelError, match="tiny.yaml: expected SHA-256 .*, found .*; remove the folder and run"
-    ):
+    with pytest.raises(ModelError, match="tiny.yaml: expected SHA-256 .*, found .*; remove the folder and run"):
         installed_model(folder)
 
 
@@ -588,3 +586,36 @@ def test_checkpoint_that_is_no_checkpoint_is_an_error_without_running_it(
     with pytest.raises(ModelError, match="not a checkpoint of tensors"):
         install_model(card, tmp_path / "models", [tmp_path])
     assert not (tmp_path / "attacked").exists()
+
+
+def test_models_asked_for_by_role_are_installed_and_others_refused_with_both_kinds(tmp_path: Path) -> None:
+    from steps.get_models import GetOptions, get_models
+
+    get_models(GetOptions(tmp_path, "face", embedder="arcface_tiny"))
+    assert installed_model(tmp_path / "arcface_tiny").card.role == "embedder"
+    with pytest.raises(ModelError, match="1 of 2 networks are missing:\n  arcface_tiny is a face_embedder, not a"):
+        get_models(GetOptions(tmp_path, "face", detector="arcface_tiny", embedder="arcface_tiny"))
+    with pytest.raises(ModelError, match="arcface_tiny is a face_embedder, not a body_embedder; --list true shows"):
+        get_models(GetOptions(tmp_path, "body", embedder="arcface_tiny"))
+    with pytest.raises(ModelError, match="arcface_tiny is a face_embedder, not a face_classifier"):
+        get_models(GetOptions(tmp_path, classifier="arcface_tiny"))
+
+
+def test_models_without_a_folder_to_put_them_in_are_refused() -> None:
+    from steps.get_models import GetOptions, get_models
+
+    with pytest.raises(ModelError, match="expected --models-dir"):
+        get_models(GetOptions(embedder="arcface_tiny"))
+
+
+@pytest.mark.parametrize(("card", "waits"), [("iresnet18_vox2_pytorch", True), ("arcface_tiny", False), ("", False)])
+def test_torch_is_needed_for_a_checkpoint_that_is_not_installed_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], card: str, waits: bool
+) -> None:
+    from steps.get_models import GetOptions, get_models
+
+    for found in (object(), None):  # torch is installed, and is not
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, found=found: found)
+        get_models(GetOptions(tmp_path, "face", embedder=card, needs_torch=True))
+        assert capsys.readouterr().out == ("true\n" if waits and found is None else "false\n")
+    assert not list(tmp_path.iterdir())

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from vidperson.engines import ENGINES, ONNX_ENGINES, Network, gpu_number, load_network
 from vidperson.engines.processor import processor_features
 from vidperson.errors import EngineError
+from vidperson.io.record import checked
 from vidperson.networks.card import ModelCard
-from vidperson.networks.install import InstalledModel
+from vidperson.networks.install import MXNET_FILES, InstalledModel
 from vidperson.networks.mxnet_to_onnx import mxnet_outputs
 
 AUTO = "auto"
@@ -69,6 +70,8 @@ def open_network(
             raise EngineError(f"engine 'mxnet' runs MXNet checkpoints, {card.name} is none; use another one: {others}")
         if symbol is None:
             raise EngineError(f"{card.name}: its MXNet checkpoint is not there; run ./run_000_get_pretrained_models.sh")
+        for name in MXNET_FILES:
+            checked(symbol.with_name(name))
         outputs = mxnet_outputs(card, symbol)
         return load_network(symbol, name, device, threads, precision, batch, outputs)
 
