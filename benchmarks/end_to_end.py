@@ -246,10 +246,13 @@ def join(folder: Path) -> None:
 
 
 def stage3(embedder: str, engine: str, folder: Path) -> None:
-    from steps_face.extract_embeddings import extract_embeddings
+    from steps.options import EngineOptions
+    from steps_face.extract_embeddings import ExtractOptions, extract_embeddings
 
-    scp = str(folder / "vid.scp")
-    extract_embeddings(str(folder / "faces"), scp, embedder, str(folder / "embed"), engine=engine)
+    how = EngineOptions(engine=engine)
+    extract_embeddings(
+        ExtractOptions(folder / "faces", folder / "vid.scp", Path(embedder), folder / "embed", network=how)
+    )
 
 
 def stage2_stopwatch() -> Stopwatch:
@@ -275,7 +278,7 @@ def stage2_stopwatch() -> Stopwatch:
 def stage3_stopwatch() -> Stopwatch:
     import cv2
 
-    from vidperson.io import crops
+    from vidperson.face import crops
     from vidperson.io.job_store import JobStore
 
     watch = Stopwatch()

@@ -25,10 +25,11 @@ from vidperson import cli  # noqa: E402
 from vidperson.engines import load_network  # noqa: E402
 from vidperson.face.annotations import write_annotations  # noqa: E402
 from vidperson.face.detector import make_detector  # noqa: E402
+from vidperson.io.record import sha256  # noqa: E402
 from vidperson.metrics import overlap  # noqa: E402
 from vidperson.networks.card import load_card  # noqa: E402
 from vidperson.networks.convert import DETECTORS, build_network, export_network  # noqa: E402
-from vidperson.networks.install import file_sha256, install_model, installed_model  # noqa: E402
+from vidperson.networks.install import install_model, installed_model  # noqa: E402
 from vidperson.training.loop import _Run, load_checkpoint, read_log  # noqa: E402
 
 RECIPE = {**os.environ, "VIDPERSON_PYTHON": sys.executable}
@@ -91,7 +92,7 @@ def trained(drawn: Path, repo: Path, tmp_path_factory: pytest.TempPathFactory) -
 def no_export(trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The export has its own tests and takes longer than the training."""
     exported = trained[0] / "tiny.onnx"
-    monkeypatch.setattr("vidperson.training.export.export_network", lambda *given: shutil.copyfile(exported, given[3]))
+    monkeypatch.setattr("vidperson.training.export.export_network", lambda *given: shutil.copyfile(exported, given[2]))
 
 
 def test_tiny_run_learns_to_find_faces_in_held_out_photos(trained: tuple[Path, str]) -> None:
@@ -142,7 +143,7 @@ def test_exported_files_equal_the_torch_network_and_half_weights_halve_the_file(
     card = load_card(folder / "tiny.yaml")
     network = build_network("retinaface_tiny", card.input, card.output)
     network.load_state_dict(load_checkpoint(folder / "best.pt")["network"])
-    export_network(network.eval(), card.kind, card.input, tmp_path / "full.onnx")
+    export_network(network.eval(), card, tmp_path / "full.onnx")
     full, half = (path.stat().st_size for path in (tmp_path / "full.onnx", folder / "tiny.onnx"))
     assert 0.45 * full < half < 0.6 * full
     images = np.stack([draw_photo(np.random.default_rng(k), 128, (40, 90))[0] for k in (6000, 6001)])
@@ -197,7 +198,7 @@ def test_run_that_starts_from_the_weights_of_another_begins_near_its_last_loss(
     train(**options(drawn, tmp_path / "more", init=str(before), epochs=1, log_steps=5, lr=0.0005))
     first, begun = (read_log(folder)[0] for folder in (trained[0], tmp_path / "more"))
     assert begun["step"] == 5 and begun["loss"] < 0.5 * first["loss"]
-    assert load_card(tmp_path / "more/more.yaml").training["init"] == f"best.pt {file_sha256(str(before))}"
+    assert load_card(tmp_path / "more/more.yaml").training["init"] == f"best.pt {sha256(before)}"
 
 
 @pytest.mark.usefixtures("no_export")

@@ -17,7 +17,7 @@ import yaml
 from vidperson.engines import load_network
 from vidperson.errors import DataError, ModelError, TrainingError
 from vidperson.face.embedder import FaceEmbedder
-from vidperson.networks.card import Input, Output, load_card
+from vidperson.networks.card import Output, PictureInput, load_card
 from vidperson.networks.install import install_model
 
 torch = pytest.importorskip("torch", reason="training needs the torch extra")
@@ -27,13 +27,14 @@ from vidperson import cli  # noqa: E402
 from vidperson.networks.architectures.iresnet import BLOCKS, IResNet  # noqa: E402
 from vidperson.networks.architectures.small_resnet import SmallResNet  # noqa: E402
 from vidperson.networks.convert import EMBEDDERS, build_network, export_network  # noqa: E402
+from vidperson.training.export import new_card  # noqa: E402
 from vidperson.training.loop import load_checkpoint, read_log  # noqa: E402
 from vidperson.training.losses import IdentityLoss  # noqa: E402
 from vidperson.training.task import EmbedderTask  # noqa: E402
 
 PEOPLE, TRAIN, HELD_OUT = 3, 10, 4
 RECIPE = {**os.environ, "VIDPERSON_PYTHON": sys.executable}
-INPUT = Input("rgb", (127.5,) * 3, (127.5,) * 3, 112, 112)
+INPUT = PictureInput("rgb", (127.5,) * 3, (127.5,) * 3, 112, 112)
 
 
 def make_person(who: int, number: int) -> np.ndarray:
@@ -125,7 +126,7 @@ def trained(people: Path, repo: Path, tmp_path_factory: pytest.TempPathFactory) 
 def no_export(trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The export has its own tests and takes longer than the training."""
     exported = trained[0] / "tiny.onnx"
-    monkeypatch.setattr("vidperson.training.export.export_network", lambda *given: shutil.copyfile(exported, given[3]))
+    monkeypatch.setattr("vidperson.training.export.export_network", lambda *given: shutil.copyfile(exported, given[2]))
 
 
 def test_tiny_run_learns_to_tell_held_out_pictures(trained: tuple[Path, str]) -> None:
@@ -395,7 +396,8 @@ def test_small_resnet_is_small() -> None:
 def test_network_exported_from_memory_equals_the_torch_module(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = build_network("iresnet18", INPUT, Output(embedding_size=32)).eval()
-    export_network(network, "face_embedder", INPUT, tmp_path / "network.onnx")
+    card = new_card("x", "face_embedder", "", "none", "", INPUT, Output(embedding_size=32))
+    export_network(network, card, tmp_path / "network.onnx")
     batch = np.random.default_rng(0).normal(size=(2, 3, 112, 112)).astype(np.float32)
     with torch.inference_mode():
         expected = network(torch.from_numpy(batch)).numpy()
@@ -405,7 +407,7 @@ def test_network_exported_from_memory_equals_the_torch_module(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", sorted(EMBEDDERS))
 def test_every_architecture_is_built_for_the_sizes_of_its_card(name: str) -> None:
-    card_input = Input("rgb", (0.0,) * 3, (1.0,) * 3, 96, 112)
+    card_input = PictureInput("rgb", (0.0,) * 3, (1.0,) * 3, 96, 112)
     with torch.device("meta"):
         network = build_network(name, card_input, Output(embedding_size=64, mirror="concatenate")).eval()
         assert network(torch.zeros(2, 3, 112, 96)).shape == (2, 32)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vidperson.io.atomic import atomic_write
+from vidperson.io.record import sha256
 from vidperson.networks.card import Input, ModelCard, NetworkFile, Output, card_text, check_card
 from vidperson.networks.convert import build_network, export_network
-from vidperson.networks.install import file_sha256
 from vidperson.training.loop import BEST, autocast, load_checkpoint
 
 Run = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
@@ -41,10 +41,10 @@ def export_best(folder: Path, card: ModelCard, architecture: str, half_weights: 
     network.load_state_dict(load_checkpoint(folder / BEST)["network"])
     path = folder / card.file.name
     partial = path.with_name(path.name + ".tmp")
-    export_network(network.eval(), card.kind, card.input, partial, half_weights)
+    export_network(network.eval(), card, partial, half_weights)
     os.replace(partial, path)
     return dataclasses.replace(
-        card, file=dataclasses.replace(card.file, sha256=file_sha256(path), size_bytes=path.stat().st_size)
+        card, file=dataclasses.replace(card.file, sha256=sha256(path), size_bytes=path.stat().st_size)
     )
 
 
