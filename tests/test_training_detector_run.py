@@ -76,7 +76,7 @@ def trained(drawn: Path, repo: Path, tmp_path_factory: pytest.TempPathFactory) -
     (exp / "config.sh").write_text("\n".join(lines) + "\n")
     call = ["./run_011_train_face_detector.sh", "--config-file", str(exp / "config.sh"), "--exp-dir", str(exp)]
     done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=1800)
-    folder = exp / "face_detector/tiny"
+    folder = exp / "face_train/tiny"
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.strip().endswith(str(folder / "tiny.yaml"))
     return folder, (folder / "log/train.log").read_text()

@@ -110,7 +110,7 @@ def trained(people: Path, repo: Path, tmp_path_factory: pytest.TempPathFactory) 
         name = name if name.startswith("valid") else f"train_{name}"
         call += [f"--{name.replace('_', '-')}", " ".join(value) if isinstance(value, list) else str(value)]
     done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=300)
-    folder = exp / "face_embedder/tiny"
+    folder = exp / "face_train/tiny"
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.strip().endswith(str(folder / "tiny.yaml"))
     return folder, (folder / "log/train.log").read_text()
