@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from test_recipe import Recipe
+from recipe import Recipe
 
 from vidperson.io.matrices import load_matrices
 
