@@ -48,7 +48,9 @@ def run_step(repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_help_of_every_step_shows_inputs_outputs_and_an_example_that_its_parser_takes(run_step: RunStep, step: str) -> None:
+def test_help_of_every_step_shows_inputs_outputs_and_an_example_that_its_parser_takes(
+    run_step: RunStep, step: str
+) -> None:
     done = run_step(step, "--help")
     assert done.returncode == 0
     for part in ("Inputs:", "Output", "Example:"):

@@ -326,14 +326,17 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_touched(
     assert outputs(demo.faces("demo_dev_test")) == before
 
 
-@pytest.mark.parametrize("nj", ["1", "5"])
-def test_outputs_are_the_same_bytes_for_any_number_of_jobs(repo: Path, demo: Recipe, tmp_path: Path, nj: str) -> None:
-    again = Recipe(repo, tmp_path, "demo")
-    shutil.copytree(demo.work / "data", tmp_path / "data")
-    shutil.copytree(demo.work / "exp" / "face_models", tmp_path / "exp" / "face_models")
-    sets = ["--trial-sets", "demo_eval_enroll:demo_eval_test", "--nj", nj]
-    again.run("002_detect_faces", *sets)
-    again.run("003_extract_embeddings", *sets)
+EVAL_SETS = ["--trial-sets", "demo_eval_enroll:demo_eval_test"]
+
+
+def demo_to_run_again(repo: Path, demo: Recipe, work: Path) -> Recipe:
+    """The demo's data and networks in a folder of their own."""
+    shutil.copytree(demo.work / "data", work / "data")
+    shutil.copytree(demo.work / "exp" / "face_models", work / "exp" / "face_models")
+    return Recipe(repo, work, "demo")
+
+
+def assert_faces_and_embeddings_are_those_of_the_demo(again: Recipe, demo: Recipe) -> None:
     for name in ("demo_eval_enroll_ref", "demo_eval_enroll_facedet", "demo_eval_test"):
         found, expected = outputs(again.faces(name)), outputs(demo.faces(name))
         assert len(expected) == 7 and expected["crops.tar"].endswith(TAR_END)
@@ -341,17 +344,22 @@ def test_outputs_are_the_same_bytes_for_any_number_of_jobs(repo: Path, demo: Rec
         assert outputs(again.embeddings(name)) == outputs(demo.embeddings(name))
 
 
-def test_stage_killed_in_the_middle_and_rerun_gives_the_undisturbed_bytes(
+def test_outputs_are_the_same_bytes_for_five_jobs_as_for_two(repo: Path, demo: Recipe, tmp_path: Path) -> None:
+    """For one job, too: see the stage that is killed below."""
+    again = demo_to_run_again(repo, demo, tmp_path)
+    again.run("002_detect_faces", *EVAL_SETS, "--nj", "5")
+    again.run("003_extract_embeddings", *EVAL_SETS, "--nj", "5")
+    assert_faces_and_embeddings_are_those_of_the_demo(again, demo)
+
+
+def test_stage_of_one_job_killed_in_the_middle_and_rerun_gives_the_undisturbed_bytes_of_two_jobs(
     repo: Path, demo: Recipe, tmp_path: Path
 ) -> None:
-    again = Recipe(repo, tmp_path, "demo")
-    shutil.copytree(demo.work / "data", tmp_path / "data")
-    shutil.copytree(demo.work / "exp" / "face_models", tmp_path / "exp" / "face_models")
-    sets = ["--trial-sets", "demo_eval_enroll:demo_eval_test", "--nj", "1"]
+    again = demo_to_run_again(repo, demo, tmp_path)
     journal = again.faces("demo_eval_test") / "jobs1" / "1" / "journal.jsonl"
     stage = subprocess.Popen(
-        again.command("002_detect_faces", *sets), cwd=repo, env=again.environment, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        again.command("002_detect_faces", *EVAL_SETS, "--nj", "1"), cwd=repo, env=again.environment,
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not (journal.exists() and journal.read_text().count("\n") >= 3) and time.monotonic() < deadline:
@@ -361,11 +369,12 @@ def test_stage_killed_in_the_middle_and_rerun_gives_the_undisturbed_bytes(
     wait_until_gone(str(again.work))
     finished = journal.read_text().count("\n")
     assert 3 <= finished < 8
-    done = again.run("002_detect_faces", *sets[:-1], "3")
+    done = again.run("002_detect_faces", *EVAL_SETS, "--nj", "3")
     assert "goes on with the 1 jobs that it was started with" in done.stdout
     log = (again.faces("demo_eval_test") / "log" / "1.log").read_text()
     assert f"progress {finished}/8 segments" in log  # nothing that was finished is done again
-    assert outputs(again.faces("demo_eval_test")) == outputs(demo.faces("demo_eval_test"))
+    again.run("003_extract_embeddings", *EVAL_SETS, "--nj", "1")
+    assert_faces_and_embeddings_are_those_of_the_demo(again, demo)
 
 
 def wait_until_gone(marker: str) -> None:
