@@ -104,3 +104,22 @@ def oracle(mxnet_python: str) -> Callable[..., None]:
         assert done.returncode == 0, done.stderr[-3000:]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def zoo_graph(
+    oracle: Callable[..., None], made_once: Callable[[str, Callable[[Path], None]], Path]
+) -> Callable[..., Path]:
+    """Links a graph of the zoo with random weights, as mxnet_oracle.py builds it, into a folder; returns that.
+
+    Arguments: the graph, the folder, and the names that symbol and params get there.
+    """
+
+    def link(name: str, folder: Path, symbol: str = "model-symbol.json", params: str = "model-0000.params") -> Path:
+        built = made_once(f"graph_{name}", lambda made: oracle("build", name, made))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / symbol).symlink_to(built / "model-symbol.json")
+        (folder / params).symlink_to(built / "model-0000.params")
+        return folder
+
+    return link
