@@ -13,7 +13,7 @@ Inputs:
   A photo that cannot be read is named in the log and left out.
 Outputs, in OUTPUT_DIR, whose last part is the network's name:
   <name>.onnx, <name>.yaml  the best epoch's network and its card: ./run_000_get_pretrained_models.sh installs it with
-                            --detector OUTPUT_DIR/<name>.yaml
+                            --face-detector OUTPUT_DIR/<name>.yaml
   last.pt, best.pt          everything to go on from, and the best epoch's weights
   log.jsonl, curves.png     losses and figures per step; TensorBoard files where the package tensorboard is installed
 Killed and run again it goes on from last.pt and gives the same weights.

@@ -9,7 +9,7 @@ Inputs:
   VALID_*     optional: pictures and pairs to measure each epoch on, as for steps_face/evaluate_pairs.py
 Outputs, in OUTPUT_DIR, whose last part is the network's name:
   <name>.onnx, <name>.yaml  the best epoch's network and its card: ./run_000_get_pretrained_models.sh installs it with
-                            --embedder OUTPUT_DIR/<name>.yaml
+                            --face-embedder OUTPUT_DIR/<name>.yaml
   last.pt, best.pt          everything to go on from, and the best epoch's weights
   log.jsonl, curves.png     losses and figures per step; TensorBoard files where the package tensorboard is installed
 Killed and run again it goes on from last.pt and gives the same weights.
