@@ -420,10 +420,12 @@ def test_help_names_every_option_that_the_stage_reads(recipe: Path, repo: Path) 
 
 def test_heading_with_no_stage_and_script_with_a_name_that_is_no_number(recipe: Path) -> None:
     with open(recipe / "global_conf" / "defaults.sh", "a") as defaults:
-        defaults.write("## Search (stages 2 who)\nfound=1  # for one\n## Rest (stage 12)\nrest=1  # for all but it\n")
+        defaults.write("## Who to find (stages 2 who)\nfound=1  # for one\n## Rest (stage 12)\nrest=1  # not it\n")
     shutil.copy(recipe / "stage.sh", recipe / "run_who.sh")
     text = subprocess.run(["bash", "run_who.sh", "-h"], cwd=recipe, capture_output=True, text=True).stdout
-    assert titles(text) == ["Search"] and {"nj", "found"} <= names(text) and "rest" not in names(text)
+    assert not {"found", "rest"} & names(call(recipe, "-h").stdout)
+    assert {"found", "rest"} <= names(call(recipe, "-h", "all").stdout)
+    assert titles(text) == ["Who to find"] and {"nj", "found"} <= names(text) and "rest" not in names(text)
 
 
 @pytest.mark.parametrize(("broken", "said"), [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import yaml
 from vidperson.engines import load_network
 from vidperson.errors import DataError, ModelError, TrainingError
 from vidperson.face.embedder import FaceEmbedder
+from vidperson.io.record import damaged_outputs, read_record, record_path
 from vidperson.networks.card import Output, PictureInput, load_card
 from vidperson.networks.install import install_model
 
@@ -199,13 +202,17 @@ def test_step_killed_and_run_again_equals_an_undisturbed_run(
 def test_run_script_keeps_its_options_and_refuses_a_teacher_that_is_not_installed(
     trained: tuple[Path, str], repo: Path, tmp_path: Path
 ) -> None:
-    assert "train_margin='0.2'" in (trained[0] / "config").read_text()
+    record = read_record(trained[0])
+    assert record is not None and record.options["train_margin"] == "0.2"
+    assert record.stage == "./run_010_train_face_embedder.sh" and "steps_face/train_embedder.py" in record.command
+    assert record.outputs.keys() == {"tiny.onnx", "tiny.yaml", "best.pt"}
+    assert damaged_outputs(trained[0], record, thorough=True) == []
     training = yaml.safe_load((trained[0] / "tiny.yaml").read_text())["training"]
     assert training["batch_size"] == 8 and training["decay"] == 0.97 and training["optimiser"] == "adam"
     call = ["./run_010_train_face_embedder.sh", "--exp-dir", str(tmp_path), "--train-teacher", "none_such"]
     done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "the teacher is not in" in done.stderr
-    assert "run_000_get_pretrained_models.sh --detector '' --embedder " in done.stderr
+    assert "run_000_get_pretrained_models.sh --face-detector '' --face-embedder " in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -304,14 +311,17 @@ def test_run_script_keeps_the_record_of_a_network_whose_next_run_is_refused(
     people: Path, trained: tuple[Path, str], repo: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(trained[0], tmp_path / "exp/face_train/tiny")
-    record = tmp_path / "exp/face_train/tiny/config"
-    before = record.read_text()
-    call = ["./run_010_train_face_embedder.sh", "--config-file", str(record), f"--exp-dir={tmp_path}/exp"]
+    place = record_path(tmp_path / "exp/face_train/tiny")
+    before = place.read_text()
+    options = json.loads(before)["options"]
+    (tmp_path / "same.sh").write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in options.items()))
+    same = ["--config-file", f"{tmp_path}/same.sh", f"--exp-dir={tmp_path}/exp"]
+    call = ["./run_010_train_face_embedder.sh", *same]
     done = subprocess.run(
         [*call, "--train-lr", "0.5"], cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 1 and "last.pt: was made with other settings: lr 0.003 -> 0.5" in done.stderr
-    assert record.read_text() == before
+    assert place.read_text() == before
 
 
 def test_step_that_goes_on_with_other_pictures_is_refused(
