@@ -70,11 +70,11 @@ class ItemSet:
     @cached_property
     def crops(self) -> Mapping[str, str]:
         """Per segment with items, where its first crop is."""
-        from vidperson.io.lists import read_scp
+        from vidperson.io.lists import read_paths
         from vidperson.io.record import checked
 
         path = None if self.folder is None else self.folder / "crops.scp"
-        return read_scp(checked(path)) if path and path.is_file() else {}
+        return read_paths(checked(path)) if path and path.is_file() else {}
 
     @staticmethod
     def _matrices(folder: Path | None, name: str) -> Mapping[str, NDArray[np.float32]]:

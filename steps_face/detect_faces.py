@@ -193,11 +193,11 @@ def detect_faces(options: DetectOptions, watch: Watch = UNWATCHED) -> dict[str, 
 
 def _tasks(options: DetectOptions) -> list[Task]:
     from vidperson.face.detection import labelled_tasks, uniform_tasks
-    from vidperson.io.lists import read_boxes, read_scp
+    from vidperson.io.lists import read_boxes, read_paths
 
     how = options.sampling
     uniform = UniformSampling(how.fps)  # refused where it is wrong, even if labels are searched
-    segments = read_scp(options.scp)
+    segments = read_paths(options.scp)
     if not how.labels:
         return uniform_tasks(segments, uniform)
     return labelled_tasks(segments, read_boxes(how.labels), how.label_unit, how.det_window)

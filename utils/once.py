@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from types import ModuleType
 
 if not __package__:  # run as a program: utils is this folder, whose queue.py must not hide Python's own
     HERE = os.path.dirname(os.path.abspath(__file__))
