@@ -12,7 +12,7 @@ set -euo pipefail
 
 if [ "${1:-}" = --list ]; then
   . ./path.sh
-  exec python steps/get_models.py --list
+  exec python steps/get_models.py --list true
 fi
 
 . ./utils/parse_options.sh

@@ -18,6 +18,12 @@ if ((stage > 2 || stop_stage < 1 || stage > stop_stage)); then
   echo "$0: nothing to do from part $stage to part $stop_stage; there are 1, the corpora's lists, and 2, the durations" >&2
   exit 1
 fi
+mkdir -p "$data_dir"
+exec 9> "$data_dir/.lock"   # held until the stage and all that it started have ended
+if ! flock -n 9; then
+  echo "$0: another run prepares data in $data_dir; waiting for its end"
+  flock 9
+fi
 if ((stage <= 1)); then
   export "${po_names[@]}"   # the corpora take their folders from these
   for corpus in $corpora; do

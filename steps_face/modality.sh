@@ -13,12 +13,14 @@ parts_of() {
 
 # Stage 2: find the faces of a data set and cut them out aligned. Arguments: data set, part.
 cut_items() {
-  local data=$data_dir/$1 part=$items_dir/$2 inputs=() labels=()
+  local data=$data_dir/$1 part=$items_dir/$2 inputs=() labels=() label_unit conf_window
   use_network "$face_detector" --det-batch "$det_batch"
   check_precision "$items_dir" --scp "$data/vid.scp" --max-size "$max_size"
   if [ "$2" = "$1_ref" ]; then
     inputs=(--per-segment "$data/face_boundingbox" --input "$data/face_boundingbox_conf")
-    labels=(--labels "$data/face_boundingbox" --det-window "$det_window" --max-centre-distance "$max_centre_distance")
+    read -r label_unit conf_window < "$data/face_boundingbox_conf" || [ -n "$conf_window" ]   # the line end may lack
+    labels=(--labels "$data/face_boundingbox" --label-unit "$label_unit" --det-window "${det_window:-$conf_window}"
+      --max-centre-distance "$max_centre_distance")
   fi
   utils/segment_jobs.py --cmd "$launch" --nj "$nj" --force "$force" --media true --states "ok no_face damaged unreadable" \
     --archives "faces.ark quality.ark crops.tar thumbs.tar" --input "$network_record" "${inputs[@]}" \

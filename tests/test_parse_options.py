@@ -46,7 +46,8 @@ nj=$((1 + 3))        # jobs
 def recipe(tmp_path: Path, repo: Path) -> Path:
     (tmp_path / "utils").mkdir()
     (tmp_path / "global_conf").mkdir()
-    shutil.copy(repo / "utils" / "parse_options.sh", tmp_path / "utils")
+    for name in ("parse_options.sh", "signals.sh", "guard.py"):
+        shutil.copy(repo / "utils" / name, tmp_path / "utils")
     (tmp_path / "global_conf" / "defaults.sh").write_text(DEFAULTS)
     (tmp_path / "global_conf" / "config_a.sh").write_text("detector=from_a\nfps=0.5\n")
     (tmp_path / "global_conf" / "config_b.sh").write_text(". global_conf/config_a.sh\nfps=2\nstage=7\n")
@@ -419,10 +420,12 @@ def test_help_names_every_option_that_the_stage_reads(recipe: Path, repo: Path) 
 
 def test_heading_with_no_stage_and_script_with_a_name_that_is_no_number(recipe: Path) -> None:
     with open(recipe / "global_conf" / "defaults.sh", "a") as defaults:
-        defaults.write("## Search (stages 2 who)\nfound=1  # for one\n## Rest (stage 12)\nrest=1  # for all but it\n")
+        defaults.write("## Who to find (stages 2 who)\nfound=1  # for one\n## Rest (stage 12)\nrest=1  # not it\n")
     shutil.copy(recipe / "stage.sh", recipe / "run_who.sh")
     text = subprocess.run(["bash", "run_who.sh", "-h"], cwd=recipe, capture_output=True, text=True).stdout
-    assert titles(text) == ["Search"] and {"nj", "found"} <= names(text) and "rest" not in names(text)
+    assert not {"found", "rest"} & names(call(recipe, "-h").stdout)
+    assert {"found", "rest"} <= names(call(recipe, "-h", "all").stdout)
+    assert titles(text) == ["Who to find"] and {"nj", "found"} <= names(text) and "rest" not in names(text)
 
 
 @pytest.mark.parametrize(("broken", "said"), [

@@ -28,8 +28,7 @@ from vidperson.io.crops import TAR_END, tar_entry
 from vidperson.io.matrices import matrix_bytes
 from vidperson.io.record import read_record, write_record
 from vidperson.report import contact_sheet, html, plots, tables
-from vidperson.report.contact_sheet import Tile, compose, decode_picture, draw_faces, evenly_spaced, shortened
-from vidperson.types import Detections
+from vidperson.report.contact_sheet import Tile, compose, decode_picture, evenly_spaced, shortened
 
 NASTY = "<script>alert(1)</script>&\"'"  # an id that a list may hold
 
@@ -46,12 +45,6 @@ def png(image) -> bytes:
     return stream.getvalue()
 
 
-def faces_at(*boxes):
-    boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
-    centres = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
-    return Detections(boxes, np.linspace(0.99, 0.6, len(boxes)), np.repeat(centres, 5, axis=1))
-
-
 def write_face_det(folder, statuses, with_picture=("ok", "no_face", "damaged")):
     folder.mkdir(parents=True)
     (folder / "status").write_text("".join(f"{segment} {status}\n" for segment, status in statuses.items()))
@@ -63,31 +56,6 @@ def write_face_det(folder, statuses, with_picture=("ok", "no_face", "damaged")):
                 member = tarfile.TarInfo(f"{segment}.jpg")
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
-
-
-def test_draw_faces_marks_box_and_landmarks_in_scaled_place_and_leaves_the_input():
-    image = np.zeros((360, 640, 3), dtype=np.uint8)
-    thumbnail = draw_faces(image, faces_at([200, 100, 400, 300]))
-    assert thumbnail.shape == (180, 320, 3) and thumbnail.dtype == np.uint8 and not image.any()
-    assert thumbnail[150, 150].tolist() == list(contact_sheet._BOX)
-    assert thumbnail[120, 100].tolist() == list(contact_sheet._BOX)
-    assert thumbnail[100, 150].tolist() == list(contact_sheet._LANDMARKS[-1])
-    assert (thumbnail > 200).all(axis=2).any(), "no white score text"
-    marked = thumbnail.any(axis=2)
-    assert not marked[152:].any() and not marked[:, :98].any() and not marked[:, 202:].any()
-
-
-def test_draw_faces_no_face_only_scales():
-    image = np.full((31, 64, 3), 77, dtype=np.uint8)
-    thumbnail = draw_faces(image, Detections.empty(), width=20)
-    assert thumbnail.shape == (10, 20, 3) and (thumbnail == 77).all()
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (2000, 3), (3, 2000)])
-def test_draw_faces_odd_sizes_and_boxes_far_outside_are_drawn_without_error(shape):
-    image = np.zeros((*shape, 3), dtype=np.uint8)
-    thumbnail = draw_faces(image, faces_at([-1e30, -5, 1e30, 2], [0, 0, 1, 1]), width=32)
-    assert thumbnail.shape == (max(1, round(shape[0] * 32 / shape[1])), 32, 3)
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,7 @@
 # All names here begin with po_, because the names of the script's options are not known. The
 # usual path starts no process.
 
-# Else bash ignores a Ctrl-C when the child that it waits for ends as if nothing had been. Ended by
-# the signal itself, the stage ends a loop around it, too.
-trap 'trap - INT; kill -INT $$' INT
+. ./utils/signals.sh
 
 po_script=${BASH_SOURCE[1]}
 po_stage=${po_script##*/}
@@ -125,12 +123,16 @@ po_is_in_range() {
   [ -n "$2" ] || return 0
   po_scale "$1"
   po_number=$po_millionths
+  po_scale "${po_low##*[>=]}"
   case $po_low in
-    ">="*) po_scale "${po_low#>=}" && ((po_number >= po_millionths)) || return 1 ;;
-    ">"*) po_scale "${po_low#>}" && ((po_number > po_millionths)) || return 1 ;;
-    *) po_scale "$po_low" && ((po_number >= po_millionths)) || return 1 ;;
+    ">="*) ((po_number >= po_millionths)) || return 1 ;;
+    ">"*) ((po_number > po_millionths)) || return 1 ;;
+    *) ((po_number >= po_millionths)) || return 1 ;;
   esac
-  [[ $2 != *..* ]] || { po_scale "${2##*..}" && ((po_number <= po_millionths)); }
+  if [[ $2 == *..* ]]; then
+    po_scale "${2##*..}"
+    ((po_number <= po_millionths))
+  fi
 }
 
 # Is a value one of some words? Arguments: value, words separated by |.
@@ -250,18 +252,19 @@ po_name_experiment() {
 }
 
 po_help() {
-  local po_name po_text po_comment po_heading po_stages po_title=""
+  local po_name po_text po_comment po_heading po_title=""
   sed -n '2,${/^#/!q; /^# shellcheck /d; s/^# \{0,1\}//; p}' "$po_script"
   printf '\nOptions, with their values by default and in %s:\n' "$config_file"
   for po_name in "${po_names[@]}"; do
     po_heading=${po_headings[$po_name]}
-    po_stages=
-    [[ $po_heading != *" (stage"* ]] || po_stages=" ${po_heading##* (stage*([! ]) }"
-    if [[ $po_wants_help != all && -n $po_stages && " ${po_stages%)} " != *" $po_stage "* ]]; then
-      continue
+    if [[ $po_heading =~ ^(.*)" ("stages?" "(.*)")"$ ]]; then
+      po_heading=${BASH_REMATCH[1]}
+      if [[ $po_wants_help != all && " ${BASH_REMATCH[2]} " != *" $po_stage "* ]]; then
+        continue
+      fi
     fi
-    if [ "${po_heading%% (stage*}" != "$po_title" ]; then
-      po_title=${po_heading%% (stage*}
+    if [ "$po_heading" != "$po_title" ]; then
+      po_title=$po_heading
       echo "$po_title"
     fi
     po_text="--${po_name//_/-} ${!po_name:-\"\"}"

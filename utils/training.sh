@@ -27,7 +27,7 @@ training=(
 )
 if [ -n "$train_teacher" ]; then
   teacher=$exp_dir/${1}_models/$train_teacher
-  if [ ! -f "$teacher/installed.json" ]; then
+  if [ ! -f "$teacher/record.json" ]; then
     echo "$0: the teacher is not in $teacher;" \
       "run ./run_000_get_pretrained_models.sh $2 $train_teacher" >&2
     exit 1
