@@ -14,6 +14,7 @@ force=false  # true: make sets anew that are done or were started with other set
 . ./utils/trial_sets.sh
 . ./utils/network_names.sh detector
 . ./path.sh
+export VIDPERSON_STAGE=$0
 
 model=$exp_dir/face_models/$detector
 if [ ! -f "$model/installed.json" ]; then
@@ -23,7 +24,7 @@ fi
 . ./utils/engine_options.sh --det-batch "$det_batch"
 check_precision "$exp_dir/face_det/$detector" --scp "$data_dir/${sets[0]}/vid.scp" --max-size "$max_size"
 
-# Arguments: data folder, output folder, more options of utils/segment_jobs.sh, --, more arguments of the step
+# Arguments: data folder, output folder, more options of utils/segment_jobs.py, --, more arguments of the step
 detect() {
   local data=$1 out=$2 options=()
   shift 2
@@ -33,15 +34,15 @@ detect() {
   done
   shift
   local new=true
-  [ ! -f "$out/.done" ] || [ ! -f "$out/config" ] || new=$force
-  utils/segment_jobs.sh --cmd "$launch" --nj "$nj" --force "$force" --archives "faces.ark quality.ark crops.tar thumbs.tar" \
-    "${inputs[@]}" --media-inputs true "${options[@]}" --speed-args "$speed_args --segment-timeout-s $segment_timeout_s" \
-    "$data" "$out" -- \
+  [ ! -f "$out/record.json" ] || [ ! -f "$out/config" ] || new=$force
+  utils/segment_jobs.py --cmd "$launch" --nj "$nj" --force "$force" --archives "faces.ark quality.ark crops.tar thumbs.tar" \
+    --states "ok no_face damaged unreadable" "${inputs[@]}" --media true "${options[@]}" \
+    --speed-args "$speed_args --segment-timeout-s $segment_timeout_s" "$data/vid.scp" "$out" -- \
     python steps_face/detect_faces.py "${run[@]}" --fps "$fps" --max-size "$max_size" --det-scales "$det_scales" \
     --det-mirror "$det_mirror" --det-threshold "$det_threshold" --nms-threshold "$nms_threshold" --min-faces "$min_faces" \
     --discard-low-quality "$discard_low_quality" --max-pixels "$max_pixels" --max-duration-s "$max_duration_s" "$@"
   [ "$new" = false ] || save_settings "$out/config"
-  [ "$contact_sheet" = false ] || [ "$out/contact_sheet.jpg" -nt "$out/.done" ] || python steps/make_contact_sheet.py --input-dir "$out"
+  [ "$contact_sheet" = false ] || [ "$out/contact_sheet.jpg" -nt "$out/record.json" ] || python steps/make_contact_sheet.py --input-dir "$out"
 }
 
 for set in "${sets[@]}"; do
@@ -49,7 +50,7 @@ for set in "${sets[@]}"; do
   labels=$data_dir/$set/face_boundingbox
   if [ -f "$labels" ]; then
     read -r label_unit set_window < "${labels}_conf" || [ -n "$set_window" ]   # its line may lack the line end
-    detect "$data_dir/$set" "$exp_dir/face_det/$detector/${set}_ref" --input "$labels" -- --labels "$labels" \
+    detect "$data_dir/$set" "$exp_dir/face_det/$detector/${set}_ref" --per-segment "$labels" -- --labels "$labels" \
       --label-unit "$label_unit" --det-window "${det_window:-$set_window}" --max-centre-distance "$max_centre_distance"
     detect "$data_dir/$set" "$exp_dir/face_det/$detector/${set}_facedet" --
   else

@@ -13,6 +13,7 @@ force=false  # true: make sets anew that are done or were started with other set
 . ./utils/trial_sets.sh
 . ./utils/network_names.sh detector embedder
 . ./path.sh
+export VIDPERSON_STAGE=$0
 
 model=$exp_dir/face_models/$embedder
 if [ ! -f "$model/installed.json" ]; then
@@ -27,17 +28,17 @@ for set in "${sets[@]}"; do
   for name in "${names[@]}"; do
     faces=$exp_dir/face_det/$detector/$name
     embeddings=$exp_dir/face_embed/$embedder/$name
-    if [ ! -f "$faces/.done" ]; then
+    if [ ! -f "$faces/record.json" ]; then
       echo "$0: $faces is not done; run ./run_002_detect_faces.sh first" >&2
       exit 1
     fi
     $checked || check_precision "$exp_dir/face_embed/$embedder" --face-dir "$faces"
     checked=true
     new=true
-    [ ! -f "$embeddings/.done" ] || [ ! -f "$embeddings/config" ] || new=$force
-    utils/segment_jobs.sh --cmd "$launch" --nj "$nj" --force "$force" --archives embed.ark "${inputs[@]}" \
-      --input "$faces/faces.ark" --input "$faces/quality.ark" --input "$faces/status" --speed-args "$speed_args" \
-      "$data_dir/$set" "$embeddings" -- \
+    [ ! -f "$embeddings/record.json" ] || [ ! -f "$embeddings/config" ] || new=$force
+    utils/segment_jobs.py --cmd "$launch" --nj "$nj" --force "$force" --archives embed.ark \
+      --states "ok no_face damaged unreadable" "${inputs[@]}" --per-segment "$faces" --speed-args "$speed_args" \
+      "$data_dir/$set/vid.scp" "$embeddings" -- \
       python steps_face/extract_embeddings.py --face-dir "$faces" "${run[@]}" --mirror "$embed_mirror"
     [ "$new" = false ] || save_settings "$embeddings/config"
   done

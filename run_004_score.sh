@@ -64,7 +64,7 @@ for backend in $backends; do
       [ -z "$norm" ] || cohort=(--cohort-embed "$embeddings/$snorm_cohort" --ncoh "$ncoh" --ncoh-discard "$ncoh_discard")
       inputs=(--input "$data_dir/$enroll/spk2utt" --input "$data_dir/$test/trials")
       for set in ${embedded[$test]} ${norm:+"$snorm_cohort"}; do
-        inputs+=(--input "$embeddings/$set/settings")
+        inputs+=(--input "$embeddings/$set/record.json")
       done
       utils/once.sh --cmd "$cmd" --log "$scores/log/$test.log" --force "$force" --check "$check" \
         "${inputs[@]}" --speed-args "--mem-gb $mem_gb" "$scores/${test}_scores" -- \

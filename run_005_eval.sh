@@ -49,7 +49,7 @@ for pair in $trial_sets; do
     --test-faces "$faces/$test" --trials "$data_dir/$test/trials" --scores "$all_scores/$shown/${test}_scores" \
     ${about[$shown]} --output "$results/trials/$test.json"
   for set in "$enroll" "${enroll}_ref" "${enroll}_facedet" "$test"; do
-    [ ! -f "$faces/$set/.done" ] || found+=("$faces/$set")
+    [ ! -f "$faces/$set/record.json" ] || found+=("$faces/$set")
   done
 done
 save_settings "$results/config"

@@ -236,12 +236,11 @@ def stage2(video: Path, detector: str, engine: str, folder: Path) -> None:
 
 
 def join(folder: Path) -> None:
-    from steps.merge_jobs import merge
-    from steps_face.detect_faces import ARCHIVES
+    from steps_face.detect_faces import ARCHIVES, STATES
+    from vidperson.io.lists import read_scp
+    from vidperson.io.merging import merge_jobs
 
-    scp, jobs = str(folder / "vid.scp"), str(folder / "jobs")
-    with contextlib.redirect_stdout(None):
-        merge(scp, jobs, 1, " ".join(ARCHIVES), str(folder / "faces"))
+    merge_jobs([folder / "jobs" / "1"], folder / "faces", ARCHIVES, STATES, read_scp(folder / "vid.scp"))
 
 
 def stage3(embedder: str, engine: str, folder: Path) -> None:

@@ -131,12 +131,12 @@ def some_crops(face_dir: str, wanted: int) -> Iterator[Image]:
 
     from vidperson.errors import DataError
     from vidperson.io.crops import read_tar_files
-    from vidperson.io.lists import read_scp
+    from vidperson.io.lists import read_paths
     from vidperson.io.matrices import load_matrices
     from vidperson.types import FACE_COLUMNS
 
     faces = load_matrices(Path(face_dir) / "faces.scp", len(FACE_COLUMNS))
-    places = read_scp(Path(face_dir) / "crops.scp")
+    places = read_paths(Path(face_dir) / "crops.scp")
     segments = [segment for segment in places if len(faces[segment])]
     picked = segments[:: max(1, len(segments) // wanted)]
     each = -(-wanted // max(1, len(picked)))
@@ -151,11 +151,11 @@ def some_crops(face_dir: str, wanted: int) -> Iterator[Image]:
 def some_frames(scp: str, wanted: int, threads: int) -> Iterator[Image]:
     """About ``wanted`` frames, a second apart, of segments spread over the list; what cannot be read is left out."""
     from vidperson.errors import MediaError
-    from vidperson.io.lists import read_scp
+    from vidperson.io.lists import read_paths
     from vidperson.media.sampling import UniformSampling
     from vidperson.media.video import FrameReader
 
-    paths = list(read_scp(scp).values())
+    paths = list(read_paths(scp).values())
     picked = paths[:: max(1, len(paths) // wanted)]
     each = -(-wanted // max(1, len(picked)))
     for path in picked:

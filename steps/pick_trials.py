@@ -55,10 +55,10 @@ class FaceSet:
     @cached_property
     def crops(self) -> Mapping[str, str]:
         """Per segment with faces, where its first crop is."""
-        from vidperson.io.lists import read_scp
+        from vidperson.io.lists import read_paths
 
         path = None if self.faces is None else self.faces / "crops.scp"
-        return read_scp(path) if path and path.is_file() else {}
+        return read_paths(path) if path and path.is_file() else {}
 
     @staticmethod
     def _matrices(folder: Path | None, name: str) -> Mapping[str, NDArray[np.float32]]:

@@ -3,12 +3,12 @@
 
 Inputs:  vid.scp (segment, path of a video or a picture); an installed face detector; optionally face_boundingbox
          (segment, frame or seconds, x1 y1 x2 y2 in pixels).
-Outputs, in --output-dir, joined over the jobs by steps/merge_jobs.py:
+Outputs, in --output-dir, joined over the jobs by utils/segment_jobs.py:
          faces.ark    per segment (N, 17) float32: frame, time_s, x1 y1 x2 y2 in pixels, score, 5 landmarks x y
          quality.ark  per segment (N, 2) float32: distance of the eyes in pixels, share of black pixels in the crop
          crops.tar    N lossless PNG of 112 x 112 RGB per segment
          thumbs.tar   one JPEG per segment for the contact sheet: its best frame with the faces drawn
-         journal.jsonl  what is finished, with the segment's status; a killed job goes on behind it
+         journal.jsonl  what is finished, with the segment's status; a killed job resumes after it
 
 Decoding, resizing, the network and writing go on at the same time, in batches that run across segments
 (vidperson/face/pipeline.py). A file that crashes the decoder, or takes it longer than --segment-timeout-s, costs only
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from vidperson.supervision import Watch
 
 ARCHIVES = ("faces.ark", "quality.ark", "crops.tar", "thumbs.tar")
+STATES = ("ok", "no_face", "damaged", "unreadable")
 MAX_SCALE = 10  # larger ones show nothing more, and frames of such sizes fit into no memory
 
 
@@ -52,7 +53,7 @@ def detect_faces_supervised(output_dir: str, segment_timeout_s: float = 3600.0, 
         import numpy as np
 
         none = [matrix_bytes(segment, np.zeros((0, 0)))]
-        with JobStore(output_dir, ARCHIVES) as store:
+        with JobStore(output_dir, ARCHIVES, STATES) as store:
             if segment not in store.statuses:
                 entries = {"faces.ark": none, "quality.ark": none, "crops.tar": [], "thumbs.tar": []}
                 store.append(segment, f"unreadable: {why}", entries)
@@ -99,7 +100,7 @@ def detect_faces(
     from vidperson.face.detector import make_detector
     from vidperson.face.pipeline import Task, find_faces
     from vidperson.io.job_store import JobStore
-    from vidperson.io.lists import read_boxes, read_scp
+    from vidperson.io.lists import read_boxes, read_paths
     from vidperson.media.limits import Limits
     from vidperson.media.sampling import UniformSampling, WindowSampling
     from vidperson.networks.install import installed_model
@@ -112,14 +113,14 @@ def detect_faces(
     uniform = UniformSampling(fps)
     if labels:
         WindowSampling((), label_unit, det_window)  # wrong settings are refused even where there is no segment yet
-    segments = read_scp(scp)
+    segments = read_paths(scp)
     boxes = read_boxes(labels) if labels else {}
     installed = installed_model(model)
     network = open_network(installed, engine, device, threads, precision, det_batch)
     detector = make_detector(network, installed.card, max_size, nms_threshold, det_scales, det_mirror)
     policy = SelectionPolicy(det_threshold, min_faces, max_centre_distance, discard_low_quality)
     limits = Limits(max_pixels, max_duration_s)
-    with JobStore(output_dir, ARCHIVES) as store:
+    with JobStore(output_dir, ARCHIVES, STATES) as store:
         progress = Progress(len(segments), "segments", done=len(store.statuses))
         tasks = []
         for segment, path in segments.items():

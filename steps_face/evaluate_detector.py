@@ -210,11 +210,11 @@ def _photos(sources: list[str], wanted: int, marks: dict[str, FaceMarks] | None 
 
 def _frames(scp: str, fps: float, threads: int) -> Iterator[Image]:
     from vidperson.errors import MediaError
-    from vidperson.io.lists import read_scp
+    from vidperson.io.lists import read_paths
     from vidperson.media.sampling import UniformSampling
     from vidperson.media.video import FrameReader
 
-    for segment, path in read_scp(scp).items():
+    for segment, path in read_paths(scp).items():
         try:
             with FrameReader(path, UniformSampling(fps), threads) as reader:
                 for frame in reader:

@@ -2,9 +2,9 @@
 """Embed the aligned faces of one job's segments.
 
 Inputs:  faces.scp and crops.scp of stage 2 (video is not read again); an installed face network; the segments to do.
-Outputs, in --output-dir, joined over the jobs by steps/merge_jobs.py:
+Outputs, in --output-dir, joined over the jobs by utils/segment_jobs.py:
          embed.ark      per segment (N, D) float32, one row per face in the order of faces.ark, not length-normalised
-         journal.jsonl  what is finished; a killed job goes on behind it
+         journal.jsonl  what is finished; a killed job resumes after it
 
 Example:
   python steps_face/extract_embeddings.py --face-dir exp/face_det/retinaface_mnet025_pytorch/demo_dev_test \\
@@ -20,6 +20,8 @@ from itertools import islice
 from pathlib import Path
 
 from vidperson import cli
+
+STATES = ("ok", "no_face", "damaged", "unreadable")
 
 
 def extract_embeddings(
@@ -47,7 +49,7 @@ def extract_embeddings(
     from vidperson.face.embedder import FaceEmbedder
     from vidperson.io.crops import read_tar_files
     from vidperson.io.job_store import JobStore
-    from vidperson.io.lists import read_scp
+    from vidperson.io.lists import read_paths, read_scp
     from vidperson.io.matrices import load_matrices, matrix_bytes
     from vidperson.networks.install import installed_model
     from vidperson.networks.opening import open_network
@@ -55,7 +57,7 @@ def extract_embeddings(
     from vidperson.types import FACE_COLUMNS, Image
 
     faces = load_matrices(Path(face_dir) / "faces.scp", len(FACE_COLUMNS))
-    crops = read_scp(Path(face_dir) / "crops.scp")
+    crops = read_paths(Path(face_dir) / "crops.scp")
     statuses = read_scp(Path(face_dir) / "status")
     listed = list(read_scp(scp))
 
@@ -73,7 +75,7 @@ def extract_embeddings(
     installed = installed_model(model)
     network = open_network(installed, engine, device, threads, precision, embed_batch)
     embedder = FaceEmbedder(network, installed.card, mirror or None)
-    with JobStore(output_dir, ["embed.ark"]) as store:
+    with JobStore(output_dir, ["embed.ark"], STATES) as store:
         segments = [segment for segment in listed if segment not in store.statuses]
         counts = {segment: len(faces[segment]) for segment in segments}
         require("crops.scp", [segment for segment in segments if counts[segment]], crops)

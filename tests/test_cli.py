@@ -52,8 +52,6 @@ def test_unknown_option_of_every_step_is_refused_with_the_valid_ones(repo: Path,
     ("steps_face/detect_faces.py", ["--scp", "no/such", "--model", "no/model", "--output-dir", "{tmp}/out"]),
     ("steps_face/extract_embeddings.py",
      ["--face-dir", "no/such", "--scp", "no/such", "--model", "no", "--output-dir", "{tmp}/out"]),
-    ("steps/merge_jobs.py",
-     ["--scp", "no/such", "--jobs-dir", "no", "--nj", "1", "--archives", "a.ark", "--output-dir", "{tmp}"]),
     ("steps/get_durations.py", ["--data-dir", "no/such"]),
     ("steps/get_models.py", ["--detector", "no_such_card", "--models-dir", "{tmp}/models"]),
 ])  # fmt: skip

@@ -3,7 +3,7 @@
 #
 #   . ./utils/engine_options.sh --det-batch "$det_batch"
 #
-# Sets `launch` (the launcher), `run` (arguments of the step), `speed_args` and `inputs` (for utils/segment_jobs.sh).
+# Sets `launch` (the launcher), `run` (arguments of the step), `speed_args` and `inputs` (for utils/segment_jobs.py).
 
 launch=$cmd
 [ "$device" = cpu ] || launch=$cuda_cmd
