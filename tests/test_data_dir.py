@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidperson.errors import DataError
+from vidperson.io import data_dir
 from vidperson.io.data_dir import balanced_ranges, consecutive_parts, fix, require_valid, split, validate
+from vidperson.io.flawless import flawless_trial_lists
 from vidperson.io.lists import read_boxes, read_paths, read_scp, read_spk2utt, read_trials
 
 GOOD = {
@@ -424,3 +427,64 @@ def test_command_zero_jobs_is_refused(repo: Path, folder: Path) -> None:
 def test_fix_of_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nope: no such folder"):
         fix(tmp_path / "nope")
+
+
+PAIRS = {
+    "trials": "m B-1 target\nm a-1 nontarget\nn a-2 nontarget\nn \u00e9-1 target\n",
+    "trial_partitions": "m B-1 p\nm a-1 p\nn a-2 qq\nn \u00e9-1 p\n",
+}
+FLAWS = {
+    "not in order": lambda text: "".join(reversed(text.splitlines(keepends=True))),
+    "a model not in order": lambda text: text.replace("m ", "z "),
+    "a segment not in order": lambda text: text.replace("a-1", "X").replace("B-1", "a-1").replace("X", "B-1"),
+    "twice": lambda text: text.replace("\n", "\n" + text.split("\n")[0] + "\n", 1),
+    "two blanks": lambda text: text.replace("a-1 ", "a-1  "),
+    "a tab": lambda text: text.replace("a-1 ", "a-1\t"),
+    "blank at the end": lambda text: text.replace("\n", " \n", 1),
+    "blank line": lambda text: text.replace("\n", "\n\n", 1),
+    "no line end": lambda text: text.rstrip("\n"),
+    "Windows": lambda text: text.replace("\n", "\r\n"),
+    "unknown segment": lambda text: text.replace("a-1", "a-11"),
+    "segment without a trial": lambda text: text.split("\n", 1)[1],
+    "strange id": lambda text: text.replace("m ", "../m "),
+    "control character": lambda text: text.replace("m ", "m\x1f "),
+    "fields too many": lambda text: text.replace("\n", " x\n", 1),
+    "fields too few": lambda text: text.replace("m B-1 ", "m ", 1),
+    "empty": lambda text: "",
+    "nothing": lambda text: text,
+    "no key": lambda text: "".join(f"{' '.join(line.split()[:2])}\n" for line in text.splitlines()),
+}
+
+
+@pytest.mark.parametrize("listed", [["trials"], ["trials", "trial_partitions"]])
+@pytest.mark.parametrize("flawed", PAIRS)
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_validate_says_the_same_of_trials_with_and_without_the_quick_check(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, listed: list[str], flawed: str, flaw: str
+) -> None:
+    write(folder, {name: PAIRS[name] for name in listed})
+    assert flawless_trial_lists(folder) == listed
+    write(folder, {flawed: FLAWS[flaw](PAIRS[flawed])})
+    quickly = validate(folder)
+    passed = flawless_trial_lists(folder)
+    monkeypatch.setattr(data_dir, "flawless_trial_lists", lambda folder: [])
+    assert quickly == validate(folder)
+    assert bool(passed) == (not quickly) or flaw == "no line end"
+
+
+def test_validate_many_trials_takes_little_memory(tmp_path: Path) -> None:
+    names = [f"person_with_a_name_{i:04d}" for i in range(400)]
+    lists = {
+        "vid.scp": "".join(f"{name} {name}.mp4\n" for name in names),
+        "utt2spk": "".join(f"{name} {name}\n" for name in names),
+        "spk2utt": "".join(f"{name} {name}\n" for name in names),
+    }
+    folder = write(tmp_path / "set", lists)
+    with open(folder / "trials", "w") as stream:
+        stream.writelines(f"{model} {name} nontarget\n" for model in names for name in names)
+    tracemalloc.start()
+    try:
+        assert validate(folder) == []
+        assert tracemalloc.get_traced_memory()[1] < 30e6  # a Python object per line takes over 100 MB
+    finally:
+        tracemalloc.stop()

@@ -39,9 +39,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
+from types import ModuleType
 
-if not __package__:  # run as a program: not this folder, whose queue.py would hide Python's own
-    sys.path[0] = os.path.dirname(os.path.abspath(sys.path[0]))
+if not __package__:  # run as a program: utils is this folder, whose queue.py must not hide Python's own
+    HERE = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [path for path in sys.path if os.path.abspath(path) != HERE]
+    sys.modules["utils"] = ModuleType("utils")
+    sys.modules["utils"].__path__ = [HERE]
 
 from utils.commands import flag, number, parse, refuse, run_child
 from vidperson.errors import DataError, MediaError, VidPersonError, os_error_text

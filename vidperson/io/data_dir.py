@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write
+from vidperson.io.flawless import flawless_trial_lists
 from vidperson.io.lists import check_id, sort_key, write_lines
 
 PathLike = str | os.PathLike[str]
@@ -276,7 +277,10 @@ def validate(directory: PathLike, check_files: bool = False) -> list[str]:
         return [_problem(folder, None, f"no such folder; {AGAIN}", False)]
     problems: list[str] = []
     tables: dict[str, list[Row]] = {}
+    flawless = flawless_trial_lists(folder)
     for name in _lists_in(folder):
+        if name in flawless:
+            continue
         path = folder / name
         try:
             lines = _read_lines(path)
@@ -440,7 +444,8 @@ def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Pat
     if jobs < 1:
         raise DataError(f"expected at least one job, found {jobs}", folder)
     require_valid(folder)
-    tables = {name: _parse(folder / name, _read_lines(folder / name))[0] for name in _lists_in(folder)}
+    names = [name for name in _lists_in(folder) if name not in TRIAL_LISTS]
+    tables = {name: _parse(folder / name, _read_lines(folder / name))[0] for name in names}
     for scp in tables.keys() & set(SCPS):
         tables[scp] = [Row(row.line, [row.fields[0], os.path.abspath(folder / row.fields[1])]) for row in tables[scp]]
     segments = [row.fields[0] for row in tables["utt2spk"]]
@@ -450,7 +455,7 @@ def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Pat
         lists = {
             name: [row.text for row in rows if row.fields[0] in chosen]
             for name, rows in tables.items()
-            if name not in (*TRIAL_LISTS, "spk2utt")
+            if name != "spk2utt"
         }
         lists["spk2utt"] = _by_model(row for row in tables["utt2spk"] if row.fields[0] in chosen)
         for conf in folder.glob("*_boundingbox_conf"):
