@@ -26,7 +26,7 @@ case $PWD in
 esac
 
 export LC_ALL=C.UTF-8
-export PYTHONPATH=$PWD/utils/lib   # has a link to the package alone: a numpy.py of yours, here, hides no other
+export PYTHONPATH=$PWD/utils/lib   # has links to our packages only: your own numpy.py, here, hides no other
 export PYTHONSAFEPATH=1            # nor does it with python -m and python -c
 unset PYTHONOPTIMIZE PYTHONHOME PYTHONSTARTUP   # of yours; they would take help texts, or modules, away
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}   # one thread per job: parallelism comes from the jobs (nj)

@@ -19,8 +19,8 @@ from naive_decoder import write_video
 from numpy.typing import NDArray
 
 from steps.merge_jobs import merge
-from steps_face.detect_faces import ARCHIVES
 from vidperson.errors import DataError, VidPersonError
+from vidperson.face.detection import ARCHIVES
 from vidperson.io.lists import read_scp
 from vidperson.io.matrices import load_matrices
 from vidperson.supervision import Watch, run_supervised
