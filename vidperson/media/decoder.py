@@ -17,9 +17,8 @@ from av.video.stream import VideoStream
 
 from vidperson.errors import MediaError
 from vidperson.media.limits import USUAL_LIMITS, Limits
+from vidperson.media.other_files import refusal, why_other
 from vidperson.media.sampling import Clock, Shot
-
-PLAYLIST = "a list of other files instead of a video"
 
 _USUAL_RATE = Fraction(25)
 _FASTEST_RATE = 1000
@@ -30,6 +29,8 @@ _SLACK_FRAMES = 4
 _SLACK = Fraction(1, 50)
 _COVER_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
 _PLAYLISTS = {"hls", "concat", "dash", "imf", "sdp", "rtsp", "image2", "webm_dash_manifest"}  # libav's names
+_TEXT = "tty"  # libav would draw the text into images
+_BROKEN = "not a media file, or its header is damaged"
 
 
 class Decoder:
@@ -47,7 +48,7 @@ class Decoder:
     def __init__(self, path: str | os.PathLike[str], threads: int, limits: Limits = USUAL_LIMITS) -> None:
         self.container = open_container(path, limits)
         try:
-            self.stream = video_stream(self.container)
+            self.stream = video_stream(self.container, path)
             limits.check_size(self.stream.width, self.stream.height, self.pixel_aspect())
             limits.check_duration(header_duration(self.container, self.stream) or 0)
         except MediaError:
@@ -259,20 +260,25 @@ def open_container(path: str | os.PathLike[str], limits: Limits = USUAL_LIMITS) 
     try:  # the prefix keeps names with a colon from being taken for a network address
         container = av.open("file:" + os.fspath(path), options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise MediaError("not a media file, or its header is damaged") from error
-    if not _PLAYLISTS.isdisjoint(container.format.name.split(",")):
+        raise MediaError(why_other(path) or _BROKEN) from error
+    names = container.format.name.split(",")
+    if _TEXT in names or not _PLAYLISTS.isdisjoint(names):
         container.close()
-        raise MediaError(PLAYLIST)
+        raise MediaError(why_other(path) or (_BROKEN if _TEXT in names else refusal("a list of other files")))
     return container
 
 
-def video_stream(container: InputContainer) -> VideoStream:
-    """The first video stream that is no cover picture. Raises MediaError if there is none, or no decoder."""
+def video_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
+    """The first video stream that is no cover picture. Raises MediaError if there is none, or no decoder.
+
+    path: of the container.
+    """
     streams = [stream for stream in container.streams.video if not int(stream.disposition) & _COVER_PICTURE]
     if not streams:
-        raise MediaError("the file has no video stream")
+        only = ", only sound" if container.streams.audio else ""
+        raise MediaError(why_other(path) or f"the file has no video stream{only}")
     if streams[0].codec_context is None:
-        raise MediaError("the video codec is unknown")
+        raise MediaError(why_other(path) or "the video codec is unknown")
     return streams[0]
 
 

@@ -18,9 +18,10 @@ import av
 from av.video.reformatter import VideoReformatter
 
 from vidperson.errors import MediaError
-from vidperson.media.decoder import PLAYLIST, Decoder, header_duration, open_container, video_stream
+from vidperson.media.decoder import Decoder, header_duration, open_container, video_stream
 from vidperson.media.image import decode_image, kind_of_image
 from vidperson.media.limits import USUAL_LIMITS, Limits
+from vidperson.media.other_files import other_kind, refusal
 from vidperson.media.picture import to_rgb
 from vidperson.media.sampling import Clock, Shot, UniformSampling, WindowSampling
 from vidperson.types import Frame
@@ -30,6 +31,7 @@ __all__ = ["FrameReader", "Limits", "UniformSampling", "WindowSampling", "probe_
 _STILL_SECONDS = 0.04
 _USUAL_BYTES_PER_SECOND = 125_000
 _MAX_IMAGE_BYTES = 1 << 30
+_HEAD_BYTES = 12
 _PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat")  # libav would open what they name before it says what they are
 
 
@@ -130,7 +132,7 @@ def probe_duration(path: str | os.PathLike[str]) -> float:
     if kind_of_image(_head(path)):
         return _STILL_SECONDS
     with open_container(path) as container:
-        told = header_duration(container, video_stream(container))
+        told = header_duration(container, video_stream(container, path))
     return os.path.getsize(path) / _USUAL_BYTES_PER_SECOND if told is None else told
 
 
@@ -140,7 +142,7 @@ def _head(path: str | os.PathLike[str]) -> bytes:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise MediaError("not a regular file")
         with open(path, "rb") as file:
-            head = file.read(12)
+            head = file.read(_HEAD_BYTES)
     except OSError as error:
         raise MediaError((error.strerror or "the file cannot be opened").lower()) from error
     except ValueError as error:
@@ -148,7 +150,7 @@ def _head(path: str | os.PathLike[str]) -> bytes:
     if not head:
         raise MediaError("the file is empty")
     if head.startswith(_PLAYLIST_STARTS):
-        raise MediaError(PLAYLIST)
+        raise MediaError(refusal(other_kind(head) or "a list of other files"))
     return head
 
 
