@@ -236,6 +236,6 @@ def test_picture_file_beyond_all_sense_is_refused_without_reading_it(tmp_path: P
     with open(path, "r+b") as stream:
         stream.truncate(1 << 42)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(MediaError, match="a picture of more than 1 GiB"):
+    with pytest.raises(MediaError, match="an image of more than 1 GiB"):
         FrameReader(path, EVERY)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000

@@ -34,7 +34,7 @@ _TEXTS = (  # what a text begins with, in small letters, or holds near its begin
     ("<svg", "an SVG drawing"),
     ("<?xml", "an XML file"),
 )
-_MARKUP = "<"  # in texts that begin so, the first element may be behind declarations and comments
+_MARKUP = "<"  # in texts that begin so, the first element may follow declarations and comments
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\f\r\x1b") | {127}
 _MIN_ASCII = 0.7  # share of a text in an encoding that is not known
 

@@ -1,4 +1,4 @@
-"""Videos and still pictures as a stream of upright RGB frames.
+"""Videos and still images as a stream of upright RGB frames.
 
 Example: ``with FrameReader("talk.mp4", UniformSampling(fps=1)) as reader:`` and ``for frame in reader:``,
 then ``reader.damage`` tells what was lost.
@@ -36,7 +36,7 @@ _PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat")  # libav would open what they name 
 
 
 class FrameReader:
-    """The wanted frames of one video or still picture, in display order; iterate once.
+    """The wanted frames of one video or still image, in display order; iterate once.
 
     path: a file of any name; what it holds is told by its content.
     sampling: which frames to give.
@@ -44,8 +44,8 @@ class FrameReader:
     limits: sizes and durations that are refused.
 
     Complete after the iteration:
-    damage: why and where a part of the file was lost, None if the file, as far as it was read, is sound.
-    frames_decoded: sound frames that went through the decoder: all up to the last one that was wanted or, where frames
+    damage: why and where a part of the file was lost, None if the file, as far as it was read, is intact.
+    frames_decoded: intact frames that went through the decoder: all up to the last one that was wanted or, where frames
         need no other one, as in MJPEG, only those that were wanted.
     labels_past_end: labelled positions that lie past the end of the video.
 
@@ -124,7 +124,7 @@ class FrameReader:
 
 
 def probe_duration(path: str | os.PathLike[str]) -> float:
-    """Seconds that a video lasts by its headers, 0.04 for a still picture; for balancing jobs only.
+    """Seconds that a video lasts by its headers, 0.04 for a still image; for balancing jobs only.
 
     Where the headers do not tell, it is guessed from the size of the file at 1 Mbit/s. Raises MediaError if
     the file cannot be opened or holds no video.
@@ -155,11 +155,11 @@ def _head(path: str | os.PathLike[str]) -> bytes:
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:
-    """All bytes of a picture. Raises MediaError if there are too many, or they cannot be read."""
+    """All bytes of an image. Raises MediaError if there are too many, or they cannot be read."""
     try:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size > _MAX_IMAGE_BYTES:
-                raise MediaError(f"a picture of more than {_MAX_IMAGE_BYTES >> 30} GiB")
+                raise MediaError(f"an image of more than {_MAX_IMAGE_BYTES >> 30} GiB")
             return file.read()
     except OSError as error:
         raise MediaError((error.strerror or "the file cannot be read").lower()) from error
