@@ -237,19 +237,21 @@ def stage2(video: Path, detector: str, engine: str, folder: Path) -> None:
 
 
 def join(folder: Path) -> None:
-    from steps.merge_jobs import merge
-    from vidperson.face.detection import ARCHIVES
+    from vidperson.face.detection import ARCHIVES, STATES
+    from vidperson.io.lists import read_scp
+    from vidperson.io.merging import merge_jobs
 
-    scp, jobs = str(folder / "vid.scp"), str(folder / "jobs")
-    with contextlib.redirect_stdout(None):
-        merge(scp, jobs, 1, " ".join(ARCHIVES), str(folder / "faces"))
+    merge_jobs([folder / "jobs" / "1"], folder / "faces", ARCHIVES, STATES, read_scp(folder / "vid.scp"))
 
 
 def stage3(embedder: str, engine: str, folder: Path) -> None:
-    from steps_face.extract_embeddings import extract_embeddings
+    from steps.options import EngineOptions
+    from steps_face.extract_embeddings import ExtractOptions, extract_embeddings
 
-    scp = str(folder / "vid.scp")
-    extract_embeddings(str(folder / "faces"), scp, embedder, str(folder / "embed"), engine=engine)
+    how = EngineOptions(engine=engine)
+    extract_embeddings(
+        ExtractOptions(folder / "faces", folder / "vid.scp", Path(embedder), folder / "embed", network=how)
+    )
 
 
 def stage2_stopwatch() -> Stopwatch:
@@ -275,7 +277,7 @@ def stage2_stopwatch() -> Stopwatch:
 def stage3_stopwatch() -> Stopwatch:
     import cv2
 
-    from vidperson.io import crops
+    from vidperson.face import crops
     from vidperson.io.job_store import JobStore
 
     watch = Stopwatch()

@@ -3,7 +3,7 @@
 
 Inputs:  vid.scp (segment, path of a video or an image); an installed face detector; optionally
          face_boundingbox (segment, frame or seconds, x1 y1 x2 y2 in pixels).
-Outputs, in --output-dir, joined over the jobs by steps/merge_jobs.py:
+Outputs, in --output-dir, joined over the jobs by utils/segment_jobs.py:
          faces.ark    per segment (N, 17) float32: frame, time_s, x1 y1 x2 y2 in pixels, score,
                       5 landmarks x y
          quality.ark  per segment (N, 2) float32: distance of the eyes in pixels, share of black
@@ -193,11 +193,11 @@ def detect_faces(options: DetectOptions, watch: Watch = UNWATCHED) -> dict[str, 
 
 def _tasks(options: DetectOptions) -> list[Task]:
     from vidperson.face.detection import labelled_tasks, uniform_tasks
-    from vidperson.io.lists import read_boxes, read_scp
+    from vidperson.io.lists import read_boxes, read_paths
 
     how = options.sampling
     uniform = UniformSampling(how.fps)  # refused where it is wrong, even if labels are searched
-    segments = read_scp(options.scp)
+    segments = read_paths(options.scp)
     if not how.labels:
         return uniform_tasks(segments, uniform)
     return labelled_tasks(segments, read_boxes(how.labels), how.label_unit, how.det_window)

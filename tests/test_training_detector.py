@@ -18,7 +18,7 @@ from vidperson.face.detector import RetinaFaceDetector, make_anchors
 from vidperson.face.photos import PhotoSet, held_out, read_photos
 from vidperson.media.image import decode_intact_image
 from vidperson.metrics import overlap
-from vidperson.networks.card import Input, Output
+from vidperson.networks.card import Output, PictureInput
 
 torch = pytest.importorskip("torch", reason="training needs the torch extra")
 
@@ -31,8 +31,9 @@ from vidperson.face.training_photos import MIRRORED, PhotoAugmentation, PhotoBat
 from vidperson.training.export import new_card  # noqa: E402
 
 CARD = new_card(
-    "drawn", "face_detector", "", "none stated", "none", Input("rgb", (127.5,) * 3, (127.5,) * 3), Output("retinaface")
-)
+    "drawn", "face_detector", "", "none stated", "none",
+    PictureInput("rgb", (127.5,) * 3, (127.5,) * 3), Output("retinaface"),
+)  # fmt: skip
 
 
 # -- losses --------------------------------------------------------------------------------------------------------

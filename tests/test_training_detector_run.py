@@ -25,10 +25,11 @@ from vidperson import cli  # noqa: E402
 from vidperson.engines import load_network  # noqa: E402
 from vidperson.face.annotations import write_annotations  # noqa: E402
 from vidperson.face.detector import make_detector  # noqa: E402
+from vidperson.io.record import read_record, sha256  # noqa: E402
 from vidperson.metrics import overlap  # noqa: E402
 from vidperson.networks.card import load_card  # noqa: E402
 from vidperson.networks.convert import DETECTORS, build_network, export_network  # noqa: E402
-from vidperson.networks.install import file_sha256, install_model, installed_model  # noqa: E402
+from vidperson.networks.install import install_model, installed_model  # noqa: E402
 from vidperson.training.loop import _Run, load_checkpoint, read_log  # noqa: E402
 
 RECIPE = {**os.environ, "VIDPERSON_PYTHON": sys.executable}
@@ -91,7 +92,7 @@ def trained(drawn: Path, repo: Path, tmp_path_factory: pytest.TempPathFactory) -
 def no_export(trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The export has its own tests and takes longer than the training."""
     exported = trained[0] / "tiny.onnx"
-    monkeypatch.setattr("vidperson.training.export.export_network", lambda *given: shutil.copyfile(exported, given[3]))
+    monkeypatch.setattr("vidperson.training.export.export_network", lambda *given: shutil.copyfile(exported, given[2]))
 
 
 def test_tiny_run_learns_to_find_faces_in_held_out_photos(trained: tuple[Path, str]) -> None:
@@ -120,7 +121,8 @@ def test_tiny_run_names_the_photos_that_it_left_out_and_what_it_found(trained: t
     assert "photos/021.png: the image file cannot be decoded" in said
     assert f"training data: {PHOTOS - HELD_OUT} marked photos; {HELD_OUT} photos to validate on" in said
     assert f"progress {EPOCHS * 25}/{EPOCHS * 25} steps" in said and "faces found" in said
-    assert "train_held_out='10'" in (folder / "config").read_text()
+    record = read_record(folder)
+    assert record is not None and record.options["train_held_out"] == "10"
 
 
 def test_tiny_runs_card_installs_and_its_network_finds_a_face(trained: tuple[Path, str], tmp_path: Path) -> None:
@@ -142,7 +144,7 @@ def test_exported_files_equal_the_torch_network_and_half_weights_halve_the_file(
     card = load_card(folder / "tiny.yaml")
     network = build_network("retinaface_tiny", card.input, card.output)
     network.load_state_dict(load_checkpoint(folder / "best.pt")["network"])
-    export_network(network.eval(), card.kind, card.input, tmp_path / "full.onnx")
+    export_network(network.eval(), card, tmp_path / "full.onnx")
     full, half = (path.stat().st_size for path in (tmp_path / "full.onnx", folder / "tiny.onnx"))
     assert 0.45 * full < half < 0.6 * full
     images = np.stack([draw_photo(np.random.default_rng(k), 128, (40, 90))[0] for k in (6000, 6001)])
@@ -197,7 +199,7 @@ def test_run_that_starts_from_the_weights_of_another_begins_near_its_last_loss(
     train(**options(drawn, tmp_path / "more", init=str(before), epochs=1, log_steps=5, lr=0.0005))
     first, begun = (read_log(folder)[0] for folder in (trained[0], tmp_path / "more"))
     assert begun["step"] == 5 and begun["loss"] < 0.5 * first["loss"]
-    assert load_card(tmp_path / "more/more.yaml").training["init"] == f"best.pt {file_sha256(str(before))}"
+    assert load_card(tmp_path / "more/more.yaml").training["init"] == f"best.pt {sha256(before)}"
 
 
 @pytest.mark.usefixtures("no_export")
@@ -337,7 +339,7 @@ def test_run_script_refuses_a_teacher_that_is_not_installed(repo: Path, tmp_path
     call = ["./run_011_train_face_detector.sh", "--exp-dir", str(tmp_path), "--train-teacher", "none_such"]
     done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "the teacher is not in" in done.stderr
-    assert "run_000_get_pretrained_models.sh --embedder '' --detector none_such" in done.stderr
+    assert "run_000_get_pretrained_models.sh --face-embedder '' --face-detector none_such" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -352,13 +354,15 @@ def test_run_script_refuses_a_teacher_that_is_not_installed(repo: Path, tmp_path
 def test_options_of_training_start_a_process_per_gpu_or_as_many_as_asked_for_on_the_cpu(
     repo: Path, tmp_path: Path, settings: str, started: str
 ) -> None:
-    script = tmp_path / "script.sh"
-    script.write_text(
-        "set -euo pipefail\n. ./cmd.sh\n. ./utils/parse_options.sh\n"
-        '. ./utils/training_options.sh --detector\necho "${python[*]}"\n'
-    )
+    script = tmp_path / "run_012_train_x.sh"
+    lines = ["set -euo pipefail", ". ./cmd.sh"]
+    lines += ["train_name=x", "train_architecture=y", "train_augment=", "train_batch=1"]
+    lines += [". ./utils/parse_options.sh", ". ./utils/training.sh face --face-detector", 'echo "${python[*]}"']
+    script.write_text("\n".join(lines) + "\n")
     call = ["bash", str(script), *settings.split()]
-    done = subprocess.run(call, cwd=repo, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == started, done.stderr
-    done = subprocess.run([*call, "--train-processes", "0"], cwd=repo, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and "train_processes from 1 on, found" in done.stderr and not done.stdout
+    refused = [*call, "--train-processes", "0"]
+    done = subprocess.run(refused, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and not done.stdout
+    assert "expected a whole number from 1 on for train_processes, found '0'" in done.stderr

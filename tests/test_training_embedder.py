@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +19,8 @@ import yaml
 from vidperson.engines import load_network
 from vidperson.errors import DataError, ModelError, TrainingError
 from vidperson.face.embedder import FaceEmbedder
-from vidperson.networks.card import Input, Output, load_card
+from vidperson.io.record import damaged_outputs, read_record, record_path
+from vidperson.networks.card import Output, PictureInput, load_card
 from vidperson.networks.install import install_model
 
 torch = pytest.importorskip("torch", reason="training needs the torch extra")
@@ -27,13 +30,14 @@ from vidperson import cli  # noqa: E402
 from vidperson.networks.architectures.iresnet import BLOCKS, IResNet  # noqa: E402
 from vidperson.networks.architectures.small_resnet import SmallResNet  # noqa: E402
 from vidperson.networks.convert import EMBEDDERS, build_network, export_network  # noqa: E402
+from vidperson.training.export import new_card  # noqa: E402
 from vidperson.training.loop import load_checkpoint, read_log  # noqa: E402
 from vidperson.training.losses import IdentityLoss  # noqa: E402
 from vidperson.training.task import EmbedderTask  # noqa: E402
 
 PEOPLE, TRAIN, HELD_OUT = 3, 10, 4
 RECIPE = {**os.environ, "VIDPERSON_PYTHON": sys.executable}
-INPUT = Input("rgb", (127.5,) * 3, (127.5,) * 3, 112, 112)
+INPUT = PictureInput("rgb", (127.5,) * 3, (127.5,) * 3, 112, 112)
 
 
 def make_person(who: int, number: int) -> np.ndarray:
@@ -125,7 +129,7 @@ def trained(people: Path, repo: Path, tmp_path_factory: pytest.TempPathFactory) 
 def no_export(trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The export has its own tests and takes longer than the training."""
     exported = trained[0] / "tiny.onnx"
-    monkeypatch.setattr("vidperson.training.export.export_network", lambda *given: shutil.copyfile(exported, given[3]))
+    monkeypatch.setattr("vidperson.training.export.export_network", lambda *given: shutil.copyfile(exported, given[2]))
 
 
 def test_tiny_run_learns_to_tell_held_out_pictures(trained: tuple[Path, str]) -> None:
@@ -198,13 +202,17 @@ def test_step_killed_and_run_again_equals_an_undisturbed_run(
 def test_run_script_keeps_its_options_and_refuses_a_teacher_that_is_not_installed(
     trained: tuple[Path, str], repo: Path, tmp_path: Path
 ) -> None:
-    assert "train_margin='0.2'" in (trained[0] / "config").read_text()
+    record = read_record(trained[0])
+    assert record is not None and record.options["train_margin"] == "0.2"
+    assert record.stage == "./run_010_train_face_embedder.sh" and "steps_face/train_embedder.py" in record.command
+    assert record.outputs.keys() == {"tiny.onnx", "tiny.yaml", "best.pt"}
+    assert damaged_outputs(trained[0], record, thorough=True) == []
     training = yaml.safe_load((trained[0] / "tiny.yaml").read_text())["training"]
     assert training["batch_size"] == 8 and training["decay"] == 0.97 and training["optimiser"] == "adam"
     call = ["./run_010_train_face_embedder.sh", "--exp-dir", str(tmp_path), "--train-teacher", "none_such"]
     done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "the teacher is not in" in done.stderr
-    assert "run_000_get_pretrained_models.sh --detector '' --embedder " in done.stderr
+    assert "run_000_get_pretrained_models.sh --face-detector '' --face-embedder " in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -303,14 +311,17 @@ def test_run_script_keeps_the_record_of_a_network_whose_next_run_is_refused(
     people: Path, trained: tuple[Path, str], repo: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(trained[0], tmp_path / "exp/face_train/tiny")
-    record = tmp_path / "exp/face_train/tiny/config"
-    before = record.read_text()
-    call = ["./run_010_train_face_embedder.sh", "--config-file", str(record), f"--exp-dir={tmp_path}/exp"]
+    place = record_path(tmp_path / "exp/face_train/tiny")
+    before = place.read_text()
+    options = json.loads(before)["options"]
+    (tmp_path / "same.sh").write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in options.items()))
+    same = ["--config-file", f"{tmp_path}/same.sh", f"--exp-dir={tmp_path}/exp"]
+    call = ["./run_010_train_face_embedder.sh", *same]
     done = subprocess.run(
         [*call, "--train-lr", "0.5"], cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 1 and "last.pt: was made with other settings: lr 0.003 -> 0.5" in done.stderr
-    assert record.read_text() == before
+    assert place.read_text() == before
 
 
 def test_step_that_goes_on_with_other_pictures_is_refused(
@@ -395,7 +406,8 @@ def test_small_resnet_is_small() -> None:
 def test_network_exported_from_memory_equals_the_torch_module(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = build_network("iresnet18", INPUT, Output(embedding_size=32)).eval()
-    export_network(network, "face_embedder", INPUT, tmp_path / "network.onnx")
+    card = new_card("x", "face_embedder", "", "none", "", INPUT, Output(embedding_size=32))
+    export_network(network, card, tmp_path / "network.onnx")
     batch = np.random.default_rng(0).normal(size=(2, 3, 112, 112)).astype(np.float32)
     with torch.inference_mode():
         expected = network(torch.from_numpy(batch)).numpy()
@@ -405,7 +417,7 @@ def test_network_exported_from_memory_equals_the_torch_module(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", sorted(EMBEDDERS))
 def test_every_architecture_is_built_for_the_sizes_of_its_card(name: str) -> None:
-    card_input = Input("rgb", (0.0,) * 3, (1.0,) * 3, 96, 112)
+    card_input = PictureInput("rgb", (0.0,) * 3, (1.0,) * 3, 96, 112)
     with torch.device("meta"):
         network = build_network(name, card_input, Output(embedding_size=64, mirror="concatenate")).eval()
         assert network(torch.zeros(2, 3, 112, 96)).shape == (2, 32)

@@ -13,8 +13,9 @@ from vidperson import cli
 from vidperson.engines import load_network
 from vidperson.face.detector import FaceDetector, make_detector
 from vidperson.face.embedder import FaceEmbedder
+from vidperson.io.record import sha256
 from vidperson.networks.card import ZOO, load_card
-from vidperson.networks.install import file_sha256, install_model, installed_model
+from vidperson.networks.install import install_model, installed_model
 
 SHIPPED = ("retinaface_tiny", "arcface_tiny")
 TEACHER = "retinaface_mnet025_pytorch"
@@ -42,7 +43,7 @@ def test_shipped_networks_together_are_at_most_eight_mebibytes() -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_card_of_a_shipped_network_has_its_hash_data_command_commit_figures_and_use(name: str) -> None:
     card = load_card(name)
-    assert card.file.sha256 == file_sha256(ZOO / card.file.name)
+    assert card.file.sha256 == sha256(ZOO / card.file.name)
     assert card.file.size_bytes == (ZOO / card.file.name).stat().st_size
     assert card.training_data and card.figures and "for trying" in card.description
     assert card.training["command"].startswith("./run_01") and len(card.training["commit"]) == 40

@@ -46,7 +46,7 @@ def labelled_tasks(
 
 def open_store(output_dir: str) -> JobStore:
     """The archives of a job, to append to; see :class:`~vidperson.io.job_store.JobStore`."""
-    return JobStore(output_dir, ARCHIVES)
+    return JobStore(output_dir, ARCHIVES, STATES)
 
 
 def store_faces(store: JobStore, results: Iterable[Result], stored: Callable[[str, str], None]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from vidperson.errors import MediaError
 from vidperson.face.annotations import MIN_HEIGHT, SCORE, FaceMarks
 from vidperson.face.photos import PhotoSet, held_out, read_photos
-from vidperson.io.lists import read_scp
+from vidperson.io.lists import read_paths
 from vidperson.media.image import decode_intact_image
 from vidperson.media.sampling import UniformSampling
 from vidperson.media.video import FrameReader
@@ -56,7 +56,7 @@ def marked_photos(photos: PhotoSet) -> Marked:
 
 def video_frames(scp: str, fps: float, threads: int) -> Iterator[Image]:
     """Frames of the videos of a list ``<segment> <path>``; one that cannot be read is named in the log, left out."""
-    for segment, path in read_scp(scp).items():
+    for segment, path in read_paths(scp).items():
         try:
             with FrameReader(path, UniformSampling(fps), threads) as reader:
                 for frame in reader:

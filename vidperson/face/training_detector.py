@@ -22,7 +22,7 @@ from vidperson.face.photos import PhotoSet
 from vidperson.face.references import has_tall_face, readable_photos, reference_of
 from vidperson.face.training_photos import PhotoAugmentation, PhotoBatches
 from vidperson.media.image import decode_intact_image
-from vidperson.networks.card import Input, ModelCard, Output
+from vidperson.networks.card import ModelCard, Output, PictureInput
 from vidperson.networks.convert import DETECTORS
 from vidperson.networks.opening import open_network
 from vidperson.training import command
@@ -247,7 +247,7 @@ def detector_card(recipe: DetectorRecipe, options: TrainingOptions) -> ModelCard
         f"{recipe.architecture}, boxes, scores and five landmarks, trained by run_011_train_face_detector.sh",
         options.licence,
         options.homepage,
-        Input("rgb", MEAN, STD),
+        PictureInput("rgb", MEAN, STD),
         Output(decoder="retinaface"),
     )
 

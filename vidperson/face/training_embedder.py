@@ -13,7 +13,7 @@ from vidperson.face.align import CROP_SIZE
 from vidperson.face.embedder import FaceEmbedder
 from vidperson.face.training_faces import FaceBatches, FaceSet
 from vidperson.media.image import decode_intact_image
-from vidperson.networks.card import Input, ModelCard, Output
+from vidperson.networks.card import ModelCard, Output, PictureInput
 from vidperson.networks.convert import EMBEDDERS
 from vidperson.training import command
 from vidperson.training.augment import Augmentation
@@ -65,7 +65,7 @@ def embedder_card(recipe: EmbedderRecipe, options: TrainingOptions) -> ModelCard
         f"{recipe.architecture}, {size} values, trained by run_010_train_face_embedder.sh",
         options.licence,
         options.homepage,
-        Input("rgb", MEAN, STD, CROP_SIZE, CROP_SIZE),
+        PictureInput("rgb", MEAN, STD, CROP_SIZE, CROP_SIZE),
         Output(embedding_size=size),
     )
 
