@@ -57,7 +57,7 @@ def _endless(clip: str) -> Iterator[av.VideoFrame]:
     while True:
         count = 0
         with open_container(clip) as container:
-            stream = video_stream(container)
+            stream = video_stream(container, clip)
             graph = av.filter.Graph()
             graph.link_nodes(
                 graph.add_buffer(template=stream),
