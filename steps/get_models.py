@@ -1,78 +1,99 @@
 #!/usr/bin/env python3
-"""Put networks under exp/face_models: found in a local folder or downloaded, checked, converted.
+"""Put networks of one modality where the stages look for them: found or downloaded, checked, converted.
 
-Inputs:  model cards (names in vidperson/zoo, or paths of .yaml files), of a detector, an embedder or both.
-Outputs: <models-dir>/<name>/ with network.onnx, <name>.yaml and installed.json; cpu_engine.json, the engine that
-         --engine auto takes on a CPU, and engines.json, the time per item of those that it chose from; of an MXNet
-         checkpoint also its own two files.
+Inputs:  model cards: names in vidperson/zoo, or paths of .yaml files.
+Outputs: <models-dir>/<name>/ with network.onnx, <name>.yaml and record.json; of an MXNet checkpoint
+         also its own two files.
 
 Example:
-  python steps/get_models.py --models-dir exp/face_models \\
-      --detector retinaface_mnet025_pytorch --embedder mobilefacenet_casia_pytorch
+  python steps/get_models.py --models-dir exp/face_models --modality face \\
+      --detector retinaface_tiny --embedder arcface_tiny
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from dataclasses import dataclass
+from pathlib import Path
 
 from vidperson import cli
 
 
-def get_models(
-    detector: str = "",
-    embedder: str = "",
-    models_dir: str = "exp/face_models",
-    model_dir: str = "",
-    needs_torch: bool = False,
-) -> None:
-    """Install the cards; raises ModelError, after all were tried, with the reasons of those that failed.
+@dataclass(frozen=True)
+class GetOptions:
+    """See the top of this file."""
 
-    needs_torch: only print "true" or "false": whether a checkpoint waits for conversion and torch is not installed.
-    """
+    models_dir: Path | None = cli.option(None, "where the networks are put, as exp/<modality>_models")
+    modality: str = cli.option("", "modality of the networks; empty: any")
+    detector: str = cli.option("", "card of the detector; empty: none")
+    embedder: str = cli.option("", "card of the embedder; empty: none")
+    classifier: str = cli.option("", "card of the classifier; empty: none")
+    model_dir: str = cli.option("", "folder to search before downloading; so is VIDPERSON_MODEL_DIR")
+    needs_torch: bool = cli.option(False, "only print whether the torch extra has to be installed first")
+    list: bool = cli.option(False, "only list the cards in the zoo")
+
+    @property
+    def cards(self) -> dict[str, str]:
+        """Role -> card, of the networks that are asked for."""
+        named = {"detector": self.detector, "embedder": self.embedder, "classifier": self.classifier}
+        return {role: card for role, card in named.items() if card}
+
+
+def get_models(options: GetOptions) -> None:
+    """Install the cards; raises ModelError, after all were tried, with the reasons of those that failed."""
     import importlib.util
 
     from vidperson.errors import ModelError, VidPersonError
-    from vidperson.networks.card import load_card
-    from vidperson.networks.install import install_model, needs_conversion
-    from vidperson.networks.opening import measure_engines
-    from vidperson.progress import Progress
+    from vidperson.networks.install import needs_conversion
 
-    cards = {kind: card for kind, card in (("face_detector", detector), ("face_embedder", embedder)) if card}
-    if needs_torch:
-        missing = importlib.util.find_spec("torch") is None
-        print("true" if missing and any(needs_conversion(card, models_dir) for card in cards.values()) else "false")
+    if options.list:
+        list_models()
         return
-    folders = [folder for folder in (model_dir, os.environ.get("VIDPERSON_MODEL_DIR", "")) if folder]
+    if options.models_dir is None:
+        raise ModelError("expected --models-dir, the folder to put networks in, found none")
+    if options.needs_torch:
+        missing = importlib.util.find_spec("torch") is None
+        waits = any(needs_conversion(card, options.models_dir) for card in options.cards.values())
+        print("true" if missing and waits else "false")
+        return
     failures: list[str] = []
-    for kind, card in cards.items():
-        bar: list[Progress] = []
-
-        def report(done: int, total: int, bar: list[Progress] = bar) -> None:
-            if not bar:
-                bar.append(Progress(total >> 20, "MiB", done=done >> 20))
-            bar[0].step((done >> 20) - bar[0].done)
-
+    for role, card in options.cards.items():
         try:
-            found = load_card(card)
-            if found.kind != kind:
-                raise ModelError(f"{found.name} is a {found.kind}, not a {kind}; --list shows the kinds")
-            installed = install_model(card, models_dir, folders, report)
-            measure_engines(installed)
-            logging.info(
-                "%s: ready; licence: %s; training data: %s",
-                installed.card.name,
-                installed.card.licence,
-                installed.card.training_data,
-            )
+            get_model(card, role, options)
         except VidPersonError as error:
             failures.append(str(error))
     if failures:
-        raise ModelError(f"{len(failures)} of {len(cards)} networks are missing:\n  " + "\n  ".join(failures))
+        raise ModelError(f"{len(failures)} of {len(options.cards)} networks are missing:\n  " + "\n  ".join(failures))
+
+
+def get_model(name: str, role: str, options: GetOptions) -> None:
+    """Install one card. Raises ModelError for one of another role or modality, and as install_model does."""
+    from vidperson.errors import ModelError
+    from vidperson.networks.card import load_card
+    from vidperson.networks.install import install_model
+    from vidperson.progress import Progress
+
+    bar: list[Progress] = []
+
+    def report(done: int, total: int) -> None:
+        if not bar:
+            bar.append(Progress(total >> 20, "MiB", done=done >> 20))
+        bar[0].step((done >> 20) - bar[0].done)
+
+    card = load_card(name)
+    wanted = f"{options.modality or card.modality}_{role}"
+    if card.kind != wanted:
+        raise ModelError(f"{card.name} is a {card.kind}, not a {wanted}; --list true shows the kinds")
+    assert options.models_dir is not None
+    folders = [folder for folder in (options.model_dir, os.environ.get("VIDPERSON_MODEL_DIR", "")) if folder]
+    installed = install_model(name, options.models_dir, folders, report).card
+    data = f"training data: {installed.training_data}"
+    logging.info("%s: ready; licence: %s; %s", installed.name, installed.licence, data)
 
 
 def list_models() -> None:
-    """Print the cards in the zoo; "by hand": a file has no download that could be checked."""
+    """Print the cards in the zoo; "manual": a file has no download that could be checked."""
     from vidperson.networks.card import card_names, load_card
     from vidperson.networks.install import can_download
 
@@ -80,27 +101,9 @@ def list_models() -> None:
         card = load_card(name)
         sizes = [file.size_bytes for file in card.files]
         size = f"{sum(filter(None, sizes)) / 1e6:7.1f} MB" if any(sizes) else "         -"
-        by_hand = "" if can_download(card) else "; by hand"
-        print(f"{name:32} {card.kind:14} {size}  {card.licence}{by_hand}\n    {card.description}")
+        manual = "" if can_download(card) else "; manual"
+        print(f"{name:32} {card.kind:14} {size}  {card.licence}{manual}\n    {card.description}")
 
 
 if __name__ == "__main__":
-    parser = cli.parser(__doc__)
-    parser.add_argument("--detector", default="", help="card of the detector; empty: none")
-    parser.add_argument("--embedder", default="", help="card of the embedder; empty: none")
-    parser.add_argument("--models-dir", default="exp/face_models", help="where the networks are put")
-    parser.add_argument(
-        "--model-dir", default="", help="folder to look in before downloading; so is VIDPERSON_MODEL_DIR"
-    )
-    parser.add_argument(
-        "--needs-torch",
-        action="store_true",
-        help="only tell whether the torch extra has to be installed first",
-    )
-    parser.add_argument("--list", action="store_true", help="list the cards in the zoo and stop")
-    arguments = parser.parse_args()
-    if arguments.list:
-        arguments = cli.argparse.Namespace()
-        cli.main(list_models, arguments)
-    del arguments.list
-    cli.main(get_models, arguments)
+    cli.run(get_models, GetOptions, __doc__)

@@ -13,6 +13,7 @@ import pytest
 from recipe import STAGES, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
+os.environ["PYTHONPATH"] = str(ROOT)  # what tests start finds steps and benchmarks too, which path.sh leaves out
 
 # The files that take longest begin first, so that parallel workers end together. `make test` prints durations.
 LONGEST_FIRST = ("test_recipe.py", "test_recipe_folders.py")

@@ -30,7 +30,7 @@ class Recipe:
         return [
             f"./run_{stage}.sh", "--config-file", f"global_conf/config_{self.config}.sh",
             "--data-dir", f"{self.work}/data", "--exp-dir", f"{self.work}/exp",
-            "--detector", self.detector, "--embedder", self.embedder, *options,
+            "--face-detector", self.detector, "--face-embedder", self.embedder, *options,
         ]  # fmt: skip
 
     @property

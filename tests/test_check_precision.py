@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -14,35 +13,32 @@ import numpy as np
 import pytest
 
 from steps import check_precision as step
-from steps.check_precision import check_precision, compare_boxes, compare_embeddings, some_crops, some_frames
+from steps.check_precision import CheckOptions, check_precision, compare_boxes, compare_embeddings
+from steps.options import EngineOptions
 from vidperson.errors import DataError, EngineError, ModelError
+from vidperson.face.sampling import sample_frames, sample_items
 from vidperson.io.crops import TAR_END, tar_entry
 from vidperson.networks.install import install_model
-from vidperson.types import Detections
 
 FRAME = np.zeros((100, 100, 3), np.uint8)
 
 
 def embedder(*rows: list[float]) -> Any:
     left = iter(rows)
-    return SimpleNamespace(embed=lambda crops: np.array([next(left) for _ in crops], np.float32))
+    return lambda items: np.array([next(left) for _ in items], np.float32)
 
 
 def detector(*boxes: list[float]) -> Any:
     """Finds these boxes, (x1, y1, x2, y2, score) each, in every frame."""
     table = np.array(boxes, np.float32).reshape(-1, 5)
 
-    def detect(images: list[np.ndarray], score: float) -> list[Detections]:
-        kept = table[table[:, 4] >= score]
-        return [Detections(kept[:, :4], kept[:, 4], np.zeros((len(kept), 5, 2), np.float32)) for _ in images]
-
-    return SimpleNamespace(detect=detect)
+    return lambda frame, score: table[table[:, 4] >= score, :4]
 
 
 def test_embeddings_compared_give_the_lowest_and_the_mean_cosine_whatever_their_lengths() -> None:
     exact, tried = embedder([1, 0], [0, 2], [3, 0]), embedder([5, 0], [0, 1], [1, 1])
     figures = compare_embeddings(exact, tried, [FRAME] * 3)
-    assert figures["faces"] == 3
+    assert figures["items"] == 3
     assert figures["lowest"] == pytest.approx(np.sqrt(0.5))
     assert figures["mean"] == pytest.approx((2 + np.sqrt(0.5)) / 3)
 
@@ -50,18 +46,19 @@ def test_embeddings_compared_give_the_lowest_and_the_mean_cosine_whatever_their_
 def test_boxes_compared_take_the_nearest_candidate_of_any_score_from_one_half_on() -> None:
     exact = detector([10, 10, 50, 50, 0.95], [60, 60, 90, 90, 0.99], [1, 1, 9, 9, 0.8])
     near = detector([10, 11, 50.5, 50, 0.6], [60, 60, 91.5, 90, 0.99], [60, 62, 90, 90, 0.99])
-    assert compare_boxes(exact, near, [FRAME] * 2) == {"faces": 4, "within": 0.5, "shift": 1.5}
+    assert compare_boxes(exact, near, [FRAME] * 2) == {"items": 4, "within": 0.5, "shift": 1.5}
     lost = compare_boxes(exact, detector([10, 10, 50, 50, 0.4]), [FRAME])
-    assert lost == {"faces": 2, "within": 0, "shift": float("inf")}
-    assert compare_boxes(detector(), near, [FRAME]) == {"faces": 0, "within": 1, "shift": 0}
+    assert lost == {"items": 2, "within": 0, "shift": float("inf")}
+    assert compare_boxes(detector(), near, [FRAME]) == {"items": 0, "within": 1, "shift": 0}
 
 
 @pytest.fixture
-def face_dir(tmp_path: Path) -> Path:
+def items_dir(tmp_path: Path) -> Path:
     """As stage 2 leaves it: segments a (2 faces), b (none) and c (3)."""
     rng, counts = np.random.default_rng(0), {"a": 2, "b": 0, "c": 3}
     folder = tmp_path / "faces"
     folder.mkdir()
+    (folder / "status").write_text("a ok\nb no_face\nc ok\n")
     kaldiio.save_ark(
         str(folder / "faces.ark"),
         {name: np.zeros((count, 17) if count else (0, 0), np.float32) for name, count in counts.items()},
@@ -79,8 +76,8 @@ def face_dir(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("wanted", "found"), [(1, 1), (2, 2), (4, 4), (64, 5)])
-def test_sample_of_crops_comes_from_all_segments_with_faces(face_dir: Path, wanted: int, found: int) -> None:
-    crops = list(some_crops(str(face_dir), wanted))
+def test_sample_of_crops_comes_from_all_segments_with_faces(items_dir: Path, wanted: int, found: int) -> None:
+    crops = list(sample_items(items_dir, wanted))
     assert len(crops) == found and all(crop.shape == (112, 112, 3) for crop in crops)
 
 
@@ -89,58 +86,65 @@ def test_sample_of_frames_leaves_out_what_cannot_be_read(tmp_path: Path, caplog:
         cv2.imwrite(str(tmp_path / f"{name}.png"), FRAME)
     (tmp_path / "c.png").write_bytes(b"no picture")
     (tmp_path / "vid.scp").write_text("".join(f"{name} {tmp_path}/{name}.png\n" for name in "abc"))
-    assert len(list(some_frames(str(tmp_path / "vid.scp"), 64, 1))) == 2
+    assert len(list(sample_frames(tmp_path / "vid.scp", 64, 1))) == 2
     assert "c.png: left out: " in caplog.text
 
 
 def test_shipped_embedder_in_bf16_passes_and_a_stricter_rule_fails_it(
-    tmp_path: Path, face_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, items_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = str(install_model("arcface_tiny", tmp_path / "models").network.parent)
+    model = install_model("arcface_tiny", tmp_path / "models").network.parent
+
+    def check(precision: str, engine: str = "auto", items_dir: Path | None = items_dir) -> dict[str, float]:
+        how = EngineOptions(engine=engine, precision=precision)
+        return check_precision(CheckOptions(model, items_dir=items_dir, scp=tmp_path / "vid.scp", network=how))
+
     monkeypatch.setattr(step, "MIN_COSINE", 0.99)  # noise is no face
     with caplog.at_level(logging.INFO):
-        figures = check_precision(model, "bf16", face_dir=str(face_dir))
-    assert figures["faces"] == 5 and 0.99 <= figures["lowest"] <= figures["mean"] <= 1
+        figures = check("bf16")
+    assert figures["items"] == 5 and 0.99 <= figures["lowest"] <= figures["mean"] <= 1
     assert "arcface_tiny in bf16: lowest 0.99" in caplog.text
-    assert check_precision(model, "fp32", face_dir=str(face_dir))["lowest"] == pytest.approx(1)
+    assert check("fp32")["lowest"] == pytest.approx(1)
     monkeypatch.setattr(step, "MIN_COSINE", 1.01)
     with pytest.raises(ModelError, match="arcface_tiny: bf16 is not exact enough: expected a cosine of 1.01 or more"):
-        check_precision(model, "bf16", face_dir=str(face_dir))
-    with pytest.raises(DataError, match="arcface_tiny is a face_embedder: expected --face-dir"):
-        check_precision(model, "bf16", scp="vid.scp")
+        check("bf16")
+    with pytest.raises(DataError, match="arcface_tiny is a face_embedder: expected --items-dir"):
+        check("bf16", items_dir=None)
     with pytest.raises(EngineError, match="'onnxruntime' computes in fp32 on the device cpu, 'bf16' was asked for"):
-        check_precision(model, "bf16", face_dir=str(face_dir), engine="onnxruntime")
+        check("bf16", "onnxruntime")
 
 
 def test_detector_that_finds_nobody_in_the_sample_passes_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = str(install_model("retinaface_tiny", tmp_path / "models").network.parent)
+    model = install_model("retinaface_tiny", tmp_path / "models").network.parent
     cv2.imwrite(str(tmp_path / "a.png"), FRAME)
     (tmp_path / "vid.scp").write_text(f"a {tmp_path}/a.png\n")
-    assert check_precision(model, "bf16", scp=str(tmp_path / "vid.scp"))["faces"] == 0
-    assert "no face in the sample: bf16 could not be compared with fp32" in caplog.text
+    how = EngineOptions(precision="bf16")
+    assert check_precision(CheckOptions(model, scp=tmp_path / "vid.scp", network=how))["items"] == 0
+    with pytest.raises(DataError, match="retinaface_tiny is a face_detector: expected --scp"):
+        check_precision(CheckOptions(model, items_dir=tmp_path, network=how))
+    assert "nothing in the sample: bf16 could not be compared with fp32" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("engine", "device", "speed", "run", "times"),
+    ("engine", "device", "speed", "run"),
     [
-        ("auto", "cpu", "--threads 2 --det-batch 4", "", True),
-        ("openvino", "cpu", "--threads 2 --det-batch 4", "", False),
-        ("mxnet", "cpu", "--threads 2", " --det-batch 4", False),
-        ("auto", "cuda:1", "--threads 2", " --det-batch 4", False),
+        ("auto", "cpu", "--threads 2 --det-batch 4", ""),
+        ("openvino", "cpu", "--threads 2 --det-batch 4", ""),
+        ("mxnet", "cpu", "--threads 2", " --det-batch 4"),
+        ("auto", "cuda:1", "--threads 2", " --det-batch 4"),
     ],
 )
 def test_stage_takes_the_batch_size_for_a_setting_where_it_may_change_the_last_digits(
-    repo: Path, tmp_path: Path, engine: str, device: str, speed: str, run: str, times: bool
+    repo: Path, tmp_path: Path, engine: str, device: str, speed: str, run: str
 ) -> None:
-    (tmp_path / "engines.json").touch()
     script = (
         f"set -euo pipefail; cmd=here cuda_cmd=there model={tmp_path} engine={engine} device={device} precision=fp32\n"
         "threads=2; . utils/engine_options.sh --det-batch 4; check_precision /no/such\n"
         'echo "$launch|$speed_args|${run[*]}|${inputs[*]}"'
     )
     found = subprocess.run(["bash", "-c", script], cwd=repo, capture_output=True, text=True, check=True).stdout
-    inputs = f"--input {tmp_path}/installed.json" + (f" --input {tmp_path}/engines.json" if times else "")
+    inputs = f"--input {tmp_path}/network.onnx --input {tmp_path}/{tmp_path.name}.yaml"
     arguments = f"--model {tmp_path} --engine {engine} --device {device} --precision fp32{run}"
     assert found == f"{'here' if device == 'cpu' else 'there'}|{speed}|{arguments}|{inputs}\n"

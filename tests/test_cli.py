@@ -72,7 +72,7 @@ def test_unknown_option_of_every_step_is_refused_with_the_valid_ones(run_step: R
 @pytest.mark.parametrize("step,options", [
     ("steps_face/detect_faces.py", ["--scp", "no/such", "--model", "no/model", "--output-dir", "{tmp}/out"]),
     ("steps_face/extract_embeddings.py",
-     ["--face-dir", "no/such", "--scp", "no/such", "--model", "no", "--output-dir", "{tmp}/out"]),
+     ["--items-dir", "no/such", "--scp", "no/such", "--model", "no", "--output-dir", "{tmp}/out"]),
     ("steps/merge_jobs.py",
      ["--scp", "no/such", "--jobs-dir", "no", "--nj", "1", "--archives", "a.ark", "--output-dir", "{tmp}"]),
     ("steps/get_durations.py", ["--data-dir", "no/such"]),
@@ -236,3 +236,31 @@ def test_help_of_a_dataclass_shows_each_default(capsys: pytest.CaptureFixture[st
     shown = " ".join(capsys.readouterr().out.split())
     assert "What it does." in shown and "--threads THREADS threads (default: 1)" in shown
     assert "--scp SCP a list --names" in shown
+
+
+def test_options_filled_from_python_go_to_their_groups_and_the_others_keep_their_defaults() -> None:
+    found = cli.fill(Options, scp=Path("a"), names=["x"], threads=3)
+    assert found == Options(Path("a"), ["x"], None, False, 0.5, [1, 2], Where("cpu", 3))
+
+
+def test_options_filled_from_python_that_no_group_has_or_that_lack_one_are_refused() -> None:
+    with pytest.raises(TypeError, match="Options has no option treads"):
+        cli.fill(Options, scp=Path("a"), names=["x"], treads=3)
+    with pytest.raises(TypeError, match="'scp'"):
+        cli.fill(Options, names=["x"])
+
+
+@dataclass(frozen=True)
+class Choosy:
+    number: int = cli.option(1, "a number")
+
+    def __post_init__(self) -> None:
+        if self.number > 5:
+            raise DataError(f"number: expected 5 at most, found {self.number}")
+
+
+def test_options_that_refuse_their_values_end_the_step_with_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["step.py", "--number", "7"])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(lambda options: None, Choosy, "doc")
+    assert stop.value.code == "ERROR: number: expected 5 at most, found 7"

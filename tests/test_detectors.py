@@ -26,7 +26,7 @@ from vidperson.face.detector import (
     make_detector,
 )
 from vidperson.face.embedder import FaceEmbedder
-from vidperson.networks.card import ZOO, Input, ModelCard, NetworkFile, Output, load_card
+from vidperson.networks.card import ZOO, ModelCard, NetworkFile, Output, PictureInput, load_card
 from vidperson.networks.install import install_model
 from vidperson.networks.mxnet_to_onnx import convert_mxnet
 from vidperson.types import Detections
@@ -35,7 +35,7 @@ Array = np.ndarray[Any, Any]
 
 
 def card_for(decoder: str, batch: int | None = None, landmark_std: float | None = None) -> ModelCard:
-    how = Input("rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), batch=batch)
+    how = PictureInput("rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), batch=batch)
     output = Output(decoder, landmark_std)
     file = NetworkFile("x.onnx")
     return ModelCard("tiny", "face_detector", "d", "MIT", "https://example.org", "none", file, how, output)

@@ -8,16 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from engines_here import ENGINES
 
-from steps_face.extract_embeddings import extract_embeddings
+from steps_face.extract_embeddings import ExtractOptions, extract_embeddings
 from vidperson.engines import load_network
 from vidperson.errors import DataError, ModelError
+from vidperson.face.crops import FaceCrops
 from vidperson.face.embedder import FaceEmbedder
+from vidperson.io.crops import TAR_END, tar_entry
 from vidperson.io.matrices import matrix_bytes
-from vidperson.networks.card import Input, ModelCard, NetworkFile, Output, load_card
+from vidperson.io.record import write_record
+from vidperson.networks.card import ModelCard, NetworkFile, Output, PictureInput, WaveformInput, load_card
 from vidperson.networks.install import install_model
 
 Array = np.ndarray[Any, Any]
@@ -223,7 +227,7 @@ def write_embedder(path: Path, batch: int | str, flatten: bool = True) -> Array:
 
 
 def card_for(batch: int | None, mirror: str = "none", values: int = 8) -> ModelCard:
-    how = Input("rgb", (127.5,) * 3, (127.5,) * 3, 112, 112, batch)
+    how = PictureInput("rgb", (127.5,) * 3, (127.5,) * 3, 112, 112, batch=batch)
     output = Output(embedding_size=values, mirror=mirror)
     file = NetworkFile("tiny.onnx")
     return ModelCard("tiny", "face_embedder", "d", "MIT", "https://example.org", "none", file, how, output)
@@ -282,4 +286,42 @@ def test_segment_that_stage_2_has_not_seen_is_named_with_the_list_and_the_stage_
         (tmp_path / name).write_text("".join(f"{segment} {place}\n" for segment in known))
     message = f"{lacking}: 2 of 3 segments are not in it, first 'b'; run ./run_002_detect_faces.sh"
     with pytest.raises(DataError, match=re.escape(message)):
-        extract_embeddings(str(tmp_path), f"{tmp_path}/vid.scp", f"{tmp_path}/arcface_tiny", f"{tmp_path}/job")
+        extract_embeddings(ExtractOptions(tmp_path, tmp_path / "vid.scp", tmp_path / "arcface_tiny", tmp_path / "job"))
+
+
+def test_embedder_whose_card_wants_more_than_a_crop_has_is_refused_with_both_sizes() -> None:
+    card = card_for(None)
+    larger = dataclasses.replace(card, input=dataclasses.replace(card.input, width=113))
+    with pytest.raises(ModelError, match="input.width, input.height: expected at most 112, .*, found 113 x 112"):
+        FaceEmbedder(lambda batch: [], larger)
+
+
+def test_embedder_of_sound_is_no_face_embedder() -> None:
+    card = dataclasses.replace(card_for(None), input=WaveformInput(sample_rate=16000))
+    with pytest.raises(ModelError, match="input.kind: expected picture, found waveform"):
+        FaceEmbedder(lambda batch: [], card)
+
+
+def test_crop_that_belongs_to_another_segment_is_refused(tmp_path: Path) -> None:
+    png = cv2.imencode(".png", CROPS[0])[1].tobytes()
+    (tmp_path / "crops.tar").write_bytes(tar_entry("b/0.png", png) + TAR_END)
+    (tmp_path / "faces.ark").write_bytes(matrix_bytes("a", np.ones((1, 17))))
+    (tmp_path / "faces.scp").write_text(f"a {tmp_path}/faces.ark:2\n")
+    (tmp_path / "crops.scp").write_text(f"a {tmp_path}/crops.tar:0\n")
+    (tmp_path / "status").write_text("a ok\n")
+    with pytest.raises(DataError, match="'b/0.png' at .* is not a crop of a; run ./run_002_detect_faces.sh again"):
+        list(FaceCrops(tmp_path).read("a"))
+
+
+@pytest.mark.parametrize("name", ["status", "faces.scp", "faces.ark", "crops.scp"])
+def test_file_of_stage_2_that_was_edited_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "faces.ark").write_bytes(matrix_bytes("a", np.ones((1, 17))))
+    (tmp_path / "faces.scp").write_text(f"a {tmp_path}/faces.ark:2\n")
+    (tmp_path / "crops.scp").write_text(f"a {tmp_path}/crops.tar:0\n")
+    (tmp_path / "status").write_text("a ok\n")
+    write_record(tmp_path, ["detect"], [], list(tmp_path.iterdir()))
+    FaceCrops(tmp_path)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DataError, match=f"{name}: expected SHA-256"):
+        FaceCrops(tmp_path)

@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import re
+import struct
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -18,11 +19,12 @@ import pytest
 from engines_here import ENGINES
 
 from vidperson.engines import join_parts, load_network, parts_of
-from vidperson.errors import EngineError, ModelError
+from vidperson.engines.processor import processor_features
+from vidperson.errors import DataError, EngineError, ModelError
 from vidperson.networks import opening
-from vidperson.networks.card import ZOO
+from vidperson.networks.card import ZOO, ModelCard, NetworkFile, Output, PictureInput, VectorInput, WaveformInput
 from vidperson.networks.install import MXNET_FILES, InstalledModel, install_model, installed_model
-from vidperson.networks.opening import measure_engines, open_network
+from vidperson.networks.opening import cpu_engine, open_network
 
 DETECTORS = ("retinaface_tiny", "retinaface_mnet025_pytorch")
 MXNET = "mobilefacenet_arcface_mxnet"
@@ -184,7 +186,7 @@ def write_onnx(path: Path, *nodes: Any, opset: int = 18, sizes: Any = ("n", 3, 8
     [
         ("LRN", {"size": 3}, "operator 'LRN' of node 'odd' is not known to the engine torch; known operators: Abs"),
         ("Resize", {"mode": "cubic"}, "Resize 'odd': mode: expected one of nearest linear, found 'cubic'"),
-        ("MaxPool", {"kernel_shape": [2]}, "MaxPool 'odd': expected two-dimensional windows"),
+        ("MaxPool", {"kernel_shape": [2, 2, 2]}, "MaxPool 'odd': expected one- or two-dimensional windows"),
         ("Pad", {"mode": "reflect"}, "Pad 'odd': mode: expected one of constant, found 'reflect'"),
     ],
 )  # fmt: skip
@@ -275,6 +277,94 @@ def test_operator_on_torch_equals_onnxruntime(tmp_path: Path, name: str) -> None
     assert_close(found, [np.asarray(item, np.float32) for item in expected], 1e-5, name)
 
 
+def conv1d() -> tuple[list[Any], dict[str, Any]]:
+    """(n, 5, time) to (n, 6): convolutions and pooling over any number of frames, then mean and length."""
+    from onnx import helper
+
+    rng = np.random.default_rng(1)
+    pooled = {"kernel_shape": [2], "strides": [2]}
+    nodes = [
+        helper.make_node("Conv", ["images", "w1", "b1"], ["c1"], kernel_shape=[3], pads=[2, 2], dilations=[2]),
+        helper.make_node("Relu", ["c1"], ["r1"]),
+        helper.make_node("Conv", ["r1", "w2"], ["c2"]),  # no attribute: the window is that of the weights
+        helper.make_node("MaxPool", ["c2"], ["p1"], pads=[1, 0], **pooled),
+        helper.make_node("AveragePool", ["p1"], ["p2"], pads=[0, 1], **pooled),
+        helper.make_node("ReduceMean", ["p2", "time"], ["mean"], keepdims=0),
+        helper.make_node("ReduceL2", ["p2", "time"], ["length"], keepdims=0),
+        helper.make_node("Concat", ["mean", "length"], ["out"], axis=1),
+    ]
+    weights = {"w1": rng.normal(size=(4, 5, 3)), "b1": rng.normal(size=4), "w2": rng.normal(size=(3, 4, 1))}
+    return nodes, {**{k: v.astype(SINGLE) for k, v in weights.items()}, "time": np.array([2])}
+
+
+def products() -> tuple[list[Any], dict[str, Any]]:
+    """(n, 7) to (n, 3)."""
+    from onnx import helper
+
+    rng = np.random.default_rng(1)
+    nodes = [
+        helper.make_node("Gemm", ["images", "w1", "b1"], ["g1"], transB=1),
+        helper.make_node("Relu", ["g1"], ["r1"]),
+        helper.make_node("MatMul", ["r1", "w2"], ["out"]),
+    ]
+    weights = {"w1": rng.normal(size=(8, 7)), "b1": rng.normal(size=8), "w2": rng.normal(size=(8, 3))}
+    return nodes, {k: v.astype(SINGLE) for k, v in weights.items()}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_network_of_vectors_takes_any_number_of_them_on_every_engine(tmp_path: Path, engine: str) -> None:
+    nodes, constants = products()
+    network = load_network(write_onnx(tmp_path / "x.onnx", *nodes, sizes=("n", 7), **constants), engine)
+    for count in (1, 3, 16):
+        batch = np.random.default_rng(count).normal(size=(count, 7)).astype(np.float32)
+        hidden = np.maximum(batch @ constants["w1"].T + constants["b1"], 0)
+        assert_close(network(batch), [hidden @ constants["w2"]], 1e-5, (engine, count))
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_network_over_time_takes_any_number_of_items_and_frames_on_every_engine(tmp_path: Path, engine: str) -> None:
+    nodes, constants = conv1d()
+    path = write_onnx(tmp_path / "x.onnx", *nodes, sizes=("n", 5, "time"), **constants)
+    exact, tried = (load_network(path, one) for one in ("onnxruntime", engine))
+    for count, frames in ((1, 20), (3, 20), (3, 33), (2, 101), (3, 20)):
+        batch = np.random.default_rng(frames).normal(size=(count, 5, frames)).astype(np.float32)
+        found = tried(batch)
+        assert found[0].shape == (count, 6)
+        assert_close(found, exact(batch), 1e-4, (engine, count, frames))
+        alone = np.concatenate([tried(item[None])[0] for item in batch])
+        assert_close([alone], found, 1e-5, (engine, "one by one"))
+
+
+@needs_torch
+@pytest.mark.parametrize("shape", [(2, 7), (2, 5, 7), (2, 3, 4, 5)])
+def test_torch_lays_only_items_of_images_out_channels_last(shape: tuple[int, ...]) -> None:
+    import torch
+
+    from vidperson.engines.torch_engine import _laid_out
+
+    items = torch.arange(float(np.prod(shape))).reshape(shape)
+    laid = _laid_out(items)
+    assert torch.equal(laid, items)
+    assert laid.is_contiguous() == (len(shape) != 4)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3, 4])
+def test_batch_of_any_rank_cut_into_parts_and_joined_is_the_batch(rank: int) -> None:
+    batch = np.random.default_rng(0).normal(size=(5, 3, 2, 4)[:rank]).astype(np.float32)
+    parts = [(count, len(part), [part, part.reshape(len(part), -1).sum(1)]) for count, part in parts_of(batch, 2)]
+    found, sums = join_parts(parts)
+    np.testing.assert_array_equal(found, batch)
+    np.testing.assert_array_equal(sums, batch.reshape(5, -1).sum(1))
+
+
+@needs_torch
+def test_torch_refuses_a_batch_of_another_rank_than_the_file_says(tmp_path: Path) -> None:
+    nodes, constants = products()
+    path = write_onnx(tmp_path / "x.onnx", *nodes, sizes=("n", 7), **constants)
+    with pytest.raises(ModelError, match=r"failed on a batch of shape \(2, 1, 7\): expected \[None, 7\]"):
+        load_network(path, "torch")(np.zeros((2, 1, 7), np.float32))
+
+
 @needs_torch
 def test_torch_given_a_batch_of_another_size_than_the_file_says_refuses_it(tmp_path: Path) -> None:
     from onnx import helper
@@ -292,100 +382,104 @@ def tiny(tmp_path: Path) -> InstalledModel:
     return install_model("arcface_tiny", tmp_path)
 
 
-def note(installed: InstalledModel, content: Any) -> Path:
-    path = installed.network.with_name("engines.json")
-    path.write_text(json.dumps(content))
-    return path
+CPUINFO = {
+    "amx": "processor\t: 0\nmodel name\t: Some Xeon\nflags\t\t: fpu sse4_2 fma avx2 avx512f avx512_bf16 amx_tile\n",
+    "avx512": "processor\t: 0\nflags\t\t: fpu sse4_2 fma avx2 avx512f\n\nprocessor\t: 1\nflags\t\t: fpu\n",
+    "avx2": "processor\t: 0\nflags\t\t: fpu sse4_2 fma avx2\n",
+    "old": "processor\t: 0\nflags\t\t: fpu sse4_2 avx\n",
+    "arm": "processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd evtstrm aes sha1\nCPU architecture: 8\n",
+    "unknown": "cpu\t: something else\n",
+}
+X86 = ("amx", "avx512", "avx2")
 
 
-@pytest.mark.parametrize("fastest", ["openvino", "onnxruntime"])
-def test_auto_on_the_cpu_takes_the_engine_that_was_measured_fastest(
-    tiny: InstalledModel, fastest: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    times = {"openvino": 0.002, "onnxruntime": 0.002} | {fastest: 0.001}
-    note(tiny, {"network_sha256": tiny.sha256, "cpu_seconds_per_item": times})
-    with caplog.at_level(logging.INFO):
-        open_network(tiny)
-    assert (
-        f"arcface_tiny: engine auto takes {fastest}: measured per item when it was installed: openvino" in caplog.text
-    )
-    assert f"engine {fastest}, device cpu, fp32, 1 threads" in caplog.text
+def card_of(kind: str, how: Any) -> ModelCard:
+    return ModelCard("x", kind, "", "", "", "", NetworkFile("x.onnx"), how, Output())
 
 
-def test_auto_without_times_or_with_those_of_another_file_takes_the_first(
-    tiny: InstalledModel, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO):
-        open_network(tiny)
-        note(tiny, {"network_sha256": "0" * 64, "cpu_seconds_per_item": {"onnxruntime": 0.001, "openvino": 1}})
-        open_network(tiny)
-    assert caplog.text.count("engine auto takes openvino: none was measured; ./run_000") == 2
+PICTURE, SOUND = PictureInput("rgb", (0.0,) * 3, (1.0,) * 3, 112, 112), WaveformInput(sample_rate=16000)
 
 
-@pytest.mark.parametrize("times", [{"openvino": 0.001, "onnxruntime": 0.002}, None])
-def test_auto_on_the_cpu_takes_the_engine_that_was_chosen_whatever_the_times(
-    tiny: InstalledModel, times: dict[str, float] | None, caplog: pytest.LogCaptureFixture
-) -> None:
-    choice = {"network_sha256": tiny.sha256, "cpu_engine": "onnxruntime"}
-    tiny.network.with_name("cpu_engine.json").write_text(json.dumps(choice))
-    if times:
-        note(tiny, {"network_sha256": tiny.sha256, "cpu_seconds_per_item": times})
-    with caplog.at_level(logging.INFO):
-        open_network(tiny)
-    assert "engine auto takes onnxruntime: measured per item when it was installed: " in caplog.text
-
-
-def test_engines_measured_again_with_other_times_and_the_same_outcome_leave_what_is_compared(
-    repo: Path, tiny: InstalledModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def measured(*seconds: float) -> tuple[bytes, str]:
-        left = list(seconds)
-        monkeypatch.setattr(opening, "_seconds", lambda network, batch: left.pop(0))
-        tiny.network.with_name("engines.json").unlink(missing_ok=True)
-        measure_engines(tiny)
-        script = f"model={tiny.network.parent} cmd=here engine=auto device=cpu precision=fp32 threads=1\n"
-        script += '. utils/engine_options.sh --det-batch 1; cat "${inputs[@]//--input//dev/null}"'
-        compared = subprocess.run(["bash", "-euc", script], cwd=repo, capture_output=True, check=True).stdout
-        return compared, tiny.network.with_name("engines.json").read_text()
-
-    first, second, third, fourth = measured(2.3, 2.4), measured(2.5, 2.4), measured(2.5, 1.2), measured(2.3, 2.4)
-    assert first[0] == second[0] != third[0] == fourth[0]
-    assert first[1] != second[1] != third[1] != fourth[1]
-
-
-def test_engines_are_measured_once(tiny: InstalledModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "_MEASURE_S", 0)
-    measure_engines(tiny)
-    path = tiny.network.with_name("engines.json")
-    content = json.loads(path.read_text())
-    assert content["network_sha256"] == tiny.sha256
-    assert list(content["cpu_seconds_per_item"]) == ["openvino", "onnxruntime"]
-    assert all(0 < seconds < 60 for seconds in content["cpu_seconds_per_item"].values())
-    before = path.stat().st_mtime_ns
-    measure_engines(tiny)
-    assert path.stat().st_mtime_ns == before
-
-
+@pytest.mark.parametrize("processor", CPUINFO)
 @pytest.mark.parametrize(
-    "content",
+    ("kind", "how", "on_x86"),
     [
-        [],
-        {},
-        {"network_sha256": "", "cpu_seconds_per_item": {"torch": 1}},
-        {"network_sha256": "", "cpu_seconds_per_item": {"openvino": "x"}},
+        ("face_embedder", PICTURE, "openvino"),
+        ("body_classifier", PICTURE, "openvino"),
+        ("face_detector", PICTURE, "onnxruntime"),
+        ("speaker_embedder", SOUND, "onnxruntime"),
+        ("person_classifier", VectorInput(size=512), "onnxruntime"),
     ],
 )
-def test_times_that_are_no_such_note_are_refused(tiny: InstalledModel, content: Any) -> None:
-    note(tiny, content)
-    with pytest.raises(ModelError, match="engines.json: expected .*remove it"):
-        open_network(tiny)
+def test_auto_on_a_processor_is_what_the_table_says(
+    tmp_path: Path, processor: str, kind: str, how: Any, on_x86: str
+) -> None:
+    (tmp_path / "cpuinfo").write_text(CPUINFO[processor])
+    features = processor_features(tmp_path / "cpuinfo")
+    assert ("avx2" in features) == (processor in X86)
+    card = card_of(kind, how)
+    assert cpu_engine(card, "fp32", features)[0] == (on_x86 if processor in X86 else "onnxruntime")
+    assert cpu_engine(card, "bf16", features)[0] == "openvino"
 
 
-@pytest.mark.parametrize("content", [[], {}, {"cpu_engine": "torch", "network_sha256": ""}, {"cpu_engine": "openvino"}])
-def test_choice_that_is_no_such_note_is_refused(tiny: InstalledModel, content: Any) -> None:
-    tiny.network.with_name("cpu_engine.json").write_text(json.dumps(content))
-    with pytest.raises(ModelError, match="cpu_engine.json: expected cpu_engine to be one of .*remove it"):
+def test_auto_without_a_description_of_the_processor_has_a_default(tmp_path: Path) -> None:
+    assert processor_features(tmp_path / "none") == frozenset()
+    assert cpu_engine(card_of("face_embedder", PICTURE), "fp32", ())[0] == "onnxruntime"
+
+
+@pytest.mark.parametrize(("features", "engine"), [(["avx2"], "openvino"), ([], "onnxruntime")])
+def test_auto_on_the_cpu_logs_the_engine_and_why(
+    tiny: InstalledModel,
+    features: list[str],
+    engine: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(opening, "processor_features", lambda: features)
+    with caplog.at_level(logging.INFO):
         open_network(tiny)
+    assert f"arcface_tiny: engine auto takes {engine}: for " in caplog.text
+    assert f"engine {engine}, device cpu, fp32, 1 threads" in caplog.text
+
+
+def test_auto_depends_neither_on_files_beside_the_network_nor_on_time(
+    tiny: InstalledModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such files were once what decided."""
+    monkeypatch.setattr(opening, "processor_features", lambda: {"avx2"})
+    times = {"network_sha256": tiny.sha256, "cpu_seconds_per_item": {"onnxruntime": 0.001, "openvino": 1}}
+    tiny.network.with_name("engines.json").write_text(json.dumps(times))
+    choice = {"network_sha256": tiny.sha256, "cpu_engine": "onnxruntime"}
+    tiny.network.with_name("cpu_engine.json").write_text(json.dumps(choice))
+    for clock in ("time", "monotonic", "perf_counter", "process_time"):
+        monkeypatch.setattr(f"time.{clock}", lambda: pytest.fail("a clock was read"))
+    assert cpu_engine(tiny.card, "fp32", processor_features())[0] == cpu_engine(tiny.card, "fp32", {"avx2"})[0]
+    monkeypatch.undo()
+    with caplog.at_level(logging.INFO):
+        open_network(tiny)
+    expected = cpu_engine(tiny.card, "fp32", processor_features())[0]
+    assert f"engine auto takes {expected}: " in caplog.text
+
+
+def test_stage_0_writes_no_times(tiny: InstalledModel) -> None:
+    assert sorted(path.name for path in tiny.network.parent.iterdir()) == [
+        "arcface_tiny.yaml",
+        "network.onnx",
+        "record.json",
+    ]
+
+
+def test_engines_timed_on_request_print_a_row_each_and_mark_the_one_that_auto_takes(
+    tiny: InstalledModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from steps.time_engines import TimeOptions, time_engines
+
+    time_engines(TimeOptions([tiny.network.parent], batch=2, repeat=1))
+    rows = [line.strip("| \n").split(" | ") for line in capsys.readouterr().out.splitlines() if "arcface_tiny" in line]
+    assert {("openvino", "fp32"), ("openvino", "bf16"), ("onnxruntime", "fp32")} <= {tuple(row[1:3]) for row in rows}
+    marked = [row[1] for row in rows if row[-1] == "yes"]
+    expected = [cpu_engine(tiny.card, precision, processor_features())[0] for precision in ("fp32", "bf16")]
+    assert sorted(marked) == sorted(expected)
 
 
 def test_auto_refuses_what_no_engine_has(tiny: InstalledModel) -> None:
@@ -414,6 +508,12 @@ def test_mxnet_checkpoint_is_kept_beside_the_converted_file(mobilefacenet: Insta
     folder = mobilefacenet.network.parent
     for name, kept in zip(("model-symbol.json", "model-0000.params"), MXNET_FILES, strict=True):
         assert (folder / kept).read_bytes() == (shared / "models" / MXNET / name).read_bytes()
+    whole = (folder / MXNET_FILES[1]).read_bytes()
+    (folder / MXNET_FILES[1]).unlink()  # it may be a link to the download
+    (folder / MXNET_FILES[1]).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DataError, match=f"{MXNET_FILES[1]}: expected SHA-256"):
+        open_network(installed_model(folder), "mxnet")
+    (folder / MXNET_FILES[1]).write_bytes(whole)
     (folder / MXNET_FILES[0]).unlink()  # as an installation of an older version
     with pytest.raises(EngineError, match=f"{MXNET}: its MXNet checkpoint is not there; run ./run_000"):
         open_network(installed_model(folder), "mxnet")
@@ -432,6 +532,22 @@ def test_mxnet_engine_equals_the_converted_file_on_every_engine(
         assert_close(networks["mxnet"](batch), expected, 0, "the second pass of the same shape")
         for engine in ENGINES:
             assert_close(networks[engine](batch), expected, 1e-4, (engine, count))
+
+
+@pytest.mark.parametrize("batch_size", [0, 4])
+def test_mxnet_runs_a_network_of_vectors(tmp_path: Path, mxnet_python: str, batch_size: int) -> None:
+    nodes = [{"op": "null", "name": name, "inputs": []} for name in ("data", "w")]
+    how = {"no_bias": "True", "num_hidden": "8"}
+    nodes.append({"op": "FullyConnected", "name": "fc1", "attrs": how, "inputs": [[0, 0, 0], [1, 0, 0]]})  # type: ignore[dict-item]
+    symbol = {"nodes": nodes, "arg_nodes": [0, 1], "heads": [[2, 0, 0]], "attrs": {"mxnet_version": ["int", 10901]}}
+    (tmp_path / "x-symbol.json").write_text(json.dumps(symbol))
+    weights = np.random.default_rng(0).normal(size=(8, 12)).astype("<f4")
+    header = struct.pack("<QQQIiiqqiii", 0x112, 0, 1, 0xF993FAC9, 0, 2, 8, 12, 1, 0, 0)
+    (tmp_path / "x-0000.params").write_bytes(header + weights.tobytes() + struct.pack("<QQ", 1, 5) + b"arg:w")
+    network = load_network(tmp_path / "x-symbol.json", "mxnet", batch=batch_size)
+    for count in (1, 3, 9):
+        batch = np.random.default_rng(count).normal(size=(count, 12)).astype(np.float32)
+        assert_close(network(batch), [batch @ weights.T], 1e-5, count)
 
 
 def test_mxnet_with_a_batch_size_gives_an_item_the_same_numbers_in_any_batch(

@@ -17,9 +17,8 @@ from vidperson.io.crops import read_tar_files, tar_entry
 from vidperson.io.matrices import load_matrices, matrix_bytes
 from vidperson.io.pictures import list_pictures
 from vidperson.networks.card import ZOO, load_card
-from vidperson.networks.install import InstalledModel, installed_model
+from vidperson.networks.install import installed_model
 from vidperson.networks.mxnet_files import read_symbol
-from vidperson.networks.opening import _read_choice, _read_times
 
 
 class Evil:
@@ -148,20 +147,11 @@ def test_json_made_to_blow_up_is_refused(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "network.onnx").write_bytes(b"abc")
     for text in ("[" * 100_000, '{"network_sha256": ' * 50_000, "9" * 100_000, "null", "[1]"):
-        (folder / "installed.json").write_text(text)
+        (folder / "record.json").write_text(text)
         with pytest.raises(ModelError, match="no installed network"):
             installed_model(folder)
         with pytest.raises(ModelError, match="not an MXNet symbol"):
-            read_symbol(folder / "installed.json")
-    network = InstalledModel(load_card(ZOO / "arcface_tiny.yaml"), folder / "network.onnx", "abc")
-    for text in ("[" * 100_000, '{"network_sha256": "abc", "cpu_seconds_per_item": {"openvino": 1%s}}' % ("0" * 4000)):
-        (folder / "engines.json").write_text(text)
-        with pytest.raises(ModelError, match="engines.json: expected the times of engines"):
-            _read_times(network)
-    for text in ("[" * 100_000, '{"network_sha256": "abc", "cpu_engine": ["openvino"]}'):
-        (folder / "cpu_engine.json").write_text(text)
-        with pytest.raises(ModelError, match="cpu_engine.json: expected cpu_engine to be one of openvino onnxruntime"):
-            _read_choice(network)
+            read_symbol(folder / "record.json")
     (folder / "results.json").write_text("[" * 100_000)
     with pytest.raises(DataError, match="results.json: not a result of evaluate.py"):
         _read_json(folder / "results.json", "evaluate.py")

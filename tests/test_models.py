@@ -19,7 +19,8 @@ import yaml
 
 from vidperson.engines import load_network
 from vidperson.errors import ModelError
-from vidperson.networks.card import ZOO, card_names, load_card
+from vidperson.io.record import Output, read_record
+from vidperson.networks.card import ZOO, FbankInput, card_names, card_text, load_card
 from vidperson.networks.install import install_model, installed_model
 
 CONTENT = bytes(range(256)) * 9000  # 2.3 MB: more than one chunk
@@ -87,7 +88,9 @@ def write_card(tmp_path: Path) -> Callable[..., str]:
                 "name": "tiny.onnx", "sha256": hashlib.sha256(CONTENT).hexdigest(), "size_bytes": len(CONTENT),
                 "sources": [],
             },
-            "input": {"channels": "rgb", "mean": [0, 0, 0], "std": [1, 1, 1], "width": 112, "height": 112},
+            "input": {
+                "kind": "picture", "channels": "rgb", "mean": [0, 0, 0], "std": [1, 1, 1], "width": 112, "height": 112,
+            },
             "output": {"embedding_size": 8},
         }  # fmt: skip
         for dotted, value in changes.items():
@@ -125,11 +128,14 @@ def test_every_card_in_the_zoo_is_valid_and_names_source_and_licence() -> None:
     ({"input__channels": "rbg"}, "input.channels: expected rgb or bgr, found 'rbg'"),
     ({"input__mean": [1, 2]}, "input.mean: expected three numbers"),
     ({"input__std": [1, 0, 1]}, "input.std: expected three positive numbers"),
-    ({"input__width": 113}, "at most 112"),
     ({"input__width": "112"}, "input.width: expected int, found '112'"),
-    ({"output__embedding_size": ...}, "positive sizes"),
+    ({"output__embedding_size": ...}, "output.embedding_size: expected a positive size of at most 65536, found None"),
     ({"output__mirror": "twice"}, "output.mirror: expected one of none concatenate sum"),
-    ({"kind": "voice"}, "kind: expected one of face_detector face_embedder"),
+    ({"kind": "voice"}, "kind: expected <modality>_<role>, the role one of detector embedder classifier, found 'voi"),
+    ({"kind": "face_recogniser"}, "kind: expected <modality>_<role>"),
+    ({"kind": "Face_embedder"}, "kind: expected <modality>_<role>"),
+    ({"kind": "a/b_embedder"}, "kind: expected <modality>_<role>"),
+    ({"input__width": ...}, "input.width, input.height: expected positive sizes, found (None, 112)"),
     ({"kind": "face_detector"}, "output.decoder: expected the name of a decoder"),
     ({"file__sha256": "abc"}, "file.sha256: expected 64"),
     ({"input__batch": 4}, "input.batch: expected 1, or no such field, found 4"),
@@ -145,6 +151,93 @@ def test_every_card_in_the_zoo_is_valid_and_names_source_and_licence() -> None:
     ({"mxnet": {"params": PARAMS}, "checkpoint": {"architecture": "a"}}, "mxnet: expected no checkpoint beside it"),
 ])  # fmt: skip
 def test_card_with_a_bad_field_names_file_field_and_expectation(
+    write_card: Callable[..., str], change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ModelError, match="tiny.yaml") as error:
+        load_card(write_card(**change))
+    assert message in str(error.value)
+
+
+FRONT_ENDS: dict[str, dict[str, Any]] = {
+    "avcleanse": {
+        "sample_rate": 16000, "mel_bins": 80, "window": 400, "hop": 160, "fft": 512, "low_hz": 20, "high_hz": 7600,
+        "framing": "centred", "window_type": "hamming", "mel_scale": "htk", "mean_norm": True,
+        "pre_emphasis": 0.97, "log_offset": 1e-6, "channels_first": True,
+    },
+    "kaldi": {
+        "sample_rate": 16000, "mel_bins": 80, "window": 400, "hop": 160, "fft": 512, "low_hz": 20, "high_hz": 8000,
+        "framing": "kaldi", "window_type": "povey", "mel_scale": "kaldi", "mean_norm": True,
+        "scale": 32768, "pre_emphasis": 0.97, "log_floor": 1.1920929e-07,
+    },
+    "resemblyzer": {
+        "sample_rate": 16000, "mel_bins": 40, "window": 400, "hop": 160, "fft": 400, "low_hz": 0, "high_hz": 8000,
+        "framing": "centred", "window_type": "hann", "mel_scale": "slaney", "mean_norm": False,
+        "level_dbfs": -30, "crop_frames": 160, "crop_hop": 80,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_card_of_a_published_speaker_network_says_its_front_end(write_card: Callable[..., str], name: str) -> None:
+    fields = FRONT_ENDS[name]
+    card = load_card(write_card(kind="speaker_embedder", input={"kind": "fbank", **fields}))
+    assert (card.modality, card.role) == ("speaker", "embedder")
+    assert isinstance(card.input, FbankInput)
+    assert {key: getattr(card.input, key) for key in fields} == fields
+
+
+@pytest.mark.parametrize("what", [{"kind": "waveform", "sample_rate": 16000}, {"kind": "vector", "size": 192}])
+def test_card_of_sound_or_vectors_is_read_and_written_again(
+    tmp_path: Path, write_card: Callable[..., str], what: dict[str, Any]
+) -> None:
+    card = load_card(write_card(input=what))
+    assert card.input.kind == what["kind"]
+    (tmp_path / "tiny.yaml").write_text(card_text(card))
+    assert load_card(tmp_path / "tiny.yaml") == card
+
+
+def test_card_of_a_classifier_names_its_classes_or_their_number(write_card: Callable[..., str]) -> None:
+    vectors = {"kind": "vector", "size": 512}
+    card = load_card(write_card(kind="person_classifier", input=vectors, output={"labels": ["ann", "bob"]}))
+    assert (card.role, card.output.labels) == ("classifier", ("ann", "bob"))
+    assert (
+        load_card(write_card(kind="person_classifier", input=vectors, output={"classes": 5000})).output.classes == 5000
+    )
+
+
+FBANK = {"kind": "fbank", **FRONT_ENDS["kaldi"]}
+VECTOR = {"kind": "vector", "size": 8}
+
+
+@pytest.mark.parametrize("change,message", [
+    ({"input__kind": ...}, "input.kind: expected one of picture fbank waveform vector, found no such field"),
+    ({"input__kind": "sound"}, "input.kind: expected one of picture fbank waveform vector, found 'sound'"),
+    ({"input__kind": ["fbank"]}, "input.kind: expected one of picture fbank waveform vector, found ['fbank']"),
+    ({"input": {**VECTOR, "channels": "rgb"}}, "input.channels: unknown field; valid fields: kind batch size"),
+    ({"input": {"kind": "vector"}}, "input.size: missing field"),
+    ({"input": {**VECTOR, "size": 0}}, "input.size: expected a size from 1 to 65536, found 0"),
+    ({"input": {"kind": "waveform", "sample_rate": 0}}, "input.sample_rate: expected 1 to 1000000 Hz, found 0"),
+    ({"input": {"kind": "waveform", "sample_rate": 8000, "scale": 0}}, "input.scale: expected a positive number"),
+    ({"input": {**FBANK, "hop": 0}}, "input.fft: expected positive sizes, found (80, 0, 400, 512)"),
+    ({"input": {**FBANK, "fft": 256}}, "input.fft: expected the window's size to 65536 samples, found 256"),
+    ({"input": {**FBANK, "mel_bins": 300}}, "input.mel_bins: expected at most 256, half of fft, found 300"),
+    ({"input": {**FBANK, "high_hz": 8001}}, "expected 0 <= low < high <= half of sample_rate, found (20.0, 8001.0)"),
+    ({"input": {**FBANK, "framing": "snip"}}, "input.framing: expected one of kaldi centred, found 'snip'"),
+    ({"input": {**FBANK, "window_type": "x"}}, "input.window_type: expected one of hamming hann povey, found 'x'"),
+    ({"input": {**FBANK, "mel_scale": "x"}}, "input.mel_scale: expected one of kaldi htk slaney, found 'x'"),
+    ({"input": {**FBANK, "mean_norm": 1}}, "input.mean_norm: expected bool, found 1"),
+    ({"input": {**FBANK, "log_offset": 1}}, "input.log_floor: expected no log_offset beside it, found 1.0"),
+    ({"input": {**FBANK, "log_floor": 0}}, "input.log_floor: expected a positive number, found 0.0"),
+    ({"input": {**FBANK, "pre_emphasis": 2}}, "input.pre_emphasis: expected a number from 0 to 1, found 2.0"),
+    ({"input": {**FBANK, "level_dbfs": 3}}, "input.level_dbfs: expected a level of at most 0 dB, found 3.0"),
+    ({"input": {**FBANK, "crop_hop": 80}}, "input.crop_frames, input.crop_hop: expected two positive sizes, or n"),
+    ({"input": FBANK, "output__mirror": "sum"}, "output.mirror: expected none, as the input is no picture"),
+    ({"input": VECTOR, "checkpoint": {"architecture": "a"}}, "checkpoint: expected input.kind picture, found 'vector'"),
+    ({"kind": "face_classifier"}, "output.classes: expected 2 to 16777216 classes, or labels, found None"),
+    ({"kind": "face_classifier", "output": {"labels": ["a", "a"]}}, "output.labels: expected labels that differ"),
+    ({"kind": "face_classifier", "output": {"labels": ["a", "b"], "classes": 3}}, "expected 3 labels, one a class"),
+])  # fmt: skip
+def test_card_with_a_bad_input_or_classes_names_file_field_and_expectation(
     write_card: Callable[..., str], change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ModelError, match="tiny.yaml") as error:
@@ -236,8 +329,8 @@ def test_install_unpacks_only_the_named_member_of_a_zip(
     card = write_card(file__sources=[{"url": server.url("pack.zip"), "member": "pack/tiny.onnx"}])
     install_model(card, tmp_path / "models")
     assert sorted(p.name for p in (tmp_path / "models" / "tiny").iterdir()) == [
-        "installed.json",
         "network.onnx",
+        "record.json",
         "tiny.onnx",
         "tiny.yaml",
     ]
@@ -270,21 +363,41 @@ def test_file_without_a_known_hash_put_there_by_hand_is_taken_and_its_hash_recor
     digest = hashlib.sha256(CONTENT).hexdigest()
     installed = install_model(write_card(file__sha256=None), tmp_path / "models", [tmp_path / "mine"])
     assert installed.network.read_bytes() == CONTENT
-    record = json.loads((tmp_path / "models" / "tiny" / "installed.json").read_text())
-    assert record == {"files_sha256": {"tiny.onnx": digest}, "network_sha256": digest}
+    record = read_record(tmp_path / "models" / "tiny")
+    assert record is not None and record.command == ["install_model", "tiny"]
+    assert record.inputs == {str(mine / "tiny.onnx"): digest}
+    assert record.outputs["network.onnx"] == Output(digest, len(CONTENT))
     assert "no hash is known of it" in caplog.text and digest in caplog.text
     installed.network.write_bytes(b"changed")
     with pytest.raises(ModelError, match="expected SHA-256"):
         installed_model(tmp_path / "models" / "tiny")
 
 
-def test_damaged_record_with_a_very_long_hash_is_quoted_in_part(tmp_path: Path, write_card: Callable[..., str]) -> None:
+def test_damaged_record_is_no_installed_network(tmp_path: Path, write_card: Callable[..., str]) -> None:
     (tmp_path / "tiny.onnx").write_bytes(CONTENT)
     folder = install_model(write_card(), tmp_path / "models").network.parent
-    (folder / "installed.json").write_text(json.dumps({"network_sha256": "abc" * 100_000}))
-    with pytest.raises(ModelError, match="expected SHA-256 (abc){21}a, found") as caught:
+    record = json.loads((folder / "record.json").read_text())
+    record["outputs"]["network.onnx"]["sha256"] = "abc" * 100_000
+    (folder / "record.json").write_text(json.dumps(record))
+    with pytest.raises(ModelError, match="no installed network; run ./run_000") as caught:
         installed_model(folder)
     assert len(str(caught.value)) < 1000
+
+
+def test_installed_card_that_was_edited_is_refused(tmp_path: Path, write_card: Callable[..., str]) -> None:
+    (tmp_path / "tiny.onnx").write_bytes(CONTENT)
+    folder = install_model(write_card(), tmp_path / "models").network.parent
+    (folder / "tiny.yaml").write_text((folder / "tiny.yaml").read_text().replace("rgb", "bgr"))
+    with pytest.raises(ModelError, match="tiny.yaml: expected SHA-256 .*, found .*; remove the folder and run"):
+        installed_model(folder)
+
+
+def test_two_installations_have_the_same_bytes_in_every_file(tmp_path: Path) -> None:
+    """Nothing in them depends on a clock."""
+    first, second = (install_model("arcface_tiny", tmp_path / name).network.parent for name in "ab")
+    files = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in (first, second)]
+    assert sorted(files[0]) == ["arcface_tiny.yaml", "network.onnx", "record.json"]
+    assert files[0] == files[1]
 
 
 def test_file_without_a_known_hash_is_not_taken_from_a_folder_of_many_networks(
@@ -318,7 +431,7 @@ def test_file_of_another_network_in_a_folder_of_many_is_left_alone(
 @pytest.mark.parametrize(
     "pictures,message",
     [
-        (1, "takes 1 pictures at a time, the card says any number; put 'batch: 1'"),
+        (1, "takes 1 items at a time, the card says any number; put 'batch: 1'"),
         (4, "export it with a free batch size"),
     ],
 )
@@ -344,7 +457,7 @@ def test_onnx_file_with_a_fixed_batch_that_the_card_does_not_name_is_refused(
     install_model(write_card(file__sha256=write("n")), tmp_path / "models")
 
 
-def test_list_of_the_zoo_shows_every_card_and_which_files_are_put_there_by_hand(
+def test_list_of_the_zoo_shows_every_card_and_which_files_are_put_there_manually(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     from steps.get_models import list_models
@@ -353,10 +466,10 @@ def test_list_of_the_zoo_shows_every_card_and_which_files_are_put_there_by_hand(
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")}
     assert sorted(lines) == card_names()
     for name in ("retinaface_r50_mxnet", "retinaface_mnet025_mxnet", "arcface_r50_mxnet", "iresnet18_vox2_pytorch"):
-        assert lines[name].endswith("; by hand")
+        assert lines[name].endswith("; manual")
     for name in ("scrfd_10g", "scrfd_2.5g", "arcface_r100_mxnet", "arcface_w600k_r50", "arcface_glint360k_r100",
                  "mobilefacenet_arcface_mxnet", "retinaface_mnet025_pytorch", "retinaface_tiny"):  # fmt: skip
-        assert "by hand" not in lines[name] and " MB " in lines[name]
+        assert "manual" not in lines[name] and " MB " in lines[name]
 
 
 @pytest.fixture
@@ -411,10 +524,10 @@ def test_install_fetches_a_zip_that_holds_both_files_once(
     install_model(write_card(**fields), tmp_path / "models")
     assert len(server.ranges) == 1
     assert sorted(path.name for path in (tmp_path / "models" / "tiny").iterdir()) == [
-        "installed.json",
         "network-0000.params",
         "network-symbol.json",
         "network.onnx",
+        "record.json",
         "tiny.json",
         "tiny.params",
         "tiny.yaml",
@@ -473,3 +586,36 @@ def test_checkpoint_that_is_no_checkpoint_is_an_error_without_running_it(
     with pytest.raises(ModelError, match="not a checkpoint of tensors"):
         install_model(card, tmp_path / "models", [tmp_path])
     assert not (tmp_path / "attacked").exists()
+
+
+def test_models_asked_for_by_role_are_installed_and_others_refused_with_both_kinds(tmp_path: Path) -> None:
+    from steps.get_models import GetOptions, get_models
+
+    get_models(GetOptions(tmp_path, "face", embedder="arcface_tiny"))
+    assert installed_model(tmp_path / "arcface_tiny").card.role == "embedder"
+    with pytest.raises(ModelError, match="1 of 2 networks are missing:\n  arcface_tiny is a face_embedder, not a"):
+        get_models(GetOptions(tmp_path, "face", detector="arcface_tiny", embedder="arcface_tiny"))
+    with pytest.raises(ModelError, match="arcface_tiny is a face_embedder, not a body_embedder; --list true shows"):
+        get_models(GetOptions(tmp_path, "body", embedder="arcface_tiny"))
+    with pytest.raises(ModelError, match="arcface_tiny is a face_embedder, not a face_classifier"):
+        get_models(GetOptions(tmp_path, classifier="arcface_tiny"))
+
+
+def test_models_without_a_folder_to_put_them_in_are_refused() -> None:
+    from steps.get_models import GetOptions, get_models
+
+    with pytest.raises(ModelError, match="expected --models-dir"):
+        get_models(GetOptions(embedder="arcface_tiny"))
+
+
+@pytest.mark.parametrize(("card", "waits"), [("iresnet18_vox2_pytorch", True), ("arcface_tiny", False), ("", False)])
+def test_torch_is_needed_for_a_checkpoint_that_is_not_installed_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], card: str, waits: bool
+) -> None:
+    from steps.get_models import GetOptions, get_models
+
+    for found in (object(), None):  # torch is installed, and is not
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, found=found: found)
+        get_models(GetOptions(tmp_path, "face", embedder=card, needs_torch=True))
+        assert capsys.readouterr().out == ("true\n" if waits and found is None else "false\n")
+    assert not list(tmp_path.iterdir())

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from vidperson.engines import load_network
 from vidperson.errors import EngineError, ModelError
-from vidperson.networks.card import Input, ModelCard, MxnetCheckpoint, NetworkFile, Output, load_card
+from vidperson.io.record import read_record
+from vidperson.networks.card import ModelCard, MxnetCheckpoint, NetworkFile, Output, PictureInput, load_card
 from vidperson.networks.install import install_model
 from vidperson.networks.mxnet_files import read_params, read_symbol
 from vidperson.networks.mxnet_to_onnx import convert_mxnet
@@ -91,7 +92,7 @@ class Net:
 def card_for(kind: str, outputs: Sequence[str] = (), size: int = 4) -> ModelCard:
     file = NetworkFile(SYMBOL, "0" * 64, 0)
     sizes = (9, 8) if kind == "face_embedder" else (None, None)
-    how = Input("rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), *sizes)
+    how = PictureInput("rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), *sizes)
     mxnet = MxnetCheckpoint(dataclasses.replace(file, name=PARAMS), tuple(outputs))
     return ModelCard(
         "tiny",
@@ -832,8 +833,8 @@ def test_mobilefacenet_of_the_zoo_tells_persons_apart(tmp_path: Path, shared: Pa
 
     installed = install_model(EMBEDDER, tmp_path, [shared / "models"])
     assert operators(installed.network).count("BatchNormalization") == 0
-    record = json.loads((tmp_path / EMBEDDER / "installed.json").read_text())
-    assert list(record["files_sha256"]) == [SYMBOL, PARAMS]
+    record = read_record(tmp_path / EMBEDDER)
+    assert record is not None and [Path(path).name for path in record.inputs] == [SYMBOL, PARAMS]
     crops = lfw_crops(shared, ("Paul_Wolfowitz", "Jennifer_Lopez"), 4)
     for engine in ENGINES:
         embedder = FaceEmbedder(load_network(installed.network, engine), load_card(EMBEDDER))

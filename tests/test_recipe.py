@@ -208,7 +208,7 @@ def test_labelled_set_whose_conf_lacks_its_line_end_is_detected_with_that_conf(r
     (tmp_path / "a.mp4").touch()
     model = tmp_path / "exp" / "face_models" / recipe.detector
     model.mkdir(parents=True)
-    (model / "installed.json").touch()
+    (model / "record.json").touch()
     recipe.run("002_detect_faces", "--trial-sets", "a:a", "--cmd", "false", check=False)
     assert "--label-unit seconds --det-window 5 " in (recipe.faces("a_ref") / "settings").read_text()
 
@@ -312,8 +312,10 @@ def test_embeddings_of_faces_that_were_made_anew_are_refused_until_forced(
     (["--trial-sets", "demo_dev_test"], "expected <enrolment set>:<test set>, found 'demo_dev_test'"),
     (["--trial-sets", "../x:demo_dev_test"], "expected <enrolment set>:<test set>, found '../x:demo_dev_test'"),
     (["--trial-sets", "demo_dev_test:.."], "found 'demo_dev_test:..'; names are letters"),
-    (["--max-pixels", "0"], "expected a whole number from 1 on, found 0"),
-    (["--nj", "0"], "0"),
+    (["--max-pixels", "0"], "command line: expected a whole number from 1 on for max_pixels, found '0'"),
+    (["--nj", "0"], "command line: expected a whole number from 1 on for nj, found '0'"),
+    (["--exp-dir", ""], "command line: expected a folder for exp_dir, found ''"),
+    (["--device", "tpu"], "command line: expected one of cpu cuda cuda:N for device, found 'tpu'"),
     (["--fsp", "2"], "unknown option --fsp; valid:"),
     (["--config-file", "global_conf/none.sh"], "no config 'global_conf/none.sh'"),
 ])  # fmt: skip

@@ -16,9 +16,9 @@ from vidperson.errors import DataError, TrainingError
 from vidperson.face.annotations import FaceMarks
 from vidperson.face.detector import RetinaFaceDetector, make_anchors
 from vidperson.face.photos import PhotoSet, held_out, read_photos
-from vidperson.media.image import decode_sound_image
+from vidperson.media.image import decode_intact_image
 from vidperson.metrics import overlap
-from vidperson.networks.card import Input, Output
+from vidperson.networks.card import Output, PictureInput
 
 torch = pytest.importorskip("torch", reason="training needs the torch extra")
 
@@ -31,8 +31,9 @@ from vidperson.face.training_photos import MIRRORED, PhotoAugmentation, PhotoBat
 from vidperson.training.export import new_card  # noqa: E402
 
 CARD = new_card(
-    "drawn", "face_detector", "", "none stated", "none", Input("rgb", (127.5,) * 3, (127.5,) * 3), Output("retinaface")
-)
+    "drawn", "face_detector", "", "none stated", "none",
+    PictureInput("rgb", (127.5,) * 3, (127.5,) * 3), Output("retinaface"),
+)  # fmt: skip
 
 
 # -- losses --------------------------------------------------------------------------------------------------------
@@ -258,7 +259,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> PhotoSet:
 def batches(
     photos: PhotoSet, augment: str, size: int = 4, sizes: tuple[int, ...] = (192,), **options: Any
 ) -> PhotoBatches:
-    return PhotoBatches(photos, decode_sound_image, size, PhotoAugmentation.parse(augment), sizes, **options)
+    return PhotoBatches(photos, decode_intact_image, size, PhotoAugmentation.parse(augment), sizes, **options)
 
 
 def is_skin(colours: np.ndarray) -> np.ndarray:

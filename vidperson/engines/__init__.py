@@ -30,8 +30,9 @@ _INSTALL = {
 
 
 class Network(Protocol):
-    """A network ready to run: (N, C, H, W) float32 in, one float32 array per output, in the file's order.
+    """A network ready to run: (N, ...) float32 in, one float32 array per output, in the file's order.
 
+    The first axis is that of the items; what follows is up to the network, such as (N, C, H, W) of images.
     The result for one item does not depend on the others of its batch.
     """
 

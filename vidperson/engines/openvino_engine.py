@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: the fastest engine here for convolutional networks in float32."""
+"""OpenVINO on the CPU: fast for convolutions over images of one size; each new size costs it time and memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SETTINGS = {
 
 
 class OpenVinoNetwork:
-    """One compiled model with free batch size and free picture size."""
+    """One compiled model; its first input takes the batch, with the sizes that the file leaves free."""
 
     def __init__(self, path: str, threads: int, precision: str) -> None:
         settings = {**_SETTINGS, "INFERENCE_PRECISION_HINT": _HINTS[precision], "INFERENCE_NUM_THREADS": threads}

@@ -1,6 +1,6 @@
-"""PyTorch, on a GPU or on the CPU: an ONNX file as a torch module, channels last.
+"""PyTorch, on a GPU or on the CPU: an ONNX file as a torch module, images channels last.
 
-On a GPU the pass of each shape is recorded as a CUDA graph, and pictures and results travel through pinned memory, in
+On a GPU the pass of each shape is recorded as a CUDA graph, and items and results travel through pinned memory, in
 two turns, while the pass before is computed.
 """
 
@@ -39,14 +39,18 @@ class TorchNetwork:
         try:
             with torch.inference_mode():
                 return join_parts(list(self._run(batch)))
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        except (RuntimeError, TypeError, ValueError, LookupError) as error:
             reason = " ".join(str(error).split())[:500]
             raise ModelError(f"{self._path}: failed on a batch of shape {batch.shape}: {reason}") from None
 
     def _run(self, batch: NDArray[np.float32]) -> Iterator[tuple[int, int, Arrays]]:
         for count, part in parts_of(batch, 1):
-            pictures = torch.from_numpy(part).contiguous(memory_format=torch.channels_last)
-            yield count, 1, [output.numpy() for output in self._module(pictures)]
+            yield count, 1, [output.numpy() for output in self._module(_laid_out(torch.from_numpy(part)))]
+
+
+def _laid_out(items: torch.Tensor) -> torch.Tensor:
+    """Images, (N, C, H, W), channels last in memory, which convolutions like; other items as they are."""
+    return items.contiguous(memory_format=torch.channels_last) if items.ndim == 4 else items
 
 
 class CudaNetwork(TorchNetwork):
@@ -84,20 +88,20 @@ class CudaNetwork(TorchNetwork):
 
 
 class _Pass:
-    """One recorded pass for one shape, with two turns of memory to bring pictures in and results out."""
+    """One recorded pass for one shape, with two turns of memory to bring items in and results out."""
 
     def __init__(self, module: OnnxModule, shape: tuple[int, ...], device: torch.device) -> None:
         self._up, self._compute, self._down = (torch.cuda.Stream(device) for _ in range(3))
-        self._images = torch.zeros(shape, device=device).contiguous(memory_format=torch.channels_last)
+        self._items = _laid_out(torch.zeros(shape, device=device))
         self._compute.wait_stream(torch.cuda.current_stream(device))
         with _exact_numbers():
             with torch.cuda.stream(self._compute):
                 for _ in range(_WARM_UP):
-                    module(self._images)
+                    module(self._items)
             self._compute.synchronize()
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph, stream=self._compute):
-                self._outputs = module(self._images)
+                self._outputs = module(self._items)
         self._in_host = [torch.empty(shape, pin_memory=True) for _ in range(2)]
         self._in_device = [torch.empty(shape, device=device) for _ in range(2)]
         self._out_device = [[torch.empty_like(output) for output in self._outputs] for _ in range(2)]
@@ -113,7 +117,7 @@ class _Pass:
             self._uploaded[turn].record(self._up)
         with torch.cuda.stream(self._compute):
             self._compute.wait_event(self._uploaded[turn])
-            self._images.copy_(self._in_device[turn])
+            self._items.copy_(self._in_device[turn])
             self._graph.replay()
             for kept, output in zip(self._out_device[turn], self._outputs, strict=True):
                 kept.copy_(output)  # the next pass writes over the recorded one's memory

@@ -1,4 +1,4 @@
-"""An ONNX file as a torch module: the operators that face networks consist of, one torch function each.
+"""An ONNX file as a torch module: one torch function per operator.
 
 What the operators do and what their attributes default to is in the ONNX operator specification, versions 7 to 20.
 Attributes are checked when the module is built; sizes are worked out on the CPU, as the graph says, in every pass.
@@ -23,7 +23,7 @@ from vidperson.errors import ModelError
 _PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 # Sums of many terms, powers and what becomes a probability: done in float32 whatever the precision.
 _EXACT = {"Exp", "Log", "Pow", "ReduceL2", "ReduceSum", "ReduceSumSquare", "Sigmoid", "Softmax", "Sqrt"}
-# The first input is the picture; the others stay as they are: sizes on the CPU, statistics in float32.
+# The first input is the items; the others stay as they are: sizes on the CPU, statistics in float32.
 _FIRST_ONLY = {"BatchNormalization", "Pad", "Resize"}
 _Function = Callable[..., Any]
 
@@ -71,80 +71,104 @@ def _operator(*names: str) -> Callable[[Callable[[_Attributes], _Function]], Cal
 # --- convolutions and pooling
 
 
-def _window(a: _Attributes) -> tuple[list[int] | None, list[int], list[int], list[int]]:
-    """Kernel, strides, dilations, and pads as (top, left, bottom, right)."""
+@dataclass
+class _Window:
+    """Of one or two dimensions: kernel, strides, dilations, and pads, first those at the beginnings."""
+
+    kernel: list[int] | None
+    strides: list[int]
+    dilations: list[int]
+    pads: list[int]
+
+    @property
+    def starts(self) -> list[int]:
+        return self.pads[: len(self.pads) // 2]
+
+    @property
+    def even(self) -> bool:
+        return self.pads == 2 * self.starts
+
+    @property
+    def inside(self) -> bool:
+        """Whether torch's pooling takes these pads: the same on both sides, at most half the kernel."""
+        return self.even and all(2 * pad <= size for pad, size in zip(self.starts, self.kernel or [], strict=True))
+
+    def pad(self, x: Tensor, value: float = 0.0) -> Tensor:
+        size = len(self.pads) // 2
+        both = [side for axis in reversed(range(size)) for side in (self.pads[axis], self.pads[size + axis])]
+        return functional.pad(x, both, value=value)
+
+
+def _window(a: _Attributes) -> _Window:
     a.text("auto_pad", "NOTSET", ("NOTSET", "VALID"))
-    kernel = a.integers("kernel_shape")
-    pads = a.integers("pads") or [0, 0, 0, 0]
-    if len(pads) != 4 or (kernel is not None and len(kernel) != 2):
-        raise a.refuse("expected two-dimensional windows")
-    return kernel, a.integers("strides") or [1, 1], a.integers("dilations") or [1, 1], pads
+    kernel, pads = a.integers("kernel_shape"), a.integers("pads")
+    strides, dilations = a.integers("strides"), a.integers("dilations")
+    # A convolution that says nothing has the windows of its weights; torch takes one number for all axes.
+    size = next((len(sizes) for sizes in (kernel, strides, dilations) if sizes), len(pads or [0, 0]) // 2)
+    window = _Window(kernel, strides or [1] * size, dilations or [1] * size, pads or [0] * 2 * size)
+    sizes = [window.kernel or [0] * size, window.strides, window.dilations, window.starts]
+    if size not in (1, 2) or len(window.pads) != 2 * size or any(len(found) != size for found in sizes):
+        raise a.refuse("expected one- or two-dimensional windows")
+    return window
 
 
-def _even(pads: list[int]) -> bool:
-    return pads[:2] == pads[2:]
-
-
-def _pad(x: Tensor, pads: list[int], value: float = 0.0) -> Tensor:
-    return functional.pad(x, (pads[1], pads[3], pads[0], pads[2]), value=value)
+def _by_dimensions(name: str) -> _Function:
+    """torch's function ``name``, such as conv2d, for items of the first argument's dimensions."""
+    functions = {size + 2: getattr(functional, f"{name}{size}d") for size in (1, 2)}
+    return lambda x, *rest: functions[x.ndim](x, *rest)
 
 
 @_operator("Conv")
 def _conv(a: _Attributes) -> _Function:
-    _, strides, dilations, pads = _window(a)
-    groups = a.integer("group", 1)
+    w, groups, convolve = _window(a), a.integer("group", 1), _by_dimensions("conv")
 
     def run(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if _even(pads):
-            return functional.conv2d(x, weight, bias, strides, pads[:2], dilations, groups)
-        return functional.conv2d(_pad(x, pads), weight, bias, strides, 0, dilations, groups)
+        if w.even:
+            return convolve(x, weight, bias, w.strides, w.starts, w.dilations, groups)
+        return convolve(w.pad(x), weight, bias, w.strides, 0, w.dilations, groups)
 
     return run
 
 
 @_operator("ConvTranspose")
 def _conv_transpose(a: _Attributes) -> _Function:
-    _, strides, dilations, pads = _window(a)
-    if "output_shape" in a.values or not _even(pads):
+    w, groups, convolve = _window(a), a.integer("group", 1), _by_dimensions("conv_transpose")
+    if "output_shape" in a.values or not w.even:
         raise a.refuse("expected equal pads on both sides and no output_shape")
-    ends, groups = a.integers("output_padding") or [0, 0], a.integer("group", 1)
-    return lambda x, weight, bias=None: functional.conv_transpose2d(
-        x, weight, bias, strides, pads[:2], ends, groups, dilations
-    )
+    ends = a.integers("output_padding") or 0
+    return lambda x, weight, bias=None: convolve(x, weight, bias, w.strides, w.starts, ends, groups, w.dilations)
 
 
 @_operator("MaxPool")
 def _max_pool(a: _Attributes) -> _Function:
-    kernel, strides, dilations, pads = _window(a)
-    if kernel is None or a.integer("storage_order", 0):
+    w, pool = _window(a), _by_dimensions("max_pool")
+    if w.kernel is None or a.integer("storage_order", 0):
         raise a.refuse("expected kernel_shape, and rows before columns")
     ceil = bool(a.integer("ceil_mode", 0))
-    inside = _even(pads) and all(2 * pad <= size for pad, size in zip(pads, kernel, strict=False))
 
     def run(x: Tensor) -> Tensor:
-        if inside:
-            return functional.max_pool2d(x, kernel, strides, pads[:2], dilations, ceil)
-        return functional.max_pool2d(_pad(x, pads, -math.inf), kernel, strides, 0, dilations, ceil)
+        if w.inside:
+            return pool(x, w.kernel, w.strides, w.starts, w.dilations, ceil)
+        return pool(w.pad(x, -math.inf), w.kernel, w.strides, 0, w.dilations, ceil)
 
     return run
 
 
 @_operator("AveragePool")
 def _average_pool(a: _Attributes) -> _Function:
-    kernel, strides, dilations, pads = _window(a)
-    if kernel is None or dilations != [1, 1]:
+    w, pool = _window(a), _by_dimensions("avg_pool")
+    if w.kernel is None or any(size != 1 for size in w.dilations):
         raise a.refuse("expected kernel_shape and no dilations")
     ceil, whole = bool(a.integer("ceil_mode", 0)), bool(a.integer("count_include_pad", 0))
-    inside = _even(pads) and all(2 * pad <= size for pad, size in zip(pads, kernel, strict=False))
 
     def run(x: Tensor) -> Tensor:
-        if inside:
-            return functional.avg_pool2d(x, kernel, strides, pads[:2], ceil, whole)
-        mean = functional.avg_pool2d(_pad(x, pads), kernel, strides, 0, ceil)
+        if w.inside:
+            return pool(x, w.kernel, w.strides, w.starts, ceil, whole)
+        mean = pool(w.pad(x), w.kernel, w.strides, 0, ceil)
         if whole:
             return mean
-        ones = _pad(torch.ones_like(x[:1, :1]), pads)
-        return mean / functional.avg_pool2d(ones, kernel, strides, 0, ceil)
+        ones = w.pad(torch.ones_like(x[:1, :1]))
+        return mean / pool(ones, w.kernel, w.strides, 0, ceil)
 
     return run
 
@@ -508,7 +532,7 @@ def _expand(a: _Attributes) -> _Function:
 
 @dataclass
 class _Step:
-    """One node: what it takes (names of values or of buffers), what it makes, what nobody needs after it."""
+    """One node: what it takes (names of values or of buffers), what it makes, what is of no use after it."""
 
     function: _Function
     inputs: list[str | None]
@@ -521,7 +545,7 @@ class _Step:
 
 
 class OnnxModule(nn.Module):
-    """The graph of an ONNX file with one input, (N, C, H, W) float32; a list of float32 tensors comes out.
+    """The graph of an ONNX file with one input, (N, ...) float32; a list of float32 tensors comes out.
 
     precision: of convolutions, matrix products and what follows them. The last products before the outputs (the heads
     of a detector, the embedding) are computed in float32, as is what comes before the first one.
@@ -652,9 +676,9 @@ class OnnxModule(nn.Module):
         if self._shape and not fits:
             raise ModelError(f"{self._path}: failed on a batch of shape {tuple(shape)}: expected {self._shape}")
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, items: Tensor) -> list[Tensor]:
         """All outputs in the file's order."""
-        values: dict[str, Any] = {self._input: images}
+        values: dict[str, Any] = {self._input: items}
         for step in self._steps:
             arguments = []
             for index, name in enumerate(step.inputs):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vidperson.engines import Network
 from vidperson.errors import ModelError
 from vidperson.networks.batching import any_batch
-from vidperson.networks.card import ModelCard
+from vidperson.networks.card import ModelCard, picture_input
 from vidperson.types import NUM_LANDMARKS, Detections, Float, Image
 
 MAX_CANDIDATES = 5000
@@ -72,10 +72,11 @@ class FaceDetector(ABC):
         self.network, self.card = any_batch(network, card.input.batch), card
         self.max_size, self.nms_threshold = max_size, nms_threshold
         self.scales, self.mirror = tuple(scales), mirror
-        order = (0, 1, 2) if card.input.channels == "rgb" else (2, 1, 0)
+        pictures = picture_input(card)
+        order = (0, 1, 2) if pictures.channels == "rgb" else (2, 1, 0)
         self._order = np.array(order)
-        self._mean = np.array(card.input.mean, np.float32)[:, None, None]
-        self._scale = np.reciprocal(np.array(card.input.std, np.float32))[:, None, None]
+        self._mean = np.array(pictures.mean, np.float32)[:, None, None]
+        self._scale = np.reciprocal(np.array(pictures.std, np.float32))[:, None, None]
 
     @abstractmethod
     def arrange(

@@ -8,7 +8,7 @@ from vidperson.engines import Network
 from vidperson.errors import ModelError
 from vidperson.face.align import CROP_SIZE
 from vidperson.networks.batching import any_batch
-from vidperson.networks.card import MIRROR, ModelCard
+from vidperson.networks.card import MIRROR, ModelCard, picture_input
 from vidperson.types import Float, Image
 
 
@@ -16,24 +16,30 @@ class FaceEmbedder:
     """A face network behind its card: cut-out, channel order, normalisation and mirrored pass.
 
     mirror: one of ``MIRROR`` instead of what the card says: the embedding of the crop alone, of the crop and its mirror
-    image one behind the other, or their sum. Raises ModelError for a card of another kind.
+    image one behind the other, or their sum. Raises ModelError for a card of another kind, or of a larger picture.
     """
 
     def __init__(self, network: Network, card: ModelCard, mirror: str | None = None) -> None:
         if card.kind != "face_embedder":
             raise ModelError(f"{card.name} is a {card.kind}, not a face_embedder")
         self.network, self.card = any_batch(network, card.input.batch), card
-        assert card.input.width and card.input.height and card.output.embedding_size
+        pictures = picture_input(card)
+        assert pictures.width and pictures.height and card.output.embedding_size
+        if max(pictures.width, pictures.height) > CROP_SIZE:
+            raise ModelError(
+                f"{card.name}: input.width, input.height: expected at most {CROP_SIZE}, the size of a crop, "
+                f"found {pictures.width} x {pictures.height}"
+            )
         if mirror not in (None, *MIRROR):
             raise ModelError(f"mirror: expected one of {' '.join(MIRROR)}, found '{mirror}'")
         self.mirror = mirror or card.output.mirror
         one_pass = card.output.embedding_size // (2 if card.output.mirror == "concatenate" else 1)
         self.embedding_size = one_pass * (2 if self.mirror == "concatenate" else 1)
-        top, left = (CROP_SIZE - card.input.height) // 2, (CROP_SIZE - card.input.width) // 2
-        self._cut = np.s_[:, top : top + card.input.height, left : left + card.input.width]
-        self._order = np.array((0, 1, 2) if card.input.channels == "rgb" else (2, 1, 0))
-        self._mean = np.array(card.input.mean, np.float32)
-        self._scale = np.reciprocal(np.array(card.input.std, np.float32))
+        top, left = (CROP_SIZE - pictures.height) // 2, (CROP_SIZE - pictures.width) // 2
+        self._cut = np.s_[:, top : top + pictures.height, left : left + pictures.width]
+        self._order = np.array((0, 1, 2) if pictures.channels == "rgb" else (2, 1, 0))
+        self._mean = np.array(pictures.mean, np.float32)
+        self._scale = np.reciprocal(np.array(pictures.std, np.float32))
 
     def embed(self, crops: Image) -> Float:
         """(N, 112, 112, 3) uint8 RGB crops to (N, embedding_size) float32, not length-normalised.

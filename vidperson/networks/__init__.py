@@ -1,1 +1,1 @@
-"""Model cards, face detectors and face embedders."""
+"""Model cards: installing, converting and opening the networks that they describe."""

@@ -1,4 +1,4 @@
-"""Batches for networks that take one picture at a time."""
+"""Batches for networks that take one item at a time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from vidperson.engines import Network
 from vidperson.types import Float
 
 
-def any_batch(network: Network, pictures_per_run: int | None) -> Network:
-    """A network that takes any number of pictures, at least 1, and whose outputs all start with that number.
+def any_batch(network: Network, items_per_run: int | None) -> Network:
+    """A network that takes any number of items, at least 1, and whose outputs all start with that number.
 
-    pictures_per_run: what ``network`` takes. None: any number; 1: one at a time, and its outputs may lack the number.
+    items_per_run: what ``network`` takes. None: any number; 1: one at a time, and its outputs may lack the number.
     """
-    if pictures_per_run is None:
+    if items_per_run is None:
         return network
 
     def run(batch: Float) -> list[Float]:

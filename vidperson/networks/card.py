@@ -1,7 +1,7 @@
-"""Model cards: what a network file is, where it comes from, and how pictures go in and numbers come out.
+"""Model cards: what a network file is, where it comes from, what goes in and what comes out.
 
-Cards ship in ``vidperson/zoo``; a user's own card is named by its path. Every field is checked, unknown ones are
-refused.
+Cards ship in ``vidperson/zoo``; a user's own card is named by its path. Every field is checked,
+unknown ones are refused.
 """
 
 from __future__ import annotations
@@ -14,19 +14,27 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
 from vidperson.errors import ModelError
 
-ZOO = Path(__file__).parent.parent / "zoo"
-KINDS = ("face_detector", "face_embedder")
+ZOO = Path(__file__).resolve().parents[1] / "zoo"
+ROLES = ("detector", "embedder", "classifier")
 MIRROR = ("none", "concatenate", "sum")
 _MAX_CARD_BYTES = 1 << 18
 _MAX_DEPTH = 16
 _MAX_EMBEDDING_SIZE = 1 << 16
+_MAX_CLASSES = 1 << 24
+_MAX_SAMPLE_RATE = 1_000_000  # Hz
+_MAX_FFT = 1 << 16  # samples
 _MAX_WHOLE = 1 << 1000  # larger ones are no float
+_FBANK_CHOICES = {
+    "framing": ("kaldi", "centred"),
+    "window_type": ("hamming", "hann", "povey"),
+    "mel_scale": ("kaldi", "htk", "slaney"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Source:
 class NetworkFile:
     """The published file: name, lower-case hexadecimal SHA-256, size and sources in order of preference.
 
-    A file without a hash is put there by hand; installing it records the hash that it then has.
+    A file without a hash is put there manually; installing it records the hash that it then has.
     """
 
     name: str
@@ -72,40 +80,131 @@ class MxnetCheckpoint:
     outputs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Input:
-    """Pictures as the network wants them: ``(pixel - mean) / std`` per channel, pixels 0..255.
+    """What every kind of input says; its own class, see ``INPUTS``, says the rest.
 
-    width, height: fixed size in pixels (embedders; the middle of the 112 x 112 crop is taken); None for detectors.
-    batch: 1 for a network that takes one picture at a time; None for one that takes any number.
+    batch: 1 for a network that takes one item at a time; None for one that takes any number.
     """
 
+    kind: str = field(default="", init=False)
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
+class PictureInput(Input):
+    """(N, 3, height, width): ``(pixel - mean) / std`` per channel, pixels 0..255.
+
+    channels: rgb or bgr.
+    width, height: fixed size in pixels; None for a network that takes any size, such as a detector.
+    """
+
+    kind: str = field(default="picture", init=False)
     channels: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     width: int | None = None
     height: int | None = None
-    batch: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FbankInput(Input):
+    """(N, frames, mel_bins): energies of a mel filter bank, from sound of one channel.
+
+    sample_rate: Hz.
+    scale: what a sample at full scale is: 1, or 32768 for 16-bit whole numbers.
+    level_dbfs: quieter sound is raised to this level first; None: the level stays.
+    pre_emphasis: coefficient, 0 for none.
+    framing: "kaldi": whole frames only, the mean and pre-emphasis taken per frame, symmetric
+        windows. "centred": a frame around each multiple of ``hop``, the sound mirrored at its ends,
+        pre-emphasis over the whole sound, periodic windows.
+    window_type: hamming, hann or povey.
+    window, hop, fft: samples of a frame, from frame to frame, and of the Fourier transform.
+    mel_bins: number of filters, from ``low_hz`` to ``high_hz``.
+    mel_scale: "kaldi": HTK's scale, triangles straight in mel. "htk": the same scale, triangles
+        straight in Hz. "slaney": Slaney's scale, triangles of equal area.
+    log_offset: log(energy + offset). log_floor: log(max(energy, floor)). Both None: no logarithm.
+    mean_norm: the mean over time is subtracted per bin.
+    crop_frames, crop_hop: frames that the network takes at once, and from crop to crop; what comes
+        out is then the mean over the crops. None: any number, the whole recording.
+    channels_first: (N, mel_bins, frames) instead.
+    """
+
+    kind: str = field(default="fbank", init=False)
+    sample_rate: int
+    mel_bins: int
+    window: int
+    hop: int
+    fft: int
+    low_hz: float
+    high_hz: float
+    framing: str
+    window_type: str
+    mel_scale: str
+    mean_norm: bool
+    scale: float = 1.0
+    level_dbfs: float | None = None
+    pre_emphasis: float = 0.0
+    log_offset: float | None = None
+    log_floor: float | None = None
+    crop_frames: int | None = None
+    crop_hop: int | None = None
+    channels_first: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveformInput(Input):
+    """(N, samples): sound of one channel.
+
+    sample_rate: Hz. scale: what a sample at full scale is: 1, or 32768 for 16-bit whole numbers.
+    """
+
+    kind: str = field(default="waveform", init=False)
+    sample_rate: int
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorInput(Input):
+    """(N, size): vectors, such as embeddings."""
+
+    kind: str = field(default="vector", init=False)
+    size: int
+
+
+INPUTS: dict[str, type[Input]] = {
+    "picture": PictureInput,
+    "fbank": FbankInput,
+    "waveform": WaveformInput,
+    "vector": VectorInput,
+}
 
 
 @dataclass(frozen=True)
 class Output:
-    """What comes out. Detectors: the decoder. Embedders: size of the embedding, mirrored pass included.
+    """What comes out.
 
-    landmark_std: what RetinaFace's landmark codes were divided by in training (InsightFace's ``net3l``: 0.2); None: 1.
+    Detectors: decoder. Embedders: embedding_size, with the mirrored pass included, and mirror.
+    Classifiers: classes, their number, or labels, their names in the order of the outputs.
+
+    landmark_std: what RetinaFace's landmark codes were divided by in training (InsightFace's
+    ``net3l``: 0.2); None: 1.
     """
 
     decoder: str | None = None
     landmark_std: float | None = None
     embedding_size: int | None = None
     mirror: str = "none"
+    classes: int | None = None
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """One network. ``name`` is also the folder name below ``exp/face_models``.
+    """One network. ``name`` is also the folder name below ``exp/<modality>_models``.
 
-    figures: what was measured, and on what. training: how it was trained, for networks of our own.
+    kind: ``<modality>_<role>``, the role one of ``ROLES``.
+    figures: what was measured, and on what. training: how it was trained, for our own networks.
     """
 
     name: str
@@ -121,6 +220,14 @@ class ModelCard:
     mxnet: MxnetCheckpoint | None = None
     figures: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def modality(self) -> str:
+        return self.kind.rpartition("_")[0]
+
+    @property
+    def role(self) -> str:
+        return self.kind.rpartition("_")[2]
 
     @property
     def files(self) -> tuple[NetworkFile, ...]:
@@ -197,17 +304,29 @@ def _build(cls: Any, value: Any, path: str, where: str) -> Any:
     """A dataclass from parsed YAML, with types checked."""
     if not isinstance(value, dict):
         raise ModelError(f"{path}: {where or 'card'}: expected fields, found {_shown(repr(value))}")
+    if cls is Input:
+        cls, value = _input_class(value, path, where), {key: value[key] for key in value if key != "kind"}
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(map(str, value)) - set(hints))
     if unknown:
         raise ModelError(f"{path}: {where}{_shown(unknown[0])}: unknown field; valid fields: {' '.join(hints)}")
     arguments = {}
     for item in dataclasses.fields(cls):
+        if not item.init:
+            continue
         if item.name in value:
             arguments[item.name] = _convert(hints[item.name], value[item.name], path, where + item.name)
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
             raise ModelError(f"{path}: {where}{item.name}: missing field")
     return cls(**arguments)
+
+
+def _input_class(value: dict[Any, Any], path: str, where: str) -> type[Input]:
+    kind = value.get("kind")
+    if not isinstance(kind, str) or kind not in INPUTS:
+        found = _shown(repr(kind)) if "kind" in value else "no such field"
+        raise ModelError(f"{path}: {where}kind: expected one of {' '.join(INPUTS)}, found {found}")
+    return INPUTS[kind]
 
 
 def _convert(hint: Any, value: Any, path: str, where: str) -> Any:
@@ -222,9 +341,15 @@ def _convert(hint: Any, value: Any, path: str, where: str) -> Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value) if abs(value) < _MAX_WHOLE else math.inf
-    if hint in (str, int, float) and type(value) is hint:
+    if hint in (str, int, float, bool) and type(value) is hint:
         return value
     raise ModelError(f"{path}: {where}: expected {getattr(hint, '__name__', hint)}, found {_shown(repr(value))}")
+
+
+class _Expect(Protocol):
+    """Raises ModelError that names the file and the field unless ``good``."""
+
+    def __call__(self, good: bool, where: str, expected: str, found: object) -> None: ...
 
 
 def check_card(card: ModelCard, path: Path) -> None:
@@ -235,13 +360,25 @@ def check_card(card: ModelCard, path: Path) -> None:
             raise ModelError(f"{path}: {where}: expected {expected}, found {_shown(repr(found))}")
 
     expect(card.name == path.stem, "name", f"the file's name '{path.stem}'", card.name)
-    expect(
-        bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", card.name)),
-        "name",
-        "letters, digits, '.', '_' and '-'",
-        card.name,
-    )
-    expect(card.kind in KINDS, "kind", f"one of {' '.join(KINDS)}", card.kind)
+    plain = bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", card.name))
+    expect(plain, "name", "letters, digits, '.', '_' and '-'", card.name)
+    good = bool(re.fullmatch(r"[a-z]+", card.modality)) and card.role in ROLES
+    expect(good, "kind", f"<modality>_<role>, the role one of {' '.join(ROLES)}", card.kind)
+    _check_files(card, expect)
+    expect(card.input.batch in (1, None), "input.batch", "1, or no such field", card.input.batch)
+    if isinstance(card.input, PictureInput):
+        _check_picture(card.input, expect)
+    elif isinstance(card.input, FbankInput):
+        _check_fbank(card.input, expect)
+    elif isinstance(card.input, WaveformInput):
+        _check_sound(card.input, expect)
+    elif isinstance(card.input, VectorInput):
+        good = 0 < card.input.size <= _MAX_EMBEDDING_SIZE
+        expect(good, "input.size", f"a size from 1 to {_MAX_EMBEDDING_SIZE}", card.input.size)
+    _check_output(card, expect)
+
+
+def _check_files(card: ModelCard, expect: _Expect) -> None:
     for file, where in zip(card.files, ("file", "mxnet.params"), strict=False):
         good = file.sha256 is None or bool(re.fullmatch(r"[0-9a-f]{64}", file.sha256))
         expect(good, f"{where}.sha256", "64 lower-case hexadecimal digits", file.sha256)
@@ -250,36 +387,73 @@ def check_card(card: ModelCard, path: Path) -> None:
     names = [file.name for file in card.files]
     expect(len(set(names)) == len(names), "mxnet.params.name", "another name than that of the symbol", names[-1])
     expect(card.checkpoint is None or card.mxnet is None, "mxnet", "no checkpoint beside it", "checkpoint")
-    expect(card.input.channels in ("rgb", "bgr"), "input.channels", "rgb or bgr", card.input.channels)
-    expect(
-        len(card.input.mean) == 3 and all(map(math.isfinite, card.input.mean)),
-        "input.mean",
-        "three numbers",
-        card.input.mean,
-    )
-    expect(
-        len(card.input.std) == 3 and all(0 < s < math.inf for s in card.input.std),
-        "input.std",
-        "three positive numbers",
-        card.input.std,
-    )
-    expect(card.input.batch in (1, None), "input.batch", "1, or no such field", card.input.batch)
-    expect(card.output.mirror in MIRROR, "output.mirror", f"one of {' '.join(MIRROR)}", card.output.mirror)
-    if card.kind == "face_embedder":
-        sizes = (card.input.width, card.input.height, card.output.embedding_size)
-        expect(
-            all(s is not None and s > 0 for s in sizes),
-            "input.width, input.height, output.embedding_size",
-            "positive sizes",
-            sizes,
-        )
-        expect(
-            all(s is not None and s <= 112 for s in sizes[:2]),
-            "input.width, input.height",
-            "at most 112, the size of a crop",
-            sizes[:2],
-        )
-        size = card.output.embedding_size or 0
-        expect(size <= _MAX_EMBEDDING_SIZE, "output.embedding_size", f"at most {_MAX_EMBEDDING_SIZE}", size)
-    else:
-        expect(card.output.decoder is not None, "output.decoder", "the name of a decoder", None)
+    # These two are converted, by architectures and operators that are there for pictures only.
+    converted = "checkpoint" if card.checkpoint else "mxnet" if card.mxnet else ""
+    expect(not converted or isinstance(card.input, PictureInput), converted, "input.kind picture", card.input.kind)
+
+
+def _check_picture(what: PictureInput, expect: _Expect) -> None:
+    expect(what.channels in ("rgb", "bgr"), "input.channels", "rgb or bgr", what.channels)
+    good = len(what.mean) == 3 and all(map(math.isfinite, what.mean))
+    expect(good, "input.mean", "three numbers", what.mean)
+    good = len(what.std) == 3 and all(0 < s < math.inf for s in what.std)
+    expect(good, "input.std", "three positive numbers", what.std)
+
+
+def _check_sound(what: FbankInput | WaveformInput, expect: _Expect) -> None:
+    good = 0 < what.sample_rate <= _MAX_SAMPLE_RATE
+    expect(good, "input.sample_rate", f"1 to {_MAX_SAMPLE_RATE} Hz", what.sample_rate)
+    expect(0 < what.scale < math.inf, "input.scale", "a positive number", what.scale)
+
+
+def _check_fbank(what: FbankInput, expect: _Expect) -> None:
+    _check_sound(what, expect)
+    frames = (what.mel_bins, what.hop, what.window, what.fft)
+    expect(min(frames) > 0, "input.mel_bins, input.hop, input.window, input.fft", "positive sizes", frames)
+    expect(what.window <= what.fft <= _MAX_FFT, "input.fft", f"the window's size to {_MAX_FFT} samples", what.fft)
+    expect(what.mel_bins <= what.fft // 2, "input.mel_bins", f"at most {what.fft // 2}, half of fft", what.mel_bins)
+    good = 0 <= what.low_hz < what.high_hz <= what.sample_rate / 2
+    expect(good, "input.low_hz, input.high_hz", "0 <= low < high <= half of sample_rate", (what.low_hz, what.high_hz))
+    for name, valid in _FBANK_CHOICES.items():
+        value = getattr(what, name)
+        expect(value in valid, f"input.{name}", f"one of {' '.join(valid)}", value)
+    expect(0 <= what.pre_emphasis <= 1, "input.pre_emphasis", "a number from 0 to 1", what.pre_emphasis)
+    level = what.level_dbfs
+    expect(level is None or -math.inf < level <= 0, "input.level_dbfs", "a level of at most 0 dB", level)
+    for name in ("log_offset", "log_floor"):
+        value = getattr(what, name)
+        expect(value is None or 0 < value < math.inf, f"input.{name}", "a positive number", value)
+    both = what.log_offset is not None and what.log_floor is not None
+    expect(not both, "input.log_floor", "no log_offset beside it", what.log_offset)
+    crops = (what.crop_frames, what.crop_hop)
+    good = crops == (None, None) or all(size is not None and size > 0 for size in crops)
+    expect(good, "input.crop_frames, input.crop_hop", "two positive sizes, or neither", crops)
+
+
+def _check_output(card: ModelCard, expect: _Expect) -> None:
+    output, picture = card.output, isinstance(card.input, PictureInput)
+    expect(output.mirror in MIRROR, "output.mirror", f"one of {' '.join(MIRROR)}", output.mirror)
+    expect(picture or output.mirror == "none", "output.mirror", "none, as the input is no picture", output.mirror)
+    if card.role == "detector":
+        expect(output.decoder is not None, "output.decoder", "the name of a decoder", None)
+        return
+    if isinstance(card.input, PictureInput):
+        sizes = (card.input.width, card.input.height)
+        expect(all(s is not None and s > 0 for s in sizes), "input.width, input.height", "positive sizes", sizes)
+    if card.role == "embedder":
+        size = output.embedding_size or 0
+        expected = f"a positive size of at most {_MAX_EMBEDDING_SIZE}"
+        expect(0 < size <= _MAX_EMBEDDING_SIZE, "output.embedding_size", expected, output.embedding_size)
+        return
+    labels = output.labels
+    classes = output.classes if output.classes is not None else len(labels)
+    expect(2 <= classes <= _MAX_CLASSES, "output.classes", f"2 to {_MAX_CLASSES} classes, or labels", output.classes)
+    expect(len(set(labels)) == len(labels), "output.labels", "labels that differ", labels)
+    expect(len(labels) in (0, classes), "output.labels", f"{classes} labels, one a class", len(labels))
+
+
+def picture_input(card: ModelCard) -> PictureInput:
+    """The card's input. Raises ModelError for a network that takes something else than pictures."""
+    if not isinstance(card.input, PictureInput):
+        raise ModelError(f"{card.name}: input.kind: expected picture, found {card.input.kind}")
+    return card.input

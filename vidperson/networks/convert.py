@@ -6,54 +6,55 @@ import contextlib
 import io
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from vidperson.errors import EngineError, ModelError
-from vidperson.networks.card import Input, ModelCard, Output
+from vidperson.networks.card import Input, ModelCard, Output, PictureInput, picture_input
 
 if TYPE_CHECKING:
     from torch import nn
 
 OPSET = 18
-_WRAPPERS = ("module.", "backbone.", "face_encoder.", "model.")
+_WRAPPER = re.compile(r"(module|backbone|model|[a-z]+_encoder)\.")
 _SMALL = 256  # values: smaller tensors are not worth halving
 
 
-def _retinaface_mobilenet025(card_input: Input, card_output: Output) -> nn.Module:
+def _retinaface_mobilenet025(card_input: PictureInput, card_output: Output) -> nn.Module:
     from vidperson.networks.architectures.retinaface import RetinaFaceMobileNet025
 
     return RetinaFaceMobileNet025()
 
 
-def _retinaface_tiny(card_input: Input, card_output: Output) -> nn.Module:
+def _retinaface_tiny(card_input: PictureInput, card_output: Output) -> nn.Module:
     from vidperson.networks.architectures.retinaface import RetinaFaceTiny
 
     return RetinaFaceTiny()
 
 
-def _embedder_sizes(card_input: Input, card_output: Output) -> tuple[int, int, int]:
+def _embedder_sizes(card_input: PictureInput, card_output: Output) -> tuple[int, int, int]:
     """Height, width and values of one pass."""
     assert card_input.height and card_input.width and card_output.embedding_size
     passes = 2 if card_output.mirror == "concatenate" else 1
     return card_input.height, card_input.width, card_output.embedding_size // passes
 
 
-def _mobilefacenet(card_input: Input, card_output: Output) -> nn.Module:
+def _mobilefacenet(card_input: PictureInput, card_output: Output) -> nn.Module:
     from vidperson.networks.architectures.mobilefacenet import MobileFaceNet
 
     return MobileFaceNet(*_embedder_sizes(card_input, card_output))
 
 
-def _small_resnet(card_input: Input, card_output: Output) -> nn.Module:
+def _small_resnet(card_input: PictureInput, card_output: Output) -> nn.Module:
     from vidperson.networks.architectures.small_resnet import SmallResNet
 
     return SmallResNet(*_embedder_sizes(card_input, card_output))
 
 
-def _iresnet(name: str) -> Callable[[Input, Output], nn.Module]:
-    def build(card_input: Input, card_output: Output) -> nn.Module:
+def _iresnet(name: str) -> Callable[[PictureInput, Output], nn.Module]:
+    def build(card_input: PictureInput, card_output: Output) -> nn.Module:
         from vidperson.networks.architectures.iresnet import BLOCKS, IResNet
 
         return IResNet(BLOCKS[name], *_embedder_sizes(card_input, card_output))
@@ -61,11 +62,11 @@ def _iresnet(name: str) -> Callable[[Input, Output], nn.Module]:
     return build
 
 
-DETECTORS: dict[str, Callable[[Input, Output], Any]] = {
+DETECTORS: dict[str, Callable[[PictureInput, Output], Any]] = {
     "retinaface_mobilenet025": _retinaface_mobilenet025,
     "retinaface_tiny": _retinaface_tiny,
 }
-EMBEDDERS: dict[str, Callable[[Input, Output], Any]] = {
+EMBEDDERS: dict[str, Callable[[PictureInput, Output], Any]] = {
     "mobilefacenet": _mobilefacenet,
     "small_resnet": _small_resnet,
     **{name: _iresnet(name) for name in ("iresnet18", "iresnet34", "iresnet50", "iresnet100")},
@@ -76,8 +77,10 @@ ARCHITECTURES = {**DETECTORS, **EMBEDDERS}
 def build_network(architecture: str, card_input: Input, card_output: Output) -> nn.Module:
     """An architecture with initial weights from torch's generator, for the sizes of a card.
 
-    Raises ModelError, with the names that there are, for an unknown one.
+    Raises ModelError, with the names that there are, for an unknown one, and for another input than pictures.
     """
+    if not isinstance(card_input, PictureInput):
+        raise ModelError(f"architecture: expected input.kind picture, found {card_input.kind}")
     if architecture not in ARCHITECTURES:
         raise ModelError(f"architecture: expected one of {' '.join(ARCHITECTURES)}, found '{architecture}'")
     network: nn.Module = ARCHITECTURES[architecture](card_input, card_output)
@@ -120,10 +123,11 @@ def load_checkpoint(card: ModelCard, path: str | os.PathLike[str]) -> nn.Module:
 def network_weights(weights: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
     """The weights of a network out of those of what it was trained in, under the network's own ``names``.
 
-    Takes away the names of what wraps it (``_WRAPPERS``), with what lies beside it there, and ``weight``, the classes
+    Takes away the names of what wraps it (``_WRAPPER``), with what lies beside it there, and ``weight``, the classes
     of a margin loss, which the VoxCeleb recipe's checkpoints (V-Vox2, V-Glint) hold beside the network.
     """
-    while wrapper := next((w for w in _WRAPPERS if any(key.startswith(w) for key in weights)), None):
+    while found := next(filter(None, map(_WRAPPER.match, weights)), None):
+        wrapper = found[0]
         if any(name.startswith(wrapper) for name in names):
             break
         weights = {key.removeprefix(wrapper): value for key, value in weights.items() if key.startswith(wrapper)}
@@ -132,22 +136,22 @@ def network_weights(weights: dict[str, Any], names: Collection[str]) -> dict[str
 
 def convert_checkpoint(card: ModelCard, path: str | os.PathLike[str], onnx_path: str | os.PathLike[str]) -> None:
     """Write the checkpoint as an ONNX file; see :func:`export_network`."""
-    export_network(load_checkpoint(card, path), card.kind, card.input, onnx_path)
+    export_network(load_checkpoint(card, path), card, onnx_path)
 
 
 def export_network(
-    network: nn.Module, kind: str, card_input: Input, onnx_path: str | os.PathLike[str], half_weights: bool = False
+    network: nn.Module, card: ModelCard, onnx_path: str | os.PathLike[str], half_weights: bool = False
 ) -> None:
     """Write a network in evaluation mode as an ONNX file with free batch size (and free picture size for detectors).
 
-    kind, card_input: as in the model card. Inputs and outputs are named ``images`` and ``embeddings`` or ``boxes``,
-    ``scores``, ``landmarks``. half_weights: weights are stored in 16 bits, half the size, and computed with in 32; they
-    change by less than a thousandth of their size (those below 6e-5 by less than 1e-7).
+    card: what it is, and the size of its pictures. Inputs and outputs are named ``images`` and ``embeddings`` or
+    ``boxes``, ``scores``, ``landmarks``. half_weights: weights are stored in 16 bits, half the size, and computed with
+    in 32; they change by less than a thousandth of their size (those below 6e-5 by less than 1e-7).
     """
     import onnx
     import torch
 
-    detector = kind == "face_detector"
+    detector, card_input = card.role == "detector", picture_input(card)
     free = torch.export.Dim.DYNAMIC
     height, width = card_input.height or 96, card_input.width or 128
     for chatter in ("torch.onnx", "onnxscript", "onnx_ir"):

@@ -1,14 +1,14 @@
-"""From a model card to ``exp/face_models/<name>/network.onnx``: find or download the files, check them, convert them.
+"""From a model card to ``exp/<modality>_models/<name>/network.onnx``: find or download, check, convert.
 
-The folder then holds ``<name>.yaml`` (the card), ``network.onnx`` and ``installed.json`` (the hashes of the published
-files and of the network), for the engine mxnet also an MXNet checkpoint as it is: ``network-symbol.json`` and
-``network-0000.params``. The record is written last: a folder without it is not installed.
+The folder then holds ``<name>.yaml`` (the card), ``network.onnx`` and ``record.json`` (see
+``vidperson.io.record``: the published files are its inputs), for the engine mxnet also an MXNet
+checkpoint as it is: ``network-symbol.json`` and ``network-0000.params``. The record is written
+last: a folder without it is not installed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -17,13 +17,14 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-from vidperson.errors import ModelError
+from vidperson.errors import DataError, ModelError
+from vidperson.io.record import RECORD, read_record, sha256, write_record
 from vidperson.networks.card import ZOO, ModelCard, NetworkFile, Source, card_path, load_card
 
 NETWORK = "network.onnx"
-RECORD = "installed.json"
 MXNET_FILES = ("network-symbol.json", "network-0000.params")
 _CHUNK = 1 << 20
 _TIMEOUT_S = 30
@@ -48,21 +49,24 @@ class InstalledModel:
 def installed_model(directory: str | os.PathLike[str]) -> InstalledModel:
     """The model that ``install_model`` put in a folder.
 
-    Raises ModelError when it is not there, not whole, or not the file that was installed.
+    Raises ModelError when it is not there, or when network or card are not as they were installed.
     """
     folder = Path(directory)
-    network = folder / NETWORK
     try:
-        expected = json.loads((folder / RECORD).read_text(encoding="utf-8"))["network_sha256"]
-        found = file_sha256(network)
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        raise ModelError(f"{folder}: no installed network; run ./run_000_get_pretrained_models.sh") from None
-    if found != expected:
-        raise ModelError(
-            f"{network}: expected SHA-256 {str(expected)[:64]}, found {found}; remove the folder and run "
-            "./run_000_get_pretrained_models.sh"
-        )
-    return InstalledModel(load_card(folder / f"{folder.name}.yaml"), network, found)
+        record = read_record(folder)
+    except DataError:
+        record = None
+    if record is None or NETWORK not in record.outputs:
+        raise ModelError(f"{folder}: no installed network; run ./run_000_get_pretrained_models.sh")
+    for name in (f"{folder.name}.yaml", NETWORK):
+        expected = record.outputs[name].sha256 if name in record.outputs else "of a file in its record"
+        found = sha256(folder / name) if (folder / name).is_file() else "no such file"
+        if found != expected:
+            raise ModelError(
+                f"{folder / name}: expected SHA-256 {expected}, found {found}; remove the folder and run "
+                "./run_000_get_pretrained_models.sh"
+            )
+    return InstalledModel(load_card(folder / f"{folder.name}.yaml"), folder / NETWORK, found)
 
 
 def install_model(
@@ -74,8 +78,8 @@ def install_model(
     """Make ``models_dir/<name>`` hold the card's network; does nothing where it does already.
 
     Each published file is looked for in ``models_dir``, in ``local_dirs`` (there, or in a subfolder with the card's
-    name) and beside the card, then downloaded; a download that broke off goes on where it stopped. A file whose hash
-    the card does not know is not downloaded; put there by hand, it is taken as it is, and its hash is recorded.
+    name) and beside the card, then downloaded; a download that broke off resumes where it stopped. A file whose hash
+    the card does not know is not downloaded; put there manually, it is taken as it is, and its hash is recorded.
     ``report(done, total)`` gets bytes.
     Raises ModelError for a file that cannot be had, has another SHA-256, or cannot be converted.
     """
@@ -93,11 +97,11 @@ def install_model(
         return _find_file(card, file, places, beside)
 
     unknown = [file for file in card.files if file.sha256 is None]
-    _expect_by_hand(card, [file for file in unknown if find(file) is None], folder)
+    _expect_there(card, [file for file in unknown if find(file) is None], folder)
     paths = [find(file) or _download(card, file, find, folder, report) for file in card.files]
-    hashes = {path.name: file_sha256(path) for path in paths}
-    for file in unknown:
-        logging.warning("%s: no hash is known of it; taken as it is, SHA-256 %s", file.name, hashes[file.name])
+    for file, path in zip(card.files, paths, strict=True):
+        if file in unknown:
+            logging.warning("%s: no hash is known of it; taken as it is, SHA-256 %s", file.name, sha256(path))
     partial = folder / (NETWORK + ".tmp")
     if card.checkpoint is not None:
         from vidperson.networks.convert import convert_checkpoint
@@ -119,12 +123,10 @@ def install_model(
             (folder / name).unlink(missing_ok=True)
             (os.link if path.parent == folder else shutil.copyfile)(path, folder / name)  # a download is there already
     shutil.copyfile(card_path(card_name), folder / f"{card.name}.yaml")
-    record = {
-        "files_sha256": hashes,
-        "network_sha256": file_sha256(folder / NETWORK),
-    }
-    (folder / (RECORD + ".tmp")).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    os.replace(folder / (RECORD + ".tmp"), folder / RECORD)
+    made = [NETWORK, f"{card.name}.yaml", *(MXNET_FILES if card.mxnet else ())]
+    tools = ("torch", "onnx") if card.checkpoint else ("onnx",) if card.mxnet else ()
+    outputs = [folder / name for name in made]
+    write_record(folder, ["install_model", card.name], paths, outputs, {name: version(name) for name in tools})
     return installed_model(folder)
 
 
@@ -137,12 +139,6 @@ def needs_conversion(card_name: str, models_dir: str | os.PathLike[str]) -> bool
     """Whether installing the card would need the torch extra."""
     card = load_card(card_name)
     return card.checkpoint is not None and not (Path(models_dir) / card.name / RECORD).is_file()
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Lower-case hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _find_file(
@@ -160,7 +156,7 @@ def _find_file(
             of_this_card = path.parent.name == card.name or folder == beside
             if file.sha256 is None and of_this_card:
                 return path
-            found = file_sha256(path)
+            found = sha256(path)
             if found == file.sha256:
                 return path
             if of_this_card:
@@ -172,7 +168,7 @@ def _find_file(
     return None
 
 
-def _expect_by_hand(card: ModelCard, missing: Sequence[NetworkFile], folder: Path) -> None:
+def _expect_there(card: ModelCard, missing: Sequence[NetworkFile], folder: Path) -> None:
     """Raises ModelError, with what to get where, if there are missing files, which have no hash."""
     if not missing:
         return
@@ -187,21 +183,21 @@ def _expect_by_hand(card: ModelCard, missing: Sequence[NetworkFile], folder: Pat
 
 
 def _check_batch(card: ModelCard, path: str | os.PathLike[str]) -> None:
-    """Raises ModelError for an ONNX file that takes another number of pictures than the card says."""
+    """Raises ModelError for an ONNX file that takes another number of items than the card says."""
     try:
         import onnx
     except ImportError:  # only stage 0 of a checkpoint needs it; the engine refuses such batches, too
         return
     try:
         inputs = onnx.load(os.fspath(path), load_external_data=False).graph.input
-        pictures = inputs[0].type.tensor_type.shape.dim[0].dim_value or None
+        items = inputs[0].type.tensor_type.shape.dim[0].dim_value or None
     except Exception:  # what is no network is for the engine to refuse
         return
-    if pictures is not None and pictures != card.input.batch:
+    if items is not None and items != card.input.batch:
         raise ModelError(
-            f"{card.name}: the file takes {pictures} pictures at a time, the card says "
+            f"{card.name}: the file takes {items} items at a time, the card says "
             f"{card.input.batch or 'any number'}; "
-            + ("put 'batch: 1' below 'input' in the card" if pictures == 1 else "export it with a free batch size")
+            + ("put 'batch: 1' below 'input' in the card" if items == 1 else "export it with a free batch size")
         )
 
 
@@ -249,14 +245,14 @@ def _fetch(card: ModelCard, file: NetworkFile, source: Source, folder: Path, rep
                         shutil.copyfileobj(content, out, _CHUNK)
                     _put(wanted, unpacked, folder)
     finally:
-        partial.unlink()  # it came whole: if it is no such zip, going on behind it would never help
+        partial.unlink()  # it came whole: if it is no such zip, resuming it would never help
     return folder / file.name
 
 
 def _put(file: NetworkFile, path: Path, folder: Path) -> Path:
     """Give a file its name if it is the right one, else remove it and raise ModelError."""
     assert file.sha256 is not None, file.name
-    found = file_sha256(path)
+    found = sha256(path)
     if found != file.sha256:
         path.unlink()
         raise ModelError(f"{file.name}: expected SHA-256 {file.sha256}, found {found}")
@@ -265,7 +261,7 @@ def _put(file: NetworkFile, path: Path, folder: Path) -> Path:
 
 
 def _resume_download(url: str, partial: Path, report: Report | None) -> None:
-    """Fetch ``url`` into ``partial``, going on behind what is there if the server can."""
+    """Fetch ``url`` into ``partial``, resuming after what is there if the server can."""
     done = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
@@ -286,4 +282,4 @@ def _resume_download(url: str, partial: Path, report: Report | None) -> None:
             if report:
                 report(done, total)
     if total and done != total:
-        raise OSError(f"the connection ended after {done} of {total} bytes; run again to go on from there")
+        raise OSError(f"the connection ended after {done} of {total} bytes; run again to resume from there")

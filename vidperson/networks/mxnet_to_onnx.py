@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vidperson.errors import EngineError, ModelError
-from vidperson.networks.card import ModelCard
+from vidperson.networks.card import ModelCard, picture_input
 from vidperson.networks.mxnet_files import Array, Symbol, SymbolNode, read_params, read_symbol
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def convert_mxnet(
             f"{card.name}: converting an MXNet checkpoint needs the package onnx; run: . ./path.sh, or for an "
             "interpreter of your own: $VIDPERSON_PYTHON -m pip install -r requirements/base.txt"
         ) from None
-    where = os.fspath(symbol_path)
+    pictures, where = picture_input(card), os.fspath(symbol_path)
     symbol, params = read_symbol(symbol_path), read_params(params_path)
     outputs = _outputs(card, symbol, where)
     graph = _translate(symbol, params, outputs, where)
     _fold_batch_norms(graph, outputs)
-    model = _to_model(graph, list(outputs), [card.input.height, card.input.width])
+    model = _to_model(graph, list(outputs), [pictures.height, pictures.width])
     try:
         onnx.checker.check_model(model, full_check=True)
         inferred = onnx.shape_inference.infer_shapes(model).graph
@@ -65,7 +65,7 @@ def convert_mxnet(
         ) from None
     _check_channels(graph, inferred, where)
     results = inferred.output
-    if card.kind == "face_embedder":
+    if card.role == "embedder":
         found = [dim.dim_value or None for dim in results[0].type.tensor_type.shape.dim]
         size = (card.output.embedding_size or 0) // (2 if card.output.mirror == "concatenate" else 1)
         if len(found) != 2 or found[1] not in (size, None):
@@ -85,7 +85,7 @@ def mxnet_outputs(card: ModelCard, symbol_path: str | os.PathLike[str]) -> tuple
 def _outputs(card: ModelCard, symbol: Symbol, where: str) -> dict[str, tuple[int, int]]:
     """Name in the ONNX file to (node, output)."""
     names = card.mxnet.outputs if card.mxnet else ()
-    if card.kind == "face_embedder":
+    if card.role == "embedder":
         return {"embeddings": _embedding(symbol, names, where)}
     return {name: _find_output(symbol, name, where) for name in names} or _heads(symbol)
 
@@ -263,11 +263,11 @@ def _translate(
         if needed[index]:
             for node, _ in symbol.nodes[index].inputs:
                 needed[node] = True
-    pictures = [n.name for n, use in zip(symbol.nodes, needed, strict=True) if use and n.operator == "null"]
-    pictures = [name for name in dict.fromkeys(pictures) if name not in params]
-    if len(pictures) != 1:
+    inputs = [n.name for n, use in zip(symbol.nodes, needed, strict=True) if use and n.operator == "null"]
+    inputs = [name for name in dict.fromkeys(inputs) if name not in params]
+    if len(inputs) != 1:
         raise ModelError(
-            f"{where}: expected one input that has no weights, found {' '.join(pictures) or 'none'}; "
+            f"{where}: expected one input that has no weights, found {' '.join(inputs) or 'none'}; "
             "the params file belongs to another graph, or the card has to name other outputs"
         )
     graph = _Graph(["images", *outputs])

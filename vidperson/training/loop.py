@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from vidperson.errors import DataError, EngineError, TrainingError
 from vidperson.io.atomic import atomic_write
-from vidperson.networks.install import file_sha256
+from vidperson.io.record import sha256
 from vidperson.training.muon import Muon
 from vidperson.training.settings import Settings
 
@@ -367,7 +367,7 @@ def start_from(network: nn.Module, path: str) -> str:
         if shapes[0] != shapes[1]:
             raise TrainingError(f"{path}: {name}: expected {shapes[0]}, found {shapes[1]}; it is of another network")
     network.load_state_dict(found)
-    return f"{Path(path).name} {file_sha256(path)}"
+    return f"{Path(path).name} {sha256(Path(path))}"
 
 
 def _lasting(settings: Settings) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 NUM_ANCHORS = 2
 SLOPE = 0.1
-PRIOR = 0.01  # face probability of an anchor before training (Lin et al., Focal Loss, ICCV 2017, section 4.1)
+PRIOR = 0.01  # probability of an anchor before training (Lin et al., Focal Loss, ICCV 2017, section 4.1)
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = True) -> nn.Sequential:
@@ -152,26 +152,26 @@ class _Dense(nn.Module):
 class RetinaFace(nn.Module):
     """(N, 3, H, W) float images, H and W multiples of 32, to raw predictions for A anchors.
 
-    Returns boxes (N, A, 4), face probability (N, A) and landmarks (N, A, 10); anchors run over strides 8, 16, 32, then
+    Returns boxes (N, A, 4), their probability (N, A) and landmarks (N, A, 10); anchors run over strides 8, 16, 32, then
     rows, columns and sizes. ``vidperson.face.detector`` turns them into pixels.
-    body: images to features at strides 8, 16, 32. widths: their channels. outputs: channels of the pyramid.
+    backbone: images to features at strides 8, 16, 32. widths: their channels. outputs: channels of the pyramid.
     """
 
-    def __init__(self, body: nn.Module, widths: tuple[int, int, int], outputs: tuple[int, int, int]) -> None:
+    def __init__(self, backbone: nn.Module, widths: tuple[int, int, int], outputs: tuple[int, int, int]) -> None:
         super().__init__()
-        self.body = body
+        self.body = backbone
         self.fpn = _Pyramid(widths, outputs)
         self.ssh1, self.ssh2, self.ssh3 = (_Context(width) for width in outputs)
         self.ClassHead = nn.ModuleList(_Head(width, 2) for width in outputs)
         self.BboxHead = nn.ModuleList(_Head(width, 4) for width in outputs)
         self.LandmarkHead = nn.ModuleList(_Head(width, 10) for width in outputs)
 
-        background_and_face = torch.tensor([0.0, math.log(PRIOR / (1 - PRIOR))])
+        background_and_object = torch.tensor([0.0, math.log(PRIOR / (1 - PRIOR))])
         for head in self.ClassHead:
-            head.load_state_dict({"conv1x1.bias": background_and_face.repeat(NUM_ANCHORS)}, strict=False)
+            head.load_state_dict({"conv1x1.bias": background_and_object.repeat(NUM_ANCHORS)}, strict=False)
 
     def logits(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As the call, but with the scores (N, A, 2) of background and face before the softmax."""
+        """As the call, but with the scores (N, A, 2) of background and object before the softmax."""
         pyramid = self.fpn(self.body(images))
         levels = [ssh(level) for ssh, level in zip((self.ssh1, self.ssh2, self.ssh3), pyramid, strict=True)]
 
