@@ -7,6 +7,7 @@ import os
 import shutil
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ pytest.importorskip("torch", reason="training needs the torch extra")
 
 from vidperson.face.training_faces import FaceBatches, read_faces
 from vidperson.training.augment import CHANGES, Augmentation, mix_pairs
+from vidperson.training.loop import LOG
 
 PLAIN = Augmentation(mirror=0.0)
 EVERY = {name: 1.0 for name in Augmentation.__dataclass_fields__ if name != "mix"}
@@ -368,3 +370,17 @@ def test_items_left_out_are_counted_as_those_of_one_process_where_there_are_seve
     made.broken.add("a.jpg: damaged")
     command.warn_of_left_out(made)
     assert words in caplog.text
+
+
+def test_curves_are_drawn_after_an_epoch_unless_they_were_drawn_just_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / LOG).touch()
+    drawn: list[float] = []
+    clock = [0.0]
+    monkeypatch.setattr("vidperson.training.command.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    report = command.reporter(tmp_path, 2, lambda _: drawn.append(clock[0]) or b"PNG")
+    for step in range(1, 9):  # an epoch takes 40 s
+        clock[0] += 20
+        report(step, 8)
+    assert drawn == [80, 160] and (tmp_path / "curves.png").read_bytes() == b"PNG"
