@@ -159,7 +159,7 @@ def measure(video: Path, detector: str, embedder: str, engine: str, folder: Path
     costs[DETECTOR] = cost_of_network(detector, engine, watch2.batches)
     costs[JOINING] = cost(join, folder)
     with stage3_stopwatch() as watch3:
-        costs[STAGE3] = cost(stage3, embedder, engine, folder, folder / "embed")
+        costs[STAGE3] = cost(stage3, embedder, engine, folder)
     costs[EMBEDDER] = cost_of_network(embedder, engine, watch3.batches)
     parts = {STAGE2: watch2.seconds, STAGE3: watch3.seconds}
     for stage, seconds in parts.items():
@@ -207,14 +207,13 @@ def cost_of_network(model: str, engine: str, batches: list[np.ndarray]) -> tuple
     return cost(lambda: [network(batch) for batch in batches])
 
 
-def decode(video: Path, threads: int = 1) -> None:
+def decode(video: Path) -> None:
     """Every frame, thrown away."""
     import av
 
     with av.open(str(video)) as container:
         stream = container.streams.video[0]
-        stream.codec_context.thread_count = threads
-        stream.codec_context.thread_type = "AUTO"
+        stream.codec_context.thread_count = 1
         for _ in container.decode(stream):
             pass
 
@@ -228,17 +227,12 @@ def read_frames(video: Path) -> None:
             pass
 
 
-def stage2(
-    video: Path, detector: str, engine: str, folder: Path, device: str = "cpu", threads: int = 1, batch: int = 1
-) -> None:
+def stage2(video: Path, detector: str, engine: str, folder: Path) -> None:
     from steps_face.detect_faces import detect_faces
 
     folder.mkdir()
     (folder / "vid.scp").write_text(f"video {video}\n")
-    jobs = str(folder / "jobs" / "1")
-    detect_faces(
-        str(folder / "vid.scp"), detector, jobs, engine=engine, device=device, threads=threads, det_batch=batch
-    )
+    detect_faces(str(folder / "vid.scp"), detector, str(folder / "jobs" / "1"), engine=engine)
 
 
 def join(folder: Path) -> None:
@@ -250,27 +244,11 @@ def join(folder: Path) -> None:
         merge(scp, jobs, 1, " ".join(ARCHIVES), str(folder / "faces"))
 
 
-def stage3(
-    embedder: str,
-    engine: str,
-    folder: Path,
-    output: Path,
-    device: str = "cpu",
-    precision: str = "fp32",
-    threads: int = 1,
-) -> None:
+def stage3(embedder: str, engine: str, folder: Path) -> None:
     from steps_face.extract_embeddings import extract_embeddings
 
-    extract_embeddings(
-        str(folder / "faces"),
-        str(folder / "vid.scp"),
-        embedder,
-        str(output),
-        engine=engine,
-        device=device,
-        precision=precision,
-        threads=threads,
-    )
+    scp = str(folder / "vid.scp")
+    extract_embeddings(str(folder / "faces"), scp, embedder, str(folder / "embed"), engine=engine)
 
 
 def stage2_stopwatch() -> Stopwatch:

@@ -495,7 +495,7 @@ def measure_stages(
 
     counts: of CPU threads, in ascending order; stage 3 has the last.
     """
-    from benchmarks import end_to_end
+    from benchmarks.end_to_end import join
 
     report.table(
         f"Stages 2 and 3 on {minutes} min of 1280 x 720 video, 1 frame a second",
@@ -524,20 +524,18 @@ def measure_stages(
 
     def detect(count: int) -> None:
         detector = shipped("retinaface_tiny")
-        end_to_end.stage2(video, detector, "auto", folder / f"stage2_{count}", device, count, 8)
-        end_to_end.join(folder / f"stage2_{count}")
+        _stage2(video, detector, folder / f"stage2_{count}", device, count)
+        join(folder / f"stage2_{count}")
 
     def embed(model: str, precision: str) -> None:
         where = folder / f"stage2_{threads}"
-        end_to_end.stage3(
-            model, "auto", where, where / f"embed_{Path(model).name}_{precision}", device, precision, threads
-        )
+        _stage3(model, where, where / f"embed_{Path(model).name}_{precision}", device, precision, threads)
 
     def embed_case(precision: str) -> None:
         embed(str(models.installed(_case(embedder)).network.parent), precision)
 
     for count in counts:
-        row("decoding only (PyAV)", count, lambda count=count: end_to_end.decode(video, count))  # type: ignore[misc]
+        row("decoding only (PyAV)", count, lambda count=count: _decode(video, count))  # type: ignore[misc]
         row("stage 2, retinaface_tiny, fp32", count, lambda count=count: detect(count))  # type: ignore[misc]
     row("stage 3, arcface_tiny, fp32", threads, lambda: embed(shipped("arcface_tiny"), "fp32"))
     for precision in ("fp32", "bf16"):
@@ -545,6 +543,37 @@ def measure_stages(
     report.line(
         "\nEach figure includes opening the network once. Stage 3 reads the faces of stage 2, about two a frame."
     )
+
+
+def _decode(video: Path, threads: int) -> None:
+    """Every frame, thrown away."""
+    import av
+
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = threads
+        stream.codec_context.thread_type = "AUTO"
+        for _ in container.decode(stream):
+            pass
+
+
+def _stage2(video: Path, detector: str, folder: Path, device: str, threads: int) -> None:
+    """One job of stage 2 in ``folder``, in batches of 8 frames."""
+    from steps_face.detect_faces import detect_faces
+
+    folder.mkdir()
+    scp, jobs = folder / "vid.scp", folder / "jobs" / "1"
+    scp.write_text(f"video {video}\n")
+    detect_faces(str(scp), detector, str(jobs), device=device, threads=threads, det_batch=8)
+
+
+def _stage3(embedder: str, folder: Path, output: Path, device: str, precision: str, threads: int) -> None:
+    """One job of stage 3 on what :func:`_stage2` and the joining of its jobs left, in batches of 64 faces."""
+    from steps_face.extract_embeddings import extract_embeddings
+
+    faces, scp = str(folder / "faces"), str(folder / "vid.scp")
+    how = {"device": device, "precision": precision, "threads": threads}
+    extract_embeddings(faces, scp, embedder, str(output), embed_batch=64, **how)  # type: ignore[arg-type]
 
 
 def _make_video(clip: str, minutes: int, video: Path) -> None:

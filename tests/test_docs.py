@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +18,8 @@ LOST_WORDS = re.compile(
     re.IGNORECASE,
 )
 FOLDERS = r"(?:\.ci|benchmarks|global_conf|local|requirements|steps(?:_\w+)?|tests|utils|vidperson)"
-NAME = r"(?:[\w./*-]|\{[\w,]+\})*"  # with what bash makes several names of
-PATH = re.compile(
-    rf"(?:(?<![\w./<>-])|(?<=\./))({FOLDERS}/{NAME}|docs/\w+\.md|run_\w+\.sh|path\.sh|cmd\.sh)"
-)
+NAME = r"(?:[\w./*-]|\{[\w,]+\})*+(?!<)"  # with what bash makes several names of
+PATH = re.compile(rf"(?:(?<![\w./<>-])|(?<=\./))({FOLDERS}/{NAME}|docs/\w+\.md|run_\w+\.sh|path\.sh|cmd\.sh)")
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*)")
 # Options of programs that are not ours: pip, Slurm, Grid Engine and torchrun.
 FOREIGN = {"bf16"}
@@ -212,3 +211,34 @@ def test_options_that_are_named_exist() -> None:
         if name not in known
     ]
     assert found == []
+
+
+# --- the example of a back-end works as the page says
+
+
+def test_backend_of_the_page_is_the_mean_of_the_three_best_cosines() -> None:
+    np = pytest.importorskip("numpy")
+    from vidperson import backends
+    from vidperson.backends import scorers
+
+    page = (ROOT / "docs/develop.md").read_text()
+    code = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "WholeVideo" in block)
+    names = dict(vars(scorers))
+    exec(textwrap.dedent("   " + code.strip()), names)
+    line = re.search(r'"best3": (Backend\(.*\)),', page)
+    assert line
+    backend = eval(line[1], {**vars(backends), **names})
+
+    rng = np.random.default_rng(0)
+    faces, videos = rng.normal(size=(4, 8)), [rng.normal(size=(count, 8)) for count in (1, 2, 3, 9)]
+    enrolment, test = (
+        backends.EmbeddingSets.from_items((f"s{k}", rows.astype(np.float32)) for k, rows in enumerate(sets))
+        for sets in ([faces], videos)
+    )
+    context = backends.Context()
+    scorer = backend.scorer(backend.enrolment(enrolment, context), backend.test(test, context))
+    found = backends.score_pairs(scorer, np.array([[0, video] for video in range(len(videos))]))
+    mean = faces.astype(np.float32).astype(np.float64).mean(axis=0)
+    for score, rows in zip(found, videos, strict=True):
+        cosines = sorted(rows @ mean / np.linalg.norm(mean) / np.linalg.norm(rows, axis=1))
+        assert abs(score - np.mean(cosines[-3:])) < 1e-6
