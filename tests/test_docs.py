@@ -125,7 +125,7 @@ def test_word_to_lose_is_found(text: str) -> None:
 
 def test_paths_and_options_are_found_in_commands() -> None:
     text = "python steps/score.py --mem-gb 4 exp/x local/<corpus>/prepare.sh ./run_005_eval.sh a--b"
-    assert PATH.findall(text) == ["steps/score.py", "local/", "run_005_eval.sh"]
+    assert PATH.findall(text) == ["steps/score.py", "run_005_eval.sh"]
     assert OPTION.findall(text) == ["mem-gb"]
 
 
