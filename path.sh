@@ -17,8 +17,18 @@ if ! [ . -ef "$(dirname "${BASH_SOURCE[0]}")" ]; then
   return 1
 fi
 
+case $PWD in
+  *:*)
+    echo "path.sh: expected no ':' in the repository's path, since it separates folders in PATH, found '$PWD';" \
+      "rename the folder" >&2
+    return 1
+    ;;
+esac
+
 export LC_ALL=C.UTF-8
-export PYTHONPATH=$PWD
+export PYTHONPATH=$PWD/utils/lib   # has links to our packages only: your own numpy.py, here, hides no other
+export PYTHONSAFEPATH=1            # nor does it with python -m and python -c
+unset PYTHONOPTIMIZE PYTHONHOME PYTHONSTARTUP   # of yours; they would take help texts, or modules, away
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}   # one thread per job: parallelism comes from the jobs (nj)
 
 # Sourced twice, or with the other interpreter than last time: the folders stand on PATH once.

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Get the networks that the config names: taken from --model-dir or VIDPERSON_MODEL_DIR, else downloaded; checked, converted.
+# Get the networks that the config names: from --model-dir or VIDPERSON_MODEL_DIR, else downloaded; checked, converted.
 #
 # Reads:  model cards in vidperson/zoo
-# Writes: exp/face_models/<model>/
+# Writes: exp/<modality>_models/<network>/
 #
 #   ./run_000_get_pretrained_models.sh --config-file global_conf/config_r50.sh
 #   ./run_000_get_pretrained_models.sh --list        shows the networks that have a card
@@ -16,17 +16,23 @@ if [ "${1:-}" = --list ]; then
 fi
 
 . ./utils/parse_options.sh
+. ./utils/stage.sh
 . ./path.sh
 
-get_models=(python steps/get_models.py --models-dir "$exp_dir/face_models" --modality face --model-dir "$model_dir"
-  --detector "$detector" --embedder "$embedder")
-if [ -z "${VIDPERSON_PYTHON:-}" ]; then
-  if [ "$engine" = torch ]; then
-    utils/make_env.sh torch
-  elif [ "$("${get_models[@]}" --needs-torch true)" = true ]; then
+# An extra of the environment; with an interpreter of the user's own nothing is installed.
+add_extra() {
+  if [ -z "${VIDPERSON_PYTHON:-}" ]; then utils/make_env.sh "$1"; fi
+}
+
+if [ "$engine" = torch ]; then add_extra torch; fi
+if [ "$engine" = mxnet ] && [ -z "${VIDPERSON_MXNET_PYTHON:-}" ]; then add_extra mxnet; fi
+for modality in $modalities; do
+  use_modality "$modality"
+  get_models=(python steps/get_models.py --models-dir "$models_dir" --modality "$modality" --model-dir "$model_dir"
+    --detector "$detector" --embedder "$embedder")
+  if [ "$("${get_models[@]}" --needs-torch true)" = true ]; then
     echo "a PyTorch checkpoint has to be converted once: installing the torch extra"
-    utils/make_env.sh torch
+    add_extra torch
   fi
-  [ "$engine" != mxnet ] || [ -n "${VIDPERSON_MXNET_PYTHON:-}" ] || utils/make_env.sh mxnet
-fi
-"${get_models[@]}"
+  "${get_models[@]}"
+done

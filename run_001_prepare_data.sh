@@ -8,19 +8,24 @@
 set -euo pipefail
 [ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
 . ./cmd.sh
-stage=1       # first part to run: 1 the corpora's lists, 2 durations of the videos
+stage=1       # first part to run: 1 the corpora's lists, 2 the durations
 stop_stage=2  # last part to run
 . ./utils/parse_options.sh
-. ./utils/trial_sets.sh
+. ./utils/stage.sh
 . ./path.sh
 
 if ((stage > 2 || stop_stage < 1 || stage > stop_stage)); then
   echo "$0: nothing to do from part $stage to part $stop_stage; there are 1, the corpora's lists, and 2, the durations" >&2
   exit 1
 fi
-if ((stage <= 1 && stop_stage >= 1)); then
-  export data_dir sre19_dev_dir sre19_eval_dir sre21_dev_dir sre21_eval_dir sre21_partitions janus_dir
-  export folder_persons folder_videos folder_key
+mkdir -p "$data_dir"
+exec 9> "$data_dir/.lock"   # held until the stage and all that it started have ended
+if ! flock -n 9; then
+  echo "$0: another run prepares data in $data_dir; waiting for its end"
+  flock 9
+fi
+if ((stage <= 1)); then
+  export "${po_names[@]}"   # the corpora take their folders from these
   for corpus in $corpora; do
     if [ ! -x "local/$corpus/prepare.sh" ]; then
       echo "$0: no corpus '$corpus'; valid: $(cd local && echo */)" >&2
@@ -30,16 +35,16 @@ if ((stage <= 1 && stop_stage >= 1)); then
   done
 fi
 
-if ((stage <= 2 && stop_stage >= 2)); then
+if ((stop_stage >= 2)); then
   found=false
-  for set in "${sets[@]}"; do
-    if [ ! -d "$data_dir/$set" ]; then
-      echo "$data_dir/$set is not there: leave it out of --trial-sets, or prepare its corpus" >&2
-      continue
+  for data_set in "${data_sets[@]}"; do
+    if [ -d "$data_dir/$data_set" ]; then
+      python steps/get_durations.py --data-dir "$data_dir/$data_set"
+      echo "$data_dir/$data_set: $(wc -l < "$data_dir/$data_set/vid.scp") segments"
+      found=true
+    else
+      echo "$data_dir/$data_set is not there: leave it out of --trial-sets, or prepare its corpus" >&2
     fi
-    python steps/get_durations.py --data-dir "$data_dir/$set"
-    echo "$data_dir/$set: $(wc -l < "$data_dir/$set/vid.scp") segments"
-    found=true
   done
   if [ $found = false ]; then
     echo "$0: none of the sets of trial_sets is there" >&2

@@ -1,28 +1,44 @@
 #!/usr/bin/env bash
 # Train a face embedding network; export the best epoch's to ONNX with a model card.
 #
-# Reads:  train_data; valid_pictures and valid_pairs; exp/face_models/<teacher> if there is one
-# Writes: exp/face_train/<train_name>/ with <train_name>.onnx, <train_name>.yaml, checkpoints, log.jsonl, curves.png
-#         Killed and run again it goes on from its last checkpoint. To use the network in the other stages:
-#         ./run_000_get_pretrained_models.sh --embedder exp/face_train/<train_name>/<train_name>.yaml
+# Reads:  train_data: folders or tars of <identity>/<image>, <crops.tar>:<utt2spk>, or VoxCeleb2
+#         folders
+#         exp/face_models/<train_teacher>, if one is named
+# Writes: exp/face_train/<train_name>/ with <train_name>.onnx, <train_name>.yaml, checkpoints,
+#         log.jsonl, curves.png
+#         Run a killed training again: it resumes after its last checkpoint.
+#         To use the network in the other stages: ./run_000_get_pretrained_models.sh
+#           --face-embedder exp/face_train/<train_name>/<train_name>.yaml
 #
-#   ./run_010_train_face_embedder.sh --train-name r18 --train-data /corpora/voxceleb2 --train-gpus 1 --train-precision bf16
+#   ./run_010_train_face_embedder.sh --train-name r18 --train-data /corpora/voxceleb2 --train-gpus 1
 #   ./run_010_train_face_embedder.sh --config-file global_conf/config_train_arcface_tiny.sh
 set -euo pipefail
 [ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
 . ./cmd.sh
+train_name=face_r18           # name of the network: a folder of exp/face_train
+train_architecture=iresnet18  # or iresnet34, iresnet50, iresnet100, mobilefacenet, small_resnet
+train_embedding_size=512      # [>=1] values of an embedding
+train_loss=arcface            # [arcface|cosface|softmax|none] none: from the teacher only
+train_scale=64.0              # [>0] s of arcface and cosface
+train_margin=0.4              # [>=0] m of arcface, in radians, and of cosface
+train_sub_centres=1           # [>=1] centres per identity; the nearest counts; 3 for noisy labels
+train_sample_rate=1.0         # [>0..1] share of identities per step; below 1 for 100,000s of them
+train_augment="mirror=0.5"    # how often each, 0..1: mirror jitter colour ...: docs/networks.md
+train_batch=400               # [>=1] crops per step, all GPUs together
+train_cosine_weight=1.0       # [>=0] weight of: embeddings like the teacher's
+train_relation_weight=1.0     # [>=0] weight of: cosines within a batch like the teacher's
+valid_pictures=               # folder or tar of aligned faces to validate on; empty: none
+valid_pairs=                  # pairs of them: LFW's list, or <image> <image> target|nontarget
+valid_threshold_pairs=        # pairs to learn the threshold from (LFW View 1: DevTrain)
 . ./utils/parse_options.sh
-. ./utils/training_options.sh "--detector '' --embedder"
-export VIDPERSON_EXTRAS="${VIDPERSON_EXTRAS:-} torch"
-. ./path.sh
+. ./utils/training.sh face "--face-detector '' --face-embedder"
 
-output=$exp_dir/face_train/$train_name
-[ ${#teacher[@]} -eq 0 ] || teacher+=(--cosine-weight "$train_cosine_weight" --relation-weight "$train_relation_weight")
-[ -f "$output/last.pt" ] || save_settings "$output/config"   # that of the weights, if there are any
 # shellcheck disable=SC2086,SC2154  # train_data is a list of words
-$launch "$output/log/train.log" "${python[@]}" steps_face/train_embedder.py --train-data $train_data --output-dir "$output" \
-  --embedding-size "$train_embedding_size" --loss "$train_loss" --scale "$train_scale" --margin "$train_margin" \
-  --sub-centres "$train_sub_centres" --sample-rate "$train_sample_rate" --valid-pictures "$valid_pictures" \
-  --valid-pairs "$valid_pairs" --valid-threshold-pairs "$valid_threshold_pairs" "${teacher[@]}" "${training[@]}"
-save_settings "$output/config"
+$launch "$output/log/train.log" "${python[@]}" steps_face/train_embedder.py \
+  --train-data $train_data \
+  --embedding-size "$train_embedding_size" --loss "$train_loss" --scale "$train_scale" \
+  --margin "$train_margin" --sub-centres "$train_sub_centres" --sample-rate "$train_sample_rate" \
+  --cosine-weight "$train_cosine_weight" --relation-weight "$train_relation_weight" \
+  --valid-pictures "$valid_pictures" --valid-pairs "$valid_pairs" \
+  --valid-threshold-pairs "$valid_threshold_pairs" "${training[@]}"
 echo "$output/$train_name.yaml"

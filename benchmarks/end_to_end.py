@@ -228,16 +228,17 @@ def read_frames(video: Path) -> None:
 
 
 def stage2(video: Path, detector: str, engine: str, folder: Path) -> None:
-    from steps_face.detect_faces import detect_faces
+    from steps_face.detect_faces import DetectOptions, detect_faces
 
     folder.mkdir()
     (folder / "vid.scp").write_text(f"video {video}\n")
-    detect_faces(str(folder / "vid.scp"), detector, str(folder / "jobs" / "1"), engine=engine)
+    scp, jobs = str(folder / "vid.scp"), str(folder / "jobs" / "1")
+    detect_faces(cli.fill(DetectOptions, scp=scp, model=detector, output_dir=jobs, engine=engine))
 
 
 def join(folder: Path) -> None:
     from steps.merge_jobs import merge
-    from steps_face.detect_faces import ARCHIVES
+    from vidperson.face.detection import ARCHIVES
 
     scp, jobs = str(folder / "vid.scp"), str(folder / "jobs")
     with contextlib.redirect_stdout(None):
@@ -265,7 +266,7 @@ def stage2_stopwatch() -> Stopwatch:
     watch.network()
     watch.function(FrameReader, "__init__", "decoding")
     watch.iterator(FrameReader, "__iter__", "decoding")
-    watch.iterator(detector.FaceDetector, "looks", "resizing and normalising")
+    watch.iterator(detector.FaceDetector, "passes", "resizing and normalising")
     watch.function(detector.FaceDetector, "decode", "decoding of boxes")
     watch.function(detector, "non_maximum_suppression", "suppression of overlaps")
     watch.function(candidates, "align_faces", "alignment")

@@ -135,7 +135,7 @@ def command(stage: str, work: Path, nj: int) -> list[str]:
     return [
         f"./run_{stage}.sh", "--config-file", "global_conf/config_demo.sh", "--contact-sheet", "false", "--nj", str(nj),
         "--data-dir", f"{work}/data", "--exp-dir", f"{work}/exp", "--trial-sets", f"{SET}:{SET}",
-        "--detector", DETECTOR, "--embedder", EMBEDDER,
+        "--face-detector", DETECTOR, "--face-embedder", EMBEDDER,
     ]  # fmt: skip
 
 

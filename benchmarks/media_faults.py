@@ -87,7 +87,7 @@ def campaign(
 def detect(work: Path, segments: dict[str, Path], nj: int, limit_s: float) -> dict[str, tuple[str, bytes, bytes, int]]:
     """Segment -> status, bytes of its faces and of its quality, hash of its crops."""
     from vidperson.io.crops import read_tar_files
-    from vidperson.io.lists import read_scp
+    from vidperson.io.lists import read_paths, read_scp
     from vidperson.io.matrices import load_matrices
     from vidperson.types import FACE_COLUMNS
 
@@ -98,7 +98,7 @@ def detect(work: Path, segments: dict[str, Path], nj: int, limit_s: float) -> di
     statuses = read_scp(folder / "status")  # refuses a segment that is there twice
     assert len(lines) == len(statuses)
     faces, quality = load_matrices(folder / "faces.scp", len(FACE_COLUMNS)), load_matrices(folder / "quality.scp", 2)
-    crops = read_scp(folder / "crops.scp")
+    crops = read_paths(folder / "crops.scp")
     results = {}
     for segment, status in statuses.items():
         rows = faces[segment]

@@ -1,3 +1,4 @@
 # shellcheck shell=bash disable=SC2034
-# ArcFace, ResNet-100 trained on Glint360K: of InsightFace's pack antelopev2.
-embedder=arcface_glint360k_r100
+# Networks: ArcFace, ResNet-100 trained on Glint360K, of InsightFace's pack antelopev2.
+face_detector=retinaface_mnet025_pytorch
+face_embedder=arcface_glint360k_r100

@@ -1,3 +1,4 @@
 # shellcheck shell=bash disable=SC2034
-# MobileFaceNet trained on CASIA-WebFace: small and quick.
-embedder=mobilefacenet_casia_pytorch
+# Networks: MobileFaceNet trained on CASIA-WebFace, small and fast.
+face_detector=retinaface_mnet025_pytorch
+face_embedder=mobilefacenet_casia_pytorch

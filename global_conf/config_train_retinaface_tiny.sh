@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
-# The small detector that ships as vidperson/zoo/retinaface_tiny: the second run, from the weights of the first. Larger faces more
-# often, and photos nearer to what they are.
+# The small detector that ships as vidperson/zoo/retinaface_tiny, the second training, from the
+# weights of the first. Large faces are more frequent, and photos are changed less.
 . ./global_conf/config_train_retinaface_tiny_first.sh
 train_name=retinaface_tiny
 train_init=exp/face_train/retinaface_tiny_first/best.pt

@@ -1,13 +1,16 @@
 # shellcheck shell=bash disable=SC2034
-# The first of two runs for the small detector that ships as vidperson/zoo/retinaface_tiny: it imitates RetinaFace on photos that
-# nobody marked. config_train_retinaface_tiny.sh goes on from it.
+# The small detector that ships as vidperson/zoo/retinaface_tiny, the first of two trainings. It
+# imitates RetinaFace on unlabelled photos. config_train_retinaface_tiny.sh starts from its weights.
+# For run_011_train_face_detector.sh; get its teacher first:
+#   ./run_000_get_pretrained_models.sh --face-embedder '' \
+#     --face-detector retinaface_mnet025_pytorch
 train_name=retinaface_tiny_first
 train_data=${VIDPERSON_SHARED:-../shared}/data/photos/unlabelled_single.tar
 train_data+=" ${VIDPERSON_SHARED:-../shared}/data/photos/unlabelled_groups.tar"
 train_held_out=300
 train_architecture=retinaface_tiny
 train_augment="mosaic=0.2 mirror=0.5 aim=0.7 zoom=0.8 colour=0.4 grey=0.1 blur=0.1 jpeg=0.2"
-train_sizes="96 96 128 128 128 128 160 160 160 160 192 192 192 256 256 320"   # small ones often: as many faces for less
+train_sizes="96 96 128 128 128 128 160 160 160 160 192 192 192 256 256 320"
 train_batch=16
 train_epochs=140
 train_optimiser=muon
@@ -22,8 +25,5 @@ train_teacher=retinaface_mnet025_pytorch
 train_valid_epochs=35
 train_half_weights=true
 train_threads=1
-train_processes=2                                    # one per core of the machine that it was trained on
+train_processes=2  # one per core
 train_workers=0
-detector=retinaface_mnet025_pytorch                  # the teacher, for stage 0
-embedder=                                            # none is needed
-model_dir=${VIDPERSON_SHARED:-../shared}/models      # looked in before downloading

@@ -1,78 +1,142 @@
 #!/usr/bin/env python3
-"""Calibrate the scores of a system: train on one set, apply to several. Scores of any modality will do.
+"""Calibrate the scores of all systems: train on one test set, apply to all. Scores of any modality will do.
 
 Inputs:
-  SCORES_DIR/<set>_scores  <model> <segment> <score>, for the training set and all sets
-  TRAIN_TRIALS             <model> <segment> target|nontarget, exactly the pairs of the training set's scores
+  SCORES_DIR/<embedder>/<system>/<test set>_scores
+                   <model> <segment> <score>, of every system that steps/score.py makes with the same options
+  TRAIN_TRIALS     <model> <segment> target|nontarget, exactly the pairs of the calibration set's scores
 Outputs:
-  OUTPUT_DIR/<set>_scores      <model> <segment> <natural log-likelihood ratio>, in the order of the input
-  OUTPUT_DIR/calibration.json  the weight and offset, and how they were trained (docs/formats.md)
-Nothing is written unless all inputs are in order.
+  SCORES_DIR/<embedder>/<system>_cal/<test set>_scores
+                   <model> <segment> <natural log-likelihood ratio>, in the order of the input
+  SCORES_DIR/<embedder>/<system>_cal/calibration.json
+                   the weight and offset, and how they were trained (docs/formats.md)
+Beside each is the record of how it was made. What is there, intact and of the same options and inputs is kept.
+Nothing of a system is written unless all its inputs are in order.
 
 Example:
-  steps/calibrate.py --scores-dir exp/scores/r100/max --train-set sre19_dev_test \\
-    --train-trials data/sre19_dev_test/trials --sets sre19_dev_test sre19_eval_test \\
-    --output-dir exp/scores/r100/max_cal
+  steps/calibrate.py --scores-dir exp/scores --embedders arcface_tiny --backends "max ahc" \\
+    --test-sets "demo_dev_test demo_eval_test" --calibration-set demo_dev_test \\
+    --train-trials data/demo_dev_test/trials
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steps.score import RunOptions, SystemOptions, check_systems, to_make
+from vidperson import cli
+
+if TYPE_CHECKING:
+    from vidperson.backends.calibration import LinearModel
+    from vidperson.backends.systems import System
+    from vidperson.io.planned import Planned
 
 
-def calibrate_scores(
-    scores_dir: Path,
-    train_set: str,
-    train_trials: Path,
-    sets: Sequence[str],
-    output_dir: Path,
-    prior: float = 0.05,
-    l2: float = 1e-5,
-) -> None:
+@dataclass(frozen=True)
+class TrainOptions:
+    """How scores are turned into log-likelihood ratios."""
+
+    train_trials: Path = cli.option(help="trial list of the calibration set, with the key")
+    prior: float = cli.option(0.05, "weight of the targets in training, 0..1")
+    l2: float = cli.option(1e-5, "penalty of the squared weights")
+
+    def words(self) -> list[str]:
+        return ["--prior", f"{self.prior:g}", "--l2", f"{self.l2:g}"]
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    train: TrainOptions = cli.group(TrainOptions)
+    systems: SystemOptions = cli.group(SystemOptions)
+    run: RunOptions = cli.group(RunOptions)
+
+
+def calibrate(options: CalibrateOptions) -> None:
     """See the top of this file.
 
-    Raises ScoringError when scores and trials are not the same pairs or the trials have no targets, no non-targets
-    or no key; DataError for malformed lists.
+    Raises ScoringError for systems that cannot be, when scores and trials are not the same pairs, or the trials have no
+    targets, no non-targets or no key; DataError for malformed or edited lists.
     """
-    import json
+    check_systems(options.systems)
+    planned = plan_calibrations(options.systems, options.train)
+    wanted = to_make([one for ours in planned.values() for one in ours.values()], options.run)
+    for system, ours in planned.items():
+        left = {test_set: one for test_set, one in ours.items() if one in wanted}
+        if left:
+            _calibrate_system(system, left, options)
 
+
+MODEL = ""
+"""Stands for the model, calibration.json or fusion.json, among the test sets of a plan."""
+
+
+def plan_calibrations(options: SystemOptions, train: TrainOptions) -> dict[System, dict[str, Planned]]:
+    """Of each system to calibrate, the calibrated scores of each test set, and the model as that of ``MODEL``.
+
+    Raises ScoringError where there is no calibration set.
+    """
+    from vidperson.backends.systems import calibrated
+    from vidperson.errors import ScoringError
+    from vidperson.io.planned import Planned
+
+    if not options.calibration_set:
+        raise ScoringError("calibration_set: expected one of the test sets, found none")
+    command = ["python", "steps/calibrate.py", "--calibration-set", options.calibration_set, *train.words()]
+    planned = {}
+    for system in options.uncalibrated():
+        folder = options.folder(calibrated(system, options.calibration_set))
+        trained = [train.train_trials, options.scores(system, options.calibration_set)]
+        planned[system] = {MODEL: Planned(folder / "calibration.json", command, trained)}
+        for test_set in options.test_sets.split():
+            inputs = dict.fromkeys([*trained, options.scores(system, test_set)])
+            planned[system][test_set] = Planned(folder / f"{test_set}_scores", command, list(inputs))
+    return planned
+
+
+def _calibrate_system(system: System, planned: Mapping[str, Planned], options: CalibrateOptions) -> None:
     from vidperson.backends.calibration import train_linear
-    from vidperson.io.atomic import atomic_write
-    from vidperson.io.lists import as_scores, read_key, read_scores, read_scores_of, write_scores
+    from vidperson.io.lists import as_scores, read_key, read_scores, read_scores_of
+    from vidperson.io.record import checked
 
-    key, is_target = read_key(train_trials)
-    values = read_scores_of(scores_dir / f"{train_set}_scores", key)
-    model = train_linear(values, is_target, (str(scores_dir),), prior, l2, trained_on=train_set)
-    calibrated = {}
-    for name in dict.fromkeys(sets):
-        pairs = read_scores(scores_dir / f"{name}_scores")
-        calibrated[name] = pairs, as_scores(model.apply(pairs.values), pairs)
-    for name, (pairs, ratios) in calibrated.items():
-        write_scores(output_dir / f"{name}_scores", pairs, ratios)
-    with atomic_write(output_dir / "calibration.json") as stream:
-        stream.write(json.dumps(model.as_dict(), indent=1, ensure_ascii=False) + "\n")
+    systems, train = options.systems, options.train
+    for one in planned.values():
+        one.remove()
+    key, is_target = read_key(train.train_trials)
+    values = read_scores_of(checked(systems.scores(system, systems.calibration_set)), key)
+    names = (str(systems.folder(system)),)
+    model = train_linear(values, is_target, names, train.prior, train.l2, trained_on=systems.calibration_set)
+    ratios = {}
+    for test_set in planned.keys() - {MODEL}:
+        pairs = read_scores(checked(systems.scores(system, test_set)))
+        ratios[test_set] = pairs, as_scores(model.apply(pairs.values), pairs)
+    write_ratios(planned, ratios, model, {})
     logging.info(
         "%s: log-likelihood ratio = %.6g * score %+.6g, from %d target and %d nontarget trials of %s",
-        output_dir,
-        model.weights[0],
-        model.offset,
-        model.num_targets,
-        model.num_nontargets,
-        train_set,
+        *(names[0], model.weights[0], model.offset, model.num_targets, model.num_nontargets, model.trained_on),
     )
 
 
-if __name__ == "__main__":
-    from vidperson import cli
+def write_ratios(
+    planned: Mapping[str, Planned], ratios: Mapping[str, tuple[Any, Any]], model: LinearModel, more: dict[str, Any]
+) -> None:
+    """Write the scores of each test set, pairs and values, and the model with ``more``, as far as they are planned."""
+    import json
 
-    parser = cli.parser(__doc__)
-    parser.add_argument("--scores-dir", type=Path, required=True, help="folder of the scores")
-    parser.add_argument("--train-set", required=True, help="test set to train on")
-    parser.add_argument("--train-trials", type=Path, required=True, help="its trial list with the key")
-    parser.add_argument("--sets", nargs="+", required=True, help="test sets to calibrate")
-    parser.add_argument("--prior", type=float, default=0.05, help="weight of the targets in training, 0..1")
-    parser.add_argument("--l2", type=float, default=1e-5, help="penalty of the squared weight")
-    parser.add_argument("--output-dir", type=Path, required=True, help="folder to write")
-    cli.main(calibrate_scores, parser.parse_args())
+    from vidperson.io.atomic import atomic_write
+    from vidperson.io.lists import write_scores
+
+    for test_set, one in planned.items():
+        if test_set == MODEL:
+            with atomic_write(one.target) as stream:
+                stream.write(json.dumps(model.as_dict() | more, indent=1, ensure_ascii=False) + "\n")
+        else:
+            write_scores(one.target, *ratios[test_set])
+        one.note()
+
+
+if __name__ == "__main__":
+    cli.run(calibrate, CalibrateOptions, __doc__)

@@ -1,158 +1,270 @@
 #!/usr/bin/env python3
-"""Evaluate the scores of one test set against the key in its trial list.
+"""Evaluate the scores of all systems on all test sets against the keys of their trial lists.
 
 Inputs:
-  SCORES      <model> <segment> <score>, exactly the pairs of the trials, in any order
-  TRIALS      <model> <segment> target|nontarget; without the third column there is no key, and only counts
-              are written
-  PARTITIONS  optional, <model> <segment> <partition>: what the primary cost averages over with equal weights
-Output:
-  OUTPUT_DIR/<NAME>.json  what made the scores; counts; EER on the ROC's convex hull and read off the ROC itself,
-                          precision-recall break-even (0..1); Cllr and its minimum (bits); min and act DCF
-                          (normalised, no unit) per prior and as NIST's primary cost, with the costs and the
-                          normalisation used; min and act DCF over the prior's log odds; points of the DET curve;
-                          the histogram of the scores
+  SCORES_DIR/<system>/<test set>_scores
+                      <model> <segment> <score>, exactly the pairs of the trials, in any order. Scores that
+                      steps/score.py, calibrate.py and fuse.py would make again with these options are refused
+  TEST_DATA/trials    <model> <segment> target|nontarget; without the third column there is no key, and only counts
+                      are written
+  TEST_DATA/trial_partitions
+                      optional, <model> <segment> <partition>: what the primary cost averages over with equal weights
+Outputs:
+  OUTPUT_DIR/<system>/<test set>.json
+                      what made the scores; counts; EER on the ROC's convex hull and read off the ROC itself,
+                      precision-recall break-even (0..1); Cllr and its minimum (bits); min and act DCF (normalised,
+                      no unit) per prior and as NIST's primary cost, with the costs and the normalisation used; min and
+                      act DCF over the prior's log odds; points of the DET curve; the histogram of the scores
 
 The act DCF and Cllr take scores as natural log-likelihood ratios: without calibration they say little.
+A word of PAIRS holds the options of steps/score.py that describe one enrolment set and one test set.
 
 Example:
-  steps/evaluate.py --scores exp/scores/r100/max/sre19_test_scores --trials data/sre19_test/trials \\
-    --name sre19_test --system r100 --backend max --priors "0.05 0.01 0.005 0.001" --output-dir exp/results/r100/max
+  pair="--modality face --embed-dir exp/face_embed/arcface_tiny --items-dir exp/face_det/retinaface_tiny"
+  pair+=" --enroll-parts 'demo_dev_enroll_ref demo_dev_enroll_facedet' --enroll-data data/demo_dev_enroll"
+  pair+=" --test-part demo_dev_test --test-data data/demo_dev_test"
+  steps/evaluate.py --pairs "$pair" --scores-dir exp/scores --embedders arcface_tiny --test-sets demo_dev_test \\
+    --backends max --priors "0.05 0.01 0.005 0.001" --output-dir exp/results/demo
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from steps.calibrate import MODEL, TrainOptions, plan_calibrations
+from steps.fuse import plan_fusion
+from steps.score import PairOptions, SystemOptions, check_systems, plan_scores
+from vidperson import cli
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vidperson.backends.systems import System
+
+MOST_LINES = 12
 
 
-def evaluate(
+@dataclass(frozen=True)
+class CostOptions:
+    """What errors cost."""
+
+    priors: str = cli.option("0.05 0.01 0.005 0.001", "target priors of the detection costs")
+    c_miss: float = cli.option(1.0, "cost of a miss")
+    c_fa: float = cli.option(1.0, "cost of a false alarm")
+
+    def operating_points(self) -> list[float]:
+        """The priors, checked. Raises ScoringError for priors and costs that cannot be."""
+        from vidperson import metrics
+        from vidperson.errors import ScoringError
+
+        try:
+            points = [float(prior) for prior in self.priors.split()]
+        except ValueError:
+            raise ScoringError(f"expected priors as numbers with spaces between, found '{self.priors}'") from None
+        if not points:
+            raise ScoringError("expected at least one prior, found none")
+        for prior in points:
+            metrics.check_prior(prior)
+        metrics.check_costs(self.c_miss, self.c_fa)
+        return points
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    pairs: list[str] = cli.option(help="a word per pair of sets and modality: its options as steps/score.py takes them")
+    output_dir: Path = cli.option(help="results folder")
+    systems: SystemOptions = cli.group(SystemOptions)
+    costs: CostOptions = cli.group(CostOptions)
+
+
+def evaluate(options: EvaluateOptions) -> None:
+    """See the top of this file.
+
+    Raises ScoringError for systems that cannot be, for scores of other options or inputs, when scores, trials and
+    partitions are not the same pairs, when target or non-target trials are missing, or for priors and costs that
+    cannot be; DataError for malformed lists. Nothing is written where the scores are not those of the options.
+    """
+    from vidperson.io.record import RECORD
+
+    check_systems(options.systems)
+    options.costs.operating_points()
+    pairs = read_pairs(options.pairs)
+    refuse_other_scores(options.systems, pairs)
+    (options.output_dir / RECORD).unlink(missing_ok=True)  # until the report is made it would tell of other results
+    for test_set, data in {pair.test_set: pair.test_data for pair in pairs}.items():
+        partitions = data / "trial_partitions"
+        for system in options.systems.systems():
+            evaluate_scores(
+                options.systems.scores(system, test_set),
+                data / "trials",
+                options.output_dir / system.folder / f"{test_set}.json",
+                about(system, pairs),
+                options.costs,
+                options.systems.primary_cost,
+                partitions if partitions.is_file() else None,
+            )
+
+
+def read_pairs(words: Sequence[str]) -> list[PairOptions]:
+    """Pairs of sets from their options. Leaves the process with status 2 for options that cannot be."""
+    import shlex
+
+    return [cli.parse(PairOptions, None, shlex.split(word)) for word in words]
+
+
+def about(system: System, pairs: Sequence[PairOptions]) -> dict[str, str | None]:
+    """What results and instructive trials say of a system."""
+    from vidperson.backends.systems import FUSION
+
+    modalities = {pair.embedder: pair.modality for pair in pairs}
+    embedders = list(modalities) if system.backend == FUSION else [system.embedder]
+    return {
+        "modality": " + ".join(dict.fromkeys(modalities[embedder] for embedder in embedders)),
+        "system": " + ".join(embedders),
+        "backend": system.backend,
+        "snorm_cohort": system.snorm_cohort or None,
+        "calibrated_on": system.calibrated_on or None,
+    }
+
+
+def refuse_other_scores(options: SystemOptions, pairs: Sequence[PairOptions]) -> None:
+    """Raises ScoringError unless stage 4 would keep all scores with these options; says what differs."""
+    from vidperson.errors import ScoringError
+    from vidperson.io.planned import reasons
+
+    cure = "these are not the scores of these options; run ./run_004_score.sh with the same options first"
+    try:
+        planned = [one for pair in pairs for one in plan_scores(pair, options).values()]
+        for pair in pairs:
+            if pair.test_set == options.calibration_set:
+                train = TrainOptions(pair.trials)
+                plans = list(plan_calibrations(options, train).values())
+                plans += [plan_fusion(options, train)] if options.fusion_systems else []
+                planned += [one for plan in plans for test_set, one in plan.items() if test_set != MODEL]
+                break
+        lines = reasons(planned)
+    except ScoringError as error:
+        raise ScoringError(f"{error}\n{cure}") from None
+    if lines:
+        more = ["..."] if len(lines) > MOST_LINES else []
+        raise ScoringError("\n".join([*lines[:MOST_LINES], *more, cure]))
+
+
+def evaluate_scores(
     scores: Path,
     trials: Path,
-    name: str,
-    system: str,
-    priors: str,
-    output_dir: Path,
-    backend: str | None = None,
-    snorm_cohort: str | None = None,
-    calibrated_on: str | None = None,
+    output: Path,
+    about: Mapping[str, str | None],
+    costs: CostOptions,
     primary: str = "sre19",
     partitions: Path | None = None,
-    c_miss: float = 1.0,
-    c_fa: float = 1.0,
 ) -> dict[str, Any]:
-    """See the top of this file. Returns what was written.
+    """Evaluate one list of scores; ``output`` is called as the test set. Returns what was written.
 
-    Raises ScoringError when scores, trials and partitions are not the same pairs, when target or non-target trials
-    are missing, for priors and costs that cannot be, or an unknown primary cost; DataError for malformed lists.
+    Raises ScoringError and DataError as :func:`evaluate`; nothing is written then.
     """
     import json
-
-    import numpy as np
 
     from vidperson import metrics
     from vidperson.errors import ScoringError
     from vidperson.io.atomic import atomic_write
     from vidperson.io.lists import read_partitions, read_scores_of, read_trials, rows_in_order
 
-    if name == "results" or not name or "/" in name:
+    name = output.name.removesuffix(".json")
+    if name in ("", "results"):
         raise ScoringError(f"a set cannot be evaluated under the name '{name}'; it names the file of its results")
-    try:
-        operating_points = [float(prior) for prior in priors.split()]
-    except ValueError:
-        raise ScoringError(f"expected priors as numbers with spaces between, found '{priors}'") from None
-    if not operating_points:
-        raise ScoringError("expected at least one prior, found none")
-    for prior in operating_points:
-        metrics.check_prior(prior)
-    metrics.check_costs(c_miss, c_fa)
-    primary_priors = metrics.primary_priors(primary)
-
+    costs.operating_points()
+    metrics.primary_priors(primary)
     trial_list = read_trials(trials)
     values = read_scores_of(scores, trial_list)
-
-    result: dict[str, Any] = {"name": name, "system": system, "backend": backend, "snorm_cohort": snorm_cohort}
-    result |= {"calibrated_on": calibrated_on, "has_key": trial_list.targets is not None}
-    result["num_trials"] = len(trial_list)
+    result: dict[str, Any] = {"name": name, **about}
+    result |= {"has_key": trial_list.targets is not None, "num_trials": len(trial_list)}
     if trial_list.targets is None:
         logging.info("%s has no key (third column target|nontarget): nothing to evaluate", trials)
     else:
-        is_target = trial_list.key()
-        targets, nontargets = values[is_target], values[~is_target]
         labels, names = None, []
         if partitions is not None:
             listed, ids = read_partitions(partitions)
-            labels = ids.index[rows_in_order(listed, trial_list)]
-            names = ids.names
-        curve = metrics.roc(targets, nontargets)
-        costs = {"c_miss": c_miss, "c_fa": c_fa}
-        primary_cost = metrics.primary_cost(values, is_target, primary_priors, labels, **costs)
-        log_odds = np.linspace(-10, 10, 81)
-        sweep = (1 / (1 + np.exp(-log_odds))).tolist()
-        p_miss, p_fa = metrics.det_points(curve)
-        low, high = values.min(), values.max()
-        margin = 0.5 if high - low < 1e-6 * max(1.0, abs(low), abs(high)) else 0.0
-        edges = np.linspace(low - margin, high + margin, 61)
-        result |= {
-            "num_targets": len(targets),
-            "num_nontargets": len(nontargets),
-            "eer": metrics.eer(curve),
-            "eer_simple": metrics.eer_simple(curve),
-            "prbep": metrics.precision_recall_break_even(curve),
-            "cllr": metrics.cllr(curve),
-            "min_cllr": metrics.min_cllr(curve),
-            **costs,
-            "normalisation": metrics.NORMALISATION,
-            "dcf": [
-                {
-                    "prior": prior,
-                    "threshold": metrics.bayes_threshold(prior, **costs),
-                    "min": metrics.min_dcf(curve, prior, **costs),
-                    "act": metrics.act_dcf(curve, prior, **costs),
-                }
-                for prior in operating_points
-            ],
-            "primary": {
-                "definition": primary,
-                "priors": list(primary_priors),
-                "thresholds": [metrics.bayes_threshold(prior, **costs) for prior in primary_priors],
-                "partitions": sorted(names),
-                "min": primary_cost.min,
-                "act": primary_cost.act,
-            },
-            "dcf_over_log_odds": {
-                "log_odds": log_odds.tolist(),
-                "min": [metrics.min_dcf(curve, prior, **costs) for prior in sweep],
-                "act": [metrics.act_dcf(curve, prior, **costs) for prior in sweep],
-            },
-            "det": {"p_miss": p_miss.tolist(), "p_fa": p_fa.tolist()},
-            "histogram": {
-                "edges": edges.tolist(),
-                "targets": np.histogram(targets, edges)[0].tolist(),
-                "nontargets": np.histogram(nontargets, edges)[0].tolist(),
-            },
+            labels, names = ids.index[rows_in_order(listed, trial_list)], ids.names
+        is_target = trial_list.key()
+        primary_cost = {
+            "definition": primary,
+            "partitions": sorted(names),
+            **_primary_cost(values, is_target, labels, primary, costs),
         }
-    with atomic_write(output_dir / f"{name}.json") as stream:
+        result |= _figures(values[is_target], values[~is_target], costs) | {"primary": primary_cost}
+    with atomic_write(output) as stream:
         stream.write(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     return result
 
 
-if __name__ == "__main__":
-    from vidperson import cli
+def _primary_cost(
+    values: NDArray[Any], is_target: NDArray[Any], labels: NDArray[Any] | None, primary: str, costs: CostOptions
+) -> dict[str, Any]:
+    """NIST's cost over the partitions that the labels tell."""
+    from vidperson import metrics
 
-    parser = cli.parser(__doc__)
-    parser.add_argument("--scores", type=Path, required=True, help="score file")
-    parser.add_argument("--trials", type=Path, required=True, help="trial list with the key")
-    parser.add_argument("--name", required=True, help="name of the test set")
-    parser.add_argument("--system", required=True, help="the network that made the scores")
-    parser.add_argument("--backend", help="the back-end that made them, or fusion")
-    parser.add_argument("--snorm-cohort", help="set that normalised them")
-    parser.add_argument("--calibrated-on", help="set that their calibration was trained on")
-    parser.add_argument("--priors", default="0.05 0.01 0.005 0.001", help="target priors of the detection costs")
-    parser.add_argument("--primary", default="sre19", help="definition of the primary cost: sre19 or sre21")
-    parser.add_argument("--partitions", type=Path, help="partition of each trial, for the primary cost")
-    parser.add_argument("--c-miss", type=float, default=1.0, help="cost of a miss")
-    parser.add_argument("--c-fa", type=float, default=1.0, help="cost of a false alarm")
-    parser.add_argument("--output-dir", type=Path, required=True, help="results folder")
-    cli.main(evaluate, parser.parse_args())
+    priors = metrics.primary_priors(primary)
+    pair = {"c_miss": costs.c_miss, "c_fa": costs.c_fa}
+    cost = metrics.primary_cost(values, is_target, priors, labels, **pair)
+    return {
+        "priors": list(priors),
+        "thresholds": [metrics.bayes_threshold(prior, **pair) for prior in priors],
+        "min": cost.min,
+        "act": cost.act,
+    }
+
+
+def _figures(targets: NDArray[Any], nontargets: NDArray[Any], options: CostOptions) -> dict[str, Any]:
+    """What the scores of target and non-target trials give, partitions aside."""
+    import numpy as np
+
+    from vidperson import metrics
+
+    curve = metrics.roc(targets, nontargets)
+    costs = {"c_miss": options.c_miss, "c_fa": options.c_fa}
+    log_odds = np.linspace(-10, 10, 81)
+    sweep = (1 / (1 + np.exp(-log_odds))).tolist()
+    p_miss, p_fa = metrics.det_points(curve)
+    low, high = min(targets.min(), nontargets.min()), max(targets.max(), nontargets.max())
+    margin = 0.5 if high - low < 1e-6 * max(1.0, abs(low), abs(high)) else 0.0
+    edges = np.linspace(low - margin, high + margin, 61)
+    return {
+        "num_targets": len(targets),
+        "num_nontargets": len(nontargets),
+        "eer": metrics.eer(curve),
+        "eer_simple": metrics.eer_simple(curve),
+        "prbep": metrics.precision_recall_break_even(curve),
+        "cllr": metrics.cllr(curve),
+        "min_cllr": metrics.min_cllr(curve),
+        **costs,
+        "normalisation": metrics.NORMALISATION,
+        "dcf": [
+            {
+                "prior": prior,
+                "threshold": metrics.bayes_threshold(prior, **costs),
+                "min": metrics.min_dcf(curve, prior, **costs),
+                "act": metrics.act_dcf(curve, prior, **costs),
+            }
+            for prior in options.operating_points()
+        ],
+        "dcf_over_log_odds": {
+            "log_odds": log_odds.tolist(),
+            "min": [metrics.min_dcf(curve, prior, **costs) for prior in sweep],
+            "act": [metrics.act_dcf(curve, prior, **costs) for prior in sweep],
+        },
+        "det": {"p_miss": p_miss.tolist(), "p_fa": p_fa.tolist()},
+        "histogram": {
+            "edges": edges.tolist(),
+            "targets": np.histogram(targets, edges)[0].tolist(),
+            "nontargets": np.histogram(nontargets, edges)[0].tolist(),
+        },
+    }
+
+
+if __name__ == "__main__":
+    cli.run(evaluate, EvaluateOptions, __doc__)

@@ -18,10 +18,10 @@ from vidperson import cli
 
 def get_durations(data_dir: str, file_timeout_s: float = 60.0) -> None:
     """Write ``vid2dur`` unless it already lists exactly the segments of ``vid.scp``."""
-    from vidperson.io.lists import read_scp, write_lines
+    from vidperson.io.lists import read_paths, read_scp, write_lines
     from vidperson.supervision import Watch, run_supervised
 
-    segments = read_scp(Path(data_dir) / "vid.scp")
+    segments = read_paths(Path(data_dir) / "vid.scp")
     output, notes = Path(data_dir) / "vid2dur", Path(data_dir) / "vid2dur.notes"
     if output.is_file() and list(read_scp(output)) == list(segments):
         return

@@ -1,72 +1,92 @@
 #!/usr/bin/env python3
-"""Compose the thumbnails of a detected set into one picture.
+"""Compose the thumbnails of a set of stage 2 into one image.
 
 Inputs:
-  INPUT_DIR/status       <segment> <state>[: <why>]
-  INPUT_DIR/thumbs.tar   <segment>.jpg, RGB thumbnails with the faces drawn in; a segment without one
+  ITEMS_DIR/status       <segment> <state>[: <why>]
+  ITEMS_DIR/thumbs.tar   <segment>.jpg, RGB thumbnails with what was found drawn in; a segment without one
                          becomes a grey tile
 Output:
-  INPUT_DIR/contact_sheet.jpg   at most MAX_SEGMENTS segments, evenly spaced over the list, in tiles of
-                                320 x 284 pixels
+  ITEMS_DIR/contact_sheet.jpg   at most MAX_SEGMENTS segments, evenly spaced over the list, in tiles of
+                                320 x 284 pixels; beside it the record of how it was made. One that is there, intact
+                                and of the same inputs is kept
 
 Example:
-  steps/make_contact_sheet.py --input-dir exp/face_det/retinaface/sre19_test --max-segments 60
+  steps/make_contact_sheet.py --items-dir exp/face_det/retinaface_tiny/demo_dev_test --max-segments 60
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidperson import cli
+
+if TYPE_CHECKING:
+    from vidperson.types import Image
 
 
-def make_contact_sheet(input_dir: Path, max_segments: int) -> None:
+@dataclass(frozen=True)
+class ContactSheetOptions:
+    items_dir: Path = cli.option(help="output folder of stage 2 of one set")
+    max_segments: int = cli.option(60, "segments to show at most", convert=cli.whole(1))
+
+
+def make_contact_sheet(options: ContactSheetOptions) -> None:
     """See the top of this file.
 
-    Raises DataError when an input is missing, damaged or without segments, or no segment may be shown.
+    Raises DataError when an input is missing, damaged, edited or without segments.
     """
-    import tarfile
-
     from vidperson.errors import DataError
     from vidperson.io.atomic import atomic_write
     from vidperson.io.lists import read_scp
-    from vidperson.report.contact_sheet import Tile, compose, decode_picture, evenly_spaced
+    from vidperson.io.planned import Planned
+    from vidperson.io.record import checked
+    from vidperson.report.contact_sheet import Tile, compose, evenly_spaced
 
-    if max_segments < 1:
-        raise DataError(f"expected --max-segments of at least 1, found {max_segments}")
-    statuses = read_scp(input_dir / "status")
+    folder = options.items_dir
+    sheet, thumbs = folder / "contact_sheet.jpg", folder / "thumbs.tar"
+    command = ["python", "steps/make_contact_sheet.py", "--max-segments", str(options.max_segments)]
+    planned = Planned(sheet, command, [folder / "status", thumbs])
+    if not planned.reasons():
+        return
+    statuses = read_scp(checked(folder / "status"))
     if not statuses:
-        raise DataError("no segments", input_dir / "status")
+        raise DataError("no segments", folder / "status")
     segments = list(statuses)
-    chosen = [segments[i] for i in evenly_spaced(len(segments), max_segments)]
-    wanted = {f"{segment}.jpg": segment for segment in chosen}
-    thumbs = input_dir / "thumbs.tar"
+    chosen = [segments[i] for i in evenly_spaced(len(segments), options.max_segments)]
     if not thumbs.is_file():
-        raise DataError("no such file; detect the faces again with --contact-sheet true", thumbs)
-    pictures = {}
-    try:
-        with tarfile.open(thumbs, encoding="utf-8") as archive:
-            for member in archive:
-                content = archive.extractfile(member) if member.name in wanted else None
-                if content is not None:
-                    pictures[wanted[member.name]] = decode_picture(content.read())
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(f"damaged ({error}); detect the faces again", thumbs) from None
-    sheet = compose([Tile(segment, statuses[segment], pictures.get(segment)) for segment in chosen])
-    with atomic_write(input_dir / "contact_sheet.jpg", "wb") as stream:
-        stream.write(sheet)
+        raise DataError("no such file; run stage 2 with --contact-sheet true", thumbs)
+    images = _thumbnails(checked(thumbs), chosen)
+    with atomic_write(sheet, "wb") as stream:
+        stream.write(compose([Tile(segment, statuses[segment], images.get(segment)) for segment in chosen]))
+    planned.note()
     logging.info(
-        "%s: %d of %d segments, %d without a picture",
-        input_dir / "contact_sheet.jpg",
-        len(chosen),
-        len(segments),
-        len(chosen) - len(pictures),
+        "%s: %d of %d segments, %d without an image", sheet, len(chosen), len(segments), len(chosen) - len(images)
     )
 
 
-if __name__ == "__main__":
-    from vidperson import cli
+def _thumbnails(path: Path, segments: Collection[str]) -> dict[str, Image]:
+    """The thumbnails of the segments that have one. Raises DataError for a damaged archive or image."""
+    import tarfile
 
-    parser = cli.parser(__doc__)
-    parser.add_argument("--input-dir", type=Path, required=True, help="output folder of the face detection of one set")
-    parser.add_argument("--max-segments", type=int, default=60, help="segments to show at most")
-    cli.main(make_contact_sheet, parser.parse_args())
+    from vidperson.errors import DataError
+    from vidperson.report.contact_sheet import decode_picture
+
+    wanted = {f"{segment}.jpg": segment for segment in segments}
+    images = {}
+    try:
+        with tarfile.open(path, encoding="utf-8") as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.name in wanted else None
+                if content is not None:
+                    images[wanted[member.name]] = decode_picture(content.read())
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DataError(f"damaged ({error}); run stage 2 again", path) from None
+    return images
+
+
+if __name__ == "__main__":
+    cli.run(make_contact_sheet, ContactSheetOptions, __doc__)

@@ -1,97 +1,131 @@
 #!/usr/bin/env python3
-"""Gather the results of all systems and test sets into tables and one HTML report.
+"""Gather the results of all systems and test sets into tables and one HTML report with instructive trials.
 
 Inputs:
-  RESULTS_DIR/<system>/<set>.json  what evaluate.py wrote, one per system and test set
-  RESULTS_DIR/trials/<set>.json    optional, what pick_trials.py wrote
-  FACE_DET/status                  per set of faces: <segment> <state>[: <why>]
-  FACE_DET/faces.scp               optional, to count the faces
-  FACE_DET/contact_sheet.jpg       optional
-Outputs in RESULTS_DIR:
-  results.txt    aligned tables: a line per set and system, in the order of --sets and --systems; EER in per cent
+  OUTPUT_DIR/<system>/<test set>.json  what evaluate.py wrote with the same options, one per system and test set
+  scores, data, embeddings and items   as pick_trials.py reads them, of the first system of each embedder, which is
+                                       the calibrated one if there is any
+  ITEMS_DIR/<part>/status              per part: <segment> <state>[: <why>]
+  ITEMS_DIR/<part>/<items>.scp         optional, to count the items
+  ITEMS_DIR/<part>/contact_sheet.jpg   optional
+Outputs in OUTPUT_DIR:
+  trials/<embedder>/<test set>.json    what pick_trials.py finds
+  results.txt    aligned tables: a line per set and system, in the order of the test sets and systems; EER in per cent
   results.md     the same tables in Markdown
   results.csv    one line per set, system and prior, at full precision (EER 0..1), with costs and normalisation
-  results.json   the same, and per set of faces the segments that are not ok
+  results.json   the same, and per part of stage 2 the segments that are not ok
   report.html    the tables with DET curves, histograms, calibration plots, instructive trials and contact sheets, in
                  one file that needs no network
+  record.json    how all of this was made, with the hashes of scores, keys and results
 The tables and the path of the report go to stdout. Equal inputs give equal bytes.
 
 Example:
-  steps/make_report.py --results-dir exp/results/r100 --systems max max_cal --sets sre19_test \\
-    --face-det exp/face_det/retinaface/sre19_enroll_ref exp/face_det/retinaface/sre19_test
+  pair="--modality face --embed-dir exp/face_embed/arcface_tiny --items-dir exp/face_det/retinaface_tiny"
+  pair+=" --enroll-parts 'demo_dev_enroll_ref demo_dev_enroll_facedet' --enroll-data data/demo_dev_enroll"
+  pair+=" --test-part demo_dev_test --test-data data/demo_dev_test"
+  steps/make_report.py --pairs "$pair" --scores-dir exp/scores --embedders arcface_tiny --test-sets demo_dev_test \\
+    --backends max --output-dir exp/results/demo
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from steps.evaluate import read_pairs
+from steps.pick_trials import PickOptions, pick_trials
+from steps.score import PairOptions, SystemOptions, checked_matrices, items_of
+from vidperson import cli
+
+if TYPE_CHECKING:
+    from vidperson.report.html import Section
+    from vidperson.report.tables import Row, Table
 
 SHEET_WIDTH = 1400
 
 
-def make_report(results_dir: Path, systems: Sequence[str], sets: Sequence[str], face_det: Sequence[Path]) -> None:
+@dataclass(frozen=True)
+class ReportOptions:
+    pairs: list[str] = cli.option(help="a word per pair of sets and modality: its options as steps/score.py takes them")
+    output_dir: Path = cli.option(help="results folder")
+    systems: SystemOptions = cli.group(SystemOptions)
+    count: int = cli.option(6, "instructive trials of each kind", convert=cli.whole(1))
+
+
+def make_report(options: ReportOptions) -> None:
     """See the top of this file.
 
-    Raises DataError when a system has no result for a set, or one that evaluate.py did not write, or a status list
-    is missing.
+    Raises DataError when a system has no result for a set, or one that evaluate.py did not write, a status list
+    is missing, or a file of stages 2 to 4 was edited; ScoringError as :func:`pick_trials`.
+    """
+    from vidperson.io.record import write_record
+
+    pairs = read_pairs(options.pairs)
+    for pair in pairs:
+        _pick(pair, options)
+    systems, test_sets = options.systems.systems(), list(dict.fromkeys(pair.test_set for pair in pairs))
+    folders = [system.folder for system in systems]
+    parts = [(pair.modality, folder) for pair in pairs for part in pair.parts if (folder := pair.items(part))]
+    found = [(modality, folder) for modality, folder in parts if (folder / "status").is_file()]
+    embedders = list(dict.fromkeys(pair.embedder for pair in pairs))
+    outputs = write_report(options.output_dir, folders, test_sets, found, embedders)
+    outputs += [options.output_dir / folder / f"{name}.json" for folder in folders for name in test_sets]
+    outputs += [options.output_dir / "trials" / pair.embedder / f"{pair.test_set}.json" for pair in pairs]
+    inputs = [options.systems.scores(system, name) for system in systems for name in test_sets]
+    inputs += [pair.trials for pair in pairs]
+    command = ["python", "steps/make_report.py", "--systems", *folders, "--test-sets", *test_sets]
+    command += ["--count", str(options.count)]
+    write_record(options.output_dir, command, dict.fromkeys(inputs), dict.fromkeys(outputs))
+
+
+def _pick(pair: PairOptions, options: ReportOptions) -> None:
+    """Pick the trials of a pair by the scores of the embedder's first system that is calibrated, or else its first."""
+    systems = [system for system in options.systems.systems() if system.embedder == pair.embedder]
+    shown = next((system for system in systems if system.calibrated_on), systems[0])
+    output = options.output_dir / "trials" / pair.embedder / f"{pair.test_set}.json"
+    scores = options.systems.scores(shown, pair.test_set)
+    on = shown.calibrated_on
+    pick_trials(PickOptions(scores, shown.backend, output, pair, shown.snorm_cohort, on, options.count))
+
+
+def write_report(
+    results_dir: Path,
+    systems: Sequence[str],
+    test_sets: Sequence[str],
+    found: Sequence[tuple[str, Path]],
+    embedders: Sequence[str] = (),
+) -> list[Path]:
+    """Write tables and report of the results in a folder; returns the files.
+
+    systems: folders below ``results_dir``. found: modality and folder of each part of stage 2. embedders: instructive
+    trials of these are shown.
+    Raises DataError as :func:`make_report`.
     """
     import json
 
-    from vidperson.errors import DataError
     from vidperson.io.atomic import atomic_write
     from vidperson.report import html, tables
 
-    results, rows, sections = [], [], []
-    for name in dict.fromkeys(sets):
-        of_set = []
-        for path in (results_dir / system / f"{name}.json" for system in dict.fromkeys(systems)):
-            result = _read_json(path, "evaluate.py")
-            try:
-                rows += tables.result_rows([result])
-                tables.label(result)
-            except (KeyError, TypeError) as error:
-                raise DataError(f"not a result of evaluate.py ({error!r}); delete it or evaluate again", path) from None
-            of_set.append(result)
+    results: list[dict[str, Any]] = []
+    sections: list[Section] = []
+    for name in dict.fromkeys(test_sets):
+        of_set, section = _set_section(results_dir, systems, name, embedders)
         results += of_set
-        try:
-            parts = _plots(of_set)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"not results of evaluate.py ({error!r}); delete them or evaluate again", results_dir / "*" / path.name
-            ) from None
-        picked = results_dir / "trials" / f"{name}.json"
-        if picked.is_file():
-            try:
-                parts += _trials(_read_json(picked, "pick_trials.py"))
-            except (KeyError, TypeError, ValueError) as error:
-                raise DataError(f"not written by pick_trials.py ({error!r}); delete it", picked) from None
-        sections.append(html.Section(f"Test set {name}", parts))
-
-    faces = []
-    face_parts = []
-    for folder in dict.fromkeys(face_det):  # test sets may share their enrolment set
-        row, parts = _face_set(folder)
-        faces.append(row)
-        face_parts += parts
-
+        sections.append(section)
+    rows = tables.result_rows(results)
     head = [tables.result_table(results), tables.dcf_table(results), tables.trial_table(results)]
-    named = [("Results", head[0]), ("Detection costs at each prior", head[1]), ("Trials", head[2])]
-    if faces:
-        named.append(("Faces found", tables.status_table(faces)))
-        summary = [html.table(named[-1][1])]
-        sections.append(html.Section("Faces", summary + face_parts))
+    named = list(zip(("Results", "Detection costs at each prior", "Trials"), head, strict=True))
+    gathered: dict[str, Any] = {"results": rows}
+    for items, parts in _by_items(found).items():
+        gathered[items], table, section = _items_section(items, parts)
+        named.append((f"{items.capitalize()} found", table))
+        sections.append(section)
     named = [(title, table) for title, table in named if table[1]]
     note = tables.result_note(results)
-    first = [html.table(head[0]), html.note(note)]
-    if head[1][1]:
-        first.append(html.folded("Detection costs at each prior", head[1]))
-    first += [html.heading("Trials"), html.table(head[2])]
-    sections.insert(0, html.Section("Results", first))
-
-    networks = ", ".join(dict.fromkeys(str(result["system"]) for result in results))
-    subtitle = f"{len(dict.fromkeys(systems))} systems on {len(dict.fromkeys(sets))} test sets"
+    sections.insert(0, html.Section("Results", _summary(head, note)))
     outputs = {
         "results.txt": "\n".join(
             tables.text_table(table) + (note + "\n" if title == "Results" else "") for title, table in named
@@ -101,14 +135,62 @@ def make_report(results_dir: Path, systems: Sequence[str], sets: Sequence[str], 
             for title, table in named
         ),
         "results.csv": tables.csv_table(rows),
-        "results.json": json.dumps({"results": rows, "faces": faces}, indent=1, ensure_ascii=False) + "\n",
-        "report.html": html.page(f"Face verification with {networks}", subtitle, sections),
+        "results.json": json.dumps(gathered, indent=1, ensure_ascii=False) + "\n",
+        "report.html": html.page(*_titles(results, systems, test_sets), sections),
     }
     for name, content in outputs.items():
         with atomic_write(results_dir / name) as stream:
             stream.write(content)
     print(outputs["results.txt"])
     print(f"report: {results_dir / 'report.html'}")
+    return [results_dir / name for name in outputs]
+
+
+def _titles(results: Sequence[Mapping[str, Any]], systems: Sequence[str], test_sets: Sequence[str]) -> tuple[str, str]:
+    """Title and subtitle of the report."""
+    plain = [result for result in results if result["backend"] != "fusion"]
+    modalities = " and ".join(dict.fromkeys(str(result["modality"]) for result in plain))
+    networks = ", ".join(dict.fromkeys(str(result["system"]) for result in plain))
+    counts = f"{len(dict.fromkeys(systems))} systems on {len(dict.fromkeys(test_sets))} test sets"
+    return f"{modalities.capitalize()} verification with {networks}", counts
+
+
+def _summary(head: Sequence[Table], note: str) -> list[str]:
+    """The tables at the top of the report: results, detection costs, trials."""
+    from vidperson.report import html
+
+    costs = [html.folded("Detection costs at each prior", head[1])] if head[1][1] else []
+    return [html.table(head[0]), html.note(note), *costs, html.heading("Trials"), html.table(head[2])]
+
+
+def _set_section(
+    results_dir: Path, systems: Sequence[str], name: str, embedders: Sequence[str]
+) -> tuple[list[dict[str, Any]], Section]:
+    """The results of all systems for a test set, and the part of the report about it."""
+    from vidperson.errors import DataError
+    from vidperson.report import html, tables
+
+    results = []
+    for path in (results_dir / system / f"{name}.json" for system in dict.fromkeys(systems)):
+        result = _read_json(path, "evaluate.py")
+        try:
+            tables.result_rows([result])
+            tables.label(result)
+        except (KeyError, TypeError) as error:
+            raise DataError(f"not a result of evaluate.py ({error!r}); delete it or evaluate again", path) from None
+        results.append(result)
+    try:
+        parts = _plots(results)
+    except (KeyError, TypeError, ValueError) as error:
+        every = results_dir / "*" / f"{name}.json"
+        raise DataError(f"not results of evaluate.py ({error!r}); delete them or evaluate again", every) from None
+    for picked in (results_dir / "trials" / embedder / f"{name}.json" for embedder in embedders):
+        if picked.is_file():
+            try:
+                parts += _trials(_read_json(picked, "pick_trials.py"))
+            except (KeyError, TypeError, ValueError) as error:
+                raise DataError(f"not written by pick_trials.py ({error!r}); delete it", picked) from None
+    return results, html.Section(f"Test set {name}", parts)
 
 
 def _read_json(path: Path, writer: str) -> dict[str, Any]:
@@ -118,13 +200,13 @@ def _read_json(path: Path, writer: str) -> dict[str, Any]:
     from vidperson.errors import DataError
 
     if not path.is_file():
-        raise DataError(f"no such result; run steps_face/{writer} for the set first", path)
+        raise DataError(f"no such result; run steps/{writer} for the set first", path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"not a result of {writer} ({error}); delete it or make it again", path) from None
+        raise DataError(f"not a result of {writer} ({error}); delete it or run it again", path) from None
     if not isinstance(content, dict):
-        raise DataError(f"not a result of {writer}; delete it or make it again", path)
+        raise DataError(f"not a result of {writer}; delete it or run it again", path)
     return content
 
 
@@ -132,7 +214,8 @@ def _plots(results: Sequence[dict[str, Any]]) -> list[str]:
     """DET curves, histograms and calibration of the systems of one set."""
     from vidperson.report import html, plots, tables
 
-    keyed = {tables.label(result): result for result in results if result["has_key"]}
+    several = len({result["system"] for result in results if result["backend"] != "fusion"}) > 1
+    keyed = {tables.label(result, several): result for result in results if result["has_key"]}
     if not keyed:
         return [html.note("There is no key: nothing to evaluate.")]
     priors = next(iter(keyed.values()))["primary"]
@@ -169,30 +252,51 @@ def _trials(picked: dict[str, Any]) -> list[str]:
     """The instructive trials of a set."""
     from vidperson.report import html, tables
 
+    items = items_of(picked["modality"])
     system = tables.label({"system": "", **picked})
     if picked["pair_gave_score"]:
-        why = "The faces shown are those that gave the score."
+        why = f"The {items} shown are those that gave the score."
     else:
-        why = "This system looks at more than one pair of faces; shown is the pair with the largest cosine."
+        why = f"This system compares more than one pair of {items}; shown is the pair with the largest cosine."
     parts = [html.heading(f"Instructive trials of {system}"), html.note(why)]
     for title, group in picked["groups"].items():
         parts += [html.heading(title.capitalize()), html.trials(group)]
     return parts
 
 
-def _face_set(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """Statistics of a set of faces, and the part of the report about it."""
+def _by_items(found: Sequence[tuple[str, Path]]) -> dict[str, list[Path]]:
+    """What was found -> the folders, each once: test sets may share their enrolment set."""
+    folders: dict[str, list[Path]] = {}
+    for modality, folder in dict.fromkeys(found):
+        folders.setdefault(items_of(modality), []).append(folder)
+    return folders
+
+
+def _items_section(items: str, folders: Sequence[Path]) -> tuple[list[Row], Table, Section]:
+    """Statistics of all parts of stage 2 of a modality, as rows and table, and the part of the report about them."""
+    from vidperson.report import html, tables
+
+    parts = [_items_part(items, folder) for folder in folders]
+    rows = [row for row, _ in parts]
+    table = tables.status_table(rows, items)
+    markup = [html.table(table), *(line for _, lines in parts for line in lines)]
+    return rows, table, html.Section(items.capitalize(), markup)
+
+
+def _items_part(items: str, folder: Path) -> tuple[Row, list[str]]:
+    """Statistics of a part, and markup about it."""
     from vidperson.errors import DataError
     from vidperson.io.lists import read_scp
-    from vidperson.io.matrices import load_matrices
+    from vidperson.io.record import checked
     from vidperson.report import html, tables
     from vidperson.report.pictures import shrunken_jpeg
 
-    statuses = read_scp(folder / "status")
+    statuses = read_scp(checked(folder / "status"))
     name = "/".join(folder.resolve().parts[-2:])
-    scp = folder / "faces.scp"
-    num_faces = sum(map(len, load_matrices(scp).values())) if scp.is_file() else None
-    row = tables.status_row(name, statuses, num_faces) | {"problems": tables.problems(statuses)}
+    count = None
+    if (folder / f"{items}.scp").is_file():
+        count = sum(map(len, checked_matrices(folder, items).values()))
+    row = tables.status_row(name, statuses, items, count) | {"problems": tables.problems(statuses)}
     parts = [html.heading(name)]
     for state in tables.STATES[1:]:
         listed = [
@@ -207,22 +311,14 @@ def _face_set(folder: Path) -> tuple[dict[str, Any], list[str]]:
     sheet = folder / "contact_sheet.jpg"
     if sheet.is_file():
         try:
-            parts.append(
-                html.figure(f"Some segments of {name}", shrunken_jpeg(sheet.read_bytes(), SHEET_WIDTH), "sheet")
-            )
+            content = checked(sheet).read_bytes()
+            parts.append(html.figure(f"Some segments of {name}", shrunken_jpeg(content, SHEET_WIDTH), "sheet"))
         except OSError as error:
-            raise DataError(f"not a picture ({error}); run steps/make_contact_sheet.py again", sheet) from None
+            raise DataError(f"not an image ({error}); run steps/make_contact_sheet.py again", sheet) from None
     if len(parts) == 1:
         parts.append(html.note("All segments are ok."))
     return row, parts
 
 
 if __name__ == "__main__":
-    from vidperson import cli
-
-    parser = cli.parser(__doc__)
-    parser.add_argument("--results-dir", type=Path, required=True, help="folder with a folder of results per system")
-    parser.add_argument("--systems", nargs="+", required=True, help="names of the systems' folders")
-    parser.add_argument("--sets", nargs="+", required=True, help="names of the test sets, as evaluated")
-    parser.add_argument("--face-det", type=Path, nargs="*", default=[], help="output folders of the face detection")
-    cli.main(make_report, parser.parse_args())
+    cli.run(make_report, ReportOptions, __doc__)

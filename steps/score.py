@@ -1,162 +1,512 @@
 #!/usr/bin/env python3
-"""Score the trials of a test set.
+"""Score the trials of a test set with all back-ends and normalisations; the embeddings are read once.
 
 Inputs:
-  ENROLL_EMBED/embed.scp    one (N, dim) float32 matrix per enrolment segment, a face per row; 0 rows is legal
-  FALLBACK_EMBED/embed.scp  optional, the same for faces found without labels: a segment without a row in the
-                            former gets the mean of its rows here
-  ENROLL_DATA/spk2utt       <model> <segment> <segment> ...; the best of a model's segments counts
-  TEST_EMBED/embed.scp      one (N, dim) float32 matrix per test segment
-  TRIALS                    <model> <segment> [target|nontarget]
-  ENROLL_FACES, TEST_FACES  optional, folders of stage 2 with faces.scp: the (N, 17) float32 faces that the rows of
-                            ENROLL_EMBED and TEST_EMBED are of; read only by back-ends that link faces (track)
-  COHORT_EMBED/embed.scp    optional: the scores are normalised (adaptive s-norm) by all faces of this set
-Output:
-  OUTPUT                    <model> <segment> <score>, in the order of the trials, with as many digits as the
-                            float32 score has; appears only when it is whole
+  EMBED_DIR/<part>/embed.scp    one (N, dim) float32 matrix per segment, an item per row; 0 rows is legal. Parts:
+                                ENROLL_PARTS, the reference and, optionally, a fallback: a segment without a row in
+                                the former gets the mean of its rows there; TEST_PART; SNORM_COHORT
+  ITEMS_DIR/<part>/             what stage 2 found: (N, 17) float32 frames and boxes of the items that the rows are
+                                of. Read by back-ends that link items (track). Embeddings of other items are refused
+  ENROLL_DATA/spk2utt           <model> <segment> <segment> ...; the best of a model's segments counts
+  TEST_DATA/trials              <model> <segment> [target|nontarget]
+Outputs:
+  SCORES_DIR/<embedder>/<system>/<test set>_scores
+                                <model> <segment> <score>, in the order of the trials, with as many digits as the
+                                float32 score has. A system is <backend> or <backend>_snorm. Beside it is the record
+                                of how it was made. Scores that are there, intact and of the same options and inputs
+                                are kept.
 
-docs/metrics.md says what the back-ends do. A model or a test segment without any face scores 0. Memory is bounded
-by --mem-gb, which changes no score.
+docs/metrics.md says what the back-ends do. A model or a test segment without any item scores 0. Memory is bounded
+by --mem-gb, which changes no score. The options of calibration and fusion are checked here, before anything is scored.
 
 Example:
-  steps/score.py --enroll-embed exp/face_embed/r100/sre19_enroll_ref \\
-    --fallback-embed exp/face_embed/r100/sre19_enroll_facedet --enroll-data data/sre19_enroll \\
-    --test-embed exp/face_embed/r100/sre19_test --trials data/sre19_test/trials --backend max \\
-    --output exp/scores/r100/max/sre19_test_scores
+  steps/score.py --modality face --embed-dir exp/face_embed/arcface_tiny --items-dir exp/face_det/retinaface_tiny \\
+    --enroll-parts "demo_dev_enroll_ref demo_dev_enroll_facedet" --enroll-data data/demo_dev_enroll \\
+    --test-part demo_dev_test --test-data data/demo_dev_test --backends "max ahc" --scores-dir exp/scores
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidperson import cli
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vidperson.backends import Backend, Context, EmbeddingSets, Scorer
+    from vidperson.backends.scorers import CohortScorer
+    from vidperson.backends.systems import System
+    from vidperson.io.lists import Trials
+    from vidperson.io.matrices import MatrixTable
+    from vidperson.io.planned import Planned
 
 
-def score_trials(
-    enroll_embed: Path,
-    fallback_embed: Path | None,
-    enroll_data: Path,
-    test_embed: Path,
-    trials: Path,
-    backend: str,
-    output: Path,
-    enroll_faces: Path | None = None,
-    test_faces: Path | None = None,
-    cohort_embed: Path | None = None,
-    ncoh: int = 1000,
-    ncoh_discard: int = 0,
-    thr_ahc: float = 0.8,
-    mem_gb: float = 4.0,
-) -> None:
+@dataclass(frozen=True)
+class PairOptions:
+    """An enrolment set and a test set, compared by one modality."""
+
+    modality: str = cli.option(help="what is compared: face, speaker or body")
+    embed_dir: Path = cli.option(help="folder with the embeddings of each part; its name is that of the embedder")
+    enroll_parts: str = cli.option(help="part of the references and, optionally, of what replaces a missing one")
+    enroll_data: Path = cli.option(help="data folder with spk2utt")
+    test_part: str = cli.option(help="part of the test segments")
+    test_data: Path = cli.option(help="data folder with trials; its name is that of the test set")
+    items_dir: Path | None = cli.option(None, "folder with what stage 2 found in each part")
+
+    @property
+    def embedder(self) -> str:
+        return self.embed_dir.name
+
+    @property
+    def test_set(self) -> str:
+        return self.test_data.name
+
+    @property
+    def trials(self) -> Path:
+        return self.test_data / "trials"
+
+    @property
+    def parts(self) -> list[str]:
+        """The reference, the fallback if there is one, and the test part."""
+        return [*self.enroll_parts.split(), self.test_part]
+
+    def embeddings(self, part: str) -> Path:
+        return self.embed_dir / part
+
+    def items(self, part: str) -> Path | None:
+        return None if self.items_dir is None else self.items_dir / part
+
+
+@dataclass(frozen=True)
+class SystemOptions:
+    """Which systems there are. Lists are words with spaces between."""
+
+    backends: str = cli.option("max", "ways to compare: names or aliases")
+    thr_ahc: float = cli.option(0.8, "average cosine down to which clusters are merged")
+    snorm_cohort: str = cli.option("", "part that normalises scores in further systems; empty: none")
+    ncoh: int = cli.option(1000, "items of the cohort that normalise a score", convert=cli.whole(1))
+    ncoh_discard: int = cli.option(0, "better items of the cohort left out before them", convert=cli.whole(0))
+    calibration_set: str = cli.option("", "test set that trains calibration and fusion; empty: none")
+    fusion_systems: str = cli.option("", "systems to fuse: names, <embedder>/<system>, or paths; empty: none")
+    max_systems: int = cli.option(5, "most systems in the fusion", convert=cli.whole(1))
+    primary_cost: str = cli.option("sre19", "evaluation that defines the primary cost: sre19 or sre21")
+    scores_dir: Path = cli.option(Path("exp/scores"), "folder with the scores of all systems")
+    embedders: str = cli.option("", "embedders of all modalities")
+    test_sets: str = cli.option("", "all test sets")
+    experiment: str = cli.option("", "name of the experiment, which is that of its fusion")
+
+    def uncalibrated(self) -> list[System]:
+        """The systems whose scores come from embeddings, of all embedders."""
+        from vidperson.backends.systems import all_systems
+
+        return all_systems(self.embedders.split(), self.backends.split(), self.snorm_cohort)
+
+    def systems(self) -> list[System]:
+        """All systems, in the order of the tables."""
+        from vidperson.backends.systems import FUSION, System, all_systems
+
+        names = self.embedders.split(), self.backends.split()
+        systems = all_systems(*names, self.snorm_cohort, self.calibration_set)
+        if self.fusion_systems:
+            systems.append(System(FUSION, FUSION, "", self.calibration_set, self.experiment))
+        return systems
+
+    def folder(self, system: System) -> Path:
+        return self.scores_dir / system.folder
+
+    def scores(self, system: System, test_set: str) -> Path:
+        return self.folder(system) / f"{test_set}_scores"
+
+    def fused(self) -> list[Path]:
+        """The folders of the systems to fuse. Raises ScoringError as :func:`fusion_folders`."""
+        from vidperson.backends.systems import fusion_folders
+
+        made = {system.folder for system in self.systems()}
+        return fusion_folders(self.fusion_systems.split(), self.scores_dir, self.embedders.split(), made)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a step does with files that are there already."""
+
+    force: bool = cli.option(False, "make again what is there and has not changed")
+    check: bool = cli.option(False, "write nothing; exit status 3 and the reasons where something is to be made")
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    pair: PairOptions = cli.group(PairOptions)
+    systems: SystemOptions = cli.group(SystemOptions)
+    run: RunOptions = cli.group(RunOptions)
+    mem_gb: float = cli.option(4.0, "memory to use, GiB", convert=cli.positive)
+
+
+def score(options: ScoreOptions) -> None:
     """See the top of this file.
 
-    Raises ScoringError for an unknown back-end, for models and segments of the trials that the other inputs
-    lack, for embeddings that are not finite or of different sizes, for a cohort that is smaller than asked, for too
-    little memory; DataError for malformed files. Nothing is written then.
+    Raises ScoringError for systems that cannot be, for models and segments of the trials that the other inputs lack,
+    for embeddings that are missing, not finite, of different sizes or of other items than stage 2's, for a cohort
+    that is smaller than asked, for too little memory; DataError for malformed, edited or swapped files.
     """
+    check_systems(options.systems)
+    planned = plan_scores(options.pair, options.systems)
+    wanted = to_make(list(planned.values()), options.run)
+    if not wanted:
+        return
+    for one in wanted:
+        one.remove()
+    inputs = read_inputs(options)
+    names = list(dict.fromkeys(system.backend for system, one in planned.items() if one in wanted))
+    for name in names:
+        ours = {system: one for system, one in planned.items() if system.backend == name and one in wanted}
+        _score_backend(inputs, ours, options, last=name == names[-1])
+
+
+def check_systems(options: SystemOptions) -> None:
+    """Refuse what would stop scoring, calibration, fusion or evaluation after part of their work.
+
+    Raises ScoringError for unknown back-ends and primary costs, a threshold that is no cosine, embedders that share a
+    folder, a calibration set that is no test set, and systems to fuse that are neither there nor made.
+    """
+    from vidperson.backends import Context, get_backend
+    from vidperson.backends.systems import FUSION
+    from vidperson.errors import ScoringError
+    from vidperson.metrics import primary_priors
+
+    if not options.backends.split():
+        raise ScoringError("backends: expected a back-end or several, such as max, found none")
+    for backend in options.backends.split():
+        get_backend(backend)
+    Context(options.thr_ahc)
+    primary_priors(options.primary_cost)
+    embedders, test_sets = options.embedders.split(), options.test_sets.split()
+    if FUSION in embedders or len(set(embedders)) < len(embedders):
+        raise ScoringError(f"expected embedders with different names, none of them {FUSION}, found {options.embedders}")
+    if options.fusion_systems and not options.calibration_set:
+        raise ScoringError("fusion_systems needs calibration_set, the test set to choose and train the fusion on")
+    if options.calibration_set and options.calibration_set not in test_sets:
+        raise ScoringError(
+            f"calibration_set: expected one of the test sets ({' '.join(test_sets)}), found '{options.calibration_set}'"
+        )
+    made = {options.folder(system) for system in options.systems()}
+    for folder in options.fused():
+        for test_set in test_sets if folder not in made else []:
+            need(folder / f"{test_set}_scores", "run ./run_004_score.sh with that system, or correct its name")
+
+
+def need(path: Path, cure: str) -> Path:
+    """``path``. Raises ScoringError where it is not there, with what to do."""
+    from vidperson.errors import ScoringError
+
+    if not path.is_file():
+        raise ScoringError(f"there is no {path}; {cure}")
+    return path
+
+
+def to_make(planned: Sequence[Planned], run: RunOptions) -> list[Planned]:
+    """Those of the files that have to be made; of the others the log says that they are there.
+
+    Leaves the process where it was only asked: with status 0 where nothing is to be made, else 3 and the reasons.
+    """
+    from vidperson.io.planned import reasons
+
+    if run.check:
+        lines = reasons(planned)
+        print("\n".join(lines), end="\n" if lines else "")
+        raise SystemExit(3 if lines else 0)
+    wanted = []
+    for one in planned:
+        lines = one.reasons()
+        if lines:
+            logging.info("%s", "\n".join(lines))
+        else:
+            logging.info("%s: %s", one.target, "made again, as --force asks" if run.force else "done already")
+        if lines or run.force:
+            wanted.append(one)
+    return wanted
+
+
+def plan_scores(pair: PairOptions, options: SystemOptions) -> dict[System, Planned]:
+    """Each system's scores of a pair, with the options and inputs that matter to them, and no others.
+
+    Raises ScoringError for embeddings and lists that are not there, and for embeddings of other items than stage 2's.
+    """
+    from vidperson.backends import get_backend
+    from vidperson.backends.systems import plain_systems
+    from vidperson.io.planned import Planned
+
+    cure = "run ./run_001_prepare_data.sh, or write it"
+    lists = [need(pair.enroll_data / "spk2utt", cure), need(pair.trials, cure)]
+    cohort = options.snorm_cohort
+    made_of = {part: _embedding_inputs(pair, part) for part in [*pair.parts, *([cohort] if cohort else [])]}
+    planned = {}
+    for system in plain_systems(pair.embedder, options.backends.split(), cohort):
+        backend = get_backend(system.backend)
+        command = ["python", "steps/score.py", "--backend", system.backend, "--embed-dir", str(pair.embed_dir)]
+        command += ["--enroll-parts", *pair.enroll_parts.split(), "--test-part", pair.test_part]
+        inputs = [*lists, *(path for part in dict.fromkeys(pair.parts) for path in made_of[part])]
+        if backend.clusters:
+            command += ["--thr-ahc", f"{options.thr_ahc:g}"]
+        if backend.needs_items:
+            parts = dict.fromkeys((pair.parts[0], pair.test_part))
+            inputs += [path for part in parts for path in _item_inputs(pair, part, system.backend)]
+        if system.snorm_cohort:
+            command += ["--snorm-cohort", cohort, "--ncoh", str(options.ncoh)]
+            command += ["--ncoh-discard", str(options.ncoh_discard)]
+            inputs += made_of[cohort]
+        planned[system] = Planned(options.scores(system, pair.test_set), command, list(dict.fromkeys(inputs)))
+    return planned
+
+
+def _embedding_inputs(pair: PairOptions, part: str) -> list[Path]:
+    """The files that say which embeddings a part has. Raises ScoringError as :func:`plan_scores`."""
+    from vidperson.errors import ScoringError
+
+    folder, items = pair.embeddings(part), pair.items(part)
+    if not (folder / "embed.scp").is_file():
+        raise ScoringError(
+            f"no embeddings in {folder}; run ./run_003_extract_embeddings.sh with the set in trial_sets first"
+        )
+    refuse_damaged(folder)
+    if items is not None:
+        refuse_other_items(folder, items)
+    return _files(folder, "embed")
+
+
+def _item_inputs(pair: PairOptions, part: str, backend: str) -> list[Path]:
+    from vidperson.errors import ScoringError
+
+    folder = pair.items(part)
+    if folder is None:
+        raise ScoringError(f"back-end '{backend}' needs --items-dir, the folder of stage 2 with what it found")
+    need(folder / f"{items_of(pair.modality)}.scp", "run stage 2 for the set")
+    refuse_damaged(folder)
+    return _files(folder, items_of(pair.modality))
+
+
+def _files(folder: Path, name: str) -> list[Path]:
+    """The record of a folder, which holds the hashes of its files; without one the files themselves."""
+    from vidperson.io.record import RECORD
+
+    record = folder / RECORD
+    if record.is_file():
+        return [record]
+    return [path for path in (folder / f"{name}.scp", folder / f"{name}.ark") if path.is_file()]
+
+
+def items_of(modality: str) -> str:
+    """What stage 2 finds of a modality. Raises ScoringError naming the valid ones for an unknown one."""
+    from vidperson.errors import ScoringError
+    from vidperson.types import ITEMS
+
+    if modality not in ITEMS:
+        raise ScoringError(f"modality: expected one of {' '.join(ITEMS)}, found '{modality}'")
+    return ITEMS[modality]
+
+
+def refuse_damaged(folder: Path) -> None:
+    """Raises DataError where a file of a folder is not as its record says; one older than the record is believed."""
+    from vidperson.errors import DataError
+    from vidperson.io.record import damaged_outputs, read_record
+
+    record = read_record(folder)
+    damaged = damaged_outputs(folder, record, thorough=False) if record else []
+    if record and damaged:
+        raise DataError(f"expected {damaged[0]} as it was written, found other bytes; {record.cure}", folder)
+
+
+def refuse_other_items(embeddings: Path, items: Path) -> None:
+    """Raises ScoringError where the record of embeddings tells of other items than those that are there now.
+
+    Items that are not there at all, and embeddings without a record, are accepted.
+    """
+    from vidperson.errors import ScoringError
+    from vidperson.io.record import read_record
+
+    made_of, there = read_record(embeddings), read_record(items)
+    if made_of is None or there is None:
+        return
+    if not {output.sha256 for output in there.outputs.values()} <= set(made_of.inputs.values()):
+        raise ScoringError(
+            f"{embeddings}: expected embeddings of the items in {items}, found those of others: stage 2 was run again,"
+            " or with another detector; run ./run_003_extract_embeddings.sh first"
+        )
+
+
+@dataclass
+class Inputs:
+    """What all back-ends compare.
+
+    trials: what to score. groups: model -> its segments.
+    reference, test: what is known of each segment; None once no back-end needs it.
+    """
+
+    pair: PairOptions
+    trials: Trials
+    groups: Mapping[str, Sequence[str]]
+    reference: EmbeddingSets | None
+    test: EmbeddingSets | None
+    cohort: EmbeddingSets | None = None
+
+    def others_bytes(self) -> int:
+        """Memory of what is held, bytes."""
+        held = (self.reference, self.test, self.cohort)
+        return sum(sets.embeddings.nbytes for sets in held if sets is not None)
+
+
+def checked_matrices(folder: Path, name: str, columns: int | None = None) -> MatrixTable:
+    """The matrices of an archive, after list and archive were found to be what its folder's record lists.
+
+    Raises DataError for a file that was edited, cut or swapped, or is missing.
+    """
+    from vidperson.io.matrices import load_matrices
+    from vidperson.io.record import checked
+
+    table = load_matrices(checked(folder / f"{name}.scp"), columns)
+    if (folder / f"{name}.ark").is_file():  # a user's own list may name others
+        checked(folder / f"{name}.ark")
+    return table
+
+
+def read_inputs(options: ScoreOptions) -> Inputs:
+    """Read the lists and the embeddings; see :func:`score` for what is refused."""
     import numpy as np
 
-    from vidperson.backends import (
-        AdaptiveSNorm,
-        Context,
-        EmbeddingSets,
-        Scorer,
-        get_backend,
-        replace_missing_reference,
-        score_pairs,
-    )
-    from vidperson.errors import ScoringError
-    from vidperson.io.lists import read_spk2utt, read_trials, write_scores
-    from vidperson.io.matrices import MatrixTable, load_matrices
-    from vidperson.types import FACE_COLUMNS
+    from vidperson.backends import EmbeddingSets
+    from vidperson.io.lists import read_spk2utt, read_trials
 
-    def context(faces: Path | None, option: str) -> Context:
-        table: MatrixTable | None = None
-        if method.needs_faces:
-            if faces is None:
-                raise ScoringError(f"back-end '{backend}' needs --{option}, the folder of stage 2 with faces.scp")
-            table = load_matrices(faces / "faces.scp", len(FACE_COLUMNS))
-        return Context(thr_ahc, int(mem_gb * 2**28), table)
-
-    method = get_backend(backend)
-    enrol_context, test_context = context(enroll_faces, "enroll-faces"), context(test_faces, "test-faces")
-    trial_list = read_trials(trials)
-    spk2utt = read_spk2utt(enroll_data / "spk2utt")
-    enrol_matrices = load_matrices(enroll_embed / "embed.scp")
-    test_matrices = load_matrices(test_embed / "embed.scp")
-
-    models, segments = trial_list.model_ids, trial_list.segment_ids
+    pair = options.pair
+    trials, spk2utt = read_trials(pair.trials), read_spk2utt(pair.enroll_data / "spk2utt")
     _require(
-        models,
+        trials.model_ids,
         spk2utt,
-        f"models of {trials} are not in {enroll_data / 'spk2utt'}",
-        "mend the trial list",
-        lambda model: trial_list.where(int(np.argmax(trial_list.model_index == model))),
+        f"models of {pair.trials} are not in {pair.enroll_data / 'spk2utt'}",
+        "correct the trial list",
+        lambda model: trials.where(int(np.argmax(trials.model_index == model))),
     )
-    groups = {model: spk2utt[model] for model in models}
-    videos = list(dict.fromkeys(video for members in groups.values() for video in members))
+    groups = {model: spk2utt[model] for model in trials.model_ids}
+    reference = _read_reference(pair, list(dict.fromkeys(video for members in groups.values() for video in members)))
+    folder = pair.embeddings(pair.test_part)
+    matrices = checked_matrices(folder, "embed")
     _require(
-        videos,
-        enrol_matrices,
-        f"enrolment segments of {enroll_data / 'spk2utt'} are not in {enroll_embed / 'embed.scp'}",
-        "redo stages 2 and 3",
+        trials.segment_ids,
+        matrices,
+        f"test segments of {pair.trials} are not in {folder / 'embed.scp'}",
+        "correct the trial list, or run stages 2 and 3 for the set",
+        lambda segment: trials.where(int(np.argmax(trials.segment_index == segment))),
     )
-    _require(
-        segments,
-        test_matrices,
-        f"test segments of {trials} are not in {test_embed / 'embed.scp'}",
-        "mend the trial list, or redo stages 2 and 3 for the set",
-        lambda segment: trial_list.where(int(np.argmax(trial_list.segment_index == segment))),
-    )
+    with _naming(folder):
+        test = EmbeddingSets.from_items((segment, matrices[segment]) for segment in trials.segment_ids)
+    _log_each(test.empty_keys(), logging.warning, f"test segment without any {pair.modality}: its trials score 0")
+    return Inputs(pair, trials, groups, reference, test)
 
-    with _naming(enroll_embed):
-        reference = EmbeddingSets.from_items((video, enrol_matrices[video]) for video in videos)
-    if fallback_embed is not None:
-        detected = load_matrices(fallback_embed / "embed.scp")
+
+def _read_reference(pair: PairOptions, videos: list[str]) -> EmbeddingSets:
+    """The embeddings of the enrolment segments, what is missing replaced by the mean of the fallback."""
+    from vidperson.backends import EmbeddingSets, replace_missing_reference
+
+    folders = [pair.embeddings(part) for part in pair.parts[:-1]]
+    matrices = checked_matrices(folders[0], "embed")
+    listed = f"enrolment segments of {pair.enroll_data / 'spk2utt'} are not in {folders[0] / 'embed.scp'}"
+    _require(videos, matrices, listed, "run stages 2 and 3 for the set")
+    with _naming(folders[0]):
+        reference = EmbeddingSets.from_items((video, matrices[video]) for video in videos)
+    for folder in folders[1:]:
+        detected = checked_matrices(folder, "embed")
         _require(
             reference.empty_keys(),
             detected,
-            f"segments without reference faces are not in {fallback_embed / 'embed.scp'}",
-            "redo stages 2 and 3",
+            f"segments without reference {items_of(pair.modality)} are not in {folder / 'embed.scp'}",
+            "run stages 2 and 3 for the set",
         )
-        with _naming(enroll_embed, fallback_embed):
+        with _naming(folders[0], folder):
             reference, replaced, _ = replace_missing_reference(reference, detected)
-        _log_each(replaced, logging.info, "no reference face: the mean of the detected faces stands for it")
-    _log_each(reference.empty_keys(), logging.warning, "enrolment segment without any face")
-    with _naming(enroll_embed):
-        enrolment = method.enrolment(reference, enrol_context).union(groups)
-    del reference  # means and medians are much smaller
-    _log_each(enrolment.empty_keys(), logging.warning, "model without any face: its trials score 0")
-    with _naming(test_embed):
-        test = method.test(
-            EmbeddingSets.from_items((segment, test_matrices[segment]) for segment in segments), test_context
-        )
-    _log_each(test.empty_keys(), logging.warning, "test segment without any face: its trials score 0")
+        _log_each(replaced, logging.info, f"no reference {pair.modality}: replaced by the mean of all that was found")
+    _log_each(reference.empty_keys(), logging.warning, f"enrolment segment without any {pair.modality}")
+    return reference
 
-    with _naming(enroll_embed, test_embed):
+
+def _score_backend(inputs: Inputs, planned: Mapping[System, Planned], options: ScoreOptions, last: bool) -> None:
+    """Score with one back-end, plain and normalised as planned. last: the inputs are not needed afterwards."""
+    from vidperson.backends import get_backend
+
+    pair = options.pair
+    name = next(iter(planned)).backend
+    method = get_backend(name)
+    assert inputs.reference is not None and inputs.test is not None
+    folders = [pair.embeddings(part) for part in pair.parts]
+    with _naming(folders[0]):
+        refined = method.enrolment(inputs.reference, _context(method, pair.parts[0], options))
+        enrolment = refined.union(inputs.groups)
+    del refined  # means and medians are much smaller
+    with _naming(folders[-1]):
+        test = method.test(inputs.test, _context(method, pair.test_part, options))
+    if last:
+        inputs.reference = inputs.test = None
+    missing = len(enrolment.empty_keys()), len(test.empty_keys())
+    _log_each(enrolment.empty_keys(), logging.warning, f"model without any {pair.modality}: its trials score 0")
+    with _naming(folders[0], folders[-1]):
         plain = method.scorer(enrolment, test)
-    scorer: Scorer = plain
-    if cohort_embed is not None:
-        with _naming(cohort_embed):
-            cohort = EmbeddingSets.from_items(load_matrices(cohort_embed / "embed.scp").items())
-            scorer = AdaptiveSNorm(plain, cohort, ncoh, ncoh_discard)
+    for system, one in planned.items():
+        how = ""
+        scorer: Scorer = plain
+        if system.snorm_cohort:
+            scorer, how = _normalised(plain, inputs, options)
+        values = _score_all(scorer, inputs, options.mem_gb)
+        _write(one, inputs.trials, values)
+        logging.info(
+            "%s: %d trials scored with '%s'%s; %d of %d models and %d of %d test segments without a %s",
+            *(one.target, len(inputs.trials), name, how, missing[0], len(enrolment), missing[1], len(test)),
+            pair.modality,
+        )
 
-    pairs = np.stack([trial_list.model_index, trial_list.segment_index], axis=1).astype(np.int64)
-    write_scores(output, trial_list, score_pairs(scorer, pairs, mem_gb))
-    logging.info(
-        "%s: %d trials scored with '%s'%s; %d of %d models and %d of %d test segments without a face",
-        output,
-        len(trial_list),
-        backend,
-        ""
-        if cohort_embed is None
-        else f", normalised by {ncoh} of the {len(cohort.embeddings)} faces of {cohort_embed}",
-        len(enrolment.empty_keys()),
-        len(models),
-        len(test.empty_keys()),
-        len(segments),
-    )
+
+def _context(method: Backend, part: str, options: ScoreOptions) -> Context:
+    """What a back-end may need of a part beside its embeddings."""
+    from vidperson.backends import Context
+
+    table: MatrixTable | None = None
+    folder = options.pair.items(part)
+    if method.needs_items and folder is not None:
+        table = checked_matrices(folder, items_of(options.pair.modality))
+    return Context(options.systems.thr_ahc, int(options.mem_gb * 2**28), table)
+
+
+def _normalised(plain: CohortScorer, inputs: Inputs, options: ScoreOptions) -> tuple[Scorer, str]:
+    """The scorer with its scores normalised, and the words for it. The cohort is read the first time."""
+    from vidperson.backends import AdaptiveSNorm, EmbeddingSets
+
+    systems, folder = options.systems, options.pair.embeddings(options.systems.snorm_cohort)
+    with _naming(folder):
+        if inputs.cohort is None:
+            inputs.cohort = EmbeddingSets.from_items(checked_matrices(folder, "embed").items())
+        scorer = AdaptiveSNorm(plain, inputs.cohort, systems.ncoh, systems.ncoh_discard)
+    items = items_of(options.pair.modality)
+    return scorer, f", normalised by {systems.ncoh} of the {len(inputs.cohort.embeddings)} {items} of {folder}"
+
+
+def _score_all(scorer: Scorer, inputs: Inputs, mem_gb: float) -> NDArray[np.float32]:
+    """(T,) scores of the trials."""
+    import numpy as np
+
+    from vidperson.backends import score_pairs
+
+    pairs = np.stack([inputs.trials.model_index, inputs.trials.segment_index], axis=1).astype(np.int64)
+    return score_pairs(scorer, pairs, mem_gb, others_bytes=inputs.others_bytes())
+
+
+def _write(planned: Planned, trials: Trials, values: NDArray[np.float32]) -> None:
+    from vidperson.io.lists import write_scores
+
+    write_scores(planned.target, trials, values)
+    planned.note()
 
 
 @contextmanager
@@ -195,21 +545,4 @@ def _log_each(names: list[str], log: Callable[..., None], what: str) -> None:
 
 
 if __name__ == "__main__":
-    from vidperson import cli
-
-    parser = cli.parser(__doc__)
-    parser.add_argument("--enroll-embed", type=Path, required=True, help="folder with the reference faces' embed.scp")
-    parser.add_argument("--fallback-embed", type=Path, help="folder with the embed.scp of all detected faces")
-    parser.add_argument("--enroll-data", type=Path, required=True, help="data folder with spk2utt")
-    parser.add_argument("--test-embed", type=Path, required=True, help="folder with the test faces' embed.scp")
-    parser.add_argument("--trials", type=Path, required=True, help="trial list")
-    parser.add_argument("--enroll-faces", type=Path, help="stage 2's folder of the reference faces, for track")
-    parser.add_argument("--test-faces", type=Path, help="stage 2's folder of the test faces, for track")
-    parser.add_argument("--backend", default="max", help="how two sets of embeddings are compared: a name or an alias")
-    parser.add_argument("--thr-ahc", type=float, default=0.8, help="average cosine down to which clusters are merged")
-    parser.add_argument("--cohort-embed", type=Path, help="folder with the embed.scp of the s-norm cohort's faces")
-    parser.add_argument("--ncoh", type=cli.whole(1), default=1000, help="cohort faces that normalise a score")
-    parser.add_argument("--ncoh-discard", type=cli.whole(0), default=0, help="better cohort faces left out before them")
-    parser.add_argument("--mem-gb", type=cli.positive, default=4.0, help="memory to use, GiB")
-    parser.add_argument("--output", type=Path, required=True, help="score file to write")
-    cli.main(score_trials, parser.parse_args())
+    cli.run(score, ScoreOptions, __doc__)

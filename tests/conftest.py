@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from recipe import STAGES, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
+os.environ["PYTHONPATH"] = str(ROOT)  # what tests start finds steps and benchmarks too, which path.sh leaves out
+
+# The files that take longest begin first, so that parallel workers end together. `make test` prints durations.
+LONGEST_FIRST = ("test_recipe.py", "test_recipe_folders.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Makes a folder once in a session, whichever worker asks first; the others wait for it. Nobody may change it."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of this session, and of all its workers
+
+    def make_once(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed at it
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return make_once
 
 
 @pytest.fixture(scope="session")
@@ -28,15 +61,27 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def models(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(shared: Path, made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """The RetinaFace and MobileFaceNet checkpoints, installed as run_000 does: like exp/face_models."""
     pytest.importorskip("torch", reason="converting a checkpoint needs the torch extra")
     from vidperson.networks.install import install_model
 
-    folder = tmp_path_factory.mktemp("face_models")
-    for name in ("retinaface_mnet025_pytorch", "mobilefacenet_casia_pytorch"):
-        install_model(name, folder, [shared / "models"])
-    return folder
+    def install(folder: Path) -> None:
+        for name in ("retinaface_mnet025_pytorch", "mobilefacenet_casia_pytorch"):
+            install_model(name, folder, [shared / "models"])
+
+    return made_once("face_models", install)
+
+
+@pytest.fixture(scope="session")
+def demo(repo: Path, made_once: Callable[[str, Callable[[Path], None]], Path]) -> Recipe:
+    """The demo with the networks that the project ships, all stages done: nothing is downloaded."""
+
+    def run(folder: Path) -> None:
+        for stage in ("000_get_pretrained_models", "001_prepare_data", *STAGES):
+            Recipe(repo, folder, "demo").run(stage, "--nj", "2")
+
+    return Recipe(repo, made_once("demo", run), "demo")
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +105,22 @@ def oracle(mxnet_python: str) -> Callable[..., None]:
         assert done.returncode == 0, done.stderr[-3000:]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def zoo_graph(
+    oracle: Callable[..., None], made_once: Callable[[str, Callable[[Path], None]], Path]
+) -> Callable[..., Path]:
+    """Links a graph of the zoo with random weights, as mxnet_oracle.py builds it, into a folder; returns that.
+
+    Arguments: the graph, the folder, and the names that symbol and params get there.
+    """
+
+    def link(name: str, folder: Path, symbol: str = "model-symbol.json", params: str = "model-0000.params") -> Path:
+        built = made_once(f"graph_{name}", lambda made: oracle("build", name, made))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / symbol).symlink_to(built / "model-symbol.json")
+        (folder / params).symlink_to(built / "model-0000.params")
+        return folder
+
+    return link

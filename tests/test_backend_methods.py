@@ -59,7 +59,7 @@ def make_scorer(name, models, videos, cohort=None, ncoh=0, discard=0):
     items = [(f"m{i}-{k}", segment) for i, model in enumerate(models) for k, segment in enumerate(model)]
     reference = EmbeddingSets.from_items(items)
     test = EmbeddingSets.from_items((f"v{i}", video) for i, video in enumerate(videos))
-    context = Context(faces={key: boxes(len(sets[i])) for sets in (reference, test) for i, key in enumerate(sets.keys)})
+    context = Context(items={key: boxes(len(sets[i])) for sets in (reference, test) for i, key in enumerate(sets.keys)})
     groups = {f"m{i}": [f"m{i}-{k}" for k in range(len(model))] for i, model in enumerate(models)}
     scorer = backend.scorer(backend.enrolment(reference, context).union(groups), backend.test(test, context))
     if cohort is None:
@@ -256,10 +256,10 @@ def test_track_backend_one_embedding_per_track_is_its_mean():
 
 
 @pytest.mark.parametrize("faces", [None, {}, {"v": boxes(2)}])
-def test_track_backend_faces_missing_or_of_another_number_raises_naming_the_segment(faces):
+def test_track_backend_items_missing_or_of_another_number_raises_naming_the_segment(faces):
     sets = EmbeddingSets.from_items([("one", np.ones((1, 4))), ("v", np.ones((3, 4)))])
-    with pytest.raises(ScoringError, match="'v': 3 embeddings, (no list of|2) faces"):
-        BACKENDS["track"].test(sets, Context(faces=faces))
+    with pytest.raises(ScoringError, match="'v': 3 embeddings, (no list of|2) items"):
+        BACKENDS["track"].test(sets, Context(items=faces))
 
 
 # --- adaptive s-norm -----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steps.calibrate import calibrate_scores
-from steps.fuse import fuse_scores
+from steps.calibrate import CalibrateOptions, TrainOptions, calibrate
+from steps.fuse import FuseOptions, fuse
+from steps.score import RunOptions, SystemOptions
 from vidperson.backends.calibration import train_linear
 from vidperson.backends.fusion import select_systems
+from vidperson.backends.systems import System, all_systems, fusion_folders
 from vidperson.errors import DataError, ScoringError
+from vidperson.io.record import read_record, write_record
 from vidperson.metrics import act_dcf, eer, roc
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -165,10 +169,10 @@ def task(tmp_path):
             "".join(f"{line} {'target' if t else 'nontarget'}\n" for line, t in zip(lines, target, strict=True))
         )
         for column, system in enumerate(("face", "voice")):
-            (tmp_path / system).mkdir(exist_ok=True)
+            (tmp_path / system / "max").mkdir(parents=True, exist_ok=True)
             rows = range(300) if system == "face" else reversed(range(300))
             text = "".join(f"{lines[row]} {np.float32(scores[row, column])}\n" for row in rows)
-            (tmp_path / system / f"{name}_scores").write_text(text)
+            (tmp_path / system / "max" / f"{name}_scores").write_text(text)
     return tmp_path
 
 
@@ -180,50 +184,140 @@ def evaluated(task, system, name):
     return roc(values[target], values[~target])
 
 
-def calibration(task, **changes):
-    given = {"scores_dir": task / "face", "train_set": "dev", "train_trials": task / "dev_trials"}
-    calibrate_scores(**{**given, "sets": ["dev", "eval"], "output_dir": task / "face_cal", **changes})
+def systems(task, **changes):
+    given = {"scores_dir": task, "embedders": "face", "test_sets": "dev eval", "calibration_set": "dev"}
+    return SystemOptions(**given | {"experiment": "av"} | changes)
 
 
-def test_calibrate_scores_makes_llrs_of_all_sets_and_writes_the_model(task):
+ONCE = RunOptions()
+
+
+def calibration(task, run=ONCE, **changes):
+    calibrate(CalibrateOptions(TrainOptions(task / "dev_trials"), systems(task, **changes), run))
+
+
+def fusion(task, run=ONCE, **changes):
+    options = systems(task, **{"embedders": "face voice", "fusion_systems": "max", **changes})
+    fuse(FuseOptions(TrainOptions(task / "dev_trials"), options, run))
+
+
+def made(folder):
+    """When each file below a folder was written, and its bytes."""
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_calibrate_makes_llrs_of_all_sets_and_writes_the_model(task):
     calibration(task)
     for name in ("dev", "eval"):
-        before, after = evaluated(task, "face", name), evaluated(task, "face_cal", name)
+        before, after = evaluated(task, "face/max", name), evaluated(task, "face/max_cal", name)
         assert eer(after) == pytest.approx(eer(before), abs=1e-9)
         assert act_dcf(before, 0.05) == 1 > act_dcf(after, 0.05)
-    model = json.loads((task / "face_cal/calibration.json").read_text())
-    assert model["systems"] == [str(task / "face")] and len(model["weights"]) == 1
+    model = json.loads((task / "face/max_cal/calibration.json").read_text())
+    assert model["systems"] == [str(task / "face/max")] and len(model["weights"]) == 1
     assert (model["prior"], model["l2"], model["trained_on"]) == (0.05, 1e-5, "dev")
     assert (model["num_targets"], model["num_nontargets"]) == (60, 240)
-    line = (task / "face/eval_scores").read_text().splitlines()[3].split()
-    written = (task / "face_cal/eval_scores").read_text().splitlines()[3].split()
+    line = (task / "face/max/eval_scores").read_text().splitlines()[3].split()
+    written = (task / "face/max_cal/eval_scores").read_text().splitlines()[3].split()
     assert written[:2] == line[:2]
     assert float(written[2]) == pytest.approx(model["weights"][0] * float(line[2]) + model["offset"], rel=1e-6)
 
 
-def test_fuse_scores_face_and_voice_is_better_than_each_and_names_the_systems(task):
-    systems = [str(task / "face"), str(task / "voice")]
-    fuse_scores(systems, "dev", task / "dev_trials", ["dev", "eval"], task / "av")
-    calibration(task)
+def test_calibrate_all_systems_of_all_embedders_in_one_call_gives_the_bytes_of_single_calls(task):
+    calibration(task, embedders="face voice")
+    both = made(task)
+    for embedder in ("face", "voice"):
+        shutil.rmtree(task / embedder / "max_cal")
+        calibration(task, embedders=embedder)
+    lists = [path for path in both if path.name.endswith("_scores") and "max_cal" in str(path)]
+    assert len(lists) == 4 and all(path.read_bytes() == both[path][1] for path in lists)
+
+
+def test_calibrate_makes_only_what_an_input_or_an_option_changes(task):
+    calibration(task, embedders="face voice")
+    before = made(task)
+    calibration(task, embedders="face voice")
+    assert made(task) == before
+    with_first_score(task / "voice/max/eval_scores", "0.5")
+    inputs = made(task)
+    calibration(task, embedders="face voice")
+    changed = {path.relative_to(task).as_posix() for path, state in made(task).items() if inputs.get(path) != state}
+    assert changed == {"voice/max_cal/eval_scores", "voice/max_cal/eval_scores.record.json"}
+    calibration(task, embedders="face voice", test_sets="dev eval", max_systems=1, thr_ahc=0.1)
+    assert {path for path, state in made(task).items() if before.get(path) != state} >= {task / "voice/max/eval_scores"}
+    now = made(task)
+    calibration(task, RunOptions(force=True))
+    assert {path.parent.name for path, state in made(task).items() if now.get(path) != state} == {"max_cal"}
+
+
+@pytest.mark.parametrize("step", [calibration, fusion])
+def test_step_with_check_says_what_is_to_be_made_and_writes_nothing(task, step, capsys):
+    before = made(task)
+    with pytest.raises(SystemExit, match="3"):
+        step(task, RunOptions(check=True))
+    assert capsys.readouterr().out.count(": not there\n") == 3 and made(task) == before
+    step(task)
+    with pytest.raises(SystemExit, match="0"):
+        step(task, RunOptions(check=True))
+    (task / "dev_trials").write_text((task / "dev_trials").read_text() + "\n")
+    before = made(task)
+    with pytest.raises(SystemExit, match="3"):
+        step(task, RunOptions(check=True))
+    said = capsys.readouterr().out
+    assert said.count(": made by another command or of other inputs (< then, > now):\n") == 3
+    assert said.count("dev_trials ") == 6 and made(task) == before
+
+
+@pytest.mark.parametrize(("step", "folder"), [(calibration, "face/max_cal"), (fusion, "fusion/av")])
+def test_step_makes_edited_scores_again(task, step, folder):
+    step(task)
+    scores = task / folder / "eval_scores"
+    before = scores.read_bytes()
+    with_first_score(scores, "7")
+    step(task)
+    assert scores.read_bytes() == before
+
+
+@pytest.mark.parametrize(("step", "edited"), [(calibration, "face/max/dev_scores"), (fusion, "voice/max/eval_scores")])
+def test_step_refuses_an_edited_input_by_name(task, step, edited):
+    write_record(task / edited, ["steps/score.py"], [], [task / edited])
+    with_first_score(task / edited, "7")
+    with pytest.raises(DataError, match=f"{edited}: expected SHA-256 .*, found .*; put it back, or run"):
+        step(task)
+    assert not list(task.glob("face/max_cal/*_scores")) and not list(task.glob("fusion/av/*_scores"))
+
+
+def test_fuse_face_and_voice_is_better_than_each_and_names_the_systems(task):
+    names = [str(task / "face/max"), str(task / "voice/max")]
+    fusion(task)
     for name in ("dev", "eval"):
-        fused = evaluated(task, "av", name)
-        assert eer(fused) < min(eer(evaluated(task, system, name)) for system in ("face", "voice"))
-    model = json.loads((task / "av/fusion.json").read_text())
-    assert sorted(model["systems"]) == sorted(systems) and len(model["weights"]) == 2 and model["eval_priors"] == [0.05]
+        fused = evaluated(task, "fusion/av", name)
+        assert eer(fused) < min(eer(evaluated(task, f"{system}/max", name)) for system in ("face", "voice"))
+    model = json.loads((task / "fusion/av/fusion.json").read_text())
+    assert sorted(model["systems"]) == sorted(names) and len(model["weights"]) == 2 and model["eval_priors"] == [0.05]
     first, last = model["selection"]
     assert len(first["systems"]) == 1 and last["systems"] == model["systems"] and last["act_dcf"] < first["act_dcf"]
-    assert last["act_dcf"] == pytest.approx(act_dcf(evaluated(task, "av", "dev"), 0.05))
+    assert last["act_dcf"] == pytest.approx(act_dcf(evaluated(task, "fusion/av", "dev"), 0.05))
 
 
-def test_fuse_scores_of_another_evaluation_selects_by_the_mean_cost_at_its_priors(task):
-    systems = [str(task / "face"), str(task / "voice")]
-    fuse_scores(systems, "dev", task / "dev_trials", ["dev"], task / "av", primary="sre21")
-    model = json.loads((task / "av/fusion.json").read_text())
-    fused = evaluated(task, "av", "dev")
+def test_fuse_two_experiments_do_not_touch_each_other(task):
+    fusion(task)
+    before = made(task / "fusion/av")
+    fusion(task, experiment="face_alone", embedders="face")
+    assert made(task / "fusion/av") == before and (task / "fusion/face_alone/eval_scores").is_file()
+    record = read_record(task / "fusion/face_alone/eval_scores")
+    assert record and str(task / "voice/max") not in " ".join(record.command)
+    with pytest.raises(ScoringError, match="experiment: expected the name of a folder for the fusion, found ''"):
+        fusion(task, experiment="")
+
+
+def test_fuse_of_another_evaluation_selects_by_the_mean_cost_at_its_priors(task):
+    fusion(task, test_sets="dev", primary_cost="sre21")
+    model = json.loads((task / "fusion/av/fusion.json").read_text())
+    fused = evaluated(task, "fusion/av", "dev")
     assert model["eval_priors"] == [0.01, 0.05]
     assert model["selection"][-1]["act_dcf"] == pytest.approx((act_dcf(fused, 0.01) + act_dcf(fused, 0.05)) / 2)
     with pytest.raises(ScoringError, match="'sre99'; valid: sre19 sre21"):
-        fuse_scores(systems, "dev", task / "dev_trials", ["dev"], task / "other", primary="sre99")
+        fusion(task, primary_cost="sre99")
 
 
 def with_first_score(path, score):
@@ -239,17 +333,17 @@ def without_last_line(path):
     ("change", "error", "message"),
     [
         (
-            lambda t: without_last_line(t / "voice/dev_scores"),
+            lambda t: without_last_line(t / "voice/max/dev_scores"),
             ScoringError,
-            "dev_trials:1: 1 of 300 pairs, .* are not in .*voice/dev_scores: m0 v0",
+            "dev_trials:1: 1 of 300 pairs, .* are not in .*voice/max/dev_scores: m0 v0",
         ),
         (
-            lambda t: without_last_line(t / "voice/eval_scores"),
+            lambda t: without_last_line(t / "voice/max/eval_scores"),
             ScoringError,
-            "face/eval_scores:1: 1 of 300 pairs, .* are not in .*voice/eval_scores: m0 v0",
+            "face/max/eval_scores:1: 1 of 300 pairs, .* are not in .*voice/max/eval_scores: m0 v0",
         ),
-        (lambda t: (t / "voice/eval_scores").write_text("m v nan\n"), DataError, "eval_scores:1"),
-        (lambda t: (t / "voice/eval_scores").unlink(), DataError, "eval_scores: no such file"),
+        (lambda t: (t / "voice/max/eval_scores").write_text("m v nan\n"), DataError, "eval_scores:1"),
+        (lambda t: (t / "other/eval_scores").unlink(), ScoringError, "there is no .*other/eval_scores; run"),
         (lambda t: (t / "dev_trials").write_text("m0 v0\n"), ScoringError, "dev_trials has no key"),
         (
             lambda t: (t / "dev_trials").write_text((t / "dev_trials").read_text().replace(" target", " nontarget")),
@@ -257,41 +351,71 @@ def without_last_line(path):
             "dev_trials: expected target and nontarget trials, found 0 and 300",
         ),
         (
-            lambda t: with_first_score(t / "face/eval_scores", "3e38"),
+            lambda t: with_first_score(t / "face/max/eval_scores", "3e38"),
             ScoringError,
             r"eval_scores:\d+: 1 of 300 scores would be NaN or infinite, first that of 'm0 v0'",
         ),
     ],
 )
-def test_fuse_scores_unusable_input_raises_and_nothing_is_written(task, change, error, message):
+def test_fuse_unusable_input_raises_and_nothing_is_written(task, change, error, message):
+    shutil.copytree(task / "voice/max", task / "other")
     change(task)
     with pytest.raises(error, match=message):
-        fuse_scores(
-            [str(task / s) for s in ("face", "voice")], "dev", task / "dev_trials", ["dev", "eval"], task / "av"
-        )
-    assert not (task / "av").exists()
+        fusion(task, fusion_systems=f"max {task}/other" if "other" in message else "max")
+    assert not (task / "fusion").exists()
 
 
 def test_calibrate_scores_that_no_file_could_hold_raise_and_nothing_is_written(task):
-    with_first_score(task / "face/eval_scores", "-3e38")
-    with pytest.raises(ScoringError, match="face/eval_scores:1: 1 of 300 scores would be NaN"):
+    with_first_score(task / "face/max/eval_scores", "-3e38")
+    with pytest.raises(ScoringError, match="face/max/eval_scores:1: 1 of 300 scores would be NaN"):
         calibration(task)
-    assert not (task / "face_cal").exists()
+    assert not (task / "face/max_cal").exists()
 
 
-def test_calibrate_scores_set_without_scores_raises_and_nothing_is_written(task):
+def test_calibrate_set_without_scores_raises_and_nothing_is_written(task):
     with pytest.raises(DataError, match="other_scores: no such file"):
-        calibration(task, sets=["dev", "other"])
-    assert not (task / "face_cal").exists()
+        calibration(task, test_sets="dev other")
+    assert not (task / "face/max_cal").exists()
 
 
 @pytest.mark.parametrize("step", ["calibrate", "fuse"])
 def test_step_command_line_exit_status_tells_the_outcome(task, step):
-    options = ["--train-set=dev", f"--train-trials={task}/dev_trials", "--sets", "eval", f"--output-dir={task}/out"]
-    options += [f"--scores-dir={task}/face"] if step == "calibrate" else ["--systems", f"{task}/face"]
+    options = [f"--train-trials={task}/dev_trials", "--test-sets", "dev eval", f"--scores-dir={task}"]
+    options += ["--embedders", "face", "--calibration-set", "dev", "--experiment", "out"]
+    options += ["--fusion-systems", "max"] if step == "fuse" else []
     command = [sys.executable, ROOT / f"steps/{step}.py", *options]
     assert subprocess.run(command, env={"PYTHONPATH": str(ROOT)}).returncode == 0
-    assert len((task / "out/eval_scores").read_text().splitlines()) == 300
-    (task / "face/eval_scores").write_text("m v\n")
+    output = task / ("fusion/out" if step == "fuse" else "face/max_cal") / "eval_scores"
+    assert len(output.read_text().splitlines()) == 300
+    (task / "face/max/eval_scores").write_text("m v\n")
     run = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert run.returncode == 1 and "Traceback" not in run.stderr and "eval_scores:1" in run.stderr
+
+
+def test_all_systems_stand_in_the_order_of_the_tables():
+    names = [system.folder for system in all_systems(["e", "f"], ["max", "v5", "max"], "dev", "cal")]
+    per = [f"{backend}{norm}{cal}" for backend in ("max", "v5") for norm in ("", "_snorm") for cal in ("", "_cal")]
+    assert names == [f"{embedder}/{name}" for embedder in "ef" for name in per]
+    assert [system.folder for system in all_systems(["e"], ["max"])] == ["e/max"]
+    assert System("fusion", "fusion", calibrated_on="dev", experiment="a+b").folder == "fusion/a+b"
+
+
+def test_fusion_folders_plain_names_mean_every_embedder_and_paths_what_they_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["max", "e/ahc_snorm", "./voice/ecapa", "/there/x", "../up", "a/b/c", "./one"]
+    folders = [str(folder) for folder in fusion_folders(names, Path("exp/scores"), ["e", "f"], ())]
+    assert folders == [
+        *("exp/scores/e/max", "exp/scores/f/max", "exp/scores/e/ahc_snorm"),
+        *("voice/ecapa", "/there/x", "../up", "a/b/c", "one"),
+    ]
+
+
+def test_fusion_folders_name_that_may_mean_two_folders_is_refused_with_what_to_write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "voice/ecapa").mkdir(parents=True)
+    with pytest.raises(ScoringError, match="found only a folder voice/ecapa here; write ./voice/ecapa$"):
+        fusion_folders(["voice/ecapa"], Path("exp/scores"), ["e"], ())
+    match = "voice/ecapa is a system below exp/scores and a folder here; write exp/scores/voice/ecapa or ./voice/ecapa$"
+    with pytest.raises(ScoringError, match=match):
+        fusion_folders(["voice/ecapa"], Path("exp/scores"), ["e"], ["voice/ecapa"])
+    assert fusion_folders(["./voice/ecapa"], Path("exp/scores"), ["e"], ()) == [Path("voice/ecapa")]

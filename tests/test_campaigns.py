@@ -1,4 +1,4 @@
-"""Short forms of the campaigns of benchmarks/: kills at random moments, and damaged media."""
+"""The campaigns of benchmarks/: kills at random moments, and damaged media. Short; `make campaign` runs long forms."""
 
 from __future__ import annotations
 
@@ -24,9 +24,15 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     ]
 
 
-def test_stages_killed_at_random_moments_lose_and_double_nothing(clips: list[Path], tmp_path: Path) -> None:
-    outcomes = list(faults.campaign(clips[0].parent, kills=2, kills_per_run=2, seed=1, work=tmp_path))
-    assert [(o.stage[:3], o.segments, o.kills, o.runs) for o in outcomes] == [("002", 4, 2, 1), ("003", 4, 2, 1)]
+@pytest.mark.parametrize(
+    ("kills", "seed"), [(2, 1), *(pytest.param(20, seed, marks=pytest.mark.campaign) for seed in (2, 3))]
+)
+def test_stages_killed_at_random_moments_lose_and_double_nothing(
+    clips: list[Path], tmp_path: Path, kills: int, seed: int
+) -> None:
+    outcomes = list(faults.campaign(clips[0].parent, kills=kills, kills_per_run=2, seed=seed, work=tmp_path))
+    counts = [(o.stage[:3], o.segments, o.kills, o.runs) for o in outcomes]
+    assert counts == [("002", 4, kills, kills // 2), ("003", 4, kills, kills // 2)]
     assert sum(outcome.at_work for outcome in outcomes) > 0
     assert all(outcome.good for outcome in outcomes), outcomes
 
@@ -64,6 +70,13 @@ def test_damaged_clips_cost_only_themselves(clips: list[Path], tmp_path: Path) -
     assert not list(tmp_path.rglob("pwned"))
     status = tmp_path / "work" / "together" / "exp" / "face_det" / "retinaface_tiny" / "clips" / "status"
     assert len(read_scp(status)) == 14
+
+
+@pytest.mark.campaign
+def test_hundreds_of_damaged_clips_cost_only_themselves(clips: list[Path], tmp_path: Path) -> None:
+    table, problems = media_faults.campaign([], clips, 400, seed=4, limit_s=60, nj=2, work=tmp_path / "work")
+    assert problems == []
+    assert sum(counts["tried"] for kind, counts in table.items() if kind in media_faults.MUTATIONS) == 400
 
 
 def test_mutations_are_seeded_and_change_the_file() -> None:

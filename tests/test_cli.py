@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,15 +24,34 @@ STEPS = sorted(
 )
 
 
-def run_step(repo: Path, step: str, *options: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(repo)}
-    command = [sys.executable, str(repo / step), *options]
-    return subprocess.run(command, cwd=repo, env=environment, capture_output=True, text=True, timeout=60)
+RunStep = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run_step(repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunStep:
+    """Runs a step as a command line does, in this process."""
+
+    def run(step: str, *options: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(repo)
+        monkeypatch.setattr(sys, "argv", [step, *options])
+        code: object = 0
+        try:
+            runpy.run_path(step, run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+        shown = capsys.readouterr()
+        message, status = (f"{code}\n", 1) if isinstance(code, str) else ("", code or 0)
+        assert isinstance(status, int)
+        return subprocess.CompletedProcess(sys.argv, status, shown.out, shown.err + message)
+
+    return run
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_help_of_every_step_shows_inputs_outputs_and_an_example_that_its_parser_takes(repo: Path, step: str) -> None:
-    done = run_step(repo, step, "--help")
+def test_help_of_every_step_shows_inputs_outputs_and_an_example_that_its_parser_takes(
+    run_step: RunStep, step: str
+) -> None:
+    done = run_step(step, "--help")
     assert done.returncode == 0
     for part in ("Inputs:", "Output", "Example:"):
         assert part in done.stdout, part
@@ -43,8 +64,8 @@ def test_help_of_every_step_shows_inputs_outputs_and_an_example_that_its_parser_
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_unknown_option_of_every_step_is_refused_with_the_valid_ones(repo: Path, step: str) -> None:
-    done = run_step(repo, step, "--no-such-option", "1")
+def test_unknown_option_of_every_step_is_refused_with_the_valid_ones(run_step: RunStep, step: str) -> None:
+    done = run_step(step, "--no-such-option", "1")
     assert done.returncode == 2 and "valid options: " in done.stderr and "Traceback" not in done.stderr
 
 
@@ -58,11 +79,21 @@ def test_unknown_option_of_every_step_is_refused_with_the_valid_ones(repo: Path,
     ("steps/get_models.py", ["--detector", "no_such_card", "--models-dir", "{tmp}/models"]),
 ])  # fmt: skip
 def test_missing_input_of_a_step_gives_one_message_and_no_stack_trace(
-    repo: Path, tmp_path: Path, step: str, options: list[str]
+    run_step: RunStep, tmp_path: Path, step: str, options: list[str]
 ) -> None:
-    done = run_step(repo, step, *(option.format(tmp=tmp_path) for option in options))
+    done = run_step(step, *(option.format(tmp=tmp_path) for option in options))
     assert done.returncode == 1 and "ERROR: " in done.stderr and "Traceback" not in done.stderr
     assert "no/such" in done.stderr or "no_such_card" in done.stderr or "run_000" in done.stderr
+
+
+def test_step_in_a_process_of_its_own_ends_as_it_does_in_this_one(repo: Path, run_step: RunStep) -> None:
+    for options, status in ((["--help"], 0), (["--data-dir", "no/such"], 1), (["--no-such-option", "1"], 2)):
+        environment = {**os.environ, "PYTHONPATH": str(repo)}
+        command = [sys.executable, "steps/get_durations.py", *options]
+        done = subprocess.run(command, cwd=repo, env=environment, capture_output=True, text=True, timeout=60)
+        here = run_step("steps/get_durations.py", *options)
+        assert (done.returncode, done.stdout, done.stderr) == (here.returncode, here.stdout, here.stderr)
+        assert done.returncode == status
 
 
 def test_shortened_option_is_refused() -> None:
@@ -110,8 +141,8 @@ def test_number_below_zero_or_none_is_refused_with_what_was_found(value: str) ->
 @pytest.mark.parametrize(
     "step, option", [("steps_face/detect_faces", "--segment-timeout-s"), ("steps/merge_jobs", "--patience-s")]
 )
-def test_seconds_below_zero_are_refused_by_the_step(repo: Path, step: str, option: str) -> None:
-    done = run_step(repo, f"{step}.py", option, "-5")
+def test_seconds_below_zero_are_refused_by_the_step(run_step: RunStep, step: str, option: str) -> None:
+    done = run_step(f"{step}.py", option, "-5")
     assert done.returncode == 2 and f"argument {option}: expected a number from 0 on, found -5" in done.stderr
 
 
@@ -205,3 +236,31 @@ def test_help_of_a_dataclass_shows_each_default(capsys: pytest.CaptureFixture[st
     shown = " ".join(capsys.readouterr().out.split())
     assert "What it does." in shown and "--threads THREADS threads (default: 1)" in shown
     assert "--scp SCP a list --names" in shown
+
+
+def test_options_filled_from_python_go_to_their_groups_and_the_others_keep_their_defaults() -> None:
+    found = cli.fill(Options, scp=Path("a"), names=["x"], threads=3)
+    assert found == Options(Path("a"), ["x"], None, False, 0.5, [1, 2], Where("cpu", 3))
+
+
+def test_options_filled_from_python_that_no_group_has_or_that_lack_one_are_refused() -> None:
+    with pytest.raises(TypeError, match="Options has no option treads"):
+        cli.fill(Options, scp=Path("a"), names=["x"], treads=3)
+    with pytest.raises(TypeError, match="'scp'"):
+        cli.fill(Options, names=["x"])
+
+
+@dataclass(frozen=True)
+class Choosy:
+    number: int = cli.option(1, "a number")
+
+    def __post_init__(self) -> None:
+        if self.number > 5:
+            raise DataError(f"number: expected 5 at most, found {self.number}")
+
+
+def test_options_that_refuse_their_values_end_the_step_with_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["step.py", "--number", "7"])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(lambda options: None, Choosy, "doc")
+    assert stop.value.code == "ERROR: number: expected 5 at most, found 7"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -170,3 +174,51 @@ def test_key_whose_accents_fit_two_files_and_are_those_of_neither_is_refused(tmp
     (tmp_path / "key.tsv").write_text(f"{forms[2]}\tv.mp4\n")
     with pytest.raises(DataError, match=r"key.tsv:1: .* differs from 2 names only in how accents are written"):
         folder.prepare(tmp_path / "data", persons, videos, tmp_path / "key.tsv")
+
+
+@pytest.mark.parametrize("key", [False, True])
+def test_folder_trials_are_all_pairs_in_the_order_of_the_c_locale(
+    tmp_path: Path, roots: tuple[Path, Path], key: bool
+) -> None:
+    (tmp_path / "key").write_text("Jos\u00e9 P\u00e9rez\ta b.mp4\n\u674e\u5a1c\tx/\u00e9t\u00e9.jpg\n")
+    enroll, test = folder.prepare(tmp_path / "data", *roots, tmp_path / "key" if key else None)
+    names = _names(enroll) | _names(test)
+    targets = {(names["Jos\u00e9 P\u00e9rez"], names["a b.mp4"]), (names["\u674e\u5a1c"], names["x/\u00e9t\u00e9.jpg"])}
+    expected = [
+        f"{model} {video}" + (f" {'target' if (model, video) in targets else 'nontarget'}" if key else "")
+        for model in read_spk2utt(enroll / "spk2utt")
+        for video in read_scp(test / "vid.scp")
+    ]
+    assert (test / "trials").read_text().splitlines() == sorted(expected, key=str.encode) and len(expected) == 16
+
+
+def test_folder_many_pairs_are_written_with_little_memory(tmp_path: Path) -> None:
+    _touch(tmp_path / "p", *(f"person {i}/a.png" for i in range(300)))
+    _touch(tmp_path / "v", *(f"{i}.png" for i in range(300)))
+    tracemalloc.start()
+    try:
+        _, test = folder.prepare(tmp_path / "data", tmp_path / "p", tmp_path / "v")
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()
+    assert len(read_trials(test / "trials")) == 90_000
+
+
+def test_stage_that_prepares_data_waits_for_another_one_at_the_same_folder(
+    repo: Path, tmp_path: Path, roots: tuple[Path, Path]
+) -> None:
+    (tmp_path / "data").mkdir()
+    stage = [
+        "./run_001_prepare_data.sh", "--corpora", "folder", "--trial-sets", "folder_enroll:folder_test", "--data-dir",
+        f"{tmp_path}/data", "--folder-persons", str(roots[0]), "--folder-videos", str(roots[1]),
+    ]  # fmt: skip
+    environment = {**os.environ, "VIDPERSON_PYTHON": sys.executable}
+    with open(tmp_path / "data" / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        runs = [subprocess.Popen(stage, cwd=repo, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        for run in runs:
+            assert run.stdout is not None and "another run prepares data" in run.stdout.readline()
+        assert not (tmp_path / "data" / "folder_test").exists()
+    assert [run.communicate(timeout=60)[0].count("segments") for run in runs] == [2, 2]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert data_dir.validate(tmp_path / "data" / "folder_test") == []

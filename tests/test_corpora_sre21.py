@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import pytest
 from naive_decoder import numbered, write_video
-from test_recipe import published
+from recipe import published
 
 from vidperson.corpora import sre21
 from vidperson.errors import DataError

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from vidperson.corpora.data_folder import Segment, Trial, safe_id, unique_ids, write_data_folder
 from vidperson.corpora.tables import NUMBER, Column, read_table
 from vidperson.errors import DataError
+from vidperson.io import data_dir
 from vidperson.io.lists import LabelledBox, check_id, read_boxes, read_scp, read_spk2utt, read_trials
 
 COLUMNS = {"model": Column(("modelid", "model")), "segment": Column(("segmentid",))}
@@ -162,3 +166,50 @@ def test_table_with_a_field_beyond_all_sense_or_an_infinite_number_is_refused(tm
     (row,) = read_table(path, {"x": Column(("x",))})
     with pytest.raises(DataError, match="t.csv:2: column 'x': expected a number, found '1e999'"):
         row.number("x")
+
+
+class Killed(BaseException):
+    """As by kill -9, of which no code is told."""
+
+
+def test_write_data_folder_killed_at_any_moment_leaves_the_old_the_new_or_an_invalid_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(folder: Path, number: int) -> dict[str, bytes]:
+        write_data_folder(
+            folder,
+            [Segment(f"s{i}", tmp_path / f"{number}.mp4", f"m{i + number}") for i in range(2)],
+            boxes={"s0": [LabelledBox(number, (0, 0, 9, 9))]},
+            box_unit="frames 61",
+            trials=[Trial(f"m{i + number}", f"s{i}", True, "p") for i in range(2)],
+        )
+        return content(folder)
+
+    def content(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def counted(change: Callable[..., None]) -> Callable[..., None]:
+        def may_be_killed(*args: object, **options: object) -> None:
+            moments.append(None)
+            if len(moments) == kill_at:
+                raise Killed
+            change(*args, **options)
+
+        return may_be_killed
+
+    old, new = write(tmp_path / "old", 0), write(tmp_path / "new", 1)
+    monkeypatch.setattr(Path, "unlink", counted(Path.unlink))
+    monkeypatch.setattr(os, "replace", counted(os.replace))
+    kill_at, states = 0, set()
+    while "whole" not in states:
+        kill_at += 1
+        moments: list[None] = []
+        folder = tmp_path / str(kill_at)
+        shutil.copytree(tmp_path / "old", folder)
+        try:
+            assert write(folder, 1) == new
+            states.add("whole")
+        except Killed:
+            assert bool(data_dir.validate(folder)) == (content(folder) != old), content(folder)
+            states.add("invalid" if content(folder) != old else "old")
+    assert states == {"old", "invalid", "whole"} and kill_at > 10

@@ -1,10 +1,11 @@
-"""vidperson/io/data_dir.py: checking, mending and splitting data folders."""
+"""vidperson/io/data_dir.py: checking, fixing and splitting data folders."""
 
 from __future__ import annotations
 
 import itertools
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidperson.errors import DataError
-from vidperson.io.data_dir import balanced_ranges, fix, require_valid, split, validate
-from vidperson.io.lists import read_boxes, read_scp, read_spk2utt, read_trials
+from vidperson.io import data_dir
+from vidperson.io.data_dir import balanced_ranges, consecutive_parts, fix, require_valid, split, validate
+from vidperson.io.flawless import flawless_trial_lists
+from vidperson.io.lists import read_boxes, read_paths, read_scp, read_spk2utt, read_trials
 
 GOOD = {
     "vid.scp": "B-1 /videos/a b.mp4\na-1 c.mp4\na-2 d.mp4\n\u00e9-1 \u00e9.mp4\n",
@@ -22,6 +25,9 @@ GOOD = {
     "spk2utt": "B B-1\na a-1 a-2\n\u00e9 \u00e9-1\n",
     "face_boundingbox": "B-1 0 1 2 3 4\nB-1 10 1 2 3 4\nB-1 9.5 1 2 3 4\na-2 0 1 2 3 4\n",
     "face_boundingbox_conf": "seconds 5\n",
+    "body_boundingbox": "a-1 3 10 20 30 40\na-2 3 10 20 30 40\n",
+    "body_boundingbox_conf": "frames 1\n",
+    "region": "a-1 10 20 30 40\na-2 -1 0 1.5 2\n",
     "trials": "m B-1 target\nm a-1 nontarget\nn a-2 nontarget\n",
     "vid2dur": "B-1 2.5\na-1 1\na-2 0.5\n\u00e9-1 4\n",
 }
@@ -49,7 +55,7 @@ def test_validate_good_folder_finds_nothing(folder: Path) -> None:
         subprocess.run(["sort", "-c", folder / name], check=True, env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"})
 
 
-@pytest.mark.parametrize("scp", ["wav.scp", "img.scp"])
+@pytest.mark.parametrize("scp", ["wav.scp", "frames.scp"])
 def test_validate_other_kinds_of_scp_do(folder: Path, scp: str) -> None:
     (folder / "vid.scp").rename(folder / scp)
     assert validate(folder) == []
@@ -90,6 +96,13 @@ MALFORMED = [
     ("face_boundingbox", "B-1 -1 1 2 3 4\n", "face_boundingbox:1: expected '<segment>"),
     ("face_boundingbox", "B-1 0 1 2 3 inf\n", "face_boundingbox:1: expected '<segment>"),
     ("face_boundingbox", "B-1 0 1 2 3 4\n" * 2, "face_boundingbox:2: 'B-1 0 1 2 3 4' is there twice"),
+    ("body_boundingbox", "x 0 1 2 3 4\n", "body_boundingbox:1: segment 'x' is not in utt2spk"),
+    ("body_boundingbox", "B-1 0 3 2 3 4\n", "body_boundingbox:1: expected '<segment> <frame or seconds>"),
+    ("region", "x 1 2 3 4\n", "region:1: segment 'x' is not in utt2spk"),
+    ("region", "B-1 3 2 3 4\n", "region:1: expected '<segment> <x1> <y1> <x2> <y2>'"),
+    ("region", "B-1 1 2 3\n", "region:1: expected '<segment> <x1> <y1> <x2> <y2>'"),
+    ("region", "B-1 1 2 3 4\nB-1 1 2 3 5\n", "region:2: 'B-1' is there twice"),
+    ("frames.scp", "B-1 x\n", "utt2spk:2: segment 'a-1' is not in frames.scp"),
     ("trials", "m x target\n", "trials:1: segment 'x' is not in utt2spk"),
     ("trials", "m B-1 Target\n", "trials:1: expected '<model> <segment> [target|nontarget]'"),
     ("trials", "m B-1 target\nm a-1\n", "trials:2: expected 3 columns as in line 1"),
@@ -101,14 +114,14 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize(("name", "text", "message"), MALFORMED)
-def test_validate_malformed_list_names_file_line_and_mending_command(
+def test_validate_malformed_list_names_file_line_and_the_command_that_fixes_it(
     folder: Path, name: str, text: str, message: str
 ) -> None:
     write(folder, {name: text})
     problems = validate(folder)
     matching = [p for p in problems if p.startswith(f"{folder}/{message}")]
     assert len(matching) == 1, problems
-    assert matching[0].endswith(f"; mend it: utils/fix_data_dir.sh {folder}")
+    assert matching[0].endswith(f"; fix it: utils/fix_data_dir.sh {folder}")
 
 
 @pytest.mark.parametrize(("name", "text", "message"), MALFORMED)
@@ -145,9 +158,9 @@ def test_validate_what_the_fixer_cannot_mend_says_what_to_do(folder: Path, name:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("vid.scp", ": none of vid.scp, wav.scp, img.scp is there; make the folder again"),
-        ("utt2spk", "/utt2spk: no such file; mend it:"),
-        ("spk2utt", "/spk2utt: no such file; mend it:"),
+        ("vid.scp", ": none of vid.scp, wav.scp, frames.scp is there; make the folder again"),
+        ("utt2spk", "/utt2spk: no such file; fix it:"),
+        ("spk2utt", "/spk2utt: no such file; fix it:"),
         ("face_boundingbox_conf", "/face_boundingbox_conf: no such file; expected one line"),
         ("face_boundingbox", "/face_boundingbox_conf: there is no face_boundingbox that it could belong to"),
     ],
@@ -175,7 +188,7 @@ def test_partitions_that_do_not_fit_the_trials_are_named_and_mended(
 ) -> None:
     write(folder, {"trial_partitions": PARTITIONS, name: text})
     problems = [p for p in validate(folder) if p.startswith(f"{folder}/{message}")]
-    assert len(problems) == 1 and problems[0].endswith(f"; mend it: utils/fix_data_dir.sh {folder}")
+    assert len(problems) == 1 and problems[0].endswith(f"; fix it: utils/fix_data_dir.sh {folder}")
     assert fix(folder)
     assert validate(folder) == []
     assert (folder / "trials").read_text() and (folder / "trial_partitions").read_text()
@@ -226,7 +239,7 @@ def test_fix_unsorted_lists_gives_the_good_ones_back(folder: Path) -> None:
     shuffled = {
         name: "".join(reversed(text.splitlines(keepends=True)))
         for name, text in GOOD.items()
-        if name != "face_boundingbox_conf"
+        if not name.endswith("_conf")
     }
     write(folder, shuffled)
     assert fix(folder) == []
@@ -300,8 +313,9 @@ def test_split_joins_to_the_whole_and_is_balanced_by_duration(folder: Path) -> N
     top = split(folder, 2)
     assert top == folder / "split2"
     assert list(read_scp(top / "1" / "vid.scp")) == ["B-1", "a-1", "a-2"]
-    assert read_scp(top / "2" / "vid.scp") == {"\u00e9-1": "\u00e9.mp4"}
-    for name in ("vid.scp", "utt2spk", "face_boundingbox", "vid2dur"):
+    assert read_scp(top / "2" / "vid.scp") == {"\u00e9-1": f"{folder}/\u00e9.mp4"}
+    assert read_paths(top / "1" / "vid.scp") | read_paths(top / "2" / "vid.scp") == read_paths(folder / "vid.scp")
+    for name in ("utt2spk", "face_boundingbox", "vid2dur"):
         assert "".join((top / job / name).read_text(encoding="utf-8") for job in "12") == GOOD[name]
     assert read_spk2utt(top / "1" / "spk2utt") == {"B": ["B-1"], "a": ["a-1", "a-2"]}
     assert len(read_boxes(top / "1" / "face_boundingbox")["B-1"]) == 3
@@ -323,6 +337,12 @@ def test_split_durations_of_zero_or_missing_are_legal(folder: Path) -> None:
     assert [list(read_scp(top / job / "vid.scp")) for job in "123"] == [["B-1", "a-1"], ["a-2"], ["\u00e9-1"]]
 
 
+def test_consecutive_parts_of_a_list_without_durations_are_balanced_by_count(folder: Path) -> None:
+    segments = ["\u00e9-1", "a-1", "new"]
+    assert consecutive_parts(segments, folder / "vid2dur", 2) == [range(0, 1), range(1, 3)]
+    assert consecutive_parts(segments, folder / "nothing", 3) == [range(0, 1), range(1, 2), range(2, 3)]
+
+
 def test_split_part_is_itself_a_valid_folder(folder: Path) -> None:
     assert validate(split(folder, 1) / "1") == []
 
@@ -341,7 +361,7 @@ def test_split_again_writes_nothing_and_after_a_change_what_is_due(folder: Path)
     (folder / "face_boundingbox_conf").unlink()
     write(folder, {"vid.scp": GOOD["vid.scp"].replace("c.mp4", "e.mp4")})
     split(folder, 2)
-    assert read_scp(top / "1" / "vid.scp")["a-1"] == "e.mp4"
+    assert read_scp(top / "1" / "vid.scp")["a-1"] == f"{folder}/e.mp4"
     assert not list(top.rglob("face_boundingbox*"))
 
 
@@ -407,3 +427,64 @@ def test_command_zero_jobs_is_refused(repo: Path, folder: Path) -> None:
 def test_fix_of_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nope: no such folder"):
         fix(tmp_path / "nope")
+
+
+PAIRS = {
+    "trials": "m B-1 target\nm a-1 nontarget\nn a-2 nontarget\nn \u00e9-1 target\n",
+    "trial_partitions": "m B-1 p\nm a-1 p\nn a-2 qq\nn \u00e9-1 p\n",
+}
+FLAWS = {
+    "not in order": lambda text: "".join(reversed(text.splitlines(keepends=True))),
+    "a model not in order": lambda text: text.replace("m ", "z "),
+    "a segment not in order": lambda text: text.replace("a-1", "X").replace("B-1", "a-1").replace("X", "B-1"),
+    "twice": lambda text: text.replace("\n", "\n" + text.split("\n")[0] + "\n", 1),
+    "two blanks": lambda text: text.replace("a-1 ", "a-1  "),
+    "a tab": lambda text: text.replace("a-1 ", "a-1\t"),
+    "blank at the end": lambda text: text.replace("\n", " \n", 1),
+    "blank line": lambda text: text.replace("\n", "\n\n", 1),
+    "no line end": lambda text: text.rstrip("\n"),
+    "Windows": lambda text: text.replace("\n", "\r\n"),
+    "unknown segment": lambda text: text.replace("a-1", "a-11"),
+    "segment without a trial": lambda text: text.split("\n", 1)[1],
+    "strange id": lambda text: text.replace("m ", "../m "),
+    "control character": lambda text: text.replace("m ", "m\x1f "),
+    "fields too many": lambda text: text.replace("\n", " x\n", 1),
+    "fields too few": lambda text: text.replace("m B-1 ", "m ", 1),
+    "empty": lambda text: "",
+    "nothing": lambda text: text,
+    "no key": lambda text: "".join(f"{' '.join(line.split()[:2])}\n" for line in text.splitlines()),
+}
+
+
+@pytest.mark.parametrize("listed", [["trials"], ["trials", "trial_partitions"]])
+@pytest.mark.parametrize("flawed", PAIRS)
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_validate_says_the_same_of_trials_with_and_without_the_quick_check(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, listed: list[str], flawed: str, flaw: str
+) -> None:
+    write(folder, {name: PAIRS[name] for name in listed})
+    assert flawless_trial_lists(folder) == listed
+    write(folder, {flawed: FLAWS[flaw](PAIRS[flawed])})
+    quickly = validate(folder)
+    passed = flawless_trial_lists(folder)
+    monkeypatch.setattr(data_dir, "flawless_trial_lists", lambda folder: [])
+    assert quickly == validate(folder)
+    assert bool(passed) == (not quickly) or flaw == "no line end"
+
+
+def test_validate_many_trials_takes_little_memory(tmp_path: Path) -> None:
+    names = [f"person_with_a_name_{i:04d}" for i in range(400)]
+    lists = {
+        "vid.scp": "".join(f"{name} {name}.mp4\n" for name in names),
+        "utt2spk": "".join(f"{name} {name}\n" for name in names),
+        "spk2utt": "".join(f"{name} {name}\n" for name in names),
+    }
+    folder = write(tmp_path / "set", lists)
+    with open(folder / "trials", "w") as stream:
+        stream.writelines(f"{model} {name} nontarget\n" for model in names for name in names)
+    tracemalloc.start()
+    try:
+        assert validate(folder) == []
+        assert tracemalloc.get_traced_memory()[1] < 30e6  # a Python object per line takes over 100 MB
+    finally:
+        tracemalloc.stop()

@@ -317,11 +317,15 @@ def run_mxnet(oracle: Callable[..., None], folder: Path, outputs: Sequence[str],
 
 @pytest.mark.parametrize("name,prefix,landmarks", [("retinaface_mnet025", "face_rpn", True), ("ssh", "rpn", False)])
 def test_mxnet_graph_converted_gives_the_boxes_of_mxnet_s_own_outputs(
-    tmp_path: Path, oracle: Callable[..., None], name: str, prefix: str, landmarks: bool
+    tmp_path: Path,
+    oracle: Callable[..., None],
+    zoo_graph: Callable[..., Path],
+    name: str,
+    prefix: str,
+    landmarks: bool,
 ) -> None:
     """All anchors of two pictures of 50 x 70 pixels, through both engines; then with what the card's detector keeps."""
-    folder = tmp_path
-    oracle("build", name, folder)
+    folder = zoo_graph(name, tmp_path)
     card = load_card("retinaface_mnet025_mxnet")
     kinds = ("cls_prob_reshape", "bbox_pred", "landmark_pred")[: 3 if landmarks else 2]
     outputs = [f"{prefix}_{kind}_stride{stride}" for stride in (32, 16, 8) for kind in kinds]
@@ -366,15 +370,12 @@ def test_mxnet_graph_converted_gives_the_boxes_of_mxnet_s_own_outputs(
     ],
 )
 def test_graph_of_the_zoo_put_there_by_hand_is_installed_by_its_card(
-    tmp_path: Path, oracle: Callable[..., None], name: str, graph: str
+    tmp_path: Path, oracle: Callable[..., None], zoo_graph: Callable[..., Path], name: str, graph: str
 ) -> None:
     """Random weights in the graphs of the zoo, under the published file names, without hashes."""
     card = load_card(name)
-    oracle("build", graph, tmp_path)
-    mine = tmp_path / "mine" / name
-    mine.mkdir(parents=True)
-    for file, built in zip(card.files, ("model-symbol.json", "model-0000.params"), strict=True):
-        (mine / file.name).hardlink_to(tmp_path / built)
+    zoo_graph(graph, tmp_path)
+    zoo_graph(graph, tmp_path / "mine" / name, *(file.name for file in card.files))
     installed = install_model(name, tmp_path / "models", [tmp_path / "mine"])
     rng = np.random.default_rng(4)
     if card.kind == "face_embedder":

@@ -13,10 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
-from steps_face.evaluate_detector import describe, detector_figures, evaluate_detector, sound_photos
+from steps_face.evaluate_detector import DetectorFiguresOptions, evaluate_detector
+from vidperson import cli
 from vidperson.errors import DataError
-from vidperson.face.annotations import FaceMarks
+from vidperson.face.annotations import MIN_HEIGHT, SCORE, FaceMarks
 from vidperson.face.photos import read_photos
+from vidperson.face.references import readable_photos
+from vidperson.metrics.detectors import describe, detector_figures
 from vidperson.types import Detections
 
 DETECTOR = "retinaface_mnet025_pytorch"
@@ -37,15 +40,18 @@ def marks(*boxes: list[float], known: bool = True) -> FaceMarks:
 
 def figures_of(*pictures: tuple[list[tuple[float, list[float]]], FaceMarks], **options: float) -> dict[str, Any]:
     """Figures where a detector finds (score, box), best first, with landmarks 2 pixels to the right."""
-    said = iter(pictures)
 
-    def detect(image: np.ndarray) -> Detections:
-        found = next(said)[0]
+    def detected(found: list[tuple[float, list[float]]]) -> Detections:
         boxes = np.array([where for _, where in found], np.float32).reshape(-1, 4)
         points = np.stack([POINTS + [2, 0]] * len(found) or [POINTS])[: len(found)]
         return Detections(boxes, np.array([score for score, _ in found], np.float32), points)
 
-    return detector_figures(detect, ((PICTURE, reference) for _, reference in pictures), **options)
+    counted = {"score": SCORE, "min_height": MIN_HEIGHT} | options
+    return detector_figures(((detected(found), reference) for found, reference in pictures), **counted)
+
+
+def evaluate(model: str, pictures: list[str], **options: Any) -> dict[str, Any]:
+    return evaluate_detector(cli.fill(DetectorFiguresOptions, model=model, pictures=pictures, **options))
 
 
 def test_figures_of_hand_made_faces_are_as_counted_by_hand() -> None:
@@ -100,7 +106,7 @@ def test_photo_that_cannot_be_read_is_named_and_left_out(tmp_path: Path, caplog:
     cv2.imwrite(str(tmp_path / "1.png"), PICTURE)
     (tmp_path / "2.png").symlink_to(tmp_path / "gone.png")
     (tmp_path / "3.png").write_bytes(b"no picture")
-    assert [item for item, _ in sound_photos(read_photos([str(tmp_path)]))] == [0]
+    assert [item for item, _ in readable_photos(read_photos([str(tmp_path)]))] == [0]
     assert re.search(r"left out: .*2\.png", caplog.text) and re.search(r"left out: .*3\.png", caplog.text)
 
 
@@ -122,7 +128,7 @@ def test_no_reference_face_of_the_height_that_counts_is_an_error() -> None:
 )
 def test_options_that_exclude_each_other_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        evaluate_detector("model", **options)
+        evaluate("model", **options)
 
 
 # -- the real network ----------------------------------------------------------------------------------------------
@@ -137,7 +143,7 @@ def test_detector_against_itself_finds_everything_where_it_is(
     (tmp_path / "photos/broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     model = str(models / DETECTOR)
     options = {"reference_model": model, "max_size": 320, "output": str(tmp_path / "figures.json")}
-    figures = evaluate_detector(model, [str(tmp_path / "photos")], **options)
+    figures = evaluate(model, [str(tmp_path / "photos")], **options)
     assert figures["num_pictures"] == 3 and figures["num_faces"] >= 3
     for name, value in {
         "recall": 1,
@@ -154,10 +160,10 @@ def test_detector_against_itself_finds_everything_where_it_is(
 def test_detector_finds_the_faces_that_dlib_marked(models: Path, shared: Path) -> None:
     photos = shared / "data/photos/dlib"
     marked = {"annotations": str(photos / "testing.xml"), "max_size": 640}
-    figures = evaluate_detector(str(models / DETECTOR), [str(photos)], **marked)
+    figures = evaluate(str(models / DETECTOR), [str(photos)], **marked)
     assert figures["num_pictures"] == 5 and figures["num_faces"] >= 8 and "landmark_error" not in figures
     assert figures["recall"] > 0.85 and figures["picture_recall"] == 1 and figures["average_precision"] > 0.85
-    part = evaluate_detector(str(models / DETECTOR), [str(photos)], held_out=2, **marked)
+    part = evaluate(str(models / DETECTOR), [str(photos)], held_out=2, **marked)
     assert part["num_pictures"] == 2 and 0 < part["num_faces"] < figures["num_faces"]
 
 
@@ -168,7 +174,7 @@ def test_videos_are_looked_at_as_often_as_asked_and_broken_ones_left_out(
     (tmp_path / "vid.scp").write_text(f"bad {folder}/robustness/random_bytes.mp4\ngood {folder}/grid/GRID_bbaf2n.mpg\n")
     model = str(models / DETECTOR)
     with caplog.at_level(logging.INFO):
-        figures = evaluate_detector(
+        figures = evaluate(
             model, [], videos=str(tmp_path / "vid.scp"), fps=1.0, reference_model=model, max_size=320
         )
     assert figures["num_pictures"] == figures["num_found"] == 3 and figures["recall"] == 1

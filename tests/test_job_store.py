@@ -17,15 +17,17 @@ import kaldi_native_io
 import numpy as np
 import pytest
 
-from steps.merge_jobs import merge
+from utils import segment_jobs
 from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write
 from vidperson.io.crops import read_tar_files, tar_entry
-from vidperson.io.job_store import JOURNAL, JobStore, merge_jobs
-from vidperson.io.lists import read_scp
+from vidperson.io.job_store import JOURNAL, JobStore
+from vidperson.io.lists import read_paths, read_scp
 from vidperson.io.matrices import load_matrices, matrix_bytes
+from vidperson.io.merging import Plan, merge_jobs, summary
 
 ARCHIVES = ("faces.ark", "crops.tar")
+STATES = ("ok", "no_face")
 
 
 def segment_parts(number: int) -> tuple[str, np.ndarray, dict[str, list[bytes]]]:
@@ -39,7 +41,7 @@ def segment_parts(number: int) -> tuple[str, np.ndarray, dict[str, list[bytes]]]
 def run_job(directory: Path, numbers: range, stop_after: int | None = None) -> int:
     """Append what is missing; returns how many segments were done in this run."""
     done = 0
-    with JobStore(directory, ARCHIVES) as store:
+    with JobStore(directory, ARCHIVES, STATES) as store:
         for number in numbers:
             name, matrix, parts = segment_parts(number)
             if name in store.statuses:
@@ -52,9 +54,8 @@ def run_job(directory: Path, numbers: range, stop_after: int | None = None) -> i
 
 
 def merged(output: Path, jobs: list[Path], numbers: range) -> dict[str, bytes]:
-    merge_jobs(jobs, output, ARCHIVES, [segment_parts(n)[0] for n in numbers])
-    content = {p.name: p.read_bytes().replace(str(output).encode(), b"OUT") for p in output.iterdir() if p.is_file()}
-    return {name: data for name, data in content.items() if name != JOURNAL}
+    merge_jobs(jobs, output, ARCHIVES, STATES, [segment_parts(n)[0] for n in numbers])
+    return {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
 
 
 def test_store_cut_anywhere_and_run_again_gives_the_undisturbed_bytes(tmp_path: Path) -> None:
@@ -125,14 +126,15 @@ def test_merge_of_any_number_of_jobs_gives_the_same_bytes(tmp_path: Path, cuts: 
 def test_merge_with_an_unfinished_job_names_what_is_missing_and_writes_nothing(tmp_path: Path) -> None:
     run_job(tmp_path / "job", range(3))
     with pytest.raises(DataError, match="1 of 4 segments are not done .*seg03"):
-        merge_jobs([tmp_path / "job"], tmp_path / "out", ARCHIVES, [segment_parts(n)[0] for n in range(4)])
+        merge_jobs([tmp_path / "job"], tmp_path / "out", ARCHIVES, STATES, [segment_parts(n)[0] for n in range(4)])
     assert not (tmp_path / "out").exists()
 
 
-def test_archive_is_read_by_kaldis_own_reader(tmp_path: Path) -> None:
+def test_archive_is_read_by_kaldis_own_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_job(tmp_path / "job", range(9))
     merged(tmp_path / "out", [tmp_path / "job"], range(9))
-    with kaldi_native_io.RandomAccessFloatMatrixReader(f"scp:{tmp_path}/out/faces.scp") as reader:
+    monkeypatch.chdir(tmp_path / "out")  # Kaldi takes paths as relative to the current folder
+    with kaldi_native_io.RandomAccessFloatMatrixReader("scp:faces.scp") as reader:
         for number in range(9):
             name, matrix, _ = segment_parts(number)
             found = reader[name]
@@ -164,10 +166,19 @@ def test_crops_are_an_ordinary_tar_and_are_found_by_offset(tmp_path: Path) -> No
     with tarfile.open(tmp_path / "out" / "crops.tar") as archive:
         names = archive.getnames()
     assert names == [f"{segment_parts(n)[0]}/{k}.png" for n in range(8) for k in range(n % 4)]
-    where = read_scp(tmp_path / "out" / "crops.scp")[segment_parts(7)[0]]
+    where = read_paths(tmp_path / "out" / "crops.scp")[segment_parts(7)[0]]
     assert [name for name, _ in read_tar_files(where, 3)] == names[-3:]
     with pytest.raises(DataError, match="expected 4 files"):
         list(read_tar_files(where, 4))
+
+
+def test_set_that_is_moved_is_read_where_it_is(tmp_path: Path) -> None:
+    run_job(tmp_path / "job", range(8))
+    merged(tmp_path / "out", [tmp_path / "job"], range(8))
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert len(load_matrices(tmp_path / "moved" / "faces.scp", 17)[segment_parts(7)[0]]) == 3
+    places = read_paths(tmp_path / "moved" / "crops.scp")
+    assert len(list(read_tar_files(places[segment_parts(7)[0]], 3))) == 3
 
 
 def test_crops_scp_that_points_nowhere_is_an_error(tmp_path: Path) -> None:
@@ -184,9 +195,9 @@ def test_long_segment_names_survive_the_tar(tmp_path: Path) -> None:
 
 
 def test_store_open_in_one_place_is_refused_in_another_and_free_after_closing(tmp_path: Path) -> None:
-    with JobStore(tmp_path, ARCHIVES), pytest.raises(DataError, match="another process is at work on this job"):
-        JobStore(tmp_path, ARCHIVES)
-    JobStore(tmp_path, ARCHIVES).close()
+    with JobStore(tmp_path, ARCHIVES, STATES), pytest.raises(DataError, match="another process is at work on this job"):
+        JobStore(tmp_path, ARCHIVES, STATES)
+    JobStore(tmp_path, ARCHIVES, STATES).close()
 
 
 def test_scp_of_a_tar_lists_only_segments_with_files(tmp_path: Path) -> None:
@@ -197,7 +208,7 @@ def test_scp_of_a_tar_lists_only_segments_with_files(tmp_path: Path) -> None:
 
 
 def test_status_that_is_no_state_is_refused(tmp_path: Path) -> None:
-    with JobStore(tmp_path, ()) as store, pytest.raises(ValueError, match="expected a status"):
+    with JobStore(tmp_path, (), STATES) as store, pytest.raises(ValueError, match="expected a status"):
         store.append("a", "fine", {})
 
 
@@ -223,7 +234,7 @@ def full_disk(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("size", [40, 700, 3000, 6000, 9000])
-def test_store_on_a_full_disk_names_the_folder_and_goes_on_to_the_same_bytes(tmp_path: Path, size: int) -> None:
+def test_store_on_a_full_disk_names_the_folder_and_resumes_to_the_same_bytes(tmp_path: Path, size: int) -> None:
     run_job(tmp_path / "whole", range(12))
     expected = merged(tmp_path / "expected", [tmp_path / "whole"], range(12))
     with full_disk(size), pytest.raises(DataError, match="job: cannot be written: File too large.*run the stage again"):
@@ -233,7 +244,7 @@ def test_store_on_a_full_disk_names_the_folder_and_goes_on_to_the_same_bytes(tmp
 
 
 def test_store_whose_folder_was_removed_says_so_at_the_next_segment(tmp_path: Path) -> None:
-    with JobStore(tmp_path / "job", ARCHIVES) as store:
+    with JobStore(tmp_path / "job", ARCHIVES, STATES) as store:
         store.append(segment_parts(1)[0], "ok", segment_parts(1)[2])
         shutil.rmtree(tmp_path / "job")
         with pytest.raises(DataError, match="job: the folder was removed while the job was at work"):
@@ -269,27 +280,31 @@ def test_merge_waits_for_what_is_seen_late_and_gives_up_with_the_reason(tmp_path
     """As on a network file system: first the journal lacks its end, then an archive does."""
     run_job(tmp_path / "jobs" / "1", range(4))
     expected = merged(tmp_path / "expected", [tmp_path / "jobs" / "1"], range(4))
-    (tmp_path / "vid.scp").write_text("".join(f"{segment_parts(n)[0]} x\n" for n in range(4)))
     whole = {name: (tmp_path / "jobs" / "1" / name).read_bytes() for name in (JOURNAL, "faces.ark")}
-    arguments = (str(tmp_path / "vid.scp"), str(tmp_path / "jobs"), 1, " ".join(ARCHIVES), str(tmp_path / "out"))
+    out = tmp_path / "out"
     for late, message in ((JOURNAL, "1 of 4 segments are not done"), ("faces.ark", "faces.ark: expected .* bytes")):
         path = tmp_path / "jobs" / "1" / late
         path.write_bytes(whole[late][:-20])
-        with pytest.raises(DataError, match=message):
-            merge(*arguments, patience_s=0)
-        assert not (tmp_path / "out").exists()
+        with pytest.raises(DataError, match=f"out: .*{message}"):
+            collect(tmp_path / "jobs", out, patience_s=0)
+        assert not out.exists()
         timer = threading.Timer(1.0, path.write_bytes, [whole[late]])
         timer.start()
         begin = time.monotonic()
-        merge(*arguments, patience_s=30)
+        collect(tmp_path / "jobs", out, patience_s=30)
         assert 1 <= time.monotonic() - begin < 20
         timer.join()
-        found = {
-            p.name: p.read_bytes().replace(str(tmp_path / "out").encode(), b"OUT") for p in (tmp_path / "out").iterdir()
-        }
-        assert found.pop(".done") == b"4 segments: 1 no_face, 3 ok\n"
-        assert found == expected
-        shutil.rmtree(tmp_path / "out")
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == expected
+        assert summary(out / "status", STATES) == "4 segments: 3 ok, 1 no_face"
+        shutil.rmtree(out)
+
+
+def collect(jobs: Path, out: Path, patience_s: int) -> None:
+    """As utils/segment_jobs.py does when the jobs have ended."""
+    command = ["--archives", " ".join(ARCHIVES), "--states", " ".join(STATES), "--patience-s", str(patience_s)]
+    options = segment_jobs.options_of([*command, "vid.scp", str(out), "--", "python"])
+    plan = Plan([(segment_parts(n)[0], "") for n in range(4)], ARCHIVES)
+    segment_jobs.collect(options, plan, jobs)
 
 
 @pytest.mark.parametrize(
@@ -299,5 +314,5 @@ def test_journal_line_that_is_no_note_ends_what_is_believed(tmp_path: Path, line
     run_job(tmp_path, range(3))
     with open(tmp_path / JOURNAL, "a") as journal:
         journal.write(line + "\n")
-    with JobStore(tmp_path, ARCHIVES) as store:
+    with JobStore(tmp_path, ARCHIVES, STATES) as store:
         assert list(store.statuses) == [segment_parts(n)[0] for n in range(3)]

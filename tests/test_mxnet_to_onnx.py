@@ -471,8 +471,10 @@ def test_mobilefacenet_checkpoint_converted_equals_mxnet(
 
 
 @pytest.mark.parametrize("name", ["lresnet50e_ir", "lresnet100e_ir"])
-def test_embedder_of_the_zoo_converted_equals_mxnet(tmp_path: Path, oracle: Callable[..., None], name: str) -> None:
-    oracle("build", name, tmp_path)
+def test_embedder_of_the_zoo_converted_equals_mxnet(
+    tmp_path: Path, oracle: Callable[..., None], zoo_graph: Callable[..., Path], name: str
+) -> None:
+    zoo_graph(name, tmp_path)
     rng = np.random.default_rng(0)
     batches = {str(n): rng.integers(0, 256, (n, 3, 112, 112)).astype(np.float32) for n in (1, 3, 16)}
     put_inputs(tmp_path, ["fc1_output"], batches)
@@ -485,9 +487,9 @@ def test_embedder_of_the_zoo_converted_equals_mxnet(tmp_path: Path, oracle: Call
 
 @pytest.mark.parametrize("name", ["retinaface_r50", "retinaface_mnet025"])
 def test_detector_of_the_zoo_converted_equals_mxnet_at_any_size(
-    tmp_path: Path, oracle: Callable[..., None], name: str
+    tmp_path: Path, oracle: Callable[..., None], zoo_graph: Callable[..., Path], name: str
 ) -> None:
-    oracle("build", name, tmp_path)
+    zoo_graph(name, tmp_path)
     parts = ("cls_prob_reshape", "bbox_pred", "landmark_pred")
     outputs = [f"face_rpn_{part}_stride{stride}_output" for stride in (32, 16, 8) for part in parts]
     rng = np.random.default_rng(0)

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from steps_face.evaluate_pairs import evaluate_pairs, pair_figures, pair_scores
-from vidperson import metrics
+from steps_face.evaluate_pairs import PairsOptions, evaluate_pairs, measure_pairs
+from vidperson import cli, metrics
 from vidperson.errors import DataError, ScoringError
+from vidperson.face.pairs import pair_scores
 from vidperson.io.pairs import find_pictures, picture_key, read_pairs
 from vidperson.io.pictures import list_pictures
 
@@ -206,8 +207,8 @@ def test_pair_figures_of_faces_told_by_colour_are_perfect(tmp_path: Path, monkey
     folder = make_faces(tmp_path / "faces", [f"{who}/{who}_000{k}.png" for who in "ABC" for k in (1, 2)])
     (tmp_path / "pairs").write_text("3\nA 1 2\nB 1 2\nC 1 2\nA 1 B 1\nB 2 C 1\nC 2 A 2\n")
     pairs = read_pairs(tmp_path / "pairs")
-    monkeypatch.setattr("steps_face.evaluate_pairs.AT_ONCE", 4)  # two pairs are left for another round
-    figures = pair_figures(mean_colour, list_pictures(folder), pairs, pairs, batch=4)
+    monkeypatch.setattr("vidperson.face.pairs.AT_ONCE", 4)  # two pairs are left for another round
+    figures = measure_pairs(mean_colour, list_pictures(folder), pairs, pairs, batch=4)
     assert figures["eer"] == 0 and figures["accuracy"] == 1 and figures["tar_at_far"] == {"0.01": 1.0, "0.001": 1.0}
     assert "ten_fold_accuracy" not in figures  # three pairs of a kind make no ten folds
     np.testing.assert_allclose(
@@ -223,10 +224,10 @@ def test_pair_picture_cut_short_or_of_another_size_is_named(tmp_path: Path) -> N
     data = (folder / "A/A_0002.jpg").read_bytes()
     (folder / "A/A_0002.jpg").write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match=r"A_0002.jpg: the JPEG picture is cut short"):
-        pair_scores(mean_colour, list_pictures(folder), pairs)
+        pair_scores(mean_colour, list_pictures(folder), pairs, 64)
     cv2.imwrite(str(folder / "A/A_0002.jpg"), np.zeros((112, 96, 3), np.uint8))
     with pytest.raises(DataError, match=r"A_0002.jpg: expected an aligned face of 112 x 112, found \(112, 96\)"):
-        pair_scores(mean_colour, list_pictures(folder), pairs)
+        pair_scores(mean_colour, list_pictures(folder), pairs, 64)
 
 
 def test_step_measures_an_installed_network_on_real_pairs(models: Path, shared: Path, tmp_path: Path) -> None:
@@ -234,13 +235,15 @@ def test_step_measures_an_installed_network_on_real_pairs(models: Path, shared: 
     faces = shared / "data/faces"
     lines = (faces / "lfw_pairsDevTest.txt").read_text().splitlines()
     (tmp_path / "pairs").write_text("\n".join(["30", *lines[1:31], *lines[501:531]]) + "\n")
-    figures = evaluate_pairs(
+    options = cli.fill(
+        PairsOptions,
         model=str(models / "mobilefacenet_casia_pytorch"),
         pictures=str(faces / "lfw_view1_aligned.tar"),
         pairs=str(tmp_path / "pairs"),
         threshold_pairs=str(tmp_path / "pairs"),
         output=str(tmp_path / "out/figures.json"),
     )
+    figures = evaluate_pairs(options)
     assert figures["eer"] < 0.05 and figures["accuracy"] > 0.95 and figures["ten_fold_accuracy"] > 0.9
     written = json.loads((tmp_path / "out/figures.json").read_text())
     assert written == {"network": "mobilefacenet_casia_pytorch", **figures}

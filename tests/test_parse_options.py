@@ -1,8 +1,10 @@
-"""utils/parse_options.sh in a small recipe of its own."""
+"""utils/parse_options.sh in a small recipe of its own, and with the options of the recipe."""
 
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,20 +19,22 @@ STAGE = """#!/usr/bin/env bash
 #   ./stage.sh --nj 2
 set -euo pipefail
 stage=1          # first part to run
-force=false      # do all anew
+force=false      # do all again
 name_of_it="a b" # it's quoted
 threads=3
 . ./utils/parse_options.sh
 later=5
-save_settings out/settings
+mkdir -p out
+echo "$VIDPERSON_OPTIONS" > out/settings
+echo "$VIDPERSON_STAGE" > out/stage
 for name in stage force name_of_it threads detector fps contact_sheet model_dir config_file nj; do
   printf '%s=%s\\n' "$name" "${!name}"
 done
 """
 DEFAULTS = """
-config_file=global_conf/config_a.sh  # the config
+config_file=global_conf/config_a.sh  # [not empty] the config
 detector=retina      # the detector
-fps=1                # pictures per second
+fps=1.0              # pictures per second
 contact_sheet=false  # a sheet
 model_dir=           # where models are
 threads=1            # threads per job
@@ -42,7 +46,8 @@ nj=$((1 + 3))        # jobs
 def recipe(tmp_path: Path, repo: Path) -> Path:
     (tmp_path / "utils").mkdir()
     (tmp_path / "global_conf").mkdir()
-    shutil.copy(repo / "utils" / "parse_options.sh", tmp_path / "utils")
+    for name in ("parse_options.sh", "signals.sh", "guard.py"):
+        shutil.copy(repo / "utils" / name, tmp_path / "utils")
     (tmp_path / "global_conf" / "defaults.sh").write_text(DEFAULTS)
     (tmp_path / "global_conf" / "config_a.sh").write_text("detector=from_a\nfps=0.5\n")
     (tmp_path / "global_conf" / "config_b.sh").write_text(". global_conf/config_a.sh\nfps=2\nstage=7\n")
@@ -94,7 +99,9 @@ def test_options_config_with_threads_wins_over_the_script(recipe: Path) -> None:
 
 
 @pytest.mark.parametrize("form", [["--model-dir", "{}"], ["--model-dir={}"]])
-@pytest.mark.parametrize("value", ["$(touch x)", "`touch x`; touch x", "a b", "it's", '"q" \\ *', "-1", "a=b", ""])
+@pytest.mark.parametrize("value", [
+    "$(touch x)", "`touch x`; touch x", "a b", "it's", '"q" \\ *', "-1", "a=b", "", "a --help b", "&",
+])  # fmt: skip
 def test_options_value_is_taken_literally_and_survives_the_settings_file(
     recipe: Path, form: list[str], value: str
 ) -> None:
@@ -109,7 +116,7 @@ def test_options_value_is_taken_literally_and_survives_the_settings_file(
 @pytest.mark.parametrize(("given", "taken"), [("a b/", "a b"), ("../x//", "../x"), ("/", "/"), ("x/y", "x/y")])
 def test_options_slash_behind_the_folder_of_outputs_changes_nothing(recipe: Path, given: str, taken: str) -> None:
     with open(recipe / "global_conf" / "defaults.sh", "a") as defaults:
-        defaults.write("data_dir=data\nexp_dir=exp  # outputs\n")
+        defaults.write("data_dir=data  # [folder]\nexp_dir=exp  # [folder] outputs\n")
     (recipe / "mine.sh").write_text(f"data_dir='{given}'\n")
     values(recipe, "--config-file", "mine.sh", "--exp-dir", given, "--model-dir", given)
     settings = (recipe / "out" / "settings").read_text().splitlines()
@@ -181,23 +188,62 @@ def test_options_numbers_are_taken_as_they_are(recipe: Path, name: str, value: s
     assert values(recipe, f"--{name}", value)[name] == value
 
 
-def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe: Path, repo: Path) -> None:
+def test_options_value_of_two_lines_is_recorded_such_that_bash_and_python_read_it_back(recipe: Path) -> None:
+    value = "one it's\ntwo 'x=y"
+    assert call(recipe, "--model-dir", value).returncode == 0
+    settings = (recipe / "out" / "settings").read_text()
+    assert f"model_dir={value}" in shlex.split(settings)
+    command = ["bash", "-c", '. out/settings; printf %s "$model_dir"']
+    read_back = subprocess.run(command, cwd=recipe, capture_output=True)
+    assert read_back.stdout.decode() == value
+
+
+def of_the_recipe(recipe: Path, repo: Path, script: str) -> str:
+    """A script that reads its options as the recipe's does, and prints them as they are recorded."""
     shutil.copytree(repo / "global_conf", recipe / "global_conf", dirs_exist_ok=True)
-    stage = STAGE.replace("threads=3\n", "stop_stage=2\n") + 'printf "%s %s\\n" --- "$po_whole" > kinds\n'
-    (recipe / "stage.sh").write_text(
-        stage + 'for n in "${!po_kinds[@]}"; do echo "$n: ${po_kinds[$n]}"; done >> kinds\n'
-    )
-    values(recipe, "--config-file", "global_conf/config_r50.sh")
-    listed, *kinds = (recipe / "kinds").read_text().splitlines()
-    found = dict(line.split(": ") for line in kinds if not line.endswith(": "))
-    assert sorted(name for name, kind in found.items() if kind == "a whole number") == sorted(listed.split()[1:])
-    fractions = {
+    shutil.copy(repo / "cmd.sh", recipe)
+    (recipe / "path.sh").touch()
+    head, line, _ = (repo / f"{script}.sh").read_text().partition(". ./utils/parse_options.sh\n")
+    (recipe / f"{script}.sh").write_text(head + line + 'echo "$VIDPERSON_OPTIONS"\n')
+    return f"{script}.sh"
+
+
+def options_of(recipe: Path, repo: Path, script: str, *args: str) -> dict[str, str]:
+    call = ["bash", of_the_recipe(recipe, repo, script), *args]
+    done = subprocess.run(call, cwd=recipe, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    return dict(word.split("=", 1) for word in shlex.split(done.stdout))
+
+
+def help_of(recipe: Path, repo: Path, script: str, *args: str) -> str:
+    call = ["bash", of_the_recipe(recipe, repo, script), "--help", *args]
+    done = subprocess.run(call, cwd=recipe, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+SCRIPTS = sorted(path.stem for path in Path(__file__).parents[1].glob("run_0*.sh"))
+
+
+def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe: Path, repo: Path) -> None:
+    kinds: dict[str, str] = {}
+    for script in SCRIPTS:
+        with open(recipe / of_the_recipe(recipe, repo, script), "a") as stage:
+            stage.write('for n in "${!po_kinds[@]}"; do echo "$n: ${po_kinds[$n]}"; done > kinds\n')
+        subprocess.run(["bash", f"{script}.sh"], cwd=recipe, check=True, stdout=subprocess.DEVNULL, timeout=30)
+        kinds |= dict(line.split(": ") for line in (recipe / "kinds").read_text().splitlines())
+    assert {name for name, kind in kinds.items() if kind == "whole"} == {
+        "nj", "stage", "stop_stage", "threads", "max_size", "det_batch", "min_faces", "max_pixels", "embed_batch",
+        "ncoh", "ncoh_discard", "max_systems", "det_window", "train_embedding_size", "train_sub_centres", "train_batch",
+        "train_epochs", "train_decay_epochs", "train_gpus", "train_processes", "train_workers", "train_threads",
+        "train_seed", "train_valid_epochs", "train_save_steps", "train_held_out",
+    }  # fmt: skip
+    assert {name for name, kind in kinds.items() if kind == "number"} == {
         "fps", "det_threshold", "nms_threshold", "max_centre_distance", "max_duration_s", "segment_timeout_s",
         "thr_ahc", "mem_gb", "train_scale", "train_margin", "train_sample_rate", "train_lr", "train_weight_decay",
         "train_decay", "train_warmup_epochs", "train_clip", "train_ema", "train_cosine_weight",
         "train_relation_weight",
     }  # fmt: skip
-    assert {name for name, kind in found.items() if kind == "a number"} == fractions
 
 
 def test_options_switch_with_other_value_in_config_is_refused_naming_the_config(recipe: Path) -> None:
@@ -262,7 +308,7 @@ def test_options_help_shows_purpose_and_options_with_resolved_values_and_comment
     assert not (recipe / "out").exists()
 
 
-def test_save_settings_writes_all_options_sorted_and_quoted(recipe: Path) -> None:
+def test_options_are_exported_for_the_records_sorted_and_quoted(recipe: Path) -> None:
     values(recipe, "--model-dir", "it's", "--nj", "2")
     assert (recipe / "out" / "settings").read_text().splitlines() == [
         "config_file='global_conf/config_a.sh'",
@@ -276,35 +322,296 @@ def test_save_settings_writes_all_options_sorted_and_quoted(recipe: Path) -> Non
         "stage='1'",
         "threads='3'",
     ]
-    assert [p.name for p in (recipe / "out").iterdir()] == ["settings"]
+    assert (recipe / "out" / "stage").read_text() == "stage.sh\n"
+
+
+def script_of(config: Path) -> str:
+    """A script that takes what the config sets."""
+    if "train_name" not in config.read_text():
+        return "run_000_get_pretrained_models"
+    return "run_010_train_face_embedder" if "arcface" in config.name else "run_011_train_face_detector"
 
 
 @pytest.mark.parametrize("config", sorted((Path(__file__).parents[1] / "global_conf").glob("config_*.sh")))
 def test_options_configs_of_the_recipe_are_valid(recipe: Path, repo: Path, config: Path) -> None:
-    shutil.copytree(repo / "global_conf", recipe / "global_conf", dirs_exist_ok=True)
-    found = values(recipe, "--config-file", f"global_conf/{config.name}")
-    # The config of an embedder's training names its teacher alone.
-    assert found["detector"].startswith("retinaface_") or (config.name, found["detector"]) == (
-        "config_train_arcface_tiny.sh",
-        "",
-    )
+    found = options_of(recipe, repo, script_of(config), "--config-file", f"global_conf/{config.name}")
+    assert found["face_detector"].startswith("retinaface_") and found["face_embedder"]
+    assert found["modalities"] == "face" and found["experiment"] == config.stem.removeprefix("config_")
 
 
-def test_options_every_default_of_the_recipe_has_a_comment(recipe: Path, repo: Path) -> None:
-    shutil.copytree(repo / "global_conf", recipe / "global_conf", dirs_exist_ok=True)
-    (recipe / "stage.sh").write_text(STAGE.replace("threads=3\n", ""))
-    text = call(recipe, "--help").stdout.replace("\n" + " " * 42, " ")
-    options = [line for line in text.splitlines() if line.startswith("  --")]
-    assert len(options) > 30
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_options_every_default_of_the_recipe_has_a_comment_and_help_fits_the_screen(
+    recipe: Path, repo: Path, script: str
+) -> None:
+    text = help_of(recipe, repo, script, "all")
+    text = text.partition("\nOptions, with")[2]
+    assert max(map(len, text.splitlines())) <= 100
+    options = [line for line in text.replace("\n" + " " * 34, "  ").splitlines() if line.startswith("  --")]
+    assert len(options) > 50
     for line in options:
         assert len(line.split("  ")[-1].split()) > 1, line
 
 
 def test_default_number_of_jobs_is_not_the_number_of_threads(recipe: Path, repo: Path) -> None:
-    shutil.copytree(repo / "global_conf", recipe / "global_conf", dirs_exist_ok=True)
+    (recipe / "stage.sh").write_text((repo / "utils/parse_options.sh").read_text())
+    of_the_recipe(recipe, repo, "run_002_detect_faces")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     text = subprocess.run(
-        ["bash", "stage.sh", "--config-file=global_conf/config_r50.sh"],
+        ["bash", "run_002_detect_faces.sh", "--config-file=global_conf/config_r50.sh"],
         cwd=recipe, env=environment, capture_output=True, text=True,
     ).stdout  # fmt: skip
-    assert f"\nnj={len(os.sched_getaffinity(0))}\n" in text
+    assert f"\nnj='{len(os.sched_getaffinity(0))}'\n" in text
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPU cores")
+def test_default_number_of_jobs_counts_the_cores_that_the_process_may_use(recipe: Path, repo: Path) -> None:
+    core = min(os.sched_getaffinity(0))
+    script = of_the_recipe(recipe, repo, "run_002_detect_faces")
+    done = subprocess.run(
+        ["bash", script], cwd=recipe, capture_output=True, text=True, timeout=30,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    )  # fmt: skip
+    assert "\nnj='1'\n" in done.stdout
+
+
+# Which options a script takes, and what its help shows.
+
+
+def titles(text: str) -> list[str]:
+    shown = text.partition("\nOptions, with")[2].splitlines()[1:-1]
+    return [line for line in shown if not line.startswith(" ")]
+
+
+def names(text: str) -> set[str]:
+    return set(re.findall(r"^  --([a-z0-9-]+) ", text, re.MULTILINE))
+
+
+def test_help_shows_the_header_and_the_options_of_the_stage_under_their_headings(recipe: Path, repo: Path) -> None:
+    text = help_of(recipe, repo, "run_003_extract_embeddings")
+    assert text.startswith("Turn the aligned faces into embeddings")
+    assert titles(text) == ["Data", "How to run", "Face"]
+    assert names(text) == {
+        "force", "config-file", "data-dir", "exp-dir", "modalities", "trial-sets", "cmd", "nj", "threads", "engine",
+        "device", "precision", "face-detector", "face-embedder", "embed-batch", "embed-mirror",
+    }  # fmt: skip
+    assert "--help all shows them" in text
+    for form in ("[folder]", "[not empty]"):
+        assert form not in text
+    assert "[cpu|cuda|cuda:N] where the networks run" in text
+
+
+@pytest.mark.parametrize("script", [name for name in SCRIPTS if name < "run_01"])
+def test_help_is_about_a_screen_long_and_help_all_shows_every_option(recipe: Path, repo: Path, script: str) -> None:
+    shown, everything = (names(help_of(recipe, repo, script, *all)) for all in ((), ("all",)))
+    assert 6 <= len(shown) <= 30
+    assert shown < everything == {
+        name.replace("_", "-") for name in options_of(recipe, repo, script)
+    }  # fmt: skip
+    assert not any(name.startswith("train-") for name in everything)
+
+
+def test_help_names_every_option_that_the_stage_reads(recipe: Path, repo: Path) -> None:
+    """Options that stand in a stage's script are below headings that name the stage."""
+    for script in SCRIPTS:
+        read = set(re.findall(r"\$\{?([a-z_0-9]+)", (repo / f"{script}.sh").read_text()))
+        options = {name.replace("_", "-") for name in read & set(options_of(recipe, repo, script))}
+        assert (script, options - names(help_of(recipe, repo, script))) == (script, set())
+
+
+def test_heading_with_no_stage_and_script_with_a_name_that_is_no_number(recipe: Path) -> None:
+    with open(recipe / "global_conf" / "defaults.sh", "a") as defaults:
+        defaults.write("## Who to find (stages 2 who)\nfound=1  # for one\n## Rest (stage 12)\nrest=1  # not it\n")
+    shutil.copy(recipe / "stage.sh", recipe / "run_who.sh")
+    text = subprocess.run(["bash", "run_who.sh", "-h"], cwd=recipe, capture_output=True, text=True).stdout
+    assert not {"found", "rest"} & names(call(recipe, "-h").stdout)
+    assert {"found", "rest"} <= names(call(recipe, "-h", "all").stdout)
+    assert titles(text) == ["Who to find"] and {"nj", "found"} <= names(text) and "rest" not in names(text)
+
+
+@pytest.mark.parametrize(("broken", "said"), [
+    ("exit 0", "./mine.sh: the config ended the stage"),
+    ("exec true", "./mine.sh: a config sets variables; it cannot replace the stage (exec)"),
+    ("fps=2\nif then", "./mine.sh: the config ended the stage"),
+    ("nj=$no_such_variable", "./mine.sh: the config ended the stage"),
+    ("unset nj", "./mine.sh: it unsets nj"),
+    ("set +e\nfalse", "./mine.sh: the last command it ran gave status 1"),
+    ("fpss=1", "mine.sh:1: there is no variable 'fpss'"),
+    ("nj=(1 2)", "nj is an array"),
+    ("nj=two", "expected a whole number for nj, found 'two'"),
+])  # fmt: skip
+def test_broken_config_stops_the_stage_and_leaves_the_help(recipe: Path, broken: str, said: str) -> None:
+    (recipe / "mine.sh").write_text(f"{broken}\n")
+    assert said in refusal(recipe, "--config-file", "mine.sh")
+    for more in ([], ["all"]):
+        result = call(recipe, "--config-file", "mine.sh", "--help", *more)
+        assert result.returncode == 0 and said in result.stderr
+        assert result.stdout.startswith("Do a thing: data -> exp.") and "\n  --threads 3 " in result.stdout
+    missing = call(recipe, "--config-file", "none.sh", "--help")
+    assert missing.returncode == 0 and "no config 'none.sh'" in missing.stderr and "\n  --stage 1 " in missing.stdout
+
+
+def test_config_that_lets_commands_fail_does_not_do_so_for_the_stage(recipe: Path) -> None:
+    (recipe / "mine.sh").write_text("set +eu\nset +o pipefail\nfps=3\n")
+    with open(recipe / "stage.sh", "a") as stage:
+        stage.write("echo on\nfalse | true\necho went on\n")
+    result = call(recipe, "--config-file", "mine.sh")
+    assert result.returncode == 1 and result.stdout.endswith("\non\n")
+
+
+def test_configs_are_read_in_their_order_and_name_the_experiment(recipe: Path, repo: Path) -> None:
+    configs = "global_conf/config_sre21.sh,global_conf/config_r50.sh"
+    found = options_of(recipe, repo, "run_005_eval", "--config-file", configs)
+    assert (found["corpora"], found["face_embedder"]) == ("sre21_av_v", "arcface_r50_mxnet")
+    assert (found["config_file"], found["experiment"]) == (configs, "sre21+r50")
+    (recipe / "late.sh").write_text("experiment=mine\ncorpora=other\n")
+    found = options_of(recipe, repo, "run_005_eval", f"--config-file={configs},late.sh")
+    assert (found["corpora"], found["face_embedder"], found["experiment"]) == ("other", "arcface_r50_mxnet", "mine")
+    found = options_of(recipe, repo, "run_005_eval", f"--config-file={configs},late.sh", "--experiment", "a+b-1.2")
+    assert found["experiment"] == "a+b-1.2"
+
+
+def test_second_config_that_is_wrong_is_named(recipe: Path) -> None:
+    (recipe / "late.sh").write_text("stage=two\n")
+    said = refusal(recipe, "--config-file", "global_conf/config_a.sh,late.sh")
+    assert "./late.sh: expected a whole number for stage, found 'two'" in said
+    (recipe / "late.sh").write_text("x=1\n")
+    assert "late.sh:1: there is no variable 'x'" in refusal(recipe, "--config-file", "global_conf/config_a.sh,late.sh")
+    for given in ("global_conf/config_a.sh,", ",global_conf/config_a.sh", "global_conf/config_a.sh,none.sh"):
+        assert "no config '" in refusal(recipe, "--config-file", given)
+
+
+@pytest.mark.parametrize(("config", "name"), [("my conf.sh", "my_conf"), ("é.sh", "__"), ("config_x", "x")])
+def test_experiment_named_by_a_config_is_a_plain_name(recipe: Path, repo: Path, config: str, name: str) -> None:
+    (recipe / config).touch()
+    assert options_of(recipe, repo, "run_005_eval", "--config-file", config)["experiment"] == name
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".x", "a b", "-x", "a\nb"])
+def test_experiment_that_is_no_plain_name_is_refused(recipe: Path, repo: Path, name: str) -> None:
+    assert "experiment: expected letters, digits" in said_by(recipe, repo, "run_005_eval", f"--experiment={name}")
+
+
+def said_by(recipe: Path, repo: Path, script: str, *args: str) -> str:
+    call = ["bash", of_the_recipe(recipe, repo, script), *args]
+    done = subprocess.run(call, cwd=recipe, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1 and not done.stdout
+    return done.stderr
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), [
+    ("device", "tpu", "one of cpu cuda cuda:N"),
+    ("device", "cuda:x", "one of cpu cuda cuda:N"),
+    ("device", "", "one of cpu cuda cuda:N"),
+    ("device", "*", "one of cpu cuda cuda:N"),
+    ("engine", "tensorrt", "one of auto openvino onnxruntime torch mxnet"),
+    ("precision", "fp8", "one of fp32 bf16 fp16"),
+    ("embed-mirror", "both", "one of none concatenate sum"),
+    ("primary-cost", "sre16", "one of sre19 sre21"),
+    ("nj", "0", "a whole number from 1 on"),
+    ("min-faces", "-1", "a whole number from 0 on"),
+    ("det-window", "0", "a whole number from 1 on"),
+    ("det-window", "2.5", "a whole number from 1 on"),
+    ("fps", "0", "a number above 0"),
+    ("fps", "0.0", "a number above 0"),
+    ("max-duration-s", "-1", "a number above 0"),
+    ("segment-timeout-s", "-0.5", "a number from 0 on"),
+    ("det-threshold", "0", "a number above 0 and up to 1"),
+    ("det-threshold", "1.000001", "a number above 0 and up to 1"),
+    ("thr-ahc", "-1.5", "a number from -1 to 1"),
+    ("thr-ahc", "1.5", "a number from -1 to 1"),
+    ("thr-ahc", "", "a number from -1 to 1"),
+    ("contact-sheet", "yes", "true or false"),
+    ("exp-dir", "", "a folder"),
+    ("data-dir", "", "a folder"),
+    ("config-file", "", "a value"),
+    ("cmd", "", "a value"),
+])  # fmt: skip
+def test_value_that_an_option_does_not_take_is_refused_by_name_wherever_it_stands(
+    recipe: Path, repo: Path, name: str, value: str, expected: str
+) -> None:
+    message = f"expected {expected} for {name.replace('-', '_')}, found '{value}'\n"
+    said = said_by(recipe, repo, "run_001_prepare_data", f"--{name}={value}")
+    assert said == f"run_001_prepare_data.sh: command line: {message}"
+    if name != "config-file":
+        (recipe / "mine.sh").write_text(f"{name.replace('-', '_')}='{value}'\n")
+        said = said_by(recipe, repo, "run_001_prepare_data", "--config-file", "mine.sh")
+        assert said == f"run_001_prepare_data.sh: ./mine.sh: {message}"
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("device", "cuda"), ("device", "cuda:12"), ("engine", "mxnet"), ("embed-mirror", ""), ("embed-mirror", "sum"),
+    ("nj", "1"), ("min-faces", "0"), ("det-window", ""), ("det-window", "3"), ("fps", "0.000001"), ("fps", "30"),
+    ("det-threshold", "1"), ("det-threshold", "0.05"), ("nms-threshold", "1.0"), ("thr-ahc", "-1"), ("thr-ahc", "0.0"),
+    ("segment-timeout-s", "0"), ("max-pixels", "100000000000"), ("face-detector", ""), ("face-embedder", ""),
+    ("sre21-partitions", ""), ("fusion-systems", "max exp/voice/scores/x"),
+])  # fmt: skip
+def test_value_that_an_option_takes_is_taken_as_it_is(recipe: Path, repo: Path, name: str, value: str) -> None:
+    assert options_of(recipe, repo, "run_004_score", f"--{name}={value}")[name.replace("-", "_")] == value
+
+
+@pytest.mark.parametrize("script", [name for name in SCRIPTS if name < "run_01"])
+def test_training_options_are_refused_where_nothing_is_trained(recipe: Path, repo: Path, script: str) -> None:
+    assert "unknown option --train-lr; valid: " in said_by(recipe, repo, script, "--train-lr", "0.1")
+    (recipe / "mine.sh").write_text("train_lr=0.1\n")
+    said = said_by(recipe, repo, script, "--config-file", "mine.sh")
+    assert "mine.sh:1: there is no variable 'train_lr'" in said
+
+
+def test_trainings_take_the_shared_options_and_their_own(recipe: Path, repo: Path) -> None:
+    embedder, detector = "run_010_train_face_embedder", "run_011_train_face_detector"
+    first = options_of(recipe, repo, embedder, "--train-lr", "0.1", "--train-margin", "0.3", "--fps", "2")
+    assert (first["train_lr"], first["train_margin"], first["train_batch"]) == ("0.1", "0.3", "400")
+    assert options_of(recipe, repo, detector, "--train-held-out", "9")["train_batch"] == "32"
+    assert "unknown option --train-margin" in said_by(recipe, repo, detector, "--train-margin", "0.3")
+    assert "unknown option --train-sizes" in said_by(recipe, repo, embedder, "--train-sizes", "64")
+    assert first["train_threads"] == str(len(os.sched_getaffinity(0)))
+
+
+def test_usual_path_starts_no_process(recipe: Path, repo: Path) -> None:
+    """With no PATH there is no other program, and in a subshell the trap would note it."""
+    script = of_the_recipe(recipe, repo, "run_002_detect_faces")
+    with open(recipe / script) as stage:
+        text = stage.read().replace("set -euo pipefail\n", "set -euo pipefail\nset -T; PATH=\n", 1)
+    (recipe / script).write_text("trap '((BASH_SUBSHELL == 0)) || echo $BASH_COMMAND >> subshells' DEBUG\n" + text)
+    call = ["bash", script, "--config-file", "global_conf/config_demo.sh", "--nj", "2"]
+    done = subprocess.run(call, cwd=recipe, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (recipe / "subshells").exists()
+    with open(recipe / "global_conf/defaults.sh", "a") as defaults:
+        defaults.write("other=$(echo 1)  # needs a process\n")
+    subprocess.run(call, cwd=recipe, check=True, stdout=subprocess.DEVNULL, timeout=30)
+    assert (recipe / "subshells").read_text() == "echo 1\n"
+
+
+@pytest.mark.parametrize(("script", "first"), [("run_demo", "The whole recipe"), ("run_tests", "Every check of CI")])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_of_demo_and_tests_tells_what_they_do_and_runs_nothing(
+    repo: Path, script: str, first: str, option: str
+) -> None:
+    done = subprocess.run([f"./{script}.sh", option], cwd=repo, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0 and done.stdout.startswith(first) and "set -euo" not in done.stdout
+    assert f"./{script}.sh" in done.stdout and "==" not in done.stdout
+
+
+@pytest.mark.parametrize("script", ["run_demo", "run_tests"])
+def test_unknown_option_of_demo_and_tests_is_refused_before_anything_runs(repo: Path, script: str) -> None:
+    done = subprocess.run([f"./{script}.sh", "--detctor", "x"], cwd=repo, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1 and not done.stdout and "unknown option" in done.stderr
+    assert "--detctor" in done.stderr
+
+
+def test_demo_gives_its_options_to_every_stage_and_takes_help_in_a_value_for_a_value(
+    recipe: Path, repo: Path
+) -> None:
+    of_the_recipe(recipe, repo, "run_demo")
+    shutil.copy(repo / "run_demo.sh", recipe)
+    stages = re.findall(r"\b00\d_\w+", (repo / "run_demo.sh").read_text())
+    assert len(stages) == 6
+    for stage in stages:
+        (recipe / f"run_{stage}.sh").write_text('#!/bin/bash\nprintf "<%s>" "$@"; echo\n')
+        (recipe / f"run_{stage}.sh").chmod(0o755)
+    given = ["--folder-key", "a --help b", "--nj=2"]
+    done = subprocess.run(["bash", "run_demo.sh", *given], cwd=recipe, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    line = "<--config-file><global_conf/config_demo.sh><--folder-key><a --help b><--nj=2>"
+    assert done.stdout.splitlines() == [text for stage in stages for text in (f"== run_{stage}.sh", line)]

@@ -18,7 +18,8 @@ from matplotlib import cbook, image
 from naive_decoder import write_video
 from numpy.typing import NDArray
 
-from steps_face.detect_faces import _scales, detect_faces
+from steps_face.detect_faces import DetectOptions, detect_faces, scales
+from vidperson import cli
 from vidperson.engines import load_network
 from vidperson.errors import MediaError, ModelError, VidPersonError
 from vidperson.face import pipeline
@@ -136,7 +137,7 @@ def test_mixed_segments_give_the_bytes_of_one_frame_after_the_other_for_every_ba
 def test_mixed_segments_give_the_same_bytes_in_room_for_hardly_a_frame_with_some_done_alone(
     real: FaceDetector, mixed: list[Task], expected: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "_ROOM", 100_000)
+    monkeypatch.setattr(pipeline, "_BUDGET", 100_000)
     alone = ["s0", "s2", "labelled", "s8"]
     assert list(map(content, find_faces(mixed, real, SelectionPolicy(), 4, alone=alone))) == expected
 
@@ -304,7 +305,7 @@ def test_frames_alive_are_bounded_however_many_there_are(
 def test_frames_larger_than_the_room_are_hardly_ever_alive_together(monkeypatch: pytest.MonkeyPatch) -> None:
     alive = Alive()
     use(monkeypatch, Media(alive))
-    monkeypatch.setattr(pipeline, "_ROOM", 1000)
+    monkeypatch.setattr(pipeline, "_BUDGET", 1000)
     recorder = Recorder()
     assert names(find_faces(segments(*["1x64x64", "1x32x64"] * 20), recorder.detector, SelectionPolicy(), 4))
     assert recorder.batches == [1] * 40 and alive.most <= 6  # two, and what each stage was last at
@@ -331,7 +332,7 @@ def test_closing_between_results_ends_all_threads_and_closes_the_file(
 ) -> None:
     before = threading.active_count()
     media = use(monkeypatch, Media())
-    monkeypatch.setattr(pipeline, "_ROOM", room)
+    monkeypatch.setattr(pipeline, "_BUDGET", room)
     with closing(find_faces(segments("1x32x32", "100000x32x32"), Recorder().detector, SelectionPolicy(), 3)) as results:
         assert next(results).segment == "s0"
     assert threading.active_count() == before and media.open == 0
@@ -393,11 +394,12 @@ def test_sampling_that_cannot_be_is_refused_without_any_segment(
         (tmp_path / name).touch()
     boxes = f"{tmp_path}/face_boundingbox" if labels else None
     with pytest.raises(VidPersonError, match=message):
-        detect_faces(f"{tmp_path}/vid.scp", f"{tmp_path}/no model", f"{tmp_path}/job", boxes, **options)
+        files = {"scp": f"{tmp_path}/vid.scp", "model": f"{tmp_path}/no model", "output_dir": f"{tmp_path}/job"}
+        detect_faces(cli.fill(DetectOptions, **files, labels=boxes, **options))
 
 
-@pytest.mark.parametrize("scales", ["1e9", "1 10.5", "0", "-1", "nan"])
-def test_scales_that_no_frame_fits_in_are_refused_with_what_was_found(scales: str) -> None:
-    assert _scales("0.5 1 10") == [0.5, 1, 10] and _scales("") == [1]
-    with pytest.raises(ArgumentTypeError, match=f"found {scales}"):
-        _scales(scales)
+@pytest.mark.parametrize("text", ["1e9", "1 10.5", "0", "-1", "nan"])
+def test_scales_that_no_frame_fits_in_are_refused_with_what_was_found(text: str) -> None:
+    assert scales("0.5 1 10") == [0.5, 1, 10] and scales("") == [1]
+    with pytest.raises(ArgumentTypeError, match=f"found {text}"):
+        scales(text)

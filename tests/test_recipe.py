@@ -1,4 +1,4 @@
-"""The numbered stages on real video, as a user runs them, each in folders of its own."""
+"""The numbered stages on the demo, as a user runs them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,96 +20,11 @@ import naive_scoring
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from recipe import Recipe, outputs
 
 from vidperson.io.crops import TAR_END
-from vidperson.io.lists import read_scores, read_scp, read_spk2utt, read_trials
+from vidperson.io.lists import read_scp, read_spk2utt, read_trials
 from vidperson.io.matrices import load_matrices
-
-SHIPPED = ("retinaface_tiny", "arcface_tiny")
-PUBLISHED = ("retinaface_mnet025_pytorch", "mobilefacenet_casia_pytorch")
-STAGES = ("002_detect_faces", "003_extract_embeddings", "004_score", "005_eval")
-
-
-@dataclass
-class Recipe:
-    """The stage scripts with data and results under ``work``."""
-
-    root: Path
-    work: Path
-    config: str
-    detector: str = SHIPPED[0]
-    embedder: str = SHIPPED[1]
-
-    def command(self, stage: str, *options: str) -> list[str]:
-        return [
-            f"./run_{stage}.sh", "--config-file", f"global_conf/config_{self.config}.sh",
-            "--data-dir", f"{self.work}/data", "--exp-dir", f"{self.work}/exp",
-            "--detector", self.detector, "--embedder", self.embedder, *options,
-        ]  # fmt: skip
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "VIDPERSON_PYTHON": sys.executable}
-
-    def run(self, stage: str, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.command(stage, *options),
-            cwd=self.root,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        if check and done.returncode:
-            raise AssertionError(
-                f"run_{stage}.sh gave {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-            )
-        return done
-
-    def faces(self, name: str) -> Path:
-        return self.work / "exp" / "face_det" / self.detector / name
-
-    def embeddings(self, name: str) -> Path:
-        return self.work / "exp" / "face_embed" / self.embedder / name
-
-    def scores(self, name: str, backend: str = "max") -> dict[tuple[str, str], float]:
-        return read_scores(self.work / "exp" / "scores" / self.embedder / backend / f"{name}_scores").table
-
-
-def published(repo: Path, models: Path, work: Path, config: str) -> Recipe:
-    """A recipe with the published networks."""
-    (work / "exp").mkdir(parents=True)
-    shutil.copytree(models, work / "exp" / "face_models")
-    return Recipe(repo, work, config, *PUBLISHED)
-
-
-def outputs(folder: Path) -> dict[str, bytes]:
-    """What a set's folder holds for the next stage, its own place written as OUT."""
-    kept = (
-        "faces.ark",
-        "faces.scp",
-        "quality.ark",
-        "quality.scp",
-        "crops.tar",
-        "crops.scp",
-        "embed.ark",
-        "embed.scp",
-        "status",
-    )
-    return {
-        name: (folder / name).read_bytes().replace(str(folder).encode(), b"OUT")
-        for name in kept
-        if (folder / name).exists()
-    }
-
-
-@pytest.fixture(scope="module")
-def demo(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    """The demo with the networks that the project ships, all stages done: nothing is downloaded."""
-    recipe = Recipe(repo, tmp_path_factory.mktemp("demo"), "demo")
-    for stage in ("000_get_pretrained_models", "001_prepare_data", *STAGES):
-        recipe.run(stage, "--nj", "2")
-    return recipe
 
 
 def test_demo_scores_every_target_trial_above_every_nontarget_trial(demo: Recipe) -> None:
@@ -399,8 +312,10 @@ def test_embeddings_of_faces_that_were_made_anew_are_refused_until_forced(
     (["--trial-sets", "demo_dev_test"], "expected <enrolment set>:<test set>, found 'demo_dev_test'"),
     (["--trial-sets", "../x:demo_dev_test"], "expected <enrolment set>:<test set>, found '../x:demo_dev_test'"),
     (["--trial-sets", "demo_dev_test:.."], "found 'demo_dev_test:..'; names are letters"),
-    (["--max-pixels", "0"], "expected a whole number from 1 on, found 0"),
-    (["--nj", "0"], "0"),
+    (["--max-pixels", "0"], "command line: expected a whole number from 1 on for max_pixels, found '0'"),
+    (["--nj", "0"], "command line: expected a whole number from 1 on for nj, found '0'"),
+    (["--exp-dir", ""], "command line: expected a folder for exp_dir, found ''"),
+    (["--device", "tpu"], "command line: expected one of cpu cuda cuda:N for device, found 'tpu'"),
     (["--fsp", "2"], "unknown option --fsp; valid:"),
     (["--config-file", "global_conf/none.sh"], "no config 'global_conf/none.sh'"),
 ])  # fmt: skip
@@ -413,14 +328,17 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_touched(
     assert outputs(demo.faces("demo_dev_test")) == before
 
 
-@pytest.mark.parametrize("nj", ["1", "5"])
-def test_outputs_are_the_same_bytes_for_any_number_of_jobs(repo: Path, demo: Recipe, tmp_path: Path, nj: str) -> None:
-    again = Recipe(repo, tmp_path, "demo")
-    shutil.copytree(demo.work / "data", tmp_path / "data")
-    shutil.copytree(demo.work / "exp" / "face_models", tmp_path / "exp" / "face_models")
-    sets = ["--trial-sets", "demo_eval_enroll:demo_eval_test", "--nj", nj]
-    again.run("002_detect_faces", *sets)
-    again.run("003_extract_embeddings", *sets)
+EVAL_SETS = ["--trial-sets", "demo_eval_enroll:demo_eval_test"]
+
+
+def demo_to_run_again(repo: Path, demo: Recipe, work: Path) -> Recipe:
+    """The demo's data and networks in a folder of their own."""
+    shutil.copytree(demo.work / "data", work / "data")
+    shutil.copytree(demo.work / "exp" / "face_models", work / "exp" / "face_models")
+    return Recipe(repo, work, "demo")
+
+
+def assert_faces_and_embeddings_are_those_of_the_demo(again: Recipe, demo: Recipe) -> None:
     for name in ("demo_eval_enroll_ref", "demo_eval_enroll_facedet", "demo_eval_test"):
         found, expected = outputs(again.faces(name)), outputs(demo.faces(name))
         assert len(expected) == 7 and expected["crops.tar"].endswith(TAR_END)
@@ -428,17 +346,22 @@ def test_outputs_are_the_same_bytes_for_any_number_of_jobs(repo: Path, demo: Rec
         assert outputs(again.embeddings(name)) == outputs(demo.embeddings(name))
 
 
-def test_stage_killed_in_the_middle_and_rerun_gives_the_undisturbed_bytes(
+def test_outputs_are_the_same_bytes_for_five_jobs_as_for_two(repo: Path, demo: Recipe, tmp_path: Path) -> None:
+    """For one job, too: see the stage that is killed below."""
+    again = demo_to_run_again(repo, demo, tmp_path)
+    again.run("002_detect_faces", *EVAL_SETS, "--nj", "5")
+    again.run("003_extract_embeddings", *EVAL_SETS, "--nj", "5")
+    assert_faces_and_embeddings_are_those_of_the_demo(again, demo)
+
+
+def test_stage_of_one_job_killed_in_the_middle_and_rerun_gives_the_undisturbed_bytes_of_two_jobs(
     repo: Path, demo: Recipe, tmp_path: Path
 ) -> None:
-    again = Recipe(repo, tmp_path, "demo")
-    shutil.copytree(demo.work / "data", tmp_path / "data")
-    shutil.copytree(demo.work / "exp" / "face_models", tmp_path / "exp" / "face_models")
-    sets = ["--trial-sets", "demo_eval_enroll:demo_eval_test", "--nj", "1"]
+    again = demo_to_run_again(repo, demo, tmp_path)
     journal = again.faces("demo_eval_test") / "jobs1" / "1" / "journal.jsonl"
     stage = subprocess.Popen(
-        again.command("002_detect_faces", *sets), cwd=repo, env=again.environment, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        again.command("002_detect_faces", *EVAL_SETS, "--nj", "1"), cwd=repo, env=again.environment,
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not (journal.exists() and journal.read_text().count("\n") >= 3) and time.monotonic() < deadline:
@@ -448,11 +371,12 @@ def test_stage_killed_in_the_middle_and_rerun_gives_the_undisturbed_bytes(
     wait_until_gone(str(again.work))
     finished = journal.read_text().count("\n")
     assert 3 <= finished < 8
-    done = again.run("002_detect_faces", *sets[:-1], "3")
+    done = again.run("002_detect_faces", *EVAL_SETS, "--nj", "3")
     assert "goes on with the 1 jobs that it was started with" in done.stdout
     log = (again.faces("demo_eval_test") / "log" / "1.log").read_text()
     assert f"progress {finished}/8 segments" in log  # nothing that was finished is done again
-    assert outputs(again.faces("demo_eval_test")) == outputs(demo.faces("demo_eval_test"))
+    again.run("003_extract_embeddings", *EVAL_SETS, "--nj", "1")
+    assert_faces_and_embeddings_are_those_of_the_demo(again, demo)
 
 
 def wait_until_gone(marker: str) -> None:
@@ -471,180 +395,3 @@ def commands() -> Iterator[bytes]:
             yield path.read_bytes()
         except OSError:
             continue
-
-
-def link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.symlink_to(source)
-
-
-@pytest.fixture(scope="module")
-def hamilton(repo: Path, models: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    """A user's own folders, with names that people give: spaces, quotes, accents."""
-    work = tmp_path_factory.mktemp("hamilton")
-    recipe = published(repo, models, work, "folder")
-    media = shared / "data/video/hamilton"
-    portraits = {
-        "Lin-Manuel Miranda": ["lin-manuel-miranda.png"],
-        'Alex "The Conductor" Lacamoire': ["alex-lacamoire.png", "alex_lacamoire1.jpg"],
-        "Barack Obama": ["obama.jpg"],
-        "Joe Biden's": ["biden.jpg"],
-    }
-    for person, files in portraits.items():
-        for name in files:
-            link(media / name, work / "my persons" / person / name)
-    link(
-        media / "short_hamilton_clip.mp4",
-        work / "my videos" / "soirée à Washington; $(touch pwned) 'live'.mp4",
-    )
-    options = [
-        "--folder-persons",
-        f"{work}/my persons",
-        "--folder-videos",
-        f"{work}/my videos",
-        "--fps",
-        "5",
-        "--nj",
-        "2",
-    ]
-    for stage in ("001_prepare_data", *STAGES):
-        recipe.run(stage, *options)
-    return recipe
-
-
-def test_folder_with_names_of_all_kinds_finds_who_is_in_the_clip_and_not_who_is_not(
-    hamilton: Recipe, repo: Path
-) -> None:
-    """Obama is in it too: he sits in the audience that is shown from 7 s on, in profile. Biden is not."""
-    names = read_scp(hamilton.work / "data" / "folder_enroll" / "names")
-    best = {names[model]: score for (model, _), score in hamilton.scores("folder_test").items() if model in names}
-    assert len(best) == 4
-    biden = best["Joe Biden's"]
-    assert best["Lin-Manuel Miranda"] > 0.6 > 0.25 > biden
-    assert best['Alex "The Conductor" Lacamoire'] > biden + 0.1
-    assert not list(repo.glob("pwned")) and not list(hamilton.work.rglob("pwned"))
-
-
-def test_folder_obama_is_seen_only_where_the_clip_shows_the_audience(hamilton: Recipe) -> None:
-    names = read_scp(hamilton.work / "data" / "folder_enroll" / "names")
-    (obama,) = [model for model, original in names.items() if original == "Barack Obama"]
-    members = load_matrices(hamilton.embeddings("folder_enroll") / "embed.scp")
-    (clip,) = load_matrices(hamilton.embeddings("folder_test") / "embed.scp").values()
-    (faces,) = load_matrices(hamilton.faces("folder_test") / "faces.scp").values()
-    (portrait,) = [matrix for segment, matrix in members.items() if segment.startswith(f"{obama}-")]
-    cosine = (clip / np.linalg.norm(clip, axis=1, keepdims=True)) @ (portrait / np.linalg.norm(portrait)).T
-    times = faces[cosine.max(axis=1) > 0.4, 1]
-    assert len(times) >= 3 and times.min() > 7  # seconds; the camera turns to the audience at 7.2
-
-
-def test_folder_without_key_is_scored_and_reported_without_numbers(hamilton: Recipe) -> None:
-    results = hamilton.work / "exp" / "results" / hamilton.embedder
-    (row,) = json.loads((results / "results.json").read_text())["results"]
-    assert row["num_trials"] == 4 and row["eer"] is None
-    assert "no key" in (results / "report.html").read_text()
-
-
-@pytest.mark.parametrize("networks", [SHIPPED, PUBLISHED], ids=["shipped", "published"])
-def test_clips_of_four_corpora_are_verified_below_five_percent_equal_error(
-    repo: Path, models: Path, shared: Path, tmp_path: Path, networks: tuple[str, str]
-) -> None:
-    """First clip of each person enrols, the others test, all cross pairs are non-target trials."""
-    recipe = published(repo, models, tmp_path, "folder")
-    if networks == SHIPPED:
-        recipe = Recipe(repo, tmp_path, "folder")
-        recipe.run("000_get_pretrained_models")
-    video = shared / "data/video"
-    clips: dict[str, list[Path]] = {}
-    for path in sorted(
-        [
-            *video.glob("grid/*.mpg"),
-            *video.glob("mead/*.mp4"),
-            *video.glob("talks/*.mp4"),
-            *video.glob("avspeech/*.mp4"),
-        ]
-    ):
-        corpus, name = path.parent.name, path.stem
-        if corpus == "grid":
-            person = "s1" if name.startswith("s1_") else name
-        elif corpus == "avspeech":
-            person = "_".join(name.split("_")[:-2]).removesuffix("_co")
-        else:
-            person = re.split("_", name, maxsplit=1)[0]
-        if name.startswith("id2_"):  # may be one of the GRID_ speakers
-            continue
-        clips.setdefault(f"{corpus} {person}", []).append(path)
-    assert len(clips) == 11 + 3 + 5 + 5
-    key = []
-    for person, (first, *others) in clips.items():
-        link(first, tmp_path / "persons" / person / first.name)
-        for path in others:
-            link(path, tmp_path / "videos" / path.name)
-            key.append(f"{person}\t{path.name}")
-    (tmp_path / "key.tsv").write_text("\n".join(key) + "\n")
-    options = [
-        "--folder-persons",
-        f"{tmp_path}/persons",
-        "--folder-videos",
-        f"{tmp_path}/videos",
-        "--folder-key",
-        f"{tmp_path}/key.tsv",
-    ]
-    options += ["--backends", "max median ahc norm-mean track", "--snorm-cohort", "folder_test", "--ncoh", "50"]
-    options += ["--calibration-set", "folder_test", "--fusion-systems", "max ahc_snorm norm-mean track"]
-    for stage in ("001_prepare_data", *STAGES):
-        recipe.run(stage, *options, "--contact-sheet", "false")
-    results = tmp_path / "exp/results" / recipe.embedder
-    rows = json.loads((results / "results.json").read_text())["results"]
-    print(f"EER {100 * rows[0]['eer']:.2f} %, {rows[0]['num_targets']} targets, {rows[0]['num_nontargets']} nontargets")
-    assert rows[0]["num_targets"] == len(key) and rows[0]["num_nontargets"] == len(clips) * len(key) - len(key)
-    assert rows[0]["eer"] < 0.05
-    table = {(row["backend"], bool(row["snorm_cohort"]), bool(row["calibrated_on"])): row for row in rows}
-    assert len(table) == 5 * 2 * 2 + 1 and ("fusion", False, True) in table
-    assert all(0 <= row["min_cprimary"] <= row["act_cprimary"] + 1e-9 for row in table.values())
-    raw, calibrated = (table["max", False, calibrated] for calibrated in (False, True))
-    assert raw["act_cprimary"] == 1 > calibrated["act_cprimary"] and raw["eer"] == pytest.approx(calibrated["eer"])
-    assert "Instructive trials of max, calibrated" in (results / "report.html").read_text()
-
-
-def test_every_readable_form_of_a_video_shows_the_face_of_the_original(models: Path, shared: Path) -> None:
-    import cv2
-
-    from vidperson.engines import load_network
-    from vidperson.face.candidates import SelectionPolicy
-    from vidperson.face.detector import make_detector
-    from vidperson.face.embedder import FaceEmbedder
-    from vidperson.face.pipeline import Task, find_faces
-    from vidperson.media.video import UniformSampling
-    from vidperson.networks.install import installed_model
-
-    found, read = (installed_model(models / name) for name in PUBLISHED)
-    detector = make_detector(load_network(found.network, threads=2), found.card)
-    embedder = FaceEmbedder(load_network(read.network, threads=2), read.card)
-
-    def embed(path: Path) -> tuple[str, np.ndarray]:
-        ((_, status, faces),) = find_faces([Task("s", str(path), UniformSampling(1))], detector, SelectionPolicy())
-        crops = [cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1] for png in faces.crops]
-        vectors = embedder.embed(np.stack(crops) if crops else np.zeros((0, 112, 112, 3), np.uint8))
-        return status, vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-
-    folder = shared / "data/video/robustness"
-    _, base = embed(folder / "base.mp4")
-    _, other_man = embed(folder / "nonsquare_base.mp4")
-    shows_other_man = {"nonsquare_base.mp4", "phone_upright_via_matrix.mp4"}
-    faceless = {
-        "audio_only.mp4",
-        "black_silent_noface.mp4",
-        "random_bytes.mp4",
-        "text.mp4",
-        "truncated_moov_at_end.mp4",
-    }
-    faceless.add("zero_bytes.mp4")
-    lowest = {"sar2.mp4": 0.25}  # declares pixels twice as wide as high, so the face is shown stretched
-    best = {}
-    for path in sorted(folder.iterdir()):
-        _, vectors = embed(path)
-        reference = other_man if path.name in shows_other_man else base
-        best[path.name] = float((vectors @ reference.T).max(initial=-1))
-    assert {name for name, cosine in best.items() if cosine == -1} == faceless
-    assert not {name: c for name, c in best.items() if name not in faceless and c < lowest.get(name, 0.6)}
-    assert (other_man @ base.T).max() < 0.25

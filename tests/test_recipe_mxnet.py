@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from test_recipe import Recipe
+from recipe import Recipe
 
 from vidperson.io.matrices import load_matrices
 
@@ -19,16 +19,13 @@ SETS = ("folder_enroll", "folder_test")
 
 
 def test_checkpoints_put_there_by_hand_give_the_same_faces_and_embeddings_by_mxnet_and_converted(
-    repo: Path, oracle: Callable[..., None], tmp_path: Path
+    repo: Path, zoo_graph: Callable[..., Path], tmp_path: Path
 ) -> None:
     skimage = pytest.importorskip("skimage.data", reason="the photo comes with the demo extra")
     recipe = Recipe(repo, tmp_path, "r50", *GRAPHS)
     for name, (graph, prefix) in GRAPHS.items():
-        folder = tmp_path / "exp" / "face_models" / name
-        folder.mkdir(parents=True)
-        oracle("build", graph, folder)
-        for ending in ("symbol.json", "0000.params"):
-            (folder / f"model-{ending}").rename(folder / f"{prefix}-{ending}")
+        files = (f"{prefix}-symbol.json", f"{prefix}-0000.params")
+        zoo_graph(graph, tmp_path / "exp" / "face_models" / name, *files)
     photo = skimage.astronaut()[..., ::-1]
     for place, picture in (("persons/eve/a.png", photo), ("videos/b.png", photo[:400, ::-1])):
         (tmp_path / place).parent.mkdir(parents=True)

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 from html.parser import HTMLParser
 
@@ -17,16 +18,17 @@ import pytest
 from PIL import Image as Picture
 from PIL import ImageFont
 
-from steps.evaluate import evaluate
-from steps.make_contact_sheet import make_contact_sheet
-from steps.make_report import make_report
-from steps.pick_trials import pick_trials
+from steps.evaluate import CostOptions, evaluate_scores
+from steps.make_contact_sheet import ContactSheetOptions, make_contact_sheet
+from steps.make_report import ReportOptions, make_report, write_report
+from steps.pick_trials import PickOptions, pick_trials
+from steps.score import PairOptions, SystemOptions
 from vidperson.errors import DataError
 from vidperson.io.crops import TAR_END, tar_entry
 from vidperson.io.matrices import matrix_bytes
+from vidperson.io.record import read_record, write_record
 from vidperson.report import contact_sheet, html, plots, tables
-from vidperson.report.contact_sheet import Tile, compose, decode_picture, draw_faces, evenly_spaced, shortened
-from vidperson.types import Detections
+from vidperson.report.contact_sheet import Tile, compose, decode_picture, evenly_spaced, shortened
 
 NASTY = "<script>alert(1)</script>&\"'"  # an id that a list may hold
 
@@ -43,12 +45,6 @@ def png(image) -> bytes:
     return stream.getvalue()
 
 
-def faces_at(*boxes):
-    boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
-    centres = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
-    return Detections(boxes, np.linspace(0.99, 0.6, len(boxes)), np.repeat(centres, 5, axis=1))
-
-
 def write_face_det(folder, statuses, with_picture=("ok", "no_face", "damaged")):
     folder.mkdir(parents=True)
     (folder / "status").write_text("".join(f"{segment} {status}\n" for segment, status in statuses.items()))
@@ -60,31 +56,6 @@ def write_face_det(folder, statuses, with_picture=("ok", "no_face", "damaged")):
                 member = tarfile.TarInfo(f"{segment}.jpg")
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
-
-
-def test_draw_faces_marks_box_and_landmarks_in_scaled_place_and_leaves_the_input():
-    image = np.zeros((360, 640, 3), dtype=np.uint8)
-    thumbnail = draw_faces(image, faces_at([200, 100, 400, 300]))
-    assert thumbnail.shape == (180, 320, 3) and thumbnail.dtype == np.uint8 and not image.any()
-    assert thumbnail[150, 150].tolist() == list(contact_sheet._BOX)
-    assert thumbnail[120, 100].tolist() == list(contact_sheet._BOX)
-    assert thumbnail[100, 150].tolist() == list(contact_sheet._LANDMARKS[-1])
-    assert (thumbnail > 200).all(axis=2).any(), "no white score text"
-    marked = thumbnail.any(axis=2)
-    assert not marked[152:].any() and not marked[:, :98].any() and not marked[:, 202:].any()
-
-
-def test_draw_faces_no_face_only_scales():
-    image = np.full((31, 64, 3), 77, dtype=np.uint8)
-    thumbnail = draw_faces(image, Detections.empty(), width=20)
-    assert thumbnail.shape == (10, 20, 3) and (thumbnail == 77).all()
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (2000, 3), (3, 2000)])
-def test_draw_faces_odd_sizes_and_boxes_far_outside_are_drawn_without_error(shape):
-    image = np.zeros((*shape, 3), dtype=np.uint8)
-    thumbnail = draw_faces(image, faces_at([-1e30, -5, 1e30, 2], [0, 0, 1, 1]), width=32)
-    assert thumbnail.shape == (max(1, round(shape[0] * 32 / shape[1])), 32, 3)
 
 
 @pytest.mark.parametrize(
@@ -134,15 +105,21 @@ def test_make_contact_sheet_more_segments_than_asked_shows_evenly_spaced_ones(tm
     folder = tmp_path / "mnet/set"
     statuses = {f"dir/seg{i:03d}": "unreadable: zero bytes" if i % 7 == 3 else "ok" for i in range(50)}
     write_face_det(folder, statuses)
-    make_contact_sheet(folder, 8)
-    content = (folder / "contact_sheet.jpg").read_bytes()
+    sheet = folder / "contact_sheet.jpg"
+    make_contact_sheet(ContactSheetOptions(folder, 8))
+    content = sheet.read_bytes()
     assert decode_picture(content).shape == (2 * 292 + 8, 6 * 328 + 8, 3)
-    make_contact_sheet(folder, 8)
-    assert (folder / "contact_sheet.jpg").read_bytes() == content
-    assert sorted(path.name for path in folder.iterdir()) == ["contact_sheet.jpg", "status", "thumbs.tar"]
+    written = sheet.stat().st_mtime_ns
+    make_contact_sheet(ContactSheetOptions(folder, 8))
+    assert sheet.stat().st_mtime_ns == written  # kept
+    sheet.write_bytes(content[:-1])
+    make_contact_sheet(ContactSheetOptions(folder, 8))
+    assert sheet.read_bytes() == content
+    made = ["contact_sheet.jpg", "contact_sheet.jpg.record.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [*made, "status", "thumbs.tar"]
 
 
-@pytest.mark.parametrize("break_it", ["no tar", "cut tar", "damaged picture", "no segments", "none asked"])
+@pytest.mark.parametrize("break_it", ["no tar", "cut tar", "damaged picture", "no segments", "edited"])
 def test_make_contact_sheet_broken_input_raises_and_writes_nothing(tmp_path, break_it):
     folder = tmp_path / "set"
     write_face_det(folder, {"a": "ok", "b": "ok"})
@@ -155,9 +132,18 @@ def test_make_contact_sheet_broken_input_raises_and_writes_nothing(tmp_path, bre
         tar.write_bytes(tar.read_bytes().replace(b"\xff\xd8", b"\0\0"))
     elif break_it == "no segments":
         (folder / "status").write_text("")
+    elif break_it == "edited":
+        write_record(folder, ["stage 2"], [], [folder / "status", tar])
+        (folder / "status").write_text("a no_face\n")
     with pytest.raises(DataError):
-        make_contact_sheet(folder, 0 if break_it == "none asked" else 60)
+        make_contact_sheet(ContactSheetOptions(folder))
     assert not (folder / "contact_sheet.jpg").exists()
+
+
+def test_make_contact_sheet_of_no_segments_is_refused_by_its_command_line(repo, tmp_path):
+    command = [sys.executable, repo / "steps/make_contact_sheet.py", f"--items-dir={tmp_path}", "--max-segments=0"]
+    done = subprocess.run(command, env={"PYTHONPATH": str(repo)}, capture_output=True, text=True)
+    assert done.returncode == 2 and "expected a whole number from 1 on, found 0" in done.stderr
 
 
 class Page(HTMLParser):
@@ -209,44 +195,55 @@ def write_matrices(path, matrices):
     path.with_suffix(".scp").write_text("".join(lines))
 
 
-def write_faces(root, embeddings, shade):
-    """Stages 2 and 3 of a set: segment -> (N, dim) embeddings; the crop of row i is of the grey shade + i."""
-    write_matrices(root / "embed/embed.ark", embeddings)
+def write_faces(work, part, embeddings, shade):
+    """Stages 2 and 3 of a part: segment -> (N, dim) embeddings; the crop of row i is of the grey shade + i."""
+    write_matrices(work / f"embed/net/{part}/embed.ark", embeddings)
+    root = work / "items" / part
     rows = {key: np.zeros((len(m), 17), np.float32) for key, m in embeddings.items()}
     for matrix in rows.values():
         matrix[:, 1] = np.arange(len(matrix)) + 0.5
-    write_matrices(root / "faces/faces.ark", rows)
+    write_matrices(root / "faces.ark", rows)
     content, lines = b"", []
     for key, matrix in embeddings.items():
         if len(matrix):
-            lines.append(f"{key} {root}/faces/crops.tar:{len(content)}\n")
+            lines.append(f"{key} {root}/crops.tar:{len(content)}\n")
         for i in range(len(matrix)):
             content += tar_entry(f"{key}/{i}.png", png(np.full((112, 112, 3), shade + 10 * i, np.uint8)))
-    (root / "faces/crops.tar").write_bytes(content + TAR_END)
-    (root / "faces/crops.scp").write_text("".join(lines))
+    (root / "crops.tar").write_bytes(content + TAR_END)
+    (root / "crops.scp").write_text("".join(lines))
+
+
+def pair_of(work, test_set, enroll_parts="enrol", modality="face"):
+    """The pair of sets that write_faces wrote."""
+    data = work / "data"
+    return PairOptions(
+        modality, work / "embed/net", enroll_parts, data / "enrol", "test", data / test_set, work / "items"
+    )
 
 
 @pytest.fixture
 def results(tmp_path):
     """Three systems on two keyed sets and one without a key, with faces; a detected set with every state."""
-    folder = tmp_path / "results/net"
+    folder = tmp_path / "results/x"
     rng = np.random.default_rng(5)
-    write_faces(tmp_path / "enrol", {f"m{m}-a": rng.normal(size=(2, 8)) for m in range(5)}, 100)
-    write_faces(tmp_path / "test", {segment: rng.normal(size=(3, 8)) for segment in {t[1] for t in TRIALS}}, 20)
-    (tmp_path / "enrol/spk2utt").write_text("".join(f"m{m} m{m}-a\n" for m in range(5)))
+    write_faces(tmp_path, "enrol", {f"m{m}-a": rng.normal(size=(2, 8)) for m in range(5)}, 100)
+    write_faces(tmp_path, "test", {segment: rng.normal(size=(3, 8)) for segment in {t[1] for t in TRIALS}}, 20)
+    for name in ("enrol", *SETS):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    (tmp_path / "data/enrol/spk2utt").write_text("".join(f"m{m} m{m}-a\n" for m in range(5)))
     for name, columns in (("dev_test", 3), ("eval_test", 3), ("nokey_test", 2)):
-        (tmp_path / "trials").write_text("".join(" ".join(pair[:columns]) + "\n" for pair in TRIALS))
+        trials = tmp_path / "data" / name / "trials"
+        trials.write_text("".join(" ".join(pair[:columns]) + "\n" for pair in TRIALS))
         for system, about in SYSTEMS.items():
             scores = rng.normal([0.6 if pair[2] == "target" else 0.1 for pair in TRIALS], 0.15)
-            (tmp_path / "scores").write_text(
-                "".join(f"{p[0]} {p[1]} {s!r}\n" for p, s in zip(TRIALS, scores.tolist(), strict=True))
-            )
-            evaluate(tmp_path / "scores", tmp_path / "trials", name, NASTY, "0.05 0.01", folder / system, **about)
-        pick_trials(
-            tmp_path / "scores", tmp_path / "trials", tmp_path / "enrol", tmp_path / "enrol/embed",
-            tmp_path / "test/embed", folder / f"trials/{name}.json", enroll_faces=tmp_path / "enrol/faces",
-            test_faces=tmp_path / "test/faces", **SYSTEMS["ahc_snorm"],
-        )  # fmt: skip
+            path = tmp_path / "scores" / system / f"{name}_scores"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(f"{p[0]} {p[1]} {s!r}\n" for p, s in zip(TRIALS, scores.tolist(), strict=True)))
+            about = {"modality": "face", "system": NASTY, "snorm_cohort": None, "calibrated_on": None, **about}
+            output = folder / system / f"{name}.json"
+            evaluate_scores(path, trials, output, about, CostOptions("0.05 0.01"))
+        output = folder / f"trials/net/{name}.json"
+        pick_trials(PickOptions(path, output=output, pair=pair_of(tmp_path, name), **SYSTEMS["ahc_snorm"]))
     statuses = {
         "a": "ok",
         NASTY: "no_face",
@@ -257,13 +254,17 @@ def results(tmp_path):
     faces = tmp_path / "face_det/mnet/eval"
     write_face_det(faces, statuses)
     write_matrices(faces / "faces.ark", {key: np.zeros((4 if key in "ae" else 0, 17)) for key in statuses})
-    make_contact_sheet(faces, 60)
+    make_contact_sheet(ContactSheetOptions(faces))
     return folder, faces
+
+
+def report(folder, systems, sets, *faces):
+    return write_report(folder, systems, sets, [("face", part) for part in faces], ["net"])
 
 
 def test_make_report_several_systems_writes_tables_that_agree(results, capsys):
     folder, faces = results
-    make_report(folder, list(SYSTEMS), SETS, [faces])
+    report(folder, list(SYSTEMS), SETS, faces)
     rows = list(csv.DictReader(io.StringIO((folder / "results.csv").read_text())))
     about = [(row["set"], row["backend"], row["snorm_cohort"], row["calibrated_on"], row["prior"]) for row in rows]
     assert about[:3] == [
@@ -293,15 +294,16 @@ def test_make_report_several_systems_writes_tables_that_agree(results, capsys):
 
 
 HAND_MADE = {
-    "name": "eval", "system": "net|1", "backend": "ahc", "snorm_cohort": "coh", "calibrated_on": "dev", "has_key": True,
+    "name": "eval", "modality": "face", "system": "net|1",
+    "backend": "ahc", "snorm_cohort": "coh", "calibrated_on": "dev", "has_key": True,
     "num_trials": 30, "num_targets": 10, "num_nontargets": 20, "eer": 0.0625, "cllr": 0.25, "min_cllr": 0.2,
     "c_miss": 1.0, "c_fa": 1.0, "normalisation": "min(...)",
     "primary": {"definition": "sre21", "priors": [0.01, 0.05], "partitions": ["x", "y"], "min": 0.1, "act": 0.125},
     "dcf": [{"prior": 0.05, "min": 0.5, "act": 0.75}],
 }  # fmt: skip
 NO_KEY = {
-    "name": "blind", "system": "net|1", "backend": None, "snorm_cohort": None, "calibrated_on": None, "has_key": False,
-    "num_trials": 7,
+    "name": "blind", "modality": "face", "system": "net|1", "backend": None, "snorm_cohort": None,
+    "calibrated_on": None, "has_key": False, "num_trials": 7,
 }  # fmt: skip
 
 
@@ -341,13 +343,13 @@ blind  net|1   -         no      no              -       -       -         -    
 
 def test_make_report_detected_set_given_twice_is_shown_once(results):
     folder, faces = results
-    make_report(folder, ["max"], SETS, [faces, faces])
+    report(folder, ["max"], SETS, faces, faces)
     assert len(json.loads((folder / "results.json").read_text())["faces"]) == 1
 
 
 def test_make_report_html_parses_needs_no_network_and_escapes_names(results):
     folder, faces = results
-    make_report(folder, list(SYSTEMS), SETS, [faces])
+    report(folder, list(SYSTEMS), SETS, faces)
     html = (folder / "report.html").read_text()
     page = Page(html)
     assert page.tags.count("script") == 1 and "alert(1)</script>" not in html
@@ -364,9 +366,9 @@ def test_make_report_html_parses_needs_no_network_and_escapes_names(results):
 def test_make_report_run_again_gives_equal_bytes_and_does_not_read_its_own_output(results):
     folder, faces = results
     outputs = ("results.txt", "results.md", "results.csv", "results.json", "report.html")
-    make_report(folder, list(SYSTEMS), SETS, [faces])
+    report(folder, list(SYSTEMS), SETS, faces)
     first = [(folder / name).read_bytes() for name in outputs]
-    make_report(folder, list(SYSTEMS), SETS, [faces])
+    report(folder, list(SYSTEMS), SETS, faces)
     assert [(folder / name).read_bytes() for name in outputs] == first
 
 
@@ -374,12 +376,12 @@ def test_make_report_without_detected_sets_contact_sheet_or_trials_still_reports
     folder, faces = results
     (faces / "contact_sheet.jpg").unlink()
     (faces / "faces.scp").unlink()
-    for path in (folder / "trials").iterdir():
+    for path in (folder / "trials/net").iterdir():
         path.unlink()
-    make_report(folder, ["max"], SETS, [faces])
+    report(folder, ["max"], SETS, faces)
     assert (folder / "report.html").read_text().count("<img") == 2 * 3
     assert json.loads((folder / "results.json").read_text())["faces"][0]["faces"] is None
-    make_report(folder, ["max"], SETS, [])
+    report(folder, ["max"], SETS)
     assert "Faces" not in Page((folder / "report.html").read_text()).text
 
 
@@ -388,29 +390,110 @@ def test_make_report_json_that_is_no_result_raises_naming_the_file(results, cont
     folder, _ = results
     (folder / "max/other.json").write_text(content)
     with pytest.raises(DataError, match=r"max/other\.json: not a result"):
-        make_report(folder, ["max"], ["other"], [])
+        report(folder, ["max"], ["other"])
     assert not (folder / "report.html").exists()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"backend": "max", "groups": 5}'])
 def test_make_report_json_that_holds_no_trials_raises_naming_the_file(results, content):
     folder, _ = results
-    (folder / "trials/eval_test.json").write_text(content)
-    with pytest.raises(DataError, match=r"trials/eval_test\.json: not (a result of|written by) pick_trials"):
-        make_report(folder, ["max"], ["eval_test"], [])
+    (folder / "trials/net/eval_test.json").write_text(content)
+    with pytest.raises(DataError, match=r"trials/net/eval_test\.json: not (a result of|written by) pick_trials"):
+        report(folder, ["max"], ["eval_test"])
 
 
 def test_make_report_set_that_was_not_evaluated_raises_naming_its_file(results):
     folder, _ = results
     with pytest.raises(DataError, match=r"max_cal/missing\.json: no such result"):
-        make_report(folder, ["max_cal"], ["missing"], [])
+        report(folder, ["max_cal"], ["missing"])
 
 
 def test_make_report_leaves_out_results_that_were_not_asked_for(results):
     folder, _ = results
-    make_report(folder, ["max_cal"], ["eval_test"], [])
+    report(folder, ["max_cal"], ["eval_test"])
     rows = json.loads((folder / "results.json").read_text())["results"]
     assert {(row["set"], row["calibrated_on"]) for row in rows} == {("eval_test", "dev_test")}
+
+
+def test_tables_of_several_modalities_have_a_column_that_says_which():
+    body = HAND_MADE | {"modality": "body", "system": "walk"}
+    fused = HAND_MADE | {"modality": "face + body", "system": "net|1 + walk", "backend": "fusion", "snorm_cohort": None}
+    results = [HAND_MADE, body, fused]
+    head, lines = tables.result_table(results)
+    assert head[:3] == ["set", "modality", "system"]
+    assert [line[1:4] for line in lines] == [
+        ["face", "net|1", "ahc"], ["body", "walk", "ahc"], ["face + body", "net|1 + walk", "fusion"],
+    ]  # fmt: skip
+    assert tables.dcf_table(results)[0][:3] == ["set", "modality", "system"]
+    assert list(tables.result_rows(results)[0])[:3] == ["set", "modality", "system"]
+    assert (
+        "modality" not in tables.result_table([HAND_MADE])[0] and "modality" not in tables.result_rows([HAND_MADE])[0]
+    )
+    assert tables.label(body, with_system=True) == "walk ahc, s-norm, calibrated"
+
+
+def test_report_of_several_modalities_counts_what_each_found_and_names_both(results, tmp_path):
+    folder, faces = results
+    for path in (folder / "max").iterdir():
+        result = json.loads(path.read_text()) | {"modality": "body", "system": "walk"}
+        (folder / "body" / path.name).parent.mkdir(exist_ok=True)
+        (folder / "body" / path.name).write_text(json.dumps(result))
+    write_face_det(tmp_path / "body_det/boxes/eval", {"a": "ok"})
+    found = [("face", faces), ("body", tmp_path / "body_det/boxes/eval")]
+    write_report(folder, ["max", "body"], SETS, found, ["net"])
+    gathered = json.loads((folder / "results.json").read_text())
+    assert [row["set"] for row in gathered["faces"]] == ["mnet/eval"]
+    assert [row["set"] for row in gathered["bodies"]] == ["boxes/eval"]
+    page = Page((folder / "report.html").read_text())
+    assert f"Face and body verification with {NASTY}, walk" in page.text and "walk max" not in page.text
+    assert "Bodies found" in (folder / "results.md").read_text()
+
+
+@pytest.fixture
+def experiment(results, tmp_path):
+    """The options of a report on one embedder whose results are those of `results`."""
+    folder, _ = results
+    for system in ("max", "max_cal"):
+        (folder / "net").mkdir(exist_ok=True)
+        shutil.copytree(folder / system, folder / "net" / system)
+        shutil.copytree(tmp_path / "scores" / system, tmp_path / "scores/net" / system)
+    data = tmp_path / "data"
+    parts = f"--enroll-parts enrol --enroll-data {data}/enrol --test-part test --test-data {data}"
+    pairs = [
+        f"--modality face --embed-dir {tmp_path}/embed/net --items-dir {tmp_path}/items {parts}/{name}" for name in SETS
+    ]
+    systems = SystemOptions(
+        scores_dir=tmp_path / "scores", embedders="net", test_sets=" ".join(SETS), calibration_set="dev_test"
+    )
+    return ReportOptions(pairs, folder, systems)
+
+
+def test_make_report_picks_trials_of_the_calibrated_system_and_records_scores_and_results(experiment, tmp_path):
+    make_report(experiment)
+    folder = experiment.output_dir
+    assert json.loads((folder / "trials/net/eval_test.json").read_text())["calibrated_on"] == "dev_test"
+    record = read_record(folder)
+    assert record is not None
+    assert {f"net/{system}/{name}.json" for system in ("max", "max_cal") for name in SETS} <= record.outputs.keys()
+    assert {"results.txt", "results.csv", "results.json", "report.html"} <= record.outputs.keys()
+    assert str(tmp_path / "scores/net/max_cal/eval_test_scores") in record.inputs
+    assert str(tmp_path / "data/eval_test/trials") in record.inputs
+
+
+def test_make_report_of_edited_scores_or_statuses_is_refused_by_name(experiment, tmp_path):
+    write_face_det(tmp_path / "items/other", {"a": "ok"})
+    shutil.copy(tmp_path / "items/other/status", tmp_path / "items/test/status")
+    faces = tmp_path / "items/test"
+    write_record(faces, ["stage 2"], [], [faces / name for name in ("status", "faces.ark", "faces.scp", "crops.scp")])
+    make_report(experiment)
+    (faces / "status").write_text("a no_face\n")
+    with pytest.raises(DataError, match="items/test/status: expected SHA-256"):
+        make_report(experiment)
+    scores = tmp_path / "scores/net/max_cal/dev_test_scores"
+    write_record(scores, ["stage 4"], [], [scores])
+    scores.write_text(scores.read_text()[:-2] + "\n")
+    with pytest.raises(DataError, match="max_cal/dev_test_scores: expected SHA-256"):
+        make_report(experiment)
 
 
 def test_folded_long_list_is_cut_off_and_says_so():
@@ -432,17 +515,15 @@ def test_plots_without_errors_with_one_bin_or_many_systems_are_drawn():
     assert decode_picture(shown).shape[0] > 800
 
 
-def pick(tmp_path, scores, trials, count=2, fallback=None, **about):
+def pick(tmp_path, scores, trials, count=2, enroll_parts="enrol", **about):
+    for name in ("enrol", "tested"):
+        (tmp_path / "data" / name).mkdir(parents=True)
     (tmp_path / "scores").write_text(scores)
-    (tmp_path / "trials").write_text(trials)
-    (tmp_path / "spk2utt").write_text("m m-a m-b\nn n-a\n")
+    (tmp_path / "data/tested/trials").write_text(trials)
+    (tmp_path / "data/enrol/spk2utt").write_text("m m-a m-b\nn n-a\n")
     output = tmp_path / "picked.json"
-    pick_trials(
-        tmp_path / "scores", tmp_path / "trials", tmp_path, tmp_path / "enrol/embed", tmp_path / "test/embed", output,
-        enroll_faces=tmp_path / "enrol/faces", test_faces=tmp_path / "test/faces", count=count,
-        fallback_embed=fallback and fallback / "embed", fallback_faces=fallback and fallback / "faces",
-        **{"backend": "max", **about},
-    )  # fmt: skip
+    pair = pair_of(tmp_path, "tested", enroll_parts)
+    pick_trials(PickOptions(tmp_path / "scores", output=output, pair=pair, count=count, **{"backend": "max", **about}))
     return json.loads(output.read_text())
 
 
@@ -455,18 +536,16 @@ def shade(face):
 def small_faces(tmp_path):
     """Model m with two segments, n with none but in the fallback; test x with three faces, y with one, z with none."""
     x, y = np.eye(4)[0], np.eye(4)[1]
-    write_faces(
-        tmp_path / "enrol", {"m-a": np.stack([y, y]), "m-b": np.stack([y, 3 * x]), "n-a": np.zeros((0, 4))}, 100
-    )
-    write_faces(tmp_path / "fallback", {"n-a": np.stack([x + y, y, -y]), "m-a": np.stack([x, x])}, 150)
-    write_faces(tmp_path / "test", {"x": np.stack([-x, y + x, 2 * x]), "y": y[None], "z": np.zeros((0, 4))}, 20)
+    write_faces(tmp_path, "enrol", {"m-a": np.stack([y, y]), "m-b": np.stack([y, 3 * x]), "n-a": np.zeros((0, 4))}, 100)
+    write_faces(tmp_path, "fallback", {"n-a": np.stack([x + y, y, -y]), "m-a": np.stack([x, x])}, 150)
+    write_faces(tmp_path, "test", {"x": np.stack([-x, y + x, 2 * x]), "y": y[None], "z": np.zeros((0, 4))}, 20)
     return tmp_path
 
 
 def test_pick_trials_finds_highest_nontargets_lowest_targets_and_the_faces_that_are_most_alike(small_faces):
     trials = "m x nontarget\nm y nontarget\nm z target\nn x target\nn y nontarget\nn z target\n"
     picked = pick(
-        small_faces, "n z 0\nm x 1\nm y 0.5\nm z 0\nn x -1\nn y 0.75\n", trials, fallback=small_faces / "fallback"
+        small_faces, "n z 0\nm x 1\nm y 0.5\nm z 0\nn x -1\nn y 0.75\n", trials, enroll_parts="enrol fallback"
     )
     groups = {
         title: [(t["model"], t["segment"], t["score"]) for t in group] for title, group in picked["groups"].items()
@@ -484,14 +563,14 @@ def test_pick_trials_finds_highest_nontargets_lowest_targets_and_the_faces_that_
     assert fallen_back["enrolment"]["segment"] == "n-a" and shade(fallen_back["enrolment"]) == 150
     assert shade(fallen_back["test"]) == 30
     assert fallen_back["mean_enrolled"] and not best["mean_enrolled"]
-    assert "mean of all faces" in html.trials([fallen_back]) and "mean of all faces" not in html.trials([best])
+    assert "the mean of all" in html.trials([fallen_back]) and "the mean of all" not in html.trials([best])
     assert picked["groups"]["lowest targets"][1]["why"] == "no face in the test video"
 
 
 def test_pick_trials_without_key_fallback_and_crops_says_so_in_place(small_faces):
-    for missing in ("test/faces/crops.scp", "enrol/faces/faces.scp"):
-        (small_faces / missing).unlink()
-    tar = small_faces / "enrol/faces/crops.tar"
+    for missing in ("test/crops.scp", "enrol/faces.scp"):
+        (small_faces / "items" / missing).unlink()
+    tar = small_faces / "items/enrol/crops.tar"
     tar.write_bytes(tar.read_bytes()[:300])
     picked = pick(small_faces, "m x 1\nm y 0.5\nn z 9\nn y 3\n", "m x\nm y\nn z\nn y\n", 3, snorm_cohort="dev")
     assert list(picked["groups"]) == ["highest scores"] and not picked["pair_gave_score"]
@@ -551,11 +630,11 @@ def in_browser(markup, folder):
 
 def test_report_in_a_browser_shows_all_images_sorts_and_asks_for_nothing(results, tmp_path):
     folder, faces = results
-    make_report(folder, list(SYSTEMS), SETS, [faces])
-    report = (folder / "report.html").read_text()
-    probe, console = in_browser(report, tmp_path)
+    report(folder, list(SYSTEMS), SETS, faces)
+    markup = (folder / "report.html").read_text()
+    probe, console = in_browser(markup, tmp_path)
     assert probe["errors"] == console == probe["requests"] == []
-    assert probe["broken"] == 0 and probe["images"] == report.count("<img") > 60
+    assert probe["broken"] == 0 and probe["images"] == markup.count("<img") > 60
     numbers = [float(value) for value in probe["before"] if value != "-"]
     assert numbers != sorted(numbers)
     for turned, order in (("ascending", False), ("descending", True)):

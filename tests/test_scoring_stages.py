@@ -50,8 +50,8 @@ class Scoring:
     def run(self, stage: str, *options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [
-                f"./run_{stage}.sh", "--config-file", "global_conf/config_demo.sh", "--detector", "d",
-                "--embedder", "e", "--data-dir", f"{self.work}/data", "--exp-dir", f"{self.work}/exp",
+                f"./run_{stage}.sh", "--config-file", "global_conf/config_demo.sh", "--face-detector", "d",
+                "--face-embedder", "e", "--data-dir", f"{self.work}/data", "--exp-dir", f"{self.work}/exp",
                 "--trial-sets", "enroll:dev enroll:eval", "--backends", "max", "--snorm-cohort", "",
                 "--calibration-set", "", "--fusion-systems", "", *options,
             ],
@@ -142,8 +142,8 @@ def test_embeddings_without_the_faces_that_they_are_of_are_scored(scoring: Scori
 
 @pytest.mark.parametrize(("options", "message"), [
     (("--backends", "max maxx"), "no back-end 'maxx'; valid: max "),
-    (("--backends", "max", "--thr-ahc", "5"), "thr_ahc: expected a cosine, -1..1, found 5"),
-    (("--primary-cost", "sre99"), "no primary cost 'sre99'; valid: sre19 sre21"),
+    (("--backends", "max", "--thr-ahc", "5"), "command line: expected a number from -1 to 1 for thr_ahc, found '5'"),
+    (("--primary-cost", "sre99"), "command line: expected one of sre19 sre21 for primary_cost, found 'sre99'"),
     (("--calibration-set", "dev", "--fusion-systems", "max maxx"), "e/maxx/dev_scores; run ./run_004_score.sh with"),
 ])  # fmt: skip
 def test_stage_4_with_an_option_that_cannot_be_is_refused_before_anything_is_scored(

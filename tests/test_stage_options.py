@@ -29,32 +29,32 @@ def refused(repo: Path, work: Path, script: str, *options: str) -> str:
 
 
 def test_networks_of_the_wrong_kind_are_refused_by_stage_0(repo: Path, tmp_path: Path) -> None:
-    options = ("--detector", "arcface_tiny", "--embedder", "retinaface_tiny")
+    options = ("--face-detector", "arcface_tiny", "--face-embedder", "retinaface_tiny")
     said = refused(repo, tmp_path, "run_000_get_pretrained_models", *options)
     assert "arcface_tiny is a face_embedder, not a face_detector" in said
     assert "retinaface_tiny is a face_detector, not a face_embedder" in said
 
 
 def test_path_of_a_card_with_a_space_is_one_path(repo: Path, tmp_path: Path) -> None:
-    options = ("--detector", "my cards/mine.yaml", "--embedder", "")
+    options = ("--face-detector", "my cards/mine.yaml", "--face-embedder", "")
     said = refused(repo, tmp_path, "run_000_get_pretrained_models", *options)
     assert "1 of 1 networks" in said and "no model card 'my cards/mine.yaml'" in said
 
 
 @pytest.mark.parametrize(("script", "option"), [
-    ("run_002_detect_faces", "detector"),
-    ("run_003_extract_embeddings", "detector"),
-    ("run_003_extract_embeddings", "embedder"),
-    ("run_004_score", "embedder"),
-    ("run_005_eval", "embedder"),
+    ("run_002_detect_faces", "face_detector"),
+    ("run_003_extract_embeddings", "face_detector"),
+    ("run_003_extract_embeddings", "face_embedder"),
+    ("run_004_score", "face_embedder"),
+    ("run_005_eval", "face_embedder"),
 ])  # fmt: skip
 def test_path_of_a_card_behind_stage_0_is_refused_with_the_name_to_give(
     repo: Path, tmp_path: Path, script: str, option: str
 ) -> None:
-    said = refused(repo, tmp_path, script, f"--{option}", "/my cards/mine.yaml")
+    said = refused(repo, tmp_path, script, f"--{option.replace('_', '-')}", "/my cards/mine.yaml")
     assert f"{option}: expected the name of an installed network, found the path '/my cards/mine.yaml'" in said
     assert "it is called mine" in said
-    assert f"{option} is empty" in refused(repo, tmp_path, script, f"--{option}", "")
+    assert f"{option} is empty" in refused(repo, tmp_path, script, f"--{option.replace('_', '-')}", "")
 
 
 @pytest.mark.parametrize(("options", "message"), [

@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 
 from vidperson.errors import DataError, TrainingError
-from vidperson.media.image import decode_sound_image
+from vidperson.media.image import decode_intact_image
 from vidperson.training import command
 
 pytest.importorskip("torch", reason="training needs the torch extra")
 
 from vidperson.face.training_faces import FaceBatches, read_faces
 from vidperson.training.augment import CHANGES, Augmentation, mix_pairs
-from vidperson.training.settings import Settings
 
 PLAIN = Augmentation(mirror=0.0)
 EVERY = {name: 1.0 for name in Augmentation.__dataclass_fields__ if name != "mix"}
@@ -43,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def batches(source: Path | str, size: int = 4, augmentation: Augmentation = PLAIN, **options: int) -> FaceBatches:
-    return FaceBatches(read_faces([str(source)]), decode_sound_image, size, augmentation, **options)
+    return FaceBatches(read_faces([str(source)]), decode_intact_image, size, augmentation, **options)
 
 
 def numbers(made: FaceBatches, epoch: int) -> list[int]:
@@ -59,7 +58,7 @@ def test_folder_and_its_tar_give_the_same_identities_and_labels(folder: Path, tm
         assert faces.identities == ["ann", "bob", "cy"]
         assert faces.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 2]
         seen = {}
-        for batch in FaceBatches(faces, decode_sound_image, 8, PLAIN)(0):
+        for batch in FaceBatches(faces, decode_intact_image, 8, PLAIN)(0):
             seen |= {int(c[0, 0, 0]): int(y) for c, y in zip(batch["crops"], batch["labels"], strict=True)}
         assert seen == {10: 0, 20: 0, 30: 0, 40: 0, 50: 1, 60: 1, 70: 1, 80: 2}
 
@@ -137,7 +136,7 @@ def make_voxceleb(root: Path) -> Path:
 def test_voxceleb2_layout_gives_a_random_frame_of_each_utterance(tmp_path: Path) -> None:
     faces = read_faces([str(make_voxceleb(tmp_path))])
     assert faces.identities == ["id1", "id2"] and faces.labels.tolist() == [0, 0, 1]
-    made = FaceBatches(faces, decode_sound_image, 3, PLAIN)
+    made = FaceBatches(faces, decode_intact_image, 3, PLAIN)
     epochs = [sorted(numbers(made, epoch)) for epoch in range(20)]
     assert all(len(seen) == 3 and seen[2] >= 78 > seen[1] for seen in epochs)
     assert len(set(map(tuple, epochs))) > 3
@@ -359,16 +358,13 @@ def test_augmentation_unknown_or_out_of_range_is_refused_with_the_names(text: st
         Augmentation.parse(text)
 
 
-@pytest.mark.parametrize(("ranks", "words"), [(1, "1 pictures were left out; "), (2, "left out by process 1 of 2; ")])
-def test_pictures_left_out_are_counted_as_those_of_one_process_where_there_are_several(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ranks: int, words: str
+@pytest.mark.parametrize(("ranks", "words"), [(1, "1 items were left out; "), (2, "left out by process 1 of 2; ")])
+def test_items_left_out_are_counted_as_those_of_one_process_where_there_are_several(
+    folder: Path, caplog: pytest.LogCaptureFixture, ranks: int, words: str
 ) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("vidperson.training.command.draw_curves", stop)
     made = batches(folder, ranks=ranks)
+    command.warn_of_left_out(made)
+    assert not caplog.text
     made.broken.add("a.jpg: damaged")
-    with pytest.raises(KeyboardInterrupt):
-        command.finish(folder, None, False, made, {}, {}, Settings(), None, lambda _: b"")
+    command.warn_of_left_out(made)
     assert words in caplog.text

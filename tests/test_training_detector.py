@@ -16,7 +16,7 @@ from vidperson.errors import DataError, TrainingError
 from vidperson.face.annotations import FaceMarks
 from vidperson.face.detector import RetinaFaceDetector, make_anchors
 from vidperson.face.photos import PhotoSet, held_out, read_photos
-from vidperson.media.image import decode_sound_image
+from vidperson.media.image import decode_intact_image
 from vidperson.metrics import overlap
 from vidperson.networks.card import Output, PictureInput
 
@@ -259,7 +259,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> PhotoSet:
 def batches(
     photos: PhotoSet, augment: str, size: int = 4, sizes: tuple[int, ...] = (192,), **options: Any
 ) -> PhotoBatches:
-    return PhotoBatches(photos, decode_sound_image, size, PhotoAugmentation.parse(augment), sizes, **options)
+    return PhotoBatches(photos, decode_intact_image, size, PhotoAugmentation.parse(augment), sizes, **options)
 
 
 def is_skin(colours: np.ndarray) -> np.ndarray:

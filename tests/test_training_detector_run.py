@@ -19,12 +19,13 @@ torch = pytest.importorskip("torch", reason="training needs the torch extra")
 from drawn_faces import draw_photo, write_photos  # noqa: E402
 from engines_here import ENGINES  # noqa: E402
 
-from steps_face.evaluate_detector import evaluate_detector  # noqa: E402
-from steps_face.train_detector import train_detector  # noqa: E402
+from steps_face.evaluate_detector import DetectorFiguresOptions, evaluate_detector  # noqa: E402
+from steps_face.train_detector import TrainDetectorOptions, train_detector  # noqa: E402
+from vidperson import cli  # noqa: E402
 from vidperson.engines import load_network  # noqa: E402
 from vidperson.face.annotations import write_annotations  # noqa: E402
 from vidperson.face.detector import make_detector  # noqa: E402
-from vidperson.io.record import sha256  # noqa: E402
+from vidperson.io.record import read_record, sha256  # noqa: E402
 from vidperson.metrics import overlap  # noqa: E402
 from vidperson.networks.card import load_card  # noqa: E402
 from vidperson.networks.convert import DETECTORS, build_network, export_network  # noqa: E402
@@ -65,6 +66,10 @@ def options(drawn: Path, output: Path, **more: Any) -> dict[str, Any]:
     } | more
 
 
+def train(**given: Any) -> dict[str, Any]:
+    return train_detector(cli.fill(TrainDetectorOptions, **given))
+
+
 @pytest.fixture(scope="module")
 def trained(drawn: Path, repo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a network that the recipe's script trained as a config says, and its log."""
@@ -77,7 +82,7 @@ def trained(drawn: Path, repo: Path, tmp_path_factory: pytest.TempPathFactory) -
     (exp / "config.sh").write_text("\n".join(lines) + "\n")
     call = ["./run_011_train_face_detector.sh", "--config-file", str(exp / "config.sh"), "--exp-dir", str(exp)]
     done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=1800)
-    folder = exp / "face_detector/tiny"
+    folder = exp / "face_train/tiny"
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.strip().endswith(str(folder / "tiny.yaml"))
     return folder, (folder / "log/train.log").read_text()
@@ -112,11 +117,12 @@ def test_tiny_run_learns_to_find_faces_in_held_out_photos(trained: tuple[Path, s
 
 def test_tiny_run_names_the_photos_that_it_left_out_and_what_it_found(trained: tuple[Path, str]) -> None:
     folder, said = trained
-    assert said.count("photos/001.png: the picture file cannot be decoded") == 1 and "1 pictures were left out" in said
+    assert said.count("photos/001.png: the picture file cannot be decoded") == 1 and "1 items were left out" in said
     assert "photos/021.png: the picture file cannot be decoded" in said
     assert f"training data: {PHOTOS - HELD_OUT} marked photos; {HELD_OUT} photos to validate on" in said
     assert f"progress {EPOCHS * 25}/{EPOCHS * 25} steps" in said and "faces found" in said
-    assert "train_held_out='10'" in (folder / "config").read_text()
+    record = read_record(folder)
+    assert record is not None and record.options["train_held_out"] == "10"
 
 
 def test_tiny_runs_card_installs_and_its_network_finds_a_face(trained: tuple[Path, str], tmp_path: Path) -> None:
@@ -176,9 +182,9 @@ def test_step_killed_and_run_again_equals_an_undisturbed_run(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(_Run, "_update", dying)
-        train_detector(**options(drawn, tmp_path / "tiny"))
+        train(**options(drawn, tmp_path / "tiny"))
     assert load_checkpoint(tmp_path / "tiny/last.pt")["step"] == 30
-    train_detector(**options(drawn, tmp_path / "tiny"))
+    train(**options(drawn, tmp_path / "tiny"))
     whole, again = (load_checkpoint(folder / "last.pt") for folder in (trained[0], tmp_path / "tiny"))
     for part in ("task", "average"):
         assert all(torch.equal(again[part][name], value) for name, value in whole[part].items())
@@ -190,7 +196,7 @@ def test_run_that_starts_from_the_weights_of_another_begins_near_its_last_loss(
     drawn: Path, trained: tuple[Path, str], tmp_path: Path
 ) -> None:
     before = trained[0] / "best.pt"
-    train_detector(**options(drawn, tmp_path / "more", init=str(before), epochs=1, log_steps=5, lr=0.0005))
+    train(**options(drawn, tmp_path / "more", init=str(before), epochs=1, log_steps=5, lr=0.0005))
     first, begun = (read_log(folder)[0] for folder in (trained[0], tmp_path / "more"))
     assert begun["step"] == 5 and begun["loss"] < 0.5 * first["loss"]
     assert load_card(tmp_path / "more/more.yaml").training["init"] == f"best.pt {sha256(before)}"
@@ -202,7 +208,7 @@ def test_student_of_a_teacher_learns_to_answer_like_it_on_photos_without_marks(
 ) -> None:
     install_model(str(trained[0] / "tiny.yaml"), tmp_path)
     more = {"teacher": str(tmp_path / "tiny"), "train_annotations": "", "seed": 1, "epochs": 2, "log_steps": 5}
-    train_detector(**options(drawn, tmp_path / "student", **more))
+    train(**options(drawn, tmp_path / "student", **more))
     log = [entry for entry in read_log(tmp_path / "student") if entry["kind"] == "train"]
     for term in ("teacher_class", "teacher_box", "teacher_landmark"):
         assert log[-1][term] < 0.6 * log[0][term]
@@ -230,7 +236,9 @@ def test_evaluation_of_the_held_out_photos_repeats_the_cards_figures(
 ) -> None:
     install_model(str(trained[0] / "tiny.yaml"), tmp_path)
     given = {"model": str(tmp_path / "tiny"), "pictures": [str(drawn / "photos")], "held_out": HELD_OUT}
-    figures = evaluate_detector(**given, annotations=str(drawn / "marks"))
+    figures = evaluate_detector(
+        cli.fill(DetectorFiguresOptions, **given, annotations=str(drawn / "marks"))
+    )
     assert figures == pytest.approx(load_card(trained[0] / "tiny.yaml").figures)
 
 
@@ -250,7 +258,7 @@ def test_step_on_other_photos_to_validate_on_tells_the_loop_so(
         (tmp_path / "valid").write_text("".join(lines[starts[first] : starts[last]]))
         more = {"held_out": 0, "valid_data": [str(drawn / "photos")], "valid_annotations": str(tmp_path / "valid")}
         with pytest.raises(KeyboardInterrupt):
-            train_detector(**options(drawn, tmp_path / "x", **more))
+            train(**options(drawn, tmp_path / "x", **more))
     digests = [arguments[7] for arguments in given]
     assert digests[0] == digests[2] != digests[1] and all(len(digest) == 64 for digest in digests)
 
@@ -331,7 +339,7 @@ def test_run_script_refuses_a_teacher_that_is_not_installed(repo: Path, tmp_path
     call = ["./run_011_train_face_detector.sh", "--exp-dir", str(tmp_path), "--train-teacher", "none_such"]
     done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "the teacher is not in" in done.stderr
-    assert "run_000_get_pretrained_models.sh --embedder '' --detector none_such" in done.stderr
+    assert "run_000_get_pretrained_models.sh --face-embedder '' --face-detector none_such" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -346,13 +354,15 @@ def test_run_script_refuses_a_teacher_that_is_not_installed(repo: Path, tmp_path
 def test_options_of_training_start_a_process_per_gpu_or_as_many_as_asked_for_on_the_cpu(
     repo: Path, tmp_path: Path, settings: str, started: str
 ) -> None:
-    script = tmp_path / "script.sh"
-    script.write_text(
-        "set -euo pipefail\n. ./cmd.sh\n. ./utils/parse_options.sh\n"
-        '. ./utils/training_options.sh --detector\necho "${python[*]}"\n'
-    )
+    script = tmp_path / "run_012_train_x.sh"
+    lines = ["set -euo pipefail", ". ./cmd.sh"]
+    lines += ["train_name=x", "train_architecture=y", "train_augment=", "train_batch=1"]
+    lines += [". ./utils/parse_options.sh", ". ./utils/training.sh face --face-detector", 'echo "${python[*]}"']
+    script.write_text("\n".join(lines) + "\n")
     call = ["bash", str(script), *settings.split()]
-    done = subprocess.run(call, cwd=repo, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == started, done.stderr
-    done = subprocess.run([*call, "--train-processes", "0"], cwd=repo, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and "train_processes from 1 on, found" in done.stderr and not done.stdout
+    refused = [*call, "--train-processes", "0"]
+    done = subprocess.run(refused, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and not done.stdout
+    assert "expected a whole number from 1 on for train_processes, found '0'" in done.stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,12 +19,14 @@ import yaml
 from vidperson.engines import load_network
 from vidperson.errors import DataError, ModelError, TrainingError
 from vidperson.face.embedder import FaceEmbedder
+from vidperson.io.record import damaged_outputs, read_record, record_path
 from vidperson.networks.card import Output, PictureInput, load_card
 from vidperson.networks.install import install_model
 
 torch = pytest.importorskip("torch", reason="training needs the torch extra")
 
-from steps_face.train_embedder import train_embedder  # noqa: E402
+from steps_face.train_embedder import TrainEmbedderOptions, train_embedder  # noqa: E402
+from vidperson import cli  # noqa: E402
 from vidperson.networks.architectures.iresnet import BLOCKS, IResNet  # noqa: E402
 from vidperson.networks.architectures.small_resnet import SmallResNet  # noqa: E402
 from vidperson.networks.convert import EMBEDDERS, build_network, export_network  # noqa: E402
@@ -92,6 +96,10 @@ def options(people: Path, output: Path, **more: Any) -> dict[str, Any]:
     } | more
 
 
+def train(**given: Any) -> dict[str, Any]:
+    return train_embedder(cli.fill(TrainEmbedderOptions, **given))
+
+
 def command(arguments: dict[str, Any]) -> list[str]:
     words = [sys.executable, "steps_face/train_embedder.py"]
     for name, value in arguments.items():
@@ -111,7 +119,7 @@ def trained(people: Path, repo: Path, tmp_path_factory: pytest.TempPathFactory) 
         name = name if name.startswith("valid") else f"train_{name}"
         call += [f"--{name.replace('_', '-')}", " ".join(value) if isinstance(value, list) else str(value)]
     done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=300)
-    folder = exp / "face_embedder/tiny"
+    folder = exp / "face_train/tiny"
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.strip().endswith(str(folder / "tiny.yaml"))
     return folder, (folder / "log/train.log").read_text()
@@ -136,7 +144,7 @@ def test_tiny_run_learns_to_tell_held_out_pictures(trained: tuple[Path, str]) ->
 
 def test_tiny_run_names_what_it_left_out_and_what_it_found(trained: tuple[Path, str]) -> None:
     _, said = trained
-    assert said.count("train/p0/broken.jpg: the JPEG") == 1 and "1 pictures were left out" in said
+    assert said.count("train/p0/broken.jpg: the JPEG") == 1 and "1 items were left out" in said
     assert "1 of 4 identities have one item only, e.g. 'single'" in said
     assert "32 faces or utterances of 4 identities" in said and "validation: EER" in said
     assert "progress 16/16 steps" in said
@@ -181,9 +189,9 @@ def test_step_killed_and_run_again_equals_an_undisturbed_run(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(_Run, "_update", dying)
-        train_embedder(**options(people, tmp_path / "tiny"))
+        train(**options(people, tmp_path / "tiny"))
     assert load_checkpoint(tmp_path / "tiny/last.pt")["step"] == 6
-    train_embedder(**options(people, tmp_path / "tiny", workers=1))
+    train(**options(people, tmp_path / "tiny", workers=1))
     whole, again = (load_checkpoint(folder / "last.pt") for folder in (trained[0], tmp_path / "tiny"))
     for part in ("task", "average"):
         assert all(torch.equal(again[part][name], value) for name, value in whole[part].items())
@@ -194,13 +202,17 @@ def test_step_killed_and_run_again_equals_an_undisturbed_run(
 def test_run_script_keeps_its_options_and_refuses_a_teacher_that_is_not_installed(
     trained: tuple[Path, str], repo: Path, tmp_path: Path
 ) -> None:
-    assert "train_margin='0.2'" in (trained[0] / "config").read_text()
+    record = read_record(trained[0])
+    assert record is not None and record.options["train_margin"] == "0.2"
+    assert record.stage == "./run_010_train_face_embedder.sh" and "steps_face/train_embedder.py" in record.command
+    assert record.outputs.keys() == {"tiny.onnx", "tiny.yaml", "best.pt"}
+    assert damaged_outputs(trained[0], record, thorough=True) == []
     training = yaml.safe_load((trained[0] / "tiny.yaml").read_text())["training"]
     assert training["batch_size"] == 8 and training["decay"] == 0.97 and training["optimiser"] == "adam"
     call = ["./run_010_train_face_embedder.sh", "--exp-dir", str(tmp_path), "--train-teacher", "none_such"]
     done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "the teacher is not in" in done.stderr
-    assert "run_000_get_pretrained_models.sh --detector '' --embedder " in done.stderr
+    assert "run_000_get_pretrained_models.sh --face-detector '' --face-embedder " in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -218,7 +230,7 @@ def test_run_script_keeps_its_options_and_refuses_a_teacher_that_is_not_installe
 )
 def test_step_with_settings_that_make_no_sense_says_so(people: Path, tmp_path: Path, more: dict, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
-        train_embedder(**options(people, tmp_path / "x", **more))
+        train(**options(people, tmp_path / "x", **more))
     assert not (tmp_path / "x").exists()
 
 
@@ -226,7 +238,7 @@ def test_step_with_settings_that_make_no_sense_says_so(people: Path, tmp_path: P
     ("pairs", "message"),
     [
         ("p0/10 p0/99 target\np0/10 p1/10 nontarget\n", "1 of 3 pictures are missing, first 'p0/99'"),
-        ("p0/10 p0/11 target\n", "pairs: expected pairs of one person and pairs of two, found one kind alone"),
+        ("p0/10 p0/11 target\n", "pairs: expected pairs of one person and pairs of two, found one kind only"),
     ],
 )
 def test_step_with_a_list_of_pairs_that_cannot_be_used_says_so_before_it_trains(
@@ -235,7 +247,7 @@ def test_step_with_a_list_of_pairs_that_cannot_be_used_says_so_before_it_trains(
     (tmp_path / "pairs").write_text(pairs)
     for name in ("valid_pairs", "valid_threshold_pairs"):
         with pytest.raises(DataError, match=message):
-            train_embedder(**options(people, tmp_path / "x", **{name: str(tmp_path / "pairs")}))
+            train(**options(people, tmp_path / "x", **{name: str(tmp_path / "pairs")}))
     assert not (tmp_path / "x").exists()
 
 
@@ -246,7 +258,7 @@ def test_step_with_a_picture_to_validate_on_that_is_cut_short_says_so_before_it_
     path = tmp_path / "held_out/p1/11.png"
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(DataError, match="held_out/p1/11.png: "):
-        train_embedder(**options(people, tmp_path / "x", valid_pictures=str(tmp_path / "held_out")))
+        train(**options(people, tmp_path / "x", valid_pictures=str(tmp_path / "held_out")))
     assert not (tmp_path / "x").exists()
 
 
@@ -259,7 +271,7 @@ def test_step_whose_list_of_pairs_has_one_fold_validates_on_it(people: Path, tmp
             shutil.copyfile(picture, tmp_path / f"faces/p{who}/p{who}_{number:04d}.png")
     (tmp_path / "pairs").write_text("1 2\np0 1 2\np1 1 2\np0 1 p1 1\np0 2 p1 2\n")
     more = {"valid_pictures": str(tmp_path / "faces"), "valid_pairs": str(tmp_path / "pairs"), "epochs": 1}
-    figures = train_embedder(**options(people, tmp_path / "x", **more, valid_threshold_pairs=""))
+    figures = train(**options(people, tmp_path / "x", **more, valid_threshold_pairs=""))
     assert figures["num_targets"] == 2 and "ten_fold_accuracy" not in figures
 
 
@@ -268,7 +280,7 @@ def test_step_whose_network_would_have_a_name_that_no_card_can_have_says_so_befo
     people: Path, tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(ModelError, match=r"name: expected letters, digits, '\.', '_' and '-', found"):
-        train_embedder(**options(people, tmp_path / name))
+        train(**options(people, tmp_path / name))
     assert not (tmp_path / name).exists()
 
 
@@ -290,7 +302,7 @@ def test_step_on_another_list_of_pairs_chooses_among_the_epochs_to_come(
         line.replace(" target", " x").replace(" nontarget", " target").replace(" x", " nontarget") for line in lines
     ]
     (tmp_path / "pairs").write_text("\n".join(swapped) + "\n")
-    train_embedder(**options(people, tmp_path / "tiny", epochs=5, valid_pairs=str(tmp_path / "pairs")))
+    train(**options(people, tmp_path / "tiny", epochs=5, valid_pairs=str(tmp_path / "pairs")))
     best = load_checkpoint(tmp_path / "tiny/last.pt")["best"]
     assert best["epoch"] == 4 and best["eer"] > 0.4
 
@@ -299,14 +311,17 @@ def test_run_script_keeps_the_record_of_a_network_whose_next_run_is_refused(
     people: Path, trained: tuple[Path, str], repo: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(trained[0], tmp_path / "exp/face_train/tiny")
-    record = tmp_path / "exp/face_train/tiny/config"
-    before = record.read_text()
-    call = ["./run_010_train_face_embedder.sh", "--config-file", str(record), f"--exp-dir={tmp_path}/exp"]
+    place = record_path(tmp_path / "exp/face_train/tiny")
+    before = place.read_text()
+    options = json.loads(before)["options"]
+    (tmp_path / "same.sh").write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in options.items()))
+    same = ["--config-file", f"{tmp_path}/same.sh", f"--exp-dir={tmp_path}/exp"]
+    call = ["./run_010_train_face_embedder.sh", *same]
     done = subprocess.run(
         [*call, "--train-lr", "0.5"], cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 1 and "last.pt: was made with other settings: lr 0.003 -> 0.5" in done.stderr
-    assert record.read_text() == before
+    assert place.read_text() == before
 
 
 def test_step_that_goes_on_with_other_pictures_is_refused(
@@ -316,7 +331,7 @@ def test_step_that_goes_on_with_other_pictures_is_refused(
     shutil.copytree(people / "train", tmp_path / "train")
     (tmp_path / "train/p0").rename(tmp_path / "train/z0")
     with pytest.raises(TrainingError, match="last.pt: was made with other settings: items_sha256 [0-9a-f]{64} -> "):
-        train_embedder(**options(people, tmp_path / "tiny", train_data=[str(tmp_path / "train")]))
+        train(**options(people, tmp_path / "tiny", train_data=[str(tmp_path / "train")]))
 
 
 def test_step_with_a_loss_that_is_not_finite_stops_with_the_step(people: Path, repo: Path, tmp_path: Path) -> None:

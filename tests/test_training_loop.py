@@ -492,28 +492,34 @@ def several(script: Path, repo: Path, processes: int, *args: str) -> subprocess.
     return subprocess.run(call, env=environment, cwd=script.parent, capture_output=True, text=True, timeout=120)
 
 
-def test_two_processes_of_torchrun_equal_one_with_the_whole_batch(tmp_path: Path, repo: Path) -> None:
-    (tmp_path / "several.py").write_text(SEVERAL)
-    for processes, name in ((1, "one"), (2, "two")):
-        done = several(tmp_path / "several.py", repo, processes, name)
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, repo: Path) -> Path:
+    """The script, and what one process and three processes made with it in ``one`` and ``three``."""
+    folder = tmp_path_factory.mktemp("several")
+    (folder / "several.py").write_text(SEVERAL)
+    for processes, name in ((1, "one"), (3, "three")):
+        done = several(folder / "several.py", repo, processes, name)
         assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (load_checkpoint(tmp_path / name / CHECKPOINT) for name in ("one", "two"))
-    assert one["step"] == two["step"] == 15 and json.loads(two["recipe"])["ranks"] == 2
-    assert one["best"] == two["best"] == {"epoch": 2, "good": 3}  # validated after each epoch, by the first one alone
+    return folder
+
+
+def test_three_processes_of_torchrun_equal_one_with_the_whole_batch(undisturbed: Path) -> None:
+    one, three = (load_checkpoint(undisturbed / name / CHECKPOINT) for name in ("one", "three"))
+    assert one["step"] == three["step"] == 15 and json.loads(three["recipe"])["ranks"] == 3
+    assert one["best"] == three["best"] == {"epoch": 2, "good": 3}  # validated after each epoch, by the first one alone
     for name, value in one["task"].items():
-        torch.testing.assert_close(two["task"][name], value, rtol=1e-5, atol=1e-6)
-    assert not equal(Task().head.state_dict()["weight"], two["task"]["head.weight"])
+        torch.testing.assert_close(three["task"][name], value, rtol=1e-5, atol=1e-6)
+    assert not equal(Task().head.state_dict()["weight"], three["task"]["head.weight"])
 
 
 def test_three_processes_killed_and_started_again_equal_undisturbed_ones_bit_for_bit(
-    tmp_path: Path, repo: Path
+    undisturbed: Path, repo: Path
 ) -> None:
     """With two processes any order of adding up gives the same sum."""
-    (tmp_path / "several.py").write_text(SEVERAL)
-    for name, *killed_at in (("whole",), ("killed", "7"), ("killed",)):
-        done = several(tmp_path / "several.py", repo, 3, name, *killed_at)
+    for killed_at in (["7"], []):
+        done = several(undisturbed / "several.py", repo, 3, "killed", *killed_at)
         assert (done.returncode == 0) is (not killed_at), done.stderr[-3000:]
-    whole, again = (load_checkpoint(tmp_path / name / CHECKPOINT) for name in ("whole", "killed"))
+    whole, again = (load_checkpoint(undisturbed / name / CHECKPOINT) for name in ("three", "killed"))
     assert equal(whole["task"], again["task"]) and whole["step"] == 15
 
 

@@ -11,9 +11,8 @@ from vidperson.networks.install import install_model
 
 torch = pytest.importorskip("torch", reason="training needs the torch extra")
 
-from test_training_embedder import options, people, trained  # noqa: E402, F401
+from test_training_embedder import options, people, train, trained  # noqa: E402, F401
 
-from steps_face.train_embedder import train_embedder  # noqa: E402
 from vidperson.training.loop import read_log  # noqa: E402
 
 
@@ -24,7 +23,7 @@ def test_step_with_a_teacher_brings_the_students_cosines_near_the_teachers(
 ) -> None:
     install_model(str(trained[0] / "tiny.yaml"), tmp_path)
     more = {"loss": "none", "teacher": str(tmp_path / "tiny"), "embedding_size": 8, "epochs": 3, "ema": 0.0}
-    figures = train_embedder(**options(people, tmp_path / "student", **more))
+    figures = train(**options(people, tmp_path / "student", **more))
     log = [entry for entry in read_log(tmp_path / "student") if entry["kind"] == "train"]
     for term in ("cosine", "relation"):  # the teacher has 16 values, the student 8: the cosine goes through a map
         assert log[-1][term] < 0.7 * log[0][term]

@@ -13,17 +13,17 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import default_signals, wait_for
 
 from utils import grid, grid_task, slurm
 from utils import queue as sge
 from utils.grid import Seen
 
 UTILS = Path(__file__).resolve().parents[1] / "utils"
+FAST = Path(__file__).with_name("fast_launcher.py")
 PROGRAM = """#!/bin/sh
 name=${0##*/}
 n=$(($(cat "$FAKE/$name.count" 2> /dev/null || echo 0) + 1))
@@ -76,7 +76,7 @@ class Fake:
         for name in ("sbatch", "squeue", "sacct", "scancel", "qsub", "qstat", "qacct", "qdel"):
             (folder / "bin" / name).write_text(PROGRAM)
             (folder / "bin" / name).chmod(0o755)
-        self.settings(patience=1, outage=60)
+        self.settings(patience=0.2, outage=60)
         self.answer(SUBMIT[launcher], NODES + ACCEPT[launcher])
         self.answer("squeue", running(1, 2, 3))
         self.answer("sacct", NO_ACCOUNTING)
@@ -84,7 +84,7 @@ class Fake:
         self.answer("qacct", "echo 'error: job id 7 not found' >&2; exit 1")
         self.env = os.environ | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "FAKE": str(folder / "fake")}
 
-    def settings(self, patience: int, outage: int) -> None:
+    def settings(self, patience: float, outage: float) -> None:
         text = f"command {SUBMIT[self.launcher]}\noption gpu=* -l gpu=$0\noption mem=* --mem=$0\n"
         (self.folder / "conf").write_text(f"{text}patience {patience}\noutage {outage}\n")
 
@@ -98,8 +98,10 @@ class Fake:
         return [line.removeprefix(program).strip() for line in lines if line.split()[0] == program]
 
     def start(self, *args: str) -> subprocess.Popen[str]:
-        call = [UTILS / self.launcher, "--config", "conf", *args]
-        return subprocess.Popen(call, cwd=self.folder, env=self.env, stderr=subprocess.PIPE, text=True)
+        call = [sys.executable, FAST, UTILS / self.launcher, "--config", "conf", *args]
+        return subprocess.Popen(
+            call, cwd=self.folder, env=self.env, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals
+        )
 
     def run(self, *args: str) -> tuple[int, str]:
         process = self.start(*args)
@@ -120,13 +122,6 @@ def fake_sge(tmp_path: Path) -> Fake:
 @pytest.fixture(params=["slurm.py", "queue.py"])
 def either(tmp_path: Path, request: pytest.FixtureRequest) -> Fake:
     return Fake(tmp_path, request.param)
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.05)
 
 
 def test_array_one_task_fails_names_its_log_and_end(either: Fake) -> None:
@@ -199,13 +194,13 @@ def test_submission_that_was_made_without_an_answer_is_not_made_twice(fake: Fake
 
 def test_outage_while_tasks_run_is_survived(fake: Fake) -> None:
     fake.answer("squeue", SILENT)
-    code, stderr = fake.run("JOB=1:2", "x.JOB.log", "sleep", "4")
+    code, stderr = fake.run("JOB=1:2", "x.JOB.log", "sleep", "0.6")
     assert code == 0
     assert stderr.count("Slurm does not answer, the tasks go on") == 1
 
 
 def test_outage_longer_than_the_site_allows_is_a_failure(fake: Fake) -> None:
-    fake.settings(patience=1, outage=2)
+    fake.settings(patience=0.2, outage=0.5)
     fake.answer("sbatch", ACCEPT["slurm.py"])
     fake.answer("squeue", SILENT)
     code, stderr = fake.run("x.log", "true")
@@ -213,12 +208,12 @@ def test_outage_longer_than_the_site_allows_is_a_failure(fake: Fake) -> None:
 
 
 def test_scheduler_is_asked_ever_more_rarely(fake: Fake) -> None:
-    assert fake.run("x.log", "sleep", "9")[0] == 0
+    assert fake.run("x.log", "sleep", "0.9")[0] == 0
     assert 2 <= len(fake.calls("squeue")) <= 7
 
 
 def test_states_that_pass_are_waited_for(fake: Fake) -> None:
-    fake.answer("sbatch", NODES.replace("sleep 0", "sleep 5") + ACCEPT["slurm.py"])
+    fake.answer("sbatch", NODES.replace("sleep 0", "sleep 0.7") + ACCEPT["slurm.py"])
     for call, state in enumerate(["PENDING|Resources", "CONFIGURING|None", "SIGNALING|None", "COMPLETING|None"], 1):
         fake.answer("squeue", f"echo '1|{state}'", call)
     assert fake.run("x.log", "true") == (0, "")
@@ -281,7 +276,7 @@ def test_slurm_launch_that_failed_and_is_held_is_cancelled_and_reported(fake: Fa
 
 def test_status_that_appears_late_is_waited_for(fake: Fake) -> None:
     fake.settings(patience=30, outage=60)
-    fake.answer("sbatch", NODES.replace("sleep 0", "sleep 3") + ACCEPT["slurm.py"])
+    fake.answer("sbatch", NODES.replace("sleep 0", "sleep 0.5") + ACCEPT["slurm.py"])
     fake.answer("squeue", "echo '1|FAILED|NonZeroExitCode'")
     code, stderr = fake.run("x.log", "bash", "-c", "exit 5")
     assert code == 1 and "(code 5)" in stderr and "without a result" not in stderr
@@ -289,7 +284,7 @@ def test_status_that_appears_late_is_waited_for(fake: Fake) -> None:
 
 def test_folder_of_the_array_that_is_out_of_sight_for_a_while_does_not_end_the_run(fake: Fake) -> None:
     fake.settings(patience=30, outage=60)
-    away_and_back = "mv log/q log/away; sleep 4; mv log/away log/q"
+    away_and_back = "mv log/q log/away; sleep 0.6; mv log/away log/q"
     assert fake.run("JOB=1:1", "log/x.JOB.log", "bash", "-c", away_and_back) == (0, "")
     assert not fake.calls("scancel")
 
@@ -302,7 +297,7 @@ def test_status_that_never_appears_leaves_the_scheduler_to_decide(fake: Fake) ->
 
 
 def test_task_put_back_into_the_queue_is_not_taken_for_failed(fake: Fake) -> None:
-    fake.answer("sbatch", NODES.replace("task.sh", "task.sh; sleep 4; bash task.sh") + ACCEPT["slurm.py"])
+    fake.answer("sbatch", NODES.replace("task.sh", "task.sh; sleep 0.6; bash task.sh") + ACCEPT["slurm.py"])
     fake.answer("squeue", "echo '1|PENDING|BeginTime'")
     killed_first = "[ -e there ] || { touch there; kill -TERM $$; }"
     assert fake.run("x.log", "bash", "-c", killed_first) == (0, "")
@@ -577,7 +572,7 @@ def test_array_tells_its_tasks_which_of_their_words_are_files(either: Fake) -> N
     (either.folder / "list.1").touch()
     assert either.run("JOB=1:2", "x.JOB.log", "bash", "-c", "cp q/*/0/array.json . || true", "list.JOB", "q")[0] == 0
     array = json.loads((either.folder / "array.json").read_text())
-    assert array["there"] == ["list.1", "q"] and array["patience_s"] == 1
+    assert array["there"] == ["list.1", "q"] and array["patience_s"] == 0.2
 
 
 def parse(*args: str, conf: Path = slurm.Slurm.config_file) -> list[str]:

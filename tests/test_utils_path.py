@@ -86,8 +86,8 @@ def test_path_first_use_makes_the_environment_and_the_second_calls_nothing(recip
 def test_path_exports_what_the_scripts_rely_on(recipe: Path) -> None:
     source(recipe)
     shown = 'echo "$LC_ALL|$PYTHONPATH|$OMP_NUM_THREADS"'
-    assert source(recipe, shown)[1] == f"C.UTF-8|{recipe}|1\n"
-    assert source(recipe, shown, OMP_NUM_THREADS="4", LC_ALL="de_DE")[1] == f"C.UTF-8|{recipe}|4\n"
+    assert source(recipe, shown)[1] == f"C.UTF-8|{recipe}/utils/lib|1\n"
+    assert source(recipe, shown, OMP_NUM_THREADS="4", LC_ALL="de_DE")[1] == f"C.UTF-8|{recipe}/utils/lib|4\n"
 
 
 def test_path_sourced_twice_puts_its_folder_on_path_once(recipe: Path) -> None:
@@ -326,3 +326,38 @@ def test_mxnet_without_a_python_that_it_runs_on_says_which_ones(recipe: Path) ->
     assert status == 1
     assert "no Python 3.8 to 3.11 among python3 python3.11 python3.10 python3.9 python3.8" in err
     assert "VIDPERSON_MXNET_PYTHON" in err and not (recipe / ".venv-mxnet").exists()
+
+
+def test_path_repository_with_a_colon_in_its_path_is_refused(recipe: Path) -> None:
+    moved = recipe.rename(recipe.parent / "re:cipe")
+    status, out, err = source(moved, "echo on")
+    assert (status, out, calls(moved)) == (1, "", [])
+    assert f"expected no ':' in the repository's path, since it separates folders in PATH, found '{moved}'" in err
+
+
+OWN_FILES = ("numpy", "types", "queue", "socket", "cv2", "torch", "utils", "vidperson", "data_dir")
+CALLS = {
+    "a program of the package": "python -m vidperson.io.data_dir validate --help > /dev/null",
+    "a line of Python": "python -c 'import numpy, queue, types, vidperson.io.matrices'",
+    "a script": "mkdir -p steps; echo 'import queue; import vidperson.io.matrices' > steps/x.py; python steps/x.py",
+    "the launchers": "for name in run slurm queue; do utils/$name.py --help > /dev/null; done",
+    "a job": "utils/run.py x.log python -c 'import numpy, queue, vidperson.io.matrices'",
+    "a task of a grid": "{ python utils/grid_task.py 2>&1 || true; } | grep -q 'list index out of range'",
+    "a process for each of several": "echo 'import multiprocessing as m, numpy, queue\n"
+    'if __name__ == "__main__": m.get_context("spawn").Pool(1).map(abs, [1])\' > x.py; python x.py',
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_path_files_of_the_user_in_the_root_hide_no_module(recipe: Path, repo: Path, call: str) -> None:
+    (recipe / "vidperson").symlink_to(repo / "vidperson")
+    for name in OWN_FILES:
+        (recipe / f"{name}.py").write_text(f"raise SystemExit('the {name}.py of the user')\n")
+    status, out, err = source(recipe, CALLS[call], VIDPERSON_PYTHON=sys.executable)
+    assert (status, out, err) == (0, "", "")
+
+
+def test_path_python_options_of_the_user_do_not_reach_the_recipe(recipe: Path) -> None:
+    command = "python -c 'import sys; print(sys.flags.optimize, __debug__, bool(sys.__doc__))'; utils/run.py --help"
+    status, out, err = source(recipe, command, VIDPERSON_PYTHON=sys.executable, PYTHONOPTIMIZE="2")
+    assert (status, err) == (0, "") and out.startswith("0 True True\nRun a command")

@@ -11,32 +11,18 @@ import struct
 import subprocess
 import sys
 import termios
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import default_signals, is_alive, wait_for
 
 RUN = Path(__file__).resolve().parents[1] / "utils" / "run.py"
+FAST = Path(__file__).with_name("fast_launcher.py")
 ECHO_ARGUMENTS = "import sys; print(sys.argv[1:])"
 
 
 def run(cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([RUN, *args], cwd=cwd, capture_output=True, text=True, timeout=60)
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_run_single_command_writes_log_with_header_output_and_footer(tmp_path: Path) -> None:
@@ -160,7 +146,7 @@ def test_run_interrupted_ends_jobs_and_what_they_started(tmp_path: Path, number:
     script = "sleep 100 & echo $! > pid.JOB; wait"
     process = subprocess.Popen(
         [RUN, "--max-jobs-run=2", "JOB=1:3", "x.JOB.log", "bash", "-c", script],
-        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals,
     )  # fmt: skip
     pids = [tmp_path / "pid.1", tmp_path / "pid.2"]
     wait_for(lambda: all(p.exists() and p.read_text().endswith("\n") for p in pids), "two jobs")
@@ -177,7 +163,8 @@ def test_run_interrupted_ends_jobs_and_what_they_started(tmp_path: Path, number:
 
 def test_run_job_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     script = "import signal, time; signal.signal(15, signal.SIG_IGN); open('ready', 'w').close(); time.sleep(100)"
-    process = subprocess.Popen([RUN, "x.log", sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    call = [sys.executable, FAST, RUN, "x.log", sys.executable, "-c", script]
+    process = subprocess.Popen(call, cwd=tmp_path, stderr=subprocess.DEVNULL)
     wait_for((tmp_path / "ready").exists, "the job")
     process.terminate()
     assert process.wait(timeout=20) == 143

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from engines_here import ENGINES
 
+from vidperson import cli
 from vidperson.engines import load_network
 from vidperson.face.detector import FaceDetector, make_detector
 from vidperson.face.embedder import FaceEmbedder
@@ -81,27 +83,33 @@ def test_public_domain_portraits_are_found_and_told_apart(tiny: Path, detector: 
 
 
 def test_embedder_reaches_97_percent_on_lfw_view_1(tiny: Path, shared: Path) -> None:
-    from steps_face.evaluate_pairs import evaluate_pairs
+    from steps_face.evaluate_pairs import PairsOptions, evaluate_pairs
 
     faces = shared / "data/faces"
-    figures = evaluate_pairs(
-        str(tiny / "arcface_tiny"),
-        str(faces / "lfw_view1_aligned.tar"),
-        str(faces / "lfw_pairsDevTest.txt"),
-        str(faces / "lfw_pairsDevTrain.txt"),
+    options = cli.fill(
+        PairsOptions,
+        model=str(tiny / "arcface_tiny"),
+        pictures=str(faces / "lfw_view1_aligned.tar"),
+        pairs=str(faces / "lfw_pairsDevTest.txt"),
+        threshold_pairs=str(faces / "lfw_pairsDevTrain.txt"),
         threads=2,
     )
+    figures = evaluate_pairs(options)
     assert figures["accuracy"] >= 0.97
     assert figures["accuracy"] == pytest.approx(load_card("arcface_tiny").figures["accuracy"], abs=0.002)
+
+
+def measured(model: str, pictures: list[str], **options: Any) -> dict[str, Any]:
+    from steps_face.evaluate_detector import DetectorFiguresOptions, evaluate_detector
+
+    return evaluate_detector(cli.fill(DetectorFiguresOptions, model=model, pictures=pictures, **options))
 
 
 def test_detector_agrees_with_its_teacher_on_held_out_photos_as_its_card_says(
     tiny: Path, models: Path, shared: Path
 ) -> None:
-    from steps_face.evaluate_detector import evaluate_detector
-
     photos = [str(shared / f"data/photos/unlabelled_{kind}.tar") for kind in ("single", "groups")]
-    figures = evaluate_detector(
+    figures = measured(
         str(tiny / "retinaface_tiny"), photos, held_out=300, reference_model=str(models / TEACHER), threads=2
     )
     assert figures["num_pictures"] == 300
@@ -119,11 +127,9 @@ def test_detector_finds_a_face_where_its_teacher_does(
     tiny: Path, models: Path, shared: Path, tmp_path: Path, corpus: str, share: float
 ) -> None:
     """Clips and portraits, two frames a second."""
-    from steps_face.evaluate_detector import evaluate_detector
-
     files = sorted(path for path in (shared / "data/video" / corpus).iterdir() if path.suffix != ".txt")
     (tmp_path / "vid.scp").write_text("".join(f"{number:03d} {path}\n" for number, path in enumerate(files)))
-    figures = evaluate_detector(
+    figures = measured(
         str(tiny / "retinaface_tiny"),
         [],
         videos=str(tmp_path / "vid.scp"),
@@ -136,10 +142,8 @@ def test_detector_finds_a_face_where_its_teacher_does(
 
 
 def test_detector_finds_the_faces_that_dlib_marked(tiny: Path, shared: Path) -> None:
-    from steps_face.evaluate_detector import evaluate_detector
-
     folder = shared / "data/photos/dlib"
-    figures = evaluate_detector(
+    figures = measured(
         str(tiny / "retinaface_tiny"), [str(folder)], annotations=str(folder / "testing.xml"), min_height=30
     )
     assert figures["num_faces"] >= 20 and figures["recall"] >= 0.9

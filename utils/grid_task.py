@@ -29,11 +29,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
-if not __package__:  # run as a program: not this folder, whose queue.py would hide Python's own, but the one above
-    sys.path[0] = os.path.dirname(os.path.abspath(sys.path[0]))
+if not __package__:  # run as a program: utils is this folder, and no file of it or beside it hides Python's own modules
+    HERE = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [path for path in sys.path if os.path.abspath(path) != HERE]
+    sys.modules["utils"] = ModuleType("utils")
+    sys.modules["utils"].__path__ = [HERE]
 
 from utils import launch
 

@@ -1,145 +1,311 @@
 # shellcheck shell=bash
-# Options of a stage script: defaults < config < command line. Sourced by the script, without arguments:
+# Options of a stage script. Sourced by the script, without arguments:
 #
 #   #!/usr/bin/env bash
-#   # What the script does.                 <- this comment is the text of --help
+#   # What the script does.                <- this comment is the text of --help
 #   set -euo pipefail
 #   . ./cmd.sh
-#   stage=1        # first part to run      <- own options, one `name=value  # comment` a line
+#   force=false  # true: score all again   <- own options, one `name=value  # comment` a line
 #   . ./utils/parse_options.sh
-#   . ./path.sh                             (after it, so that --help works before there is an environment)
+#   . ./path.sh                            (after it: --help needs no environment)
 #
-# Valid options are the script's own and the variables of global_conf/defaults.sh; --foo-bar 5 or --foo-bar=5
-# sets foo_bar. Values are taken as they are, nothing in them is evaluated; only data_dir
-# and exp_dir lose slashes at their ends. The script's own values win over
-# defaults.sh, the config (--config-file) wins over both, the command line over all. Where the default is
-# true or false, or a number, nothing else is taken. Afterwards `save_settings <file>` writes all options.
+# Precedence: command line > config files > the script > global_conf/defaults.sh.
+# --foo-bar 5 or --foo-bar=5 sets foo_bar. Nothing in a value is evaluated.
+# --config-file a.sh,b.sh reads a.sh, then b.sh.
 #
-# Everything here is called po_..., since nobody knows the names of the script's options.
+# Valid options are the script's own and those of global_conf/defaults.sh. A training
+# (run_01x_*.sh) also has those of global_conf/train_defaults.sh. These files have headings:
+#
+#   ## Face (stages 2 3)
+#   fps=1.0          # [>0] frames per second
+#
+# `run_002_x.sh --help` shows what is below a heading that names stage 2, or names no stage.
+# `--help all` shows all. A heading may name other scripts: `who` is run_who.sh.
+#
+# The default, and brackets at the start of the comment, say which values are valid:
+#
+#   true, false          true and false
+#   5                    whole numbers
+#   0.5                  numbers
+#   [>=1] [>0] [0..1] [>0..1]   numbers in this range
+#   [cpu|cuda:N]         one of these words; N is a whole number
+#   [folder]             not empty; slashes at its end are dropped
+#   [not empty]          anything else
+#
+# An option with an empty default may be empty; with a range, it takes whole numbers, too.
+#
+# Two variables are exported for the records of what is computed. VIDPERSON_OPTIONS has one line
+# name='value' for each option, sorted by name. VIDPERSON_STAGE is how the script was called.
+#
+# All names here begin with po_, because the names of the script's options are not known. The
+# usual path starts no process.
 
-# Else bash ignores a Ctrl-C when the child that it waits for ends as if nothing had been. Ended by the signal itself, the
-# stage ends a loop around it, too.
-trap 'trap - INT; kill -INT $$' INT
+. ./utils/signals.sh
 
 po_script=${BASH_SOURCE[1]}
-po_names=()                              # all options: the script's own, then those of defaults.sh
-declare -A po_comments=() po_kinds=()
+po_stage=${po_script##*/}
+po_stage=${po_stage#run_}
+po_stage=${po_stage%%[_.]*}     # 2 for run_002_x.sh
+[[ ! $po_stage =~ ^[0-9]+$ ]] || po_stage=$((10#$po_stage))
+po_names=()                     # all options: the script's own, then those of defaults.sh
+declare -A po_comments=() po_headings=() po_defaults=()
+declare -A po_kinds=()          # switch, whole, number, words, folder, filled or any
+declare -A po_valid=()          # what the brackets hold: a range, or words
+po_wants_help=                  # own or all: the options that --help shows
 
 po_fail() {
+  trap - EXIT ERR
   echo "$po_script: $*" >&2
-  exit 1
+  [ -n "$po_wants_help" ] || exit 1
+  po_help   # a broken config does not take the help away
+  exit 0
 }
 
-# Sets po_found to the names that a file assigns at the start of a line, and keeps their comments.
-# Arguments: file, pattern of the line at which to stop.
+# Note the options that a file assigns at the start of a line, up to the line that sources this
+# file. Arguments: file.
 po_scan() {
-  local po_line
-  po_found=()
-  while IFS= read -r po_line || [ -n "$po_line" ]; do
-    # shellcheck disable=SC2053  # it is a pattern
-    [[ $po_line != $2 ]] || break
-    [[ $po_line =~ ^([a-z_][a-z0-9_]*)=(.*)$ ]] || continue
-    po_found+=("${BASH_REMATCH[1]}")
-    [[ ! " ${BASH_REMATCH[2]}" =~ [[:space:]]'# '(.*)$ ]] || po_comments[${po_found[-1]}]=${BASH_REMATCH[1]}
-  done < "$1"
+  local po_line po_name po_heading="" po_lines
+  mapfile -t po_lines < "$1"
+  for po_line in "${po_lines[@]}"; do
+    [[ $po_line != ". "*/parse_options.sh ]] || break
+    if [[ $po_line == "## "* ]]; then
+      po_heading=${po_line#"## "}
+    elif [[ $po_line =~ ^([a-z_][a-z0-9_]*)=(.*)$ ]]; then
+      po_name=${BASH_REMATCH[1]}
+      po_line=" ${BASH_REMATCH[2]}"
+      if [[ ! -v po_headings[$po_name] ]]; then   # a script may have an option of defaults.sh
+        po_names+=("$po_name")
+        po_headings[$po_name]=$po_heading
+      fi
+      if [[ -z ${po_comments[$po_name]-} && $po_line == *[[:space:]]"# "* ]]; then
+        po_comments[$po_name]=${po_line#*[[:space:]]"# "}
+      fi
+    fi
+  done
 }
 
-# Numbers that count something: half a job would fail far from here, and 08 is no number to bash, 010 eight.
-po_whole=" nj stage stop_stage threads max_size det_batch min_faces max_pixels embed_batch ncoh ncoh_discard max_systems"
-po_whole+=" train_embedding_size train_sub_centres train_batch train_epochs train_decay_epochs train_gpus train_processes"
-po_whole+=" train_workers train_threads train_seed train_valid_epochs train_save_steps train_held_out "
-
-# Is it of this kind? Arguments: value, kind.
-po_is() {
-  case $2 in
-    "true or false") [[ $1 == true || $1 == false ]] ;;
-    "a number") [[ $1 =~ ^-?[0-9]+(\.[0-9]+)?$ ]] ;;
-    "a whole number") [[ $1 =~ ^(0|-?[1-9][0-9]*)$ ]] ;;
+# Note what an option takes. Its variable has the default. Arguments: name.
+po_note_kind() {
+  local po_kind=any
+  po_defaults[$1]=${!1}
+  po_valid[$1]=
+  [[ ! ${po_comments[$1]-} =~ ^\[([^]]+)\] ]] || po_valid[$1]=${BASH_REMATCH[1]}
+  case ${po_valid[$1]} in
+    folder) po_kind=folder ;;
+    "not empty") po_kind=filled ;;
+    *"|"*) po_kind=words ;;
+    *)
+      case ${!1} in
+        true | false) po_kind=switch ;;
+        "") [ -z "${po_valid[$1]}" ] || po_kind=whole ;;
+        *[!0-9.-]*) ;;
+        *.*) po_kind=number ;;
+        *) po_kind=whole ;;
+      esac
+      ;;
   esac
+  po_kinds[$1]=$po_kind
 }
 
-# The kind of an option; empty: anything. Arguments: name, default.
-po_kind_of() {
-  if po_is "$2" "true or false"; then
-    echo "true or false"
-  elif po_is "$2" "a number"; then
-    [[ $po_whole == *" $1 "* ]] && echo "a whole number" || echo "a number"
+# Set po_millionths to a number times 10^6, since bash compares whole numbers only.
+# Arguments: number with up to 12 digits before the point.
+po_scale() {
+  local po_digits=${1#-} po_fraction=""
+  [[ $1 != *.* ]] || po_fraction=${1#*.}
+  po_fraction+="000000"
+  po_millionths=$((10#${po_digits%%.*}${po_fraction:0:6}))
+  [[ $1 != -* ]] || po_millionths=-$po_millionths
+}
+
+# Is a number in a range: >0, >=1, 0..1 or >0..1? Empty: any number. Arguments: number, range.
+po_is_in_range() {
+  local po_millionths po_number po_low=${2%%..*}
+  [ -n "$2" ] || return 0
+  po_scale "$1"
+  po_number=$po_millionths
+  po_scale "${po_low##*[>=]}"
+  case $po_low in
+    ">="*) ((po_number >= po_millionths)) || return 1 ;;
+    ">"*) ((po_number > po_millionths)) || return 1 ;;
+    *) ((po_number >= po_millionths)) || return 1 ;;
+  esac
+  if [[ $2 == *..* ]]; then
+    po_scale "${2##*..}"
+    ((po_number <= po_millionths))
   fi
 }
 
-# Refuse arrays and values that are not of their default's kind. Arguments: where they were set, names.
-po_check_values() {
-  local po_name
-  for po_name in "${@:2}"; do
-    if [[ $(declare -p "$po_name") == "declare -"[aA]* ]]; then
-      local -n po_array=$po_name
-      po_fail "$1: $po_name is an array, of which only the first word would count; write $po_name=\"${po_array[*]}\""
-    fi
-    [ -z "${po_kinds[$po_name]}" ] || po_is "${!po_name}" "${po_kinds[$po_name]}" ||
-      po_fail "$1: expected ${po_kinds[$po_name]} for $po_name, found '${!po_name}'"
+# Is a value one of some words? Arguments: value, words separated by |.
+po_is_among() {
+  local po_word IFS='|'
+  for po_word in $2; do
+    # shellcheck disable=SC2053  # it is a pattern
+    [[ $1 != ${po_word/%N/+([0-9])} ]] || return 0
   done
+  return 1
+}
+
+# Refuse an array, and a value that the option does not take. Arguments: where it was set, name.
+po_check() {
+  local po_value=${!2-} po_range=${po_valid[$2]} po_expected
+  local -n po_variable=$2
+  if [[ ! -v po_variable || ${po_variable@a} == *[aA]* ]]; then   # an empty array counts as not set
+    [[ $(declare -p "$2" 2>&1) == "declare -"[aA]* ]] || po_fail "$1: it unsets $2; write $2="
+    po_fail "$1: $2 is an array, of which only the first word would count;" \
+      "write $2=\"${po_variable[*]-}\""
+  fi
+  if [[ -z $po_value && -z ${po_defaults[$2]} ]]; then
+    return
+  fi
+  case ${po_kinds[$2]} in
+    any) return ;;
+    switch)
+      [[ $po_value != true && $po_value != false ]] || return 0
+      po_expected="true or false"
+      ;;
+    whole)
+      if [[ $po_value =~ ^(0|-?[1-9][0-9]{0,11})$ ]] && po_is_in_range "$po_value" "$po_range"; then
+        return
+      fi
+      po_expected="a whole number"
+      ;;
+    number)
+      if [[ $po_value =~ ^-?[0-9]{1,12}(\.[0-9]+)?$ ]] && po_is_in_range "$po_value" "$po_range"
+      then
+        return
+      fi
+      po_expected="a number"
+      ;;
+    words)
+      ! po_is_among "$po_value" "$po_range" || return 0
+      po_expected="one of ${po_range//|/ }"
+      ;;
+    folder)
+      [ -z "$po_value" ] || return 0
+      po_expected="a folder"
+      ;;
+    filled)
+      [ -z "$po_value" ] || return 0
+      po_expected="a value"
+      ;;
+  esac
+  case $po_range in
+    ">="*) po_expected+=" from ${po_range#>=} on" ;;
+    ">"*..*)
+      po_range=${po_range#>}
+      po_expected+=" above ${po_range%%..*} and up to ${po_range##*..}"
+      ;;
+    ">"*) po_expected+=" above ${po_range#>}" ;;
+    *..*) po_expected+=" from ${po_range%%..*} to ${po_range##*..}" ;;
+  esac
+  po_fail "$1: expected $po_expected for $2, found '$po_value'"
 }
 
 # Refuse a config that sets a variable which is no option, and the configs that it sources likewise.
 # Arguments: file.
 po_check_config() {
-  local po_line po_number=0
-  while IFS= read -r po_line || [ -n "$po_line" ]; do
+  local po_line po_lines po_number=0
+  mapfile -t po_lines < "$1"
+  for po_line in "${po_lines[@]}"; do
     po_number=$((po_number + 1))
-    [[ $po_line != *$'\r' ]] || po_fail "$1:$po_number: Windows line end (CRLF); run: sed -i 's/\\r\$//' '$1'"
-    if [[ $po_line =~ ^(export[[:space:]]+)?([a-z_][a-z0-9_]*)\+?= ]]; then
-      [[ " ${po_names[*]} " == *" ${BASH_REMATCH[2]} "* ]] ||
+    if [[ $po_line == *$'\r' ]]; then
+      po_fail "$1:$po_number: Windows line end (CRLF); run: sed -i 's/\\r\$//' '$1'"
+    elif [[ $po_line =~ ^(export[[:space:]]+)?([a-z_][a-z0-9_]*)\+?= ]]; then
+      [[ -v po_headings[${BASH_REMATCH[2]}] ]] ||
         po_fail "$1:$po_number: there is no variable '${BASH_REMATCH[2]}'; valid: ${po_names[*]}"
-    elif [[ $po_line =~ ^(\.|source)[[:space:]]+[\"\']?([^[:space:]\"\']+) && -f ${BASH_REMATCH[2]} ]]; then
-      po_check_config "${BASH_REMATCH[2]}"
+    elif [[ $po_line =~ ^(\.|source)[[:space:]]+[\"\']?([^[:space:]\"\']+) ]]; then
+      [ ! -f "${BASH_REMATCH[2]}" ] || po_check_config "${BASH_REMATCH[2]}"
     fi
-  done < "$1"
-}
-
-po_help() {
-  local po_name po_text
-  sed -n '2,${/^#/!q; /^# shellcheck /d; s/^# \{0,1\}//; p}' "$po_script"
-  printf '\nOptions, with their values by default and in %s:\n' "$config_file"
-  for po_name in "${po_names[@]}"; do
-    po_text="--${po_name//_/-} ${!po_name:-\"\"}"
-    [ ${#po_text} -le 38 ] || po_text+=$'\n'"$(printf '  %-38s' '')"
-    printf '  %-38s  %s\n' "$po_text" "${po_comments[$po_name]:-}"
   done
 }
 
-# Write all options as name='value' lines, sorted by name. Arguments: file.
-save_settings() {
-  local po_name po_quote="'\\''"
-  mkdir -p "$(dirname "$1")"
-  for po_name in $(printf '%s\n' "${po_names[@]}" | LC_ALL=C sort); do
-    printf "%s='%s'\n" "$po_name" "${!po_name//\'/$po_quote}"
-  done > "$1.tmp"
-  mv "$1.tmp" "$1"
+# Set `cpu_cores`, for defaults: the CPU cores that this process may use, as nproc counts them.
+po_count_cores() {
+  local po_line po_lines=() po_range IFS=','
+  cpu_cores=0
+  [ ! -r /proc/self/status ] || mapfile -t po_lines < /proc/self/status
+  for po_line in "${po_lines[@]}"; do
+    [[ $po_line == Cpus_allowed_list:* ]] || continue
+    for po_range in ${po_line#*:[[:space:]]}; do   # such as 0-3,8
+      cpu_cores=$((cpu_cores + ${po_range#*-} - ${po_range%-*} + 1))
+    done
+  done
+  if ((cpu_cores == 0)); then
+    cpu_cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
+  fi
 }
 
-# Defaults, and over them the values that the script has set already.
-po_scan global_conf/defaults.sh ''$'\n'
-po_defaults=("${po_found[@]}")
-po_scan "$po_script" '*utils/parse_options.sh*'
-po_names=("${po_found[@]}")
+# Set `experiment` where it is empty, and refuse a name that is no plain file name.
+po_name_experiment() {
+  local po_config po_name LC_ALL=C
+  if [ -z "$experiment" ]; then
+    for po_config in "${po_configs[@]}"; do
+      po_name=${po_config##*/}
+      po_name=${po_name#config_}
+      experiment+=${experiment:++}${po_name%.sh}
+    done
+    experiment=${experiment//[!A-Za-z0-9._+-]/_}
+  fi
+  if [[ ! $experiment =~ ^[A-Za-z0-9_][A-Za-z0-9._+-]*$ ]]; then
+    po_fail "experiment: expected letters, digits, '.', '_', '+' and '-', found '$experiment'"
+  fi
+}
+
+po_help() {
+  local po_name po_text po_comment po_heading po_title=""
+  sed -n '2,${/^#/!q; /^# shellcheck /d; s/^# \{0,1\}//; p}' "$po_script"
+  printf '\nOptions, with their values by default and in %s:\n' "$config_file"
+  for po_name in "${po_names[@]}"; do
+    po_heading=${po_headings[$po_name]}
+    if [[ $po_heading =~ ^(.*)" ("stages?" "(.*)")"$ ]]; then
+      po_heading=${BASH_REMATCH[1]}
+      if [[ $po_wants_help != all && " ${BASH_REMATCH[2]} " != *" $po_stage "* ]]; then
+        continue
+      fi
+    fi
+    if [ "$po_heading" != "$po_title" ]; then
+      po_title=$po_heading
+      echo "$po_title"
+    fi
+    po_text="--${po_name//_/-} ${!po_name:-\"\"}"
+    if ((${#po_text} > 98)); then
+      po_text=${po_text:0:95}...
+    fi
+    if ((${#po_text} > 30)); then
+      printf '  %s\n' "$po_text"
+      po_text=
+    fi
+    po_comment=${po_comments[$po_name]-}
+    po_comment=${po_comment#"[folder] "}
+    printf '  %-30s  %s\n' "$po_text" "${po_comment#"[not empty] "}"
+  done
+  if [ $po_wants_help = own ]; then
+    echo "The options of the other stages are valid, too: --help all shows them."
+  fi
+}
+
+# Defaults, and over them the values that the script has set.
+po_scan "$po_script"
 declare -A po_own=()
-for po_name in "${po_found[@]}"; do
+for po_name in "${po_names[@]}"; do
   po_own[$po_name]=${!po_name}
 done
+po_count_cores
 . ./global_conf/defaults.sh
+po_scan global_conf/defaults.sh
+if [[ $po_stage == 1[0-9] ]]; then
+  . ./global_conf/train_defaults.sh
+  po_scan global_conf/train_defaults.sh
+fi
 for po_name in "${!po_own[@]}"; do
   printf -v "$po_name" %s "${po_own[$po_name]}"
 done
-for po_name in "${po_defaults[@]}"; do
-  [[ -v po_own[$po_name] ]] || po_names+=("$po_name")
-done
 for po_name in "${po_names[@]}"; do
-  po_kinds[$po_name]=$(po_kind_of "$po_name" "${!po_name}")
+  po_note_kind "$po_name"
 done
 
-# What the command line sets: kept until the config has been read.
+# What the command line sets: kept until the configs have been read.
 declare -A po_given=()
-po_wants_help=false
 po_args=("$@")
 for ((po_index = 0; po_index < ${#po_args[@]}; po_index++)); do
   po_arg=${po_args[po_index]}
@@ -147,10 +313,14 @@ for ((po_index = 0; po_index < ${#po_args[@]}; po_index++)); do
   po_name=${po_option#--}
   po_name=${po_name//-/_}
   if [[ $po_arg == --help || $po_arg == -h ]]; then
-    po_wants_help=true
+    po_wants_help=own
+    if [ "${po_args[po_index + 1]:-}" = all ]; then
+      po_wants_help=all
+      po_index=$((po_index + 1))
+    fi
   elif [[ $po_arg != --?* ]]; then
     po_fail "expected options, found '$po_arg'; --help shows how it is called"
-  elif [[ $po_name =~ [^a-z0-9_] || " ${po_names[*]} " != *" $po_name "* ]]; then
+  elif [[ ! $po_name =~ ^[a-z0-9_]+$ || ! -v po_headings[$po_name] ]]; then
     po_all=("${po_names[@]/#/--}")
     po_fail "unknown option $po_option; valid: ${po_all[*]//_/-} --help"
   elif [[ $po_arg == *=* ]]; then
@@ -158,33 +328,72 @@ for ((po_index = 0; po_index < ${#po_args[@]}; po_index++)); do
   else
     po_index=$((po_index + 1))
     [[ $po_index -lt ${#po_args[@]} && ${po_args[po_index]} != --* ]] ||
-      po_fail "option $po_option lacks its value; one that starts with -- is given as $po_option=--..."
+      po_fail "option $po_option lacks its value;" \
+        "one that starts with -- is given as $po_option=--..."
     po_given[$po_name]=${po_args[po_index]}
   fi
 done
 
-config_file=${po_given[config_file]-$config_file}
-[ -f "$config_file" ] || po_fail "no config '$config_file'; there are: $(echo global_conf/config_*.sh)"
-po_check_config "$config_file"
-case $config_file in */*) ;; *) config_file=./$config_file ;; esac   # not one that lies on PATH
-po_given[config_file]=$config_file
-# not `. "$config_file" || ...`, with which the config would go on behind a command that failed
-trap 'po_fail "$config_file: the last command it ran gave status $?; write a condition as if ...; then ...; fi"' ERR
-# shellcheck source=/dev/null
-. "$config_file"
-trap - ERR
-po_check_values "$config_file" "${po_names[@]}"
-for po_name in "${!po_given[@]}"; do
-  printf -v "$po_name" %s "${po_given[$po_name]}"
-done
-po_check_values "command line" "${!po_given[@]}"
-for po_name in "${po_names[@]}"; do   # exp/ is exp: finished sets are compared by the paths, too
-  [[ $po_name == data_dir || $po_name == exp_dir ]] || continue
-  while [[ ${!po_name} == ?*/ ]]; do
-    printf -v "$po_name" %s "${!po_name%/}"
+# The configs, one after the other. The traps tell that a config stopped. Without them the stage
+# would end without a word, and with status 0 after `exit 0`.
+po_given[config_file]=${po_given[config_file]-$config_file}
+config_file=${po_given[config_file]}
+po_check "command line" config_file
+po_configs=()
+po_rest=$config_file,
+while [ -n "$po_rest" ]; do
+  po_config=${po_rest%%,*}
+  po_rest=${po_rest#*,}
+  if [ ! -f "$po_config" ]; then
+    po_fail "no config '$po_config'; there are: $(echo global_conf/config_*.sh)"
+  fi
+  po_check_config "$po_config"
+  if [[ $po_config != */* ]]; then
+    po_config=./$po_config   # not one of PATH
+  fi
+  po_configs+=("$po_config")
+  # shellcheck disable=SC2329  # a config may call it
+  exec() { po_fail "$po_config: a config sets variables; it cannot replace the stage (exec)"; }
+  trap 'po_fail "$po_config: the config ended the stage; remove its exit, or fix the error"' EXIT
+  # not `. "$po_config" || ...`: the config would continue after a command that failed
+  trap 'po_fail "$po_config: the last command it ran gave status $?;" \
+    "write a condition as if ...; then ...; fi"' ERR
+  # shellcheck source=/dev/null
+  . "$po_config"
+  trap - EXIT ERR
+  unset -f exec
+  set -euo pipefail   # whatever the config has set
+  for po_name in "${po_names[@]}"; do
+    po_check "$po_config" "$po_name"
   done
 done
-if $po_wants_help; then
+
+for po_name in "${!po_given[@]}"; do
+  printf -v "$po_name" %s "${po_given[$po_name]}"
+  po_check "command line" "$po_name"
+done
+if [[ -v po_headings[experiment] ]]; then
+  po_name_experiment
+fi
+if [ -n "$po_wants_help" ]; then
   po_help
   exit 0
 fi
+
+# ${!po_of_*} lists the names sorted.
+VIDPERSON_OPTIONS=
+po_quote="'\\''"
+for po_name in "${po_names[@]}"; do
+  if [ "${po_kinds[$po_name]}" = folder ]; then   # finished sets are compared by their paths, too
+    while [[ ${!po_name} == ?*/ ]]; do
+      printf -v "$po_name" %s "${!po_name%/}"
+    done
+  fi
+  printf -v "po_of_$po_name" %s "${!po_name}"
+done
+for po_name in "${!po_of_@}"; do
+  VIDPERSON_OPTIONS+="${po_name#po_of_}='${!po_name//\'/$po_quote}'"$'\n'
+done
+VIDPERSON_OPTIONS=${VIDPERSON_OPTIONS%$'\n'}
+VIDPERSON_STAGE=$po_script
+export VIDPERSON_OPTIONS VIDPERSON_STAGE

@@ -31,10 +31,14 @@ import pwd
 import re
 import sys
 from collections.abc import Collection
+from types import ModuleType
 from xml.etree import ElementTree
 
-if not __package__:  # run as a program: not this folder, whose name queue.py hides Python's own, but the one above
-    sys.path[0] = os.path.dirname(os.path.abspath(sys.path[0]))
+if not __package__:  # run as a program: utils is this folder, and no file of it or beside it hides Python's own modules
+    HERE = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [path for path in sys.path if os.path.abspath(path) != HERE]
+    sys.modules["utils"] = ModuleType("utils")
+    sys.modules["utils"].__path__ = [HERE]
 
 from utils import grid
 from utils.grid import Seen

@@ -123,7 +123,18 @@ def parse(options: type[T], doc: str | None, arguments: Sequence[str] | None = N
     """
     made = parser(doc)
     _add_options(made, options)
-    return _collect(options, vars(made.parse_args(arguments)))
+    return fill(options, **vars(made.parse_args(arguments)))
+
+
+def fill(options: type[T], **values: Any) -> T:
+    """A dataclass of options from Python: ``values`` go to whichever group has them, the others keep their defaults.
+
+    Raises TypeError for a value that no group has, and without one that is required.
+    """
+    made = _take(options, values)
+    if values:
+        raise TypeError(f"{options.__name__} has no option {' '.join(values)}")
+    return made
 
 
 def _add_options(made: argparse.ArgumentParser, options: type) -> None:
@@ -150,19 +161,24 @@ def _add_options(made: argparse.ArgumentParser, options: type) -> None:
         )
 
 
-def _collect(options: type[T], values: dict[str, Any]) -> T:
+def _take(options: type[T], values: dict[str, Any]) -> T:
+    """The dataclass with its own values, which are taken out of ``values``."""
     hints = typing.get_type_hints(options)
-    return options(
-        **{
-            item.name: _collect(hints[item.name], values) if is_dataclass(hints[item.name]) else values[item.name]
-            for item in fields(typing.cast(Any, options))
-        }
-    )
+    found: dict[str, Any] = {}
+    for item in fields(typing.cast(Any, options)):
+        if is_dataclass(hints[item.name]):
+            found[item.name] = _take(typing.cast(type, hints[item.name]), values)
+        elif item.name in values:
+            found[item.name] = values.pop(item.name)
+    return options(**found)
 
 
 def run(function: Callable[[T], Any], options: type[T], doc: str | None) -> NoReturn:
-    """Call ``function`` with the options of the command line; see :func:`parse` and :func:`main`."""
-    main(function, argparse.Namespace(options=parse(options, doc)))
+    """Call ``function`` with the options of the command line; see :func:`parse` and :func:`main`.
+
+    A dataclass may check its values when it is made: a :class:`VidPersonError` of it is a message, too.
+    """
+    main(lambda: function(parse(options, doc)), argparse.Namespace())
 
 
 def main(function: Callable[..., Any], arguments: argparse.Namespace) -> NoReturn:

@@ -40,7 +40,8 @@ def embed_segments(
     Raises ModelError for embeddings of another shape, DataError for a folder that is in use or
     cannot be written, and what the two functions raise.
     """
-    with JobStore(output_dir, [ARCHIVE]) as store:
+    states = sorted({status.partition(":")[0] for status in statuses.values()})
+    with JobStore(output_dir, [ARCHIVE], states) as store:
         segments = [segment for segment in statuses if segment not in store.statuses]
         progress = Progress(len(statuses), "segments", done=len(statuses) - len(segments))
         for segment, matrix in _matrices(segments, items_of, embed, embedding_size, batch_size):

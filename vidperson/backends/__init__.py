@@ -42,13 +42,13 @@ class Context:
 
     thr_ahc: average cosine down to which clusters are merged.
     cluster_bytes: memory for clustering one video, see ``average_linkage``.
-    faces: per video, the (n, 6 or more) float32 frame, time_s, x1, y1, x2, y2 of the faces, row by row; needed for
-        videos of two and more faces by the back-ends that say so.
+    items: per video, the (n, 6 or more) float32 frame, time_s, x1, y1, x2, y2 of what was embedded, row by row;
+        needed for videos of two and more embeddings by the back-ends that say so.
     """
 
     thr_ahc: float = 0.8
     cluster_bytes: int = 2**30
-    faces: Mapping[str, NDArray[np.float32]] | None = None
+    items: Mapping[str, NDArray[np.float32]] | None = None
 
     def __post_init__(self) -> None:
         """Raises ScoringError for a threshold that is no cosine."""
@@ -73,16 +73,16 @@ def _clusters(sets: EmbeddingSets, context: Context) -> EmbeddingSets:
 
 
 def _tracks(sets: EmbeddingSets, context: Context) -> EmbeddingSets:
-    """Raises ScoringError for a video whose faces are missing or are not as many as its embeddings."""
+    """Raises ScoringError for a video whose items are missing or are not as many as its embeddings."""
 
     def refined(key: str, rows: Float) -> NDArray[np.floating]:
         if len(rows) < 2:
             return rows
-        faces = None if context.faces is None else context.faces.get(key)
-        if faces is None or len(faces) != len(rows):
-            found = "no list of faces" if faces is None else f"{len(faces)} faces"
-            raise ScoringError(f"'{key}': {len(rows)} embeddings, {found}; redo stages 2 and 3 for the set")
-        return track_means(rows, faces)
+        items = None if context.items is None else context.items.get(key)
+        if items is None or len(items) != len(rows) or items.shape[1] < 6:
+            found = "no list of items" if items is None else f"{len(items)} items of {items.shape[1]} numbers"
+            raise ScoringError(f"'{key}': {len(rows)} embeddings, {found}; run stages 2 and 3 for the set")
+        return track_means(rows, items)
 
     return EmbeddingSets.from_items((key, refined(key, sets[i])) for i, key in enumerate(sets.keys))
 
@@ -94,14 +94,19 @@ class Backend:
     alias: its number in the published recipe, empty for those that are not in it.
     enrolment, test: what becomes of the embeddings of each video of either side.
     scorer: what compares the embeddings of a model and of a test video.
-    needs_faces: whether ``enrolment`` and ``test`` need the faces' frames and boxes.
+    needs_items: whether ``enrolment`` and ``test`` need the frames and boxes of what was embedded.
     """
 
     alias: str
     enrolment: Refine
     test: Refine
     scorer: Callable[[EmbeddingSets, EmbeddingSets], CohortScorer] = Cosine
-    needs_faces: bool = False
+    needs_items: bool = False
+
+    @property
+    def clusters(self) -> bool:
+        """Whether ``thr_ahc`` counts."""
+        return _clusters in (self.enrolment, self.test)
 
 
 _mean, _median, _norm_mean = _each(pooling.mean), _each(pooling.median), _each(pooling.norm_mean)
@@ -118,7 +123,7 @@ BACKENDS: dict[str, Backend] = {
     "selfatt-all": Backend("v8", _as_they_are, _self_attention),
     "selfatt": Backend("v9", _self_attention, _self_attention),
     "norm-mean": Backend("", _norm_mean, _as_they_are),
-    "track": Backend("", _tracks, _tracks, needs_faces=True),
+    "track": Backend("", _tracks, _tracks, needs_items=True),
 }
 
 

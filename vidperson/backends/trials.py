@@ -17,7 +17,11 @@ _PAIRS_PER_CALL = 250  # as many pairs of a matrix product take as long as calli
 
 
 def score_pairs(
-    scorer: Scorer, trials: Index, mem_gb: float = 4.0, block_rows: tuple[int, int] | None = None
+    scorer: Scorer,
+    trials: Index,
+    mem_gb: float = 4.0,
+    block_rows: tuple[int, int] | None = None,
+    others_bytes: int = 0,
 ) -> NDArray[np.float32]:
     """Score each trial by the largest score of a row of the model and a row of the video.
 
@@ -25,6 +29,7 @@ def score_pairs(
     mem_gb: memory, in GiB, of the process; how many rows are compared at a time follows from it.
     block_rows: how many rows of the enrolment and the test side are compared at a time instead. Neither changes a
         score.
+    others_bytes: embeddings that the process holds beside those of the scorer.
     Returns (T,) float32 scores in the order of the trials. A trial with a side without rows scores 0.
 
     Raises ScoringError when mem_gb is too little.
@@ -37,7 +42,7 @@ def score_pairs(
     # Trials sorted by model, and those of a block of models by video: a pair of blocks decides a slice.
     scored = scored[np.argsort(trials[scored, 0], kind="stable")]
     enrolled = trials[scored, 0]
-    most_enrolled, most_tested = block_rows or rows_in_memory(scorer, mem_gb, len(trials))
+    most_enrolled, most_tested = block_rows or rows_in_memory(scorer, mem_gb, len(trials), others_bytes)
     for models in row_blocks(scorer.enrolment_offsets, np.unique(enrolled), most_enrolled):
         named = scored[_range(enrolled, models.sets)]
         named = named[np.argsort(trials[named, 1], kind="stable")]
@@ -53,13 +58,14 @@ def score_pairs(
     return (np.clip(scores, *scorer.bounds) + 0.0).astype(np.float32)  # + 0.0: no negative zeros in score files
 
 
-def rows_in_memory(scorer: Scorer, mem_gb: float, num_trials: int = 0) -> tuple[int, int]:
+def rows_in_memory(scorer: Scorer, mem_gb: float, num_trials: int = 0, others_bytes: int = 0) -> tuple[int, int]:
     """How many rows of the enrolment and the test side are compared at a time: half of the memory that the embeddings
     and the trials leave for the one, a quarter for the other, a quarter for the pairs.
 
+    others_bytes: embeddings held beside those of the scorer, for which as much again is reserved anyway.
     Raises ScoringError when that is not one row of each.
     """
-    held = 2 * scorer.held_bytes + _TRIAL_BYTES * num_trials
+    held = scorer.held_bytes + max(scorer.held_bytes, others_bytes) + _TRIAL_BYTES * num_trials
     left = mem_gb * 2**30 - _BASE_BYTES - held
     most = [
         int(min(limit, share * left / max(1, row_bytes)))

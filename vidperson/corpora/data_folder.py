@@ -8,7 +8,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,31 @@ class Segment:
     id: str
     path: Path
     model: str
+
+
+@dataclass(frozen=True)
+class AllPairs:
+    """A trial for each pair of a model and a segment, without an object for each.
+
+    targets: model -> its target segments; None where there is no key.
+    """
+
+    models: Sequence[str]
+    segments: Sequence[str]
+    targets: Mapping[str, Collection[str]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.models) * len(self.segments)
+
+    def lines(self) -> Iterator[str]:
+        """Lines of `trials` in the order of the C locale."""
+        segments = sorted(self.segments, key=sort_key)
+        for model in sorted(self.models, key=sort_key):
+            if self.targets is None:
+                yield from (f"{model} {segment}" for segment in segments)
+            else:
+                own = self.targets.get(model, ())
+                yield from (f"{model} {s} {'target' if s in own else 'nontarget'}" for s in segments)
 
 
 @dataclass(frozen=True)
@@ -112,10 +137,12 @@ def write_data_folder(
     *,
     boxes: Mapping[str, Sequence[LabelledBox]] | None = None,
     box_unit: str = "",
-    trials: Sequence[Trial] = (),
+    trials: Sequence[Trial] | AllPairs = (),
     names: Mapping[str, str] | None = None,
 ) -> Path:
     """Write vid.scp, utt2spk, spk2utt and what else is given, C-locale sorted; lists of an earlier run go.
+
+    vid.scp is removed first and written last: a folder of which only a part was written is not valid.
 
     segments: at least one, ids unique and legal.
     boxes: segment id -> labels, written as `face_boundingbox`.
@@ -152,7 +179,9 @@ def write_data_folder(
             for label in labels
         )
         lists["face_boundingbox_conf"] = [box_unit]
-    if trials:
+    if isinstance(trials, AllPairs):
+        lists["trials"] = trials.lines()
+    elif trials:
         key = {None: "", True: " target", False: " nontarget"}
         lists["trials"] = (f"{t.model} {t.segment}{key[t.is_target]}" for t in trials)
         if trials[0].partition:
@@ -161,9 +190,10 @@ def write_data_folder(
         lists["names"] = (f"{unique} {original}" for unique, original in names.items())
     lists["vid.scp"] = (f"{s.id} {s.path}" for s in segments)
 
-    for stale in (*OPTIONAL, "vid.scp"):
+    for stale in ("vid.scp", *OPTIONAL):
         (folder / stale).unlink(missing_ok=True)
     for name, lines in lists.items():
-        write_lines(folder / name, sorted(set(lines), key=sort_key))
+        in_order = isinstance(trials, AllPairs) and name == "trials"
+        write_lines(folder / name, lines if in_order else sorted(set(lines), key=sort_key))
     log.info("%s: %d models, %d segments, %d trials", folder, len(by_model), len(segments), len(trials))
     return folder

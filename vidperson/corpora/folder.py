@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vidperson.corpora.data_folder import (
+    AllPairs,
     Segment,
-    Trial,
     check_path,
     safe_id,
     shortened,
@@ -92,12 +92,12 @@ def prepare(
     test_ids = unique_ids({name: _bare_id(name) for name in videos})
     tested = [Segment(test_ids[name], videos_root / name, test_ids[name]) for name in videos]
 
-    targets = _read_key(Path(key), portraits, videos) if key else None
-    trials = [
-        Trial(models[person], test_ids[video], None if targets is None else (person, video) in targets)
-        for person in portraits
-        for video in videos
-    ]
+    targets: dict[str, set[str]] | None = None
+    if key:
+        targets = {}
+        for person, video in _read_key(Path(key), portraits, videos):
+            targets.setdefault(models[person], set()).add(test_ids[video])
+    trials = AllPairs(list(models.values()), list(test_ids.values()), targets)
     names = {unique: whole for whole, unique in enroll_ids.items()} | {
         unique: person for person, unique in models.items()
     }

@@ -25,7 +25,7 @@ from vidperson.errors import EngineError, ModelError
 
 PRECISIONS = {"cpu": ("fp32",), "cuda": ("fp32",)}
 _WORKER = Path(__file__).with_name("mxnet_worker.py")
-_OWN = Path(__file__).parents[2] / ".venv-mxnet" / "bin" / "python"
+_OWN = Path(__file__).resolve().parents[2] / ".venv-mxnet" / "bin" / "python"
 # A GPU that is newer than the CUDA of MXNet may be compiled for, or waited for, without end.
 _START_S = 180
 

@@ -1,4 +1,4 @@
-"""Faces that somebody marked in pictures: boxes, and five landmarks where they are known."""
+"""Faces that somebody marked in images: boxes, and five landmarks where they are known."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from vidperson.io.atomic import atomic_write
 from vidperson.io.lists import read_lines
 from vidperson.types import NUM_LANDMARKS, Float
 
+# What counts where a detector is measured against reference faces.
+SCORE = 0.9  # from which on a detection is a face
+LOWEST_SCORE = 0.02  # from which on the average precision counts detections
+MIN_HEIGHT = 40.0  # pixels of a face that is to be found
 
 @dataclass(frozen=True)
 class FaceMarks:

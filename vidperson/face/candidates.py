@@ -11,6 +11,7 @@ import numpy as np
 
 from vidperson.face.align import align_faces, eye_distances
 from vidperson.face.selection import (
+    SelectionPolicy,
     above_levels,
     keep_labelled,
     keep_quality,
@@ -23,21 +24,6 @@ from vidperson.types import FACE_COLUMNS, Detections, Float, Frame, Image
 THUMB_WIDTH, THUMB_HEIGHT = 320, 1280
 _PNG = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]  # smaller and faster than the default on crops
 Boxes = Sequence[Sequence[float]]
-
-
-@dataclass(frozen=True)
-class SelectionPolicy:
-    """Which faces of a segment are kept.
-
-    threshold, min_faces: faces from this score on; a segment with fewer than ``min_faces`` takes the next lower tenth.
-    max_centre_distance: how far from a label a face that does not overlap it may be, in diagonals of the label box.
-    discard_low_quality: drop small faces and faces cut by the picture's border.
-    """
-
-    threshold: float = 0.9
-    min_faces: int = 1
-    max_centre_distance: float = 1.0
-    discard_low_quality: bool = False
 
 
 @dataclass(frozen=True)

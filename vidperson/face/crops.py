@@ -11,7 +11,7 @@ import numpy as np
 
 from vidperson.errors import DataError
 from vidperson.io.crops import read_tar_files
-from vidperson.io.lists import read_scp
+from vidperson.io.lists import read_paths, read_scp
 from vidperson.io.matrices import load_matrices
 from vidperson.io.record import checked
 from vidperson.types import FACE_COLUMNS, Image
@@ -32,7 +32,7 @@ class FaceCrops:
             checked(self.folder / name)
         self.statuses = read_scp(self.folder / "status")
         self._faces = load_matrices(self.folder / "faces.scp", len(FACE_COLUMNS))
-        self._places = read_scp(self.folder / "crops.scp")
+        self._places = read_paths(self.folder / "crops.scp")
 
     def require(self, segments: Iterable[str]) -> None:
         """Raises DataError, with the file and the first segment, where the folder lacks some."""

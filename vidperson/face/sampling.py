@@ -14,7 +14,7 @@ from vidperson.errors import MediaError
 from vidperson.face.crops import FaceCrops
 from vidperson.face.detector import make_detector
 from vidperson.face.embedder import FaceEmbedder
-from vidperson.io.lists import read_scp
+from vidperson.io.lists import read_paths
 from vidperson.media.sampling import UniformSampling
 from vidperson.media.video import FrameReader
 from vidperson.networks.card import ModelCard
@@ -47,7 +47,7 @@ def sample_frames(scp: str | os.PathLike[str], wanted: int, threads: int) -> Ite
 
     What cannot be read is left out.
     """
-    paths = list(read_scp(scp).values())
+    paths = list(read_paths(scp).values())
     picked = paths[:: max(1, len(paths) // wanted)]
     each = -(-wanted // max(1, len(picked)))
     for path in picked:

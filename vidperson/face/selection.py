@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,21 @@ from vidperson.types import Detections, Float
 
 Mask = NDArray[np.bool_]
 BLACK_LIMITS = (0.1, 0.25, 0.5)
+
+
+@dataclass(frozen=True)
+class SelectionPolicy:
+    """Which faces of a segment are kept.
+
+    threshold, min_faces: faces from this score on; a segment with fewer than ``min_faces`` takes the next lower tenth.
+    max_centre_distance: how far from a label a face that does not overlap it may be, in diagonals of the label box.
+    discard_low_quality: drop small faces and faces cut by the border of the image.
+    """
+
+    threshold: float = 0.9
+    min_faces: int = 1
+    max_centre_distance: float = 1.0
+    discard_low_quality: bool = False
 
 
 def score_levels(threshold: float) -> Float:

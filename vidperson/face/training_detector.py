@@ -1,17 +1,38 @@
-"""What a face detector is trained for: marked faces, and what a teacher says at every anchor of the same pictures."""
+"""What a face detector is trained for: marked faces, and what a teacher says at every anchor of the same images.
+
+:func:`plan_detector` makes the plan of a training of it, see :class:`~vidperson.training.command.TrainingPlan`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vidperson.errors import TrainingError
-from vidperson.training.batches import Normalise
-from vidperson.types import Float
+from vidperson.errors import DataError, TrainingError
+from vidperson.face.annotations import LOWEST_SCORE, MIN_HEIGHT, FaceMarks
+from vidperson.face.detector import RetinaFaceDetector, make_detector
+from vidperson.face.photos import PhotoSet
+from vidperson.face.references import has_tall_face, readable_photos, reference_of
+from vidperson.face.training_photos import PhotoAugmentation, PhotoBatches
+from vidperson.media.image import decode_intact_image
+from vidperson.networks.card import ModelCard, Output, PictureInput
+from vidperson.networks.convert import DETECTORS
+from vidperson.networks.opening import open_network
+from vidperson.training import command
+from vidperson.training.batches import Normalise, TaughtBatches
+from vidperson.training.command import TrainingOptions, TrainingPlan
+from vidperson.training.export import Run, new_card
+from vidperson.training.loop import Batches, World
+from vidperson.types import Detections, Float, Image
+
+MEAN = STD = (127.5, 127.5, 127.5)
 
 NEGATIVES_PER_FACE = 7  # hardest background anchors per anchor that stands for a face; 3 in RetinaFace, section 4.2
 NEGATIVES_AT_LEAST = 8  # of them in any picture, even in one without a face
@@ -122,3 +143,177 @@ def ask_teacher(predict: Callable[[np.ndarray], list[Float]]) -> Callable[[dict[
         }
 
     return ask
+
+
+@dataclass(frozen=True)
+class DetectorRecipe:
+    """What is trained, and how. augment: see :class:`~vidperson.face.training_photos.PhotoAugmentation`.
+
+    sizes: sides of the training images in pixels, separated by blanks. batch_size: images per step, all processes
+    together.
+    Raises TrainingError for an unknown architecture or augmentation, and for sizes that are no numbers.
+    """
+
+    architecture: str
+    augment: str
+    sizes: str
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        if self.architecture not in DETECTORS:
+            raise TrainingError(f"architecture: expected one of {' '.join(DETECTORS)}, found '{self.architecture}'")
+        PhotoAugmentation.parse(self.augment)
+        self.sides()
+
+    def sides(self) -> list[int]:
+        """``sizes`` as numbers."""
+        try:
+            return [int(word) for word in self.sizes.split()]
+        except ValueError:
+            raise TrainingError(f"picture sizes: expected whole numbers, found '{self.sizes}'") from None
+
+
+Measure = Callable[[Iterable[tuple[Detections, FaceMarks]]], dict[str, Any]]
+"""What was found in images, each with its reference faces, to figures: average_precision, landmark_median, ..."""
+
+
+class Teacher:
+    """A RetinaFace network: what it says at every anchor, and the faces that it finds.
+
+    Raises TrainingError for a network with other anchors.
+    """
+
+    def __init__(self, options: TrainingOptions) -> None:
+        self.installed, running = command.open_teacher(options)
+        card = self.installed.card
+        in_batches = make_detector(running, card)
+        exact = make_detector(open_network(self.installed, options.engine, "cpu", options.threads), card)
+        if not isinstance(in_batches, RetinaFaceDetector) or not isinstance(exact, RetinaFaceDetector):
+            raise TrainingError(f"{card.name}: a teacher has RetinaFace's anchors, this one has others")
+        self._in_batches, self._exact = in_batches, exact
+
+    def find(self, image: Image) -> FaceMarks:
+        """The faces of an image, as reference faces."""
+        return reference_of(lambda one: self._exact.detect([one])[0], image)
+
+    def ask(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+        """See :func:`ask_teacher`."""
+        detector = self._in_batches
+        return ask_teacher(lambda images: detector.network(detector.prepare(list(images), *images.shape[1:3])))
+
+
+class _Validation:
+    """The photos that can be read, with their reference faces: the marked ones; without marks, those of the teacher.
+
+    Raises DataError where no photo shows a face that counts.
+    """
+
+    def __init__(self, photos: PhotoSet, teacher: Teacher | None, measure: Measure) -> None:
+        usable: list[int] = []
+        self.references: list[FaceMarks] = []
+        for item, image in readable_photos(photos):
+            usable.append(item)
+            if photos.marks is not None:
+                self.references.append(photos.marks[item])
+            else:
+                assert teacher is not None
+                self.references.append(teacher.find(image))
+        if len(photos) and not any(map(has_tall_face, self.references)):
+            raise DataError(
+                f"none of the {len(photos)} photos to validate on shows a reference face of at least "
+                f"{MIN_HEIGHT:g} pixels; name others"
+            )
+        self.photos, self.measure = photos.pick(usable), measure
+        self.with_landmarks = any(np.isfinite(marks.landmarks).any() for marks in self.references)
+
+    def figures_of(self, run: Run, card: ModelCard) -> dict[str, Any]:
+        detector = make_detector(run, card)
+        return self.measure(
+            (detector.detect([image], LOWEST_SCORE)[0], self.references[item])
+            for item, image in readable_photos(self.photos)
+        )
+
+    def judge(self, figures: dict[str, Any]) -> dict[str, float]:
+        """One number to choose the epoch by: faces found, and landmarks where they belong, if that is known."""
+        misplaced = min(1.0, figures.get("landmark_median", 1.0)) if self.with_landmarks else 0.0
+        return {**figures, "quality": figures["average_precision"] - misplaced}
+
+
+def detector_card(recipe: DetectorRecipe, options: TrainingOptions) -> ModelCard:
+    """The card of the network to be. Raises ModelError for a folder with a name that no card can have."""
+    return new_card(
+        options.folder.name,
+        "face_detector",
+        f"{recipe.architecture}, boxes, scores and five landmarks, trained by run_011_train_face_detector.sh",
+        options.licence,
+        options.homepage,
+        PictureInput("rgb", MEAN, STD),
+        Output(decoder="retinaface"),
+    )
+
+
+def plan_detector(
+    recipe: DetectorRecipe,
+    card: ModelCard,
+    options: TrainingOptions,
+    photos: PhotoSet,
+    validation: PhotoSet,
+    measure: Measure,
+    world: World,
+) -> TrainingPlan:
+    """The network, its batches and teacher. Raises VidPersonError for what is wrong with any of them.
+
+    photos: to train on. validation: those that the first process measures each epoch on, by ``measure``; may be empty.
+    """
+    network, note = command.new_network(card, recipe.architecture, options)
+    note |= _note(recipe, photos)
+    counted = f"{len(photos)} {'marked ' if photos.marks is not None else ''}photos"
+    logging.info("training data: %s; %d photos to validate on", counted, len(validation))
+    teacher = Teacher(options) if options.teacher else None
+    augmentation, places = PhotoAugmentation.parse(recipe.augment), None
+    if teacher is not None:
+        note["teacher"] = f"{teacher.installed.card.name} {teacher.installed.sha256}"
+        if photos.marks is None and augmentation.aim:
+            faces = {item: teacher.find(image).boxes for item, image in readable_photos(photos)}
+            places = [faces.get(item, np.zeros((0, 4), np.float32)) for item in range(len(photos))]
+    source = PhotoBatches(
+        photos,
+        decode_intact_image,
+        recipe.batch_size,
+        augmentation,
+        recipe.sides(),
+        options.settings.seed,
+        world.rank,
+        world.ranks,
+        options.workers,
+        places,
+    )
+    batches: Batches = source if teacher is None else TaughtBatches(source, teacher.ask())
+    data = command.data_in_words(counted, options, None if teacher is None else teacher.installed)
+    # Rank 0 validates; whether there is anything to be found is seen before the first epoch.
+    measured = _Validation(validation if world.rank == 0 else validation.pick([]), teacher, measure)
+    figures_of = measured.figures_of if len(validation) else None
+    return TrainingPlan(
+        card,
+        DetectorTask(network, MEAN, STD),
+        batches,
+        source,
+        note,
+        data,
+        figures_of,
+        measured.judge,
+        "quality",
+        measured.photos.digest(),
+    )
+
+
+def _note(recipe: DetectorRecipe, photos: PhotoSet) -> dict[str, Any]:
+    """What the weights depend on, but for the settings and the teacher."""
+    return {
+        "augment": " ".join(recipe.augment.split()),
+        "sizes": " ".join(map(str, recipe.sides())),
+        "batch_size": recipe.batch_size,
+        "items": len(photos),
+        "items_sha256": photos.digest(),
+        "marked": photos.marks is not None,
+    }

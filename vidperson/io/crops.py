@@ -1,4 +1,4 @@
-"""Aligned crops: a tar of PNG files that ordinary tools open, with an scp that points at each segment's first file."""
+"""Pictures of segments: a tar that ordinary tools open; its scp points at the first of each segment."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Check, mend and split a Kaldi data folder: `python -m vidperson.io.data_dir validate|fix|split <folder>`.
+"""Check, fix and split data folders: `python -m vidperson.io.data_dir validate|fix|split <folder>`.
 
-A folder holds at least one of `vid.scp`, `wav.scp`, `img.scp`, and `utt2spk` and `spk2utt` for the same
-segments. It may hold `face_boundingbox` with `face_boundingbox_conf`, `trials`, `trial_partitions` for the same
-pairs, and `vid2dur`. Every list is in the order of the C locale (`LC_ALL=C sort -c` agrees), no line is there
-twice. Other files are left alone.
+A folder holds at least one of `vid.scp`, `wav.scp`, `frames.scp`, and `utt2spk` and `spk2utt` for
+the same segments. It may hold boxes, `<what>_boundingbox` with `<what>_boundingbox_conf`, `region`,
+`trials`, `trial_partitions` for the same pairs, and `vid2dur`. Every list is in the order of the C
+locale (`LC_ALL=C sort -c` agrees), no line is there twice. Paths are relative to the folder, or
+absolute. Other files are left as they are.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from typing import NamedTuple
 
 from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write
+from vidperson.io.flawless import flawless_trial_lists
 from vidperson.io.lists import check_id, sort_key, write_lines
 
 PathLike = str | os.PathLike[str]
 
 SHOWN = 20
-SCPS = ("vid.scp", "wav.scp", "img.scp")
-BOXES_CONF = "face_boundingbox_conf"
+SCPS = ("vid.scp", "wav.scp", "frames.scp")
 TRIAL_LISTS = ("trials", "trial_partitions")
 BACKUP = ".backup"
 AGAIN = "make the folder again with run_001_prepare_data.sh"
@@ -43,12 +44,17 @@ def _numbers(fields: Sequence[str]) -> list[float]:
         return [math.nan]
 
 
-def _is_box(fields: list[str]) -> bool:
+def _is_region(fields: list[str]) -> bool:
     numbers = _numbers(fields[1:])
-    if len(numbers) != 5 or not all(map(math.isfinite, numbers)):
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
         return False
-    position, x1, y1, x2, y2 = numbers
-    return position >= 0 and x1 < x2 and y1 < y2
+    x1, y1, x2, y2 = numbers
+    return x1 < x2 and y1 < y2
+
+
+def _is_box(fields: list[str]) -> bool:
+    position = _numbers(fields[1:2])
+    return len(position) == 1 and 0 <= position[0] < math.inf and _is_region(fields[1:])
 
 
 def _is_duration(fields: list[str]) -> bool:
@@ -71,7 +77,7 @@ FORMATS = {
     **dict.fromkeys(SCPS, _SCP),
     "utt2spk": _Format("<segment> <model>", lambda f: len(f) == 2, ids=slice(0, 2)),
     "spk2utt": _Format("<model> <segment> ...", lambda f: len(f) > 1, segments=slice(1, None), ids=slice(None)),
-    "face_boundingbox": _Format("<segment> <frame or seconds> <x1> <y1> <x2> <y2>", _is_box, key=slice(None)),
+    "region": _Format("<segment> <x1> <y1> <x2> <y2>", _is_region),
     "vid2dur": _Format("<segment> <seconds>", _is_duration),
     "trials": _Format(
         "<model> <segment> [target|nontarget]",
@@ -90,6 +96,19 @@ FORMATS = {
 }
 
 
+_BOXES = _Format("<segment> <frame or seconds> <x1> <y1> <x2> <y2>", _is_box, key=slice(None))
+
+
+def _format_of(name: str) -> _Format:
+    return FORMATS.get(name, _BOXES)
+
+
+def _lists_in(folder: Path) -> list[str]:
+    """Names of the lists that a folder holds, each of a form that is known here."""
+    boxes = sorted(path.name for path in folder.glob("*_boundingbox"))
+    return [name for name in (*FORMATS, *boxes) if (folder / name).is_file()]
+
+
 @dataclass(frozen=True)
 class Row:
     """A line of a list: its 1-based number and its fields; the last field of an scp may hold blanks."""
@@ -103,9 +122,9 @@ class Row:
 
 
 def _problem(path: Path, line: int | None, message: str, by_fix: bool = True) -> str:
-    """A message with file and line, and with the mending command where `utils/fix_data_dir.sh` mends it."""
-    mend = f"; mend it: utils/fix_data_dir.sh {shlex.quote(str(path.parent))}" if by_fix else ""
-    return str(DataError(message + mend, path, line))
+    """A message with file and line, and with the command where `utils/fix_data_dir.sh` fixes it."""
+    cure = f"; fix it: utils/fix_data_dir.sh {shlex.quote(str(path.parent))}" if by_fix else ""
+    return str(DataError(message + cure, path, line))
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -134,8 +153,8 @@ def _bad_id(name: str) -> bool:
 
 
 def _parse(path: Path, lines: Sequence[str]) -> tuple[list[Row], list[tuple[int, str]]]:
-    """The good lines, and what is wrong with the others. Order and blanks are not looked at."""
-    layout = FORMATS[path.name]
+    """The good lines, and what is wrong with the others. Order and blanks do not matter here."""
+    layout = _format_of(path.name)
     rows: list[Row] = []
     problems: list[tuple[int, str]] = []
     first_at: dict[tuple[str, ...], int] = {}
@@ -164,7 +183,7 @@ def _check_layout(path: Path, lines: Sequence[str]) -> list[str]:
     for number, line in enumerate(lines, 1):
         if line.endswith("\r"):
             problems.setdefault("Windows line end (CRLF)", number)
-        elif line != " ".join(_fields(line, FORMATS[path.name].max_fields)):
+        elif line != " ".join(_fields(line, _format_of(path.name).max_fields)):
             problems.setdefault("expected one blank between fields and none at the ends", number)
         if number > 1 and sort_key(line) < sort_key(lines[number - 2]):
             problems.setdefault("not in the order of the C locale (LC_ALL=C sort)", number)
@@ -179,17 +198,25 @@ def _by_model(utt2spk: Iterable[Row]) -> list[str]:
     return sorted((" ".join([model, *sorted(ids, key=sort_key)]) for model, ids in models.items()), key=sort_key)
 
 
-def _check_conf(folder: Path) -> list[str]:
-    boxes, conf = folder / "face_boundingbox", folder / BOXES_CONF
+def _check_confs(folder: Path) -> list[str]:
+    """Has every list of boxes its conf, and every conf its boxes?"""
     expected = "expected one line: unit of the positions, seconds or frames, and odd number of frames around them"
-    if not conf.is_file():
-        return [_problem(conf, None, f"no such file; {expected}", False)] if boxes.is_file() else []
-    if not boxes.is_file():
-        return [_problem(conf, None, f"there is no {boxes.name} that it could belong to; remove it", False)]
-    lines = _read_lines(conf)
-    if len(lines) != 1 or not re.fullmatch(r"(seconds|frames) \d*[13579]", lines[0]):
-        return [_problem(conf, 1, f"{expected}; found '{' / '.join(lines)}'", False)]
-    return []
+    problems = []
+    for name in sorted({path.name.removesuffix("_conf") for path in folder.glob("*_boundingbox*")}):
+        boxes, conf = folder / name, _conf_of(folder / name)
+        if not conf.is_file():
+            problems += [_problem(conf, None, f"no such file; {expected}", False)] if boxes.is_file() else []
+        elif not boxes.is_file():
+            problems.append(_problem(conf, None, f"there is no {name} that it could belong to; remove it", False))
+        else:
+            lines = _read_lines(conf)
+            if len(lines) != 1 or not re.fullmatch(r"(seconds|frames) \d*[13579]", lines[0]):
+                problems.append(_problem(conf, 1, f"{expected}; found '{' / '.join(lines)}'", False))
+    return problems
+
+
+def _conf_of(boxes: Path) -> Path:
+    return boxes.with_name(f"{boxes.name}_conf")
 
 
 def _check_segments(folder: Path, tables: dict[str, list[Row]]) -> list[str]:
@@ -198,7 +225,7 @@ def _check_segments(folder: Path, tables: dict[str, list[Row]]) -> list[str]:
     known = {row.fields[0] for row in tables["utt2spk"]}
     for name, rows in tables.items():
         for row in rows:
-            for segment in row.fields[FORMATS[name].segments]:
+            for segment in row.fields[_format_of(name).segments]:
                 if segment not in known:
                     message = f"segment '{segment}' is not in utt2spk"
                     problems.append(_problem(folder / name, row.line, message))
@@ -243,17 +270,18 @@ def _partitioned_trials(tables: dict[str, list[Row]]) -> set[tuple[str, ...]]:
 def validate(directory: PathLike, check_files: bool = False) -> list[str]:
     """All that is wrong with a data folder; nothing for a good one. Of a list that is no text only that.
 
-    check_files: look also whether the files of the scps are there.
+    check_files: check also that the files of the scps are there.
     """
     folder = Path(directory)
     if not folder.is_dir():
         return [_problem(folder, None, f"no such folder; {AGAIN}", False)]
     problems: list[str] = []
     tables: dict[str, list[Row]] = {}
-    for name in FORMATS:
-        path = folder / name
-        if not path.is_file():
+    flawless = flawless_trial_lists(folder)
+    for name in _lists_in(folder):
+        if name in flawless:
             continue
+        path = folder / name
         try:
             lines = _read_lines(path)
         except DataError as error:
@@ -268,14 +296,14 @@ def validate(directory: PathLike, check_files: bool = False) -> list[str]:
     for name, other in (("utt2spk", "spk2utt"), ("spk2utt", "utt2spk")):
         if name not in tables:
             problems.append(_problem(folder / name, None, "no such file", other in tables))
-    problems += _check_conf(folder)
+    problems += _check_confs(folder)
     problems += _check_partitions(folder, tables)
     if "utt2spk" in tables:
         problems += _check_segments(folder, tables)
     if check_files:
         for scp in SCPS:
             for row in tables.get(scp, []):
-                if not Path(row.fields[1]).exists():
+                if not (folder / row.fields[1]).exists():
                     problems.append(_problem(folder / scp, row.line, f"no such file: '{row.fields[1]}'", False))
     return problems
 
@@ -289,7 +317,7 @@ def require_valid(directory: PathLike, check_files: bool = False) -> None:
 
 
 def fix(directory: PathLike) -> list[str]:
-    """Mend a data folder in place: sort, drop what is malformed or not in all lists, make spk2utt anew.
+    """Fix a data folder in place: sort, drop what is malformed or not in all lists, remake spk2utt.
 
     Files that change are kept in `.backup` as they were. A good folder is not touched.
 
@@ -301,10 +329,9 @@ def fix(directory: PathLike) -> list[str]:
         raise DataError("no such folder", folder)
     tables: dict[str, list[Row]] = {}
     notes: list[str] = []
-    for name in FORMATS:
-        if (folder / name).is_file():
-            tables[name], problems = _parse(folder / name, _read_lines(folder / name))
-            notes += [f"{folder / name}:{number}: dropped: {message}" for number, message in problems]
+    for name in _lists_in(folder):
+        tables[name], problems = _parse(folder / name, _read_lines(folder / name))
+        notes += [f"{folder / name}:{number}: dropped: {message}" for number, message in problems]
     models = tables.pop("spk2utt", None)
     if "utt2spk" not in tables:
         if models is None:
@@ -324,7 +351,7 @@ def fix(directory: PathLike) -> list[str]:
             if pairs is not None and name in TRIAL_LISTS and tuple(row.fields[:2]) not in pairs:
                 other = TRIAL_LISTS[1 - TRIAL_LISTS.index(name)]
                 notes.append(f"{folder / name}:{row.line}: dropped: not in {other}: '{row.text}'")
-            elif known.issuperset(row.fields[FORMATS[name].segments]):
+            elif known.issuperset(row.fields[_format_of(name).segments]):
                 kept.append(row.text)
             else:
                 notes.append(f"{folder / name}:{row.line}: dropped: segment not in all lists: '{row.text}'")
@@ -332,8 +359,9 @@ def fix(directory: PathLike) -> list[str]:
     new["spk2utt"] = _by_model(row for row in tables["utt2spk"] if row.fields[0] in known)
     for name, lines in new.items():
         _replace(folder / name, lines)
-    if not (folder / "face_boundingbox").is_file():
-        _replace(folder / BOXES_CONF, [])
+    for conf in folder.glob("*_boundingbox_conf"):
+        if not conf.with_name(conf.name.removesuffix("_conf")).is_file():
+            _replace(conf, [])
     return notes
 
 
@@ -389,14 +417,25 @@ def balanced_ranges(weights: Sequence[int], parts: int) -> list[range]:
     return ranges
 
 
+def consecutive_parts(segments: Sequence[str], vid2dur: Path, parts: int) -> list[range]:
+    """Positions of consecutive segments per part, the longest part as short as can be.
+
+    vid2dur: durations, which count to the millisecond; a segment that it lacks counts as the mean
+        of the others, and where it is missing all count the same.
+    """
+    rows = _parse(vid2dur, _read_lines(vid2dur))[0] if vid2dur.is_file() else []
+    length_ms = {row.fields[0]: max(1, round(1000 * float(row.fields[1]))) for row in rows}
+    mean = sum(length_ms.values()) // len(length_ms) if length_ms else 1
+    return balanced_ranges([length_ms.get(segment, mean) for segment in segments], parts)
+
+
 def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Path:
-    """Write `split<jobs>/<1..jobs>/` with consecutive segments, the longest part as short as can be.
+    """Write `split<jobs>/<1..jobs>/` as :func:`consecutive_parts` cuts a data folder.
 
     output: where `<1..jobs>/` go instead, for data folders that cannot be written.
 
-    Length is that of `vid2dur`, to the millisecond; a segment that it lacks counts as the mean of the others,
-    and without it all count the same. Each part has the scps, utt2spk, spk2utt, face_boundingbox (with conf)
-    and vid2dur of its segments; with fewer segments than jobs the last parts have empty lists. The same
+    Each part has the scps with absolute paths, utt2spk, spk2utt, boxes (with conf), region and
+    vid2dur of its segments; with fewer segments than jobs the last parts have empty lists. The same
     folder gives the same files, and files that are right already are not written again.
 
     Returns the folder of the parts. Raises DataError when the data folder is malformed.
@@ -405,24 +444,25 @@ def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Pat
     if jobs < 1:
         raise DataError(f"expected at least one job, found {jobs}", folder)
     require_valid(folder)
-    paths = [folder / name for name in FORMATS if (folder / name).is_file()]
-    tables = {path.name: _parse(path, _read_lines(path))[0] for path in paths}
+    names = [name for name in _lists_in(folder) if name not in TRIAL_LISTS]
+    tables = {name: _parse(folder / name, _read_lines(folder / name))[0] for name in names}
+    for scp in tables.keys() & set(SCPS):
+        tables[scp] = [Row(row.line, [row.fields[0], os.path.abspath(folder / row.fields[1])]) for row in tables[scp]]
     segments = [row.fields[0] for row in tables["utt2spk"]]
-    length_ms = {row.fields[0]: max(1, round(1000 * float(row.fields[1]))) for row in tables.get("vid2dur", [])}
-    mean = sum(length_ms.values()) // len(length_ms) if length_ms else 1
     top = folder / f"split{jobs}" if output is None else Path(output)
-    for number, part in enumerate(balanced_ranges([length_ms.get(s, mean) for s in segments], jobs), 1):
+    for number, part in enumerate(consecutive_parts(segments, folder / "vid2dur", jobs), 1):
         chosen = set(segments[part.start : part.stop])
         lists = {
             name: [row.text for row in rows if row.fields[0] in chosen]
             for name, rows in tables.items()
-            if name not in (*TRIAL_LISTS, "spk2utt")
+            if name != "spk2utt"
         }
         lists["spk2utt"] = _by_model(row for row in tables["utt2spk"] if row.fields[0] in chosen)
-        if "face_boundingbox" in tables:
-            lists[BOXES_CONF] = _read_lines(folder / BOXES_CONF)
+        for conf in folder.glob("*_boundingbox_conf"):
+            lists[conf.name] = _read_lines(conf)
         place = _no_link(_no_link(top) / str(number))
-        for name in {*FORMATS, BOXES_CONF} - lists.keys():
+        boxes = {path.name for path in place.glob("*_boundingbox*")}
+        for name in {*FORMATS, *boxes} - lists.keys():
             (place / name).unlink(missing_ok=True)
         for name, lines in lists.items():
             path = place / name
@@ -434,12 +474,12 @@ def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Pat
 def main() -> None:
     parser = argparse.ArgumentParser(prog="data_dir", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
-    verbs = {"validate": "name all that is wrong", "fix": "mend it", "split": "cut it into parts for jobs"}
+    verbs = {"validate": "name all that is wrong", "fix": "fix it", "split": "cut it into parts for jobs"}
     for name, text in verbs.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.add_argument("folder", help="data folder")
         if name == "validate":
-            command.add_argument("--check-files", action="store_true", help="look for the media files too")
+            command.add_argument("--check-files", action="store_true", help="check the media files too")
         if name == "split":
             command.add_argument("jobs", type=int, help="number of parts")
             command.add_argument("output", nargs="?", help="folder of the parts (default: split<jobs> in the folder)")

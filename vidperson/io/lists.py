@@ -70,6 +70,17 @@ def read_scp(path: PathLike) -> dict[str, str]:
     return table
 
 
+def read_paths(scp: PathLike) -> dict[str, str]:
+    """:func:`read_scp` of paths, or of ``<path>:<offset>``: relative ones are those of its folder."""
+    folder = Path(scp).parent
+    return {key: resolved(folder, value) for key, value in read_scp(scp).items()}
+
+
+def resolved(folder: Path, value: str) -> str:
+    """A path of a list, or ``<path>:<offset>``, that is relative to the list's folder or absolute."""
+    return os.path.join(folder, value)
+
+
 def read_spk2utt(path: PathLike) -> dict[str, list[str]]:
     """``<model> <segment> <segment> ...`` to model -> segments."""
     return {model: rest.split() for model, rest in read_scp(path).items()}
@@ -313,7 +324,7 @@ class LabelledBox:
 
 
 def read_boxes(path: PathLike) -> dict[str, list[LabelledBox]]:
-    """``face_boundingbox`` to segment -> labels, in order of position."""
+    """``<what>_boundingbox`` to segment -> labels, in order of position."""
     table: dict[str, list[LabelledBox]] = {}
     for number, line in read_lines(path):
         fields = line.split()

@@ -13,6 +13,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import BinaryIO
 
 import kaldiio
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.errors import DataError
-from vidperson.io.lists import read_scp
+from vidperson.io.lists import read_scp, resolved
 from vidperson.io.places import open_place
 
 Float = NDArray[np.float32]
@@ -40,7 +41,7 @@ def matrix_bytes(key: str, matrix: NDArray[np.floating]) -> bytes:
 
 
 class MatrixTable(Mapping[str, Float]):
-    """The matrices that an scp lists, each read when it is asked for.
+    """The matrices that an scp lists, each read when it is asked for; paths are relative to it.
 
     columns: number of columns that every matrix must have; None takes them as they are.
     Raises DataError for an entry that cannot be read or has other columns.
@@ -51,7 +52,7 @@ class MatrixTable(Mapping[str, Float]):
         self._where = read_scp(scp)
 
     def __getitem__(self, key: str) -> Float:
-        where = self._where[key]
+        where = resolved(Path(self.scp).parent, self._where[key])
         try:
             with open_place(where) as (stream, left):
                 matrix = _read_matrix(stream, left)

@@ -1,7 +1,7 @@
 """How outputs were made: one JSON file, written last, with hashes of the inputs and of the outputs.
 
-``<folder>/record.json`` describes the outputs in a folder, ``<file>.record.json`` a file. While work
-on a folder goes on it has ``unfinished.json``: what its record will say, without the outputs.
+``<folder>/record.json`` describes the outputs in a folder, ``<file>.record.json`` a file. While
+work on a folder goes on it has ``unfinished.json``: its record to be, without the outputs.
 
 Example of a record::
 
@@ -84,9 +84,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def new_record(command: Sequence[str], inputs: Iterable[Path], versions: Mapping[str, str] | None = None) -> Record:
+def new_record(
+    command: Sequence[str],
+    inputs: Iterable[Path],
+    versions: Mapping[str, str] | None = None,
+    hashed: Mapping[Path, str] | None = None,
+) -> Record:
     """A record, without outputs, of a command that is about to run on these files.
 
+    hashed: more inputs, of which the SHA-256 is known.
     Stage and options come from the environment: VIDPERSON_STAGE, and VIDPERSON_OPTIONS with lines
     ``name='value'``.
     Raises OSError for an input that cannot be read.
@@ -96,7 +102,10 @@ def new_record(command: Sequence[str], inputs: Iterable[Path], versions: Mapping
         command=list(command),
         options=_current_options(),
         versions={**_own_versions(), **(versions or {})},
-        inputs={_path_text(path): sha256(path) for path in inputs},
+        inputs={
+            **{_path_text(path): sha256(path) for path in inputs},
+            **{_path_text(path): digest for path, digest in (hashed or {}).items()},
+        },
     )
 
 
@@ -153,7 +162,8 @@ def differences(
     """In what a command and its inputs differ from those of the record; an empty list: in nothing.
 
     except_for: inputs that do not count.
-    Returns lines ``< then`` and ``> now``. A moved folder of --exp-dir or --data-dir is no difference.
+    Returns lines ``< then`` and ``> now``. Moving the folder of --exp-dir or --data-dir changes
+    nothing.
     """
     moved = _moved(record.options)
     uncounted = {_path_text(path) for path in except_for}
@@ -185,9 +195,11 @@ def damaged_outputs(target: Path, record: Record, thorough: bool) -> list[str]:
 def checked(path: Path) -> Path:
     """``path``, after its bytes were found to be those of its record, or of its folder's record.
 
-    A file in a folder without any record is the user's own and is accepted.
+    A file in a folder without any record is the user's own and is accepted, and so is a record.
     Raises DataError for a file that is missing, unlisted or changed, or in an unfinished folder.
     """
+    if path.name.endswith(RECORD):  # it is checked by its reader
+        return path
     own, of_folder = path.with_name(f"{path.name}.{RECORD}"), path.parent / RECORD
     record = _read(own) or _read(of_folder)
     if record is None:
@@ -248,7 +260,7 @@ def _output_name(path: Path, folder: Path) -> str:
 
 
 def _moved(then: Mapping[str, str]) -> Any:
-    """A function from a word of a record to what it is with the folders of FOLDER_OPTIONS of now."""
+    """A function from a word of a record to that with the folders of FOLDER_OPTIONS of now."""
     now = _current_options()
     folders = [(then[name], now[name]) for name in FOLDER_OPTIONS if name in then and name in now]
     changed = [(old, new) for old, new in folders if old != new]

@@ -111,7 +111,7 @@ def decode_image(data: bytes, limits: Limits = USUAL_LIMITS) -> tuple[Image, str
     return np.ascontiguousarray(image, dtype=np.uint8), damage
 
 
-def decode_sound_image(data: bytes) -> Image:
+def decode_intact_image(data: bytes) -> Image:
     """Like :func:`decode_image`, for uses where half a picture is worse than none: damage raises MediaError too."""
     image, damage = decode_image(data)
     if damage is not None:

@@ -20,7 +20,7 @@ import yaml
 
 from vidperson.errors import ModelError
 
-ZOO = Path(__file__).parent.parent / "zoo"
+ZOO = Path(__file__).resolve().parents[1] / "zoo"
 ROLES = ("detector", "embedder", "classifier")
 MIRROR = ("none", "concatenate", "sum")
 _MAX_CARD_BYTES = 1 << 18

@@ -170,7 +170,7 @@ def folded(summary: str, content: Table) -> str:
 
 
 def trials(picked: Sequence[Mapping[str, Any]]) -> str:
-    """Trials with their most similar faces side by side, as steps/pick_trials.py writes them."""
+    """Trials with their most similar items side by side, as steps/pick_trials.py writes them."""
     return '<div class="trials">\n' + "\n".join(map(_trial, picked)) + "\n</div>"
 
 
@@ -183,17 +183,17 @@ def _trial(trial: Mapping[str, Any]) -> str:
         content = note(trial["why"])
     else:
         content = (
-            '<div class="pair">' + _face("enrolled", trial["enrolment"]) + _face("tested", trial["test"]) + "</div>"
+            '<div class="pair">' + _item("enrolled", trial["enrolment"]) + _item("tested", trial["test"]) + "</div>"
         )
     if trial["mean_enrolled"]:
-        content += note("No labelled face was found: the mean of all faces of the video was enrolled.")
+        content += note("Nothing labelled was found: the mean of all that was found in the video was enrolled.")
     return f'<article class="trial"><p>{names}<br>{figures}</p>{content}</article>'
 
 
-def _face(side: str, face: Mapping[str, Any]) -> str:
-    where = escape(face["segment"]) + ("" if face["time_s"] is None else f", {face['time_s']:g} s")
-    if face["jpeg"] is None:
-        picture = f'<div class="missing">{escape(face["why"])}</div>'
+def _item(side: str, item: Mapping[str, Any]) -> str:
+    where = escape(item["segment"]) + ("" if item["time_s"] is None else f", {item['time_s']:g} s")
+    if item["jpeg"] is None:
+        picture = f'<div class="missing">{escape(item["why"])}</div>'
     else:
-        picture = f'<img alt="{side}: {where}" src="{_data_uri(base64.b64decode(face["jpeg"]))}">'
+        picture = f'<img alt="{side}: {where}" src="{_data_uri(base64.b64decode(item["jpeg"]))}">'
     return f"<figure>{picture}<figcaption>{side}: {where}</figcaption></figure>"

@@ -10,11 +10,12 @@ from typing import Any
 STATES = ("ok", "no_face", "damaged", "unreadable")
 
 RESULT_COLUMNS = (
-    *("set", "system", "backend", "snorm_cohort", "calibrated_on", "num_trials", "num_targets", "num_nontargets"),
+    *("set", "modality", "system", "backend", "snorm_cohort", "calibrated_on"),
+    *("num_trials", "num_targets", "num_nontargets"),
     *("eer", "min_cprimary", "act_cprimary", "primary_definition", "cllr", "min_cllr"),
     *("prior", "min_dcf", "act_dcf", "c_miss", "c_fa", "normalisation"),
 )
-"""Keys of a result row."""
+"""Keys of a result row; the modality is left out where there is only one."""
 
 Row = dict[str, Any]
 Result = Mapping[str, Any]
@@ -24,12 +25,22 @@ Table = tuple[list[str], list[list[str]]]
 """Head and lines of cells, as people read them."""
 
 
-def label(result: Result) -> str:
-    """What a system is called in tables and pictures, such as ``max, s-norm, calibrated``."""
+def label(result: Result, with_system: bool = False) -> str:
+    """What a system is called in tables and plots, such as ``max, s-norm, calibrated``.
+
+    with_system: where there are several, with the network before it.
+    """
     name = result["backend"] or result["system"]
     if name == "fusion":  # it is calibrated by its nature
         return str(name)
+    if with_system and result["backend"]:
+        name = f"{result['system']} {name}"
     return name + (", s-norm" if result["snorm_cohort"] else "") + (", calibrated" if result["calibrated_on"] else "")
+
+
+def several_modalities(results: Sequence[Result]) -> bool:
+    """Whether the tables say which modality a result is of."""
+    return len({result["modality"] for result in results}) > 1
 
 
 def result_rows(results: Sequence[Result]) -> list[Row]:
@@ -38,11 +49,13 @@ def result_rows(results: Sequence[Result]) -> list[Row]:
     Raises KeyError for a result that lacks a field.
     """
     rows: list[Row] = []
+    columns = [key for key in RESULT_COLUMNS if key != "modality" or several_modalities(results)]
     for result in results:
-        common = {key: result[key] for key in ("system", "backend", "snorm_cohort", "calibrated_on", "num_trials")}
+        about = ("modality", "system", "backend", "snorm_cohort", "calibrated_on", "num_trials")
+        common = {key: result[key] for key in about}
         common["set"] = result["name"]
         if not result["has_key"]:
-            rows.append(dict.fromkeys(RESULT_COLUMNS) | common)
+            rows.append(dict.fromkeys(columns) | common)
             continue
         once = ("num_targets", "num_nontargets", "eer", "cllr", "min_cllr", "c_miss", "c_fa", "normalisation")
         common |= {key: result[key] for key in once}
@@ -51,20 +64,21 @@ def result_rows(results: Sequence[Result]) -> list[Row]:
         common["primary_definition"] = primary["definition"]
         for point in result["dcf"]:
             rows.append(common | {"prior": point["prior"], "min_dcf": point["min"], "act_dcf": point["act"]})
-    return [{key: row[key] for key in RESULT_COLUMNS} for row in rows]
+    return [{key: row[key] for key in columns} for row in rows]
 
 
 def result_table(results: Sequence[Result]) -> Table:
     """The table of systems and sets: EER, C_primary and Cllr; a line per result, in the order given."""
-    head = ["set", "system", "back-end", "s-norm", "calibrated"]
-    head += ["EER %", "min Cp", "act Cp", "min Cllr", "Cllr"]
+    several = several_modalities(results)
+    head = [*_head(several), "EER %", "min Cp", "act Cp", "min Cllr", "Cllr"]
     body = []
     for result in results:
         figures = [None] * 5
         if result["has_key"]:
             primary = result["primary"]
             figures = [100 * result["eer"], primary["min"], primary["act"], result["min_cllr"], result["cllr"]]
-        body.append(_names(result) + [_cell(value, 3 if i == 0 else 4) for i, value in enumerate(figures)])
+        cells = [_cell(value, 3 if i == 0 else 4) for i, value in enumerate(figures)]
+        body.append(_names(result, several) + cells)
     return head, body
 
 
@@ -72,13 +86,15 @@ def dcf_table(results: Sequence[Result]) -> Table:
     """min and act DCF at each prior; a line per result that has a key."""
     keyed = [result for result in results if result["has_key"]]
     priors = list(dict.fromkeys(point["prior"] for result in keyed for point in result["dcf"]))
-    head = ["set", "system", "back-end", "s-norm", "calibrated"]
+    several = several_modalities(results)
+    head = _head(several)
     head += [f"{kind} DCF {prior:g}" for prior in priors for kind in ("min", "act")]
     body = []
     for result in keyed:
         points = {point["prior"]: point for point in result["dcf"]}
         body.append(
-            _names(result) + [_cell(points.get(prior, {}).get(kind), 4) for prior in priors for kind in ("min", "act")]
+            _names(result, several)
+            + [_cell(points.get(prior, {}).get(kind), 4) for prior in priors for kind in ("min", "act")]
         )
     return head, body
 
@@ -115,11 +131,16 @@ def result_note(results: Sequence[Result]) -> str:
     return " ".join(parts)
 
 
-def _names(result: Result) -> list[str]:
+def _head(several: bool) -> list[str]:
+    return ["set", *(["modality"] if several else []), "system", "back-end", "s-norm", "calibrated"]
+
+
+def _names(result: Result, several: bool) -> list[str]:
     trained_on = result["calibrated_on"]
     calibrated = "no" if not trained_on else "on itself" if trained_on == result["name"] else "yes"
     return [
         result["name"],
+        *([result["modality"]] if several else []),
         result["system"],
         result["backend"] or "-",
         "yes" if result["snorm_cohort"] else "no",
@@ -131,15 +152,18 @@ def _cell(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def status_row(name: str, statuses: Mapping[str, str], num_faces: int | None) -> Row:
-    """How many faces a set has and how many segments are in each state; a status is ``<state>[: <why>]``."""
+def status_row(name: str, statuses: Mapping[str, str], items: str, count: int | None) -> Row:
+    """How many items a set has and how many segments are in each state; a status is ``<state>[: <why>]``.
+
+    items: what is counted, such as ``faces``.
+    """
     states = [status.partition(":")[0] for status in statuses.values()]
-    return {"set": name, "segments": len(states), "faces": num_faces} | {state: states.count(state) for state in STATES}
+    return {"set": name, "segments": len(states), items: count} | {state: states.count(state) for state in STATES}
 
 
-def status_table(rows: Sequence[Row]) -> Table:
+def status_table(rows: Sequence[Row], items: str) -> Table:
     """Rows of :func:`status_row` as people read them."""
-    head = ["set", "segments", "faces", *STATES]
+    head = ["set", "segments", items, *STATES]
     return head, [["-" if row[key] is None else str(row[key]) for key in head] for row in rows]
 
 

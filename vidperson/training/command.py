@@ -1,24 +1,93 @@
-"""What the training steps have in common: options, progress and curves, and the network with its card at the end."""
+"""What the training steps share: options, the run from plan to exported network, progress, curves, and the card."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidperson import cli
+from vidperson.training.settings import Settings
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from vidperson.engines import Network
     from vidperson.networks.card import ModelCard
+    from vidperson.networks.install import InstalledModel
     from vidperson.training.batches import ShuffledBatches
-    from vidperson.training.settings import Settings
+    from vidperson.training.export import Run
+    from vidperson.training.loop import Batches, World
 
 
 Draw = Callable[[Sequence[Mapping[str, Any]]], bytes]
 """The entries of a run's log to a PNG file of its curves."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The options that all training steps have."""
+
+    train_data: list[str] = cli.option(help="what to train on, see above")
+    output_dir: str = cli.option(help="folder of the network, named like it")
+    teacher: str = cli.option("", "folder of an installed network to imitate")
+    init: str = cli.option("", "best.pt of an earlier run: start from its weights, not from random ones")
+    licence: str = cli.option("none stated", "licence of the network, for its card")
+    homepage: str = cli.option("none: trained by this recipe", "where it comes from, for its card")
+    half_weights: bool = cli.option(False, "true: store the network's weights in 16 bits")
+    device: str = cli.option("cpu", "where the network is trained", choices=("cpu", "cuda"))
+    engine: str = cli.option("auto", "what runs the teacher and the exported network; auto: the best one here")
+    threads: int = cli.option(1, "CPU threads of the networks", convert=cli.whole(1))
+    workers: int = cli.option(0, "processes that load data, for each that trains", convert=cli.whole(0))
+    settings: Settings = cli.group(Settings)
+
+    @property
+    def folder(self) -> Path:
+        """Where the network goes; its last part is the network's name."""
+        return Path(self.output_dir)
+
+
+@dataclass(frozen=True)
+class IdentityOptions:
+    """How an embedding network is taught identities, by their labels and by a teacher."""
+
+    embedding_size: int = cli.option(512, "values of an embedding", convert=cli.whole(1))
+    loss: str = cli.option("arcface", "arcface, cosface, softmax, or none: only from the teacher")
+    scale: float = cli.option(64.0, "s of arcface and cosface")
+    margin: float = cli.option(0.4, "m of arcface (radians) and cosface")
+    sub_centres: int = cli.option(1, "centres per identity")
+    sample_rate: float = cli.option(1.0, "share of the identities per step (partial FC)")
+    cosine_weight: float = cli.option(1.0, "weight of: be like the teacher's embedding")
+    relation_weight: float = cli.option(1.0, "weight of: cosines like the teacher's")
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What is trained, on what, and how it is measured.
+
+    card: of the network to be; hash, data and figures are put in at the end.
+    task, batches: what :func:`~vidperson.training.loop.train` gets. source: where the batches come from, to tell what
+    was left out of them.
+    recipe: what else the weights depend on, with the ``architecture``; plain values. data: what it is trained on, in
+    words.
+    figures_of: of a network that runs, with its card; None: there is nothing to measure it on.
+    judge: these figures as plain numbers, among them ``goal``: the largest one ("-" in front: the smallest) is kept.
+    validated_on: digest of what it is measured on.
+    """
+
+    card: ModelCard
+    task: nn.Module
+    batches: Batches
+    source: ShuffledBatches
+    recipe: dict[str, Any]
+    data: str
+    figures_of: Callable[[Run, ModelCard], dict[str, Any]] | None
+    judge: Callable[[dict[str, Any]], dict[str, float]]
+    goal: str
+    validated_on: str
 
 
 def begin(threads: int) -> None:
@@ -32,9 +101,69 @@ def begin(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def teacher_precision(precision: str, engine: str) -> str:
-    """bf16 where it is trained in bf16: a teacher is then two to three times faster on a CPU, and says the same."""
-    return "bf16" if precision == "bf16" and engine in ("auto", "openvino") else "fp32"
+def new_network(card: ModelCard, architecture: str, options: TrainingOptions) -> tuple[nn.Module, dict[str, Any]]:
+    """The network to train, with seeded random weights or those of ``init``, and what to note of it in the recipe."""
+    import torch
+
+    from vidperson.networks.convert import build_network
+    from vidperson.training.loop import start_from
+
+    torch.manual_seed(options.settings.seed)
+    network = build_network(architecture, card.input, card.output)
+    note: dict[str, Any] = {"architecture": architecture}
+    if options.init:
+        note["init"] = start_from(network, options.init)
+    return network, note
+
+
+def open_teacher(options: TrainingOptions) -> tuple[InstalledModel, Network]:
+    """The installed teacher, and its network as it answers for batches.
+
+    In bf16 where that is trained in: it is then two to three times faster on a CPU, and says the same.
+    """
+    from vidperson.networks.install import installed_model
+    from vidperson.networks.opening import open_network
+
+    fast = options.settings.precision == "bf16" and options.engine in ("auto", "openvino")
+    installed = installed_model(options.teacher)
+    return installed, open_network(installed, options.engine, "cpu", options.threads, "bf16" if fast else "fp32")
+
+
+def data_in_words(counted: str, options: TrainingOptions, teacher: InstalledModel | None) -> str:
+    """What a network is trained on, for its card. counted: how many of what."""
+    text = f"{counted} ({' '.join(Path(name).name for name in options.train_data)})"
+    if teacher is not None:
+        text += f"; teacher {teacher.card.name}, trained on {teacher.card.training_data}"
+    return text
+
+
+def run_plan(plan: TrainingPlan, options: TrainingOptions, world: World, draw: Draw) -> dict[str, Any]:
+    """Train to the end, and export the best epoch's network; see :func:`~vidperson.training.loop.train`.
+
+    Returns the figures of the exported file: {} without anything to measure it on, and in all processes but the first.
+    """
+    from vidperson.networks.install import InstalledModel
+    from vidperson.networks.opening import open_network
+    from vidperson.training.export import as_engine
+    from vidperson.training.loop import train
+
+    folder, how, figures_of = options.folder, options.settings, plan.figures_of
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        assert figures_of is not None
+        return plan.judge(figures_of(as_engine(network, world.device, how.precision), plan.card))
+
+    def measure_file(path: Path, card: ModelCard) -> dict[str, Any]:
+        assert figures_of is not None
+        return figures_of(open_network(InstalledModel(card, path, ""), options.engine, "cpu", options.threads), card)
+
+    validates, measures = (validate, measure_file) if figures_of else (None, None)
+    report = reporter(folder, plan.source.steps_per_epoch, draw)
+    best = train(
+        plan.task, plan.batches, how, folder, world, validates, plan.goal, plan.validated_on, plan.recipe, report
+    )
+    return export(plan, options, best, measures, draw) if world.rank == 0 else {}
 
 
 def reporter(folder: Path, steps_per_epoch: int, draw: Draw) -> Callable[[int, int], None]:
@@ -63,54 +192,33 @@ def draw_curves(folder: Path, draw: Draw) -> None:
         stream.write(draw(read_log(folder)))
 
 
-def finish(
-    folder: Path,
-    card: ModelCard,
-    half_weights: bool,
-    batches: ShuffledBatches,
+def export(
+    plan: TrainingPlan,
+    options: TrainingOptions,
     best: dict[str, float],
-    recipe: dict[str, Any],
-    how: Settings,
-    figures_of: Callable[[Path, ModelCard], dict[str, Any]] | None,
+    measure_file: Callable[[Path, ModelCard], dict[str, Any]] | None,
     draw: Draw,
 ) -> dict[str, Any]:
-    """Export the best epoch's network, and write its card with the figures of the very file, which are returned.
+    """Export the best epoch's network, and write its card with the figures of that very file, which are returned.
 
-    recipe: with the ``architecture``, what goes into the card's ``training``. figures_of: of a network's file with its
-    card; None: there is nothing to measure it on.
+    best: what is known of that epoch. measure_file: of a network's file with its card.
     """
     from vidperson.training.export import export_best, write_card
 
-    if batches.broken:
-        by = f" by process 1 of {batches.ranks}" if batches.ranks > 1 else ""
-        logging.warning("%d pictures were left out%s; they are named above", len(batches.broken), by)
+    folder = options.folder
+    warn_of_left_out(plan.source)
     draw_curves(folder, draw)
-    card = export_best(folder, card, recipe["architecture"], half_weights)
-    figures = figures_of(folder / card.file.name, card) if figures_of else {}
-    training = {"best_epoch": int(best["epoch"]) + 1, **recipe, **dataclasses.asdict(how)}
+    card = dataclasses.replace(plan.card, training_data=plan.data)
+    card = export_best(folder, card, plan.recipe["architecture"], options.half_weights)
+    figures = measure_file(folder / card.file.name, card) if measure_file else {}
+    settings = dataclasses.asdict(options.settings)
+    training = {"best_epoch": int(best["epoch"]) + 1, **plan.recipe, **settings}
     write_card(folder, dataclasses.replace(card, training=training, figures=figures))
     return figures
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that all training steps have: data, teacher, card, device, and the fields of ``Settings``."""
-    from vidperson.training import settings
-
-    parser.add_argument("--train-data", nargs="+", required=True, help="what to train on, see above")
-    parser.add_argument("--output-dir", required=True, help="folder of the network, named like it")
-    parser.add_argument("--teacher", default="", help="folder of an installed network to imitate")
-    parser.add_argument(
-        "--init", default="", help="best.pt of an earlier run whose weights to start from, not random ones"
-    )
-    parser.add_argument("--licence", default="none stated", help="licence of the network, for its card")
-    parser.add_argument("--homepage", default="none: trained by this recipe", help="where it comes from, for its card")
-    parser.add_argument("--half-weights", type=cli.flag, default=False, help="store the network's weights in 16 bits")
-    parser.add_argument("--device", default="cpu", help="where the network is trained: cpu or cuda")
-    parser.add_argument(
-        "--engine", default="auto", help="what runs the teacher and the exported network; auto: the best one here"
-    )
-    parser.add_argument("--threads", type=cli.whole(1), default=1, help="CPU threads of the networks")
-    parser.add_argument(
-        "--workers", type=cli.whole(0), default=0, help="processes that load pictures, for each that trains"
-    )
-    settings.add_arguments(parser)
+def warn_of_left_out(source: ShuffledBatches) -> None:
+    """Say how many items could not be used; each of them has been named."""
+    if source.broken:
+        by = f" by process 1 of {source.ranks}" if source.ranks > 1 else ""
+        logging.warning("%d items were left out%s; they are named above", len(source.broken), by)

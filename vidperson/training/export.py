@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vidperson.io.atomic import atomic_write
-from vidperson.io.record import sha256
+from vidperson.io.record import sha256, write_record
 from vidperson.networks.card import Input, ModelCard, NetworkFile, Output, card_text, check_card
 from vidperson.networks.convert import build_network, export_network
 from vidperson.training.loop import BEST, autocast, load_checkpoint
@@ -49,9 +50,15 @@ def export_best(folder: Path, card: ModelCard, architecture: str, half_weights: 
 
 
 def write_card(folder: Path, card: ModelCard) -> None:
-    """Write ``<name>.yaml`` beside the network."""
-    with atomic_write(folder / f"{card.name}.yaml") as stream:
+    """Write ``<name>.yaml`` beside the network, and last the record of the training.
+
+    The card tells the data and their digests; the record has the command and the stage's options.
+    """
+    path = folder / f"{card.name}.yaml"
+    with atomic_write(path) as stream:
         stream.write(card_text(card))
+    outputs = [folder / card.file.name, path, folder / BEST]
+    write_record(folder, ["python", *sys.argv], [], outputs, {"torch": torch.__version__})
 
 
 def as_engine(network: nn.Module, device: torch.device, precision: str) -> Run:

@@ -1,12 +1,10 @@
-"""How to train, whatever is trained: the settings of the loop, and their options on a command line."""
+"""How to train, whatever is trained: the settings of the loop, which are options of every training step."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
+from vidperson import cli
 from vidperson.errors import TrainingError
 
 OPTIMISERS = ("adam", "adamw", "muon", "sgd")
@@ -14,34 +12,30 @@ SCHEDULES = ("step", "cosine")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
-def _option(default: Any, words: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": words})
-
-
 @dataclass(frozen=True)
 class Settings:
-    """Each field is an option of the training steps. Raises TrainingError for a value that makes no sense.
+    """Each field is an option of the training steps. Raises TrainingError for a value that is not possible.
 
     schedule: "step": lr * decay ^ (epoch // decay_epochs); "cosine": to 0 at the end. Both after a linear rise over
     warmup_epochs. save_steps, log_steps: in optimiser steps; a checkpoint is also written after each epoch.
     """
 
-    epochs: int = _option(40, "passes over the data")
-    optimiser: str = _option("adam", "adam, adamw, muon or sgd")
-    lr: float = _option(0.001, "learning rate")
-    weight_decay: float = _option(0.0, "weight decay")
-    momentum: float = _option(0.9, "momentum of sgd")
-    schedule: str = _option("step", "step (times decay every decay-epochs) or cosine (to 0)")
-    decay: float = _option(0.97, "factor of the step schedule")
-    decay_epochs: int = _option(1, "epochs between its steps")
-    warmup_epochs: float = _option(0.0, "epochs in which the rate rises linearly")
-    clip: float = _option(0.0, "largest norm of the gradient; 0: any")
-    ema: float = _option(0.0, "running average of the weights, which is validated and kept: share of the past; 0: none")
-    precision: str = _option("fp32", "fp32, or autocast to bf16 or fp16")
-    seed: int = _option(0, "seed of everything random, less than 2^32")
-    valid_epochs: int = _option(1, "epochs between validations; the last epoch is always validated")
-    save_steps: int = _option(500, "steps between checkpoints within an epoch")
-    log_steps: int = _option(20, "steps between lines of the log")
+    epochs: int = cli.option(40, "passes over the data")
+    optimiser: str = cli.option("adam", "adam, adamw, muon or sgd")
+    lr: float = cli.option(0.001, "learning rate")
+    weight_decay: float = cli.option(0.0, "weight decay")
+    momentum: float = cli.option(0.9, "momentum of sgd")
+    schedule: str = cli.option("step", "step (times decay every decay-epochs) or cosine (to 0)")
+    decay: float = cli.option(0.97, "factor of the step schedule")
+    decay_epochs: int = cli.option(1, "epochs between its steps")
+    warmup_epochs: float = cli.option(0.0, "epochs in which the rate rises linearly")
+    clip: float = cli.option(0.0, "largest norm of the gradient; 0: any")
+    ema: float = cli.option(0.0, "running average of the weights, validated and kept: share of the past; 0: none")
+    precision: str = cli.option("fp32", "fp32, or autocast to bf16 or fp16")
+    seed: int = cli.option(0, "seed of everything random, less than 2^32")
+    valid_epochs: int = cli.option(1, "epochs between validations; the last epoch is always validated")
+    save_steps: int = cli.option(500, "steps between checkpoints within an epoch")
+    log_steps: int = cli.option(20, "steps between lines of the log")
 
     def __post_init__(self) -> None:
         for name, valid in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
@@ -58,14 +52,3 @@ class Settings:
         for name in ("ema", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise TrainingError(f"{name}: expected at least 0 and less than 1, found {getattr(self, name)}")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """An option for each setting, with its default."""
-    for field in dataclasses.fields(Settings):
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=type(field.default),
-            default=field.default,
-            help=field.metadata["help"],
-        )

@@ -1,0 +1,131 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154  # the stages use what is set here; utils/parse_options.sh sets the options
+# What stages 0 to 5 share. Sourced after utils/parse_options.sh. Sets
+#
+#   data_sets, test_sets   the data folders of $trial_sets and the test sets among them, each once
+#   enroll_of              test set -> its enrolment set
+#
+# and defines use_modality, use_network, check_precision, need, system_options and pair_options.
+
+data_sets=()
+test_sets=()
+declare -A enroll_of=()
+for pair in $trial_sets; do
+  if [[ ! $pair =~ ^[A-Za-z0-9_][A-Za-z0-9._-]*:[A-Za-z0-9_][A-Za-z0-9._-]*$ ]]; then
+    echo "$0: trial_sets: expected <enrolment set>:<test set>, found '$pair';" \
+      "names are letters, digits, '.', '_' and '-'" >&2
+    exit 1
+  fi
+  enroll_set=${pair%%:*}
+  test_set=${pair##*:}
+  if [ "${enroll_of[$test_set]:=$enroll_set}" != "$enroll_set" ]; then
+    echo "$0: trial_sets: $test_set has two enrolment sets, ${enroll_of[$test_set]} and $enroll_set," \
+      "and its scores have one file; copy $data_dir/$test_set under another name for one of them" >&2
+    exit 1
+  fi
+  for data_set in "$enroll_set" "$test_set"; do
+    if [[ " ${data_sets[*]} " != *" $data_set "* ]]; then data_sets+=("$data_set"); fi
+  done
+  if [[ " ${test_sets[*]} " != *" $test_set "* ]]; then test_sets+=("$test_set"); fi
+done
+if [ ${#data_sets[@]} = 0 ]; then
+  echo "$0: trial_sets is empty; expected <enrolment set>:<test set> ..." >&2
+  exit 1
+fi
+for modality in $modalities; do
+  if [ ! -f "steps_$modality/modality.sh" ]; then
+    echo "$0: modalities: expected some of $(echo steps_*/modality.sh | sed 's,steps_\([a-z]*\)/modality.sh,\1,g')," \
+      "found '$modality'" >&2
+    exit 1
+  fi
+done
+if [ -z "$modalities" ]; then
+  echo "$0: modalities is empty; expected one or several of: $(echo steps_*/ | tr -d /)" >&2
+  exit 1
+fi
+
+# Stop where a file is not there, and say what makes it. Arguments: file, what to run.
+need() {
+  if [ ! -f "$1" ]; then
+    echo "$0: there is no $1; run $2" >&2
+    exit 1
+  fi
+}
+
+# Get a modality ready: its functions, networks and folders. Arguments: modality, which networks have to be named.
+use_modality() {
+  local option
+  modality=$1
+  for option in "${@:2}"; do
+    option=${modality}_$option
+    case ${!option} in
+      "") echo "$0: $option is empty; expected the name of an installed network" >&2; exit 1 ;;
+      */* | *.yaml)
+        echo "$0: $option: expected the name of an installed network, found the path '${!option}';" \
+          "give the path of a card to stage 0, then use the name $(basename "${!option}" .yaml)" >&2
+        exit 1
+        ;;
+    esac
+  done
+  option=${modality}_detector
+  detector=${!option-}
+  option=${modality}_embedder
+  embedder=${!option-}
+  models_dir=$exp_dir/${modality}_models
+  items_dir=$exp_dir/${modality}_det/$detector
+  embed_dir=$exp_dir/${modality}_embed/$embedder
+  # shellcheck source=/dev/null
+  . "./steps_$modality/modality.sh"
+}
+
+# How a step runs its network: sets `launch` (the launcher), `network_args`, `speed_args` and `network_record`.
+# Arguments: name of the network, name and value of its batch option.
+use_network() {
+  local folder=$models_dir/$1
+  network_record=$folder/record.json
+  need "$network_record" ./run_000_get_pretrained_models.sh
+  launch=$cmd
+  if [ "$device" != cpu ]; then launch=$cuda_cmd; fi
+  network_args=(--model "$folder" --engine "$engine" --device "$device" --precision "$precision")
+  speed_args="--threads $threads"
+  if [ "$device" = cpu ] && [ "$engine" != mxnet ]; then
+    speed_args+=" $2 $3"
+  else
+    network_args+=("$2" "$3")   # these engines fill batches up: another size may change the last digits
+  fi
+}
+
+# Compare a sample with fp32 where the precision is another one, and fail when they differ too much; once per folder.
+# Arguments: folder of the log, arguments of the step that say what to take the sample from.
+declare -A precision_checked=()
+check_precision() {
+  if [ "$precision" != fp32 ] && [ -z "${precision_checked[$1]-}" ]; then
+    $launch "$1/log/precision.log" python steps/check_precision.py \
+      "${network_args[@]:0:8}" --threads "$threads" "${@:2}"
+    precision_checked[$1]=true
+  fi
+}
+
+# What the steps of stages 4 and 5 are told of all systems: sets the array `system_args`.
+system_options() {
+  local embedders=() option
+  for modality in $modalities; do
+    option=${modality}_embedder
+    embedders+=("${!option}")
+  done
+  system_args=(--scores-dir "$exp_dir/scores" --experiment "$experiment" --embedders "${embedders[*]}"
+    --test-sets "${test_sets[*]}" --backends "$backends" --thr-ahc "$thr_ahc"
+    --snorm-cohort "$snorm_cohort" --ncoh "$ncoh" --ncoh-discard "$ncoh_discard"
+    --calibration-set "$calibration_set" --fusion-systems "$fusion_systems" --max-systems "$max_systems"
+    --primary-cost "$primary_cost")
+}
+
+# What they are told of a pair of sets: sets the array `pair_args`. Called after use_modality.
+# Arguments: <enrolment set>:<test set>.
+pair_options() {
+  local test_parts
+  test_parts=$(parts_of "${1##*:}")
+  pair_args=(--modality "$modality" --items-dir "$items_dir" --embed-dir "$embed_dir"
+    --enroll-parts "$(parts_of "${1%%:*}")" --enroll-data "$data_dir/${1%%:*}"
+    --test-part "${test_parts##* }" --test-data "$data_dir/${1##*:}")
+}

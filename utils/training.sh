@@ -1,0 +1,47 @@
+# shellcheck shell=bash disable=SC2034,SC2154  # of utils/parse_options.sh, and for the script
+# What the training stages share. Sourced after utils/parse_options.sh, with the modality and the
+# options of stage 0 that get the teacher and no other network:
+#
+#   . ./utils/training.sh face "--face-detector '' --face-embedder"
+#
+# Sources path.sh with the torch extra. Sets `output` (folder of the training), `launch` (launcher),
+# `python` (how the step is started) and `training` (options of the step, --teacher included).
+
+if [[ $train_name != [A-Za-z0-9]* || $train_name == */* ]]; then   # it would be another folder
+  echo "$0: expected a train_name that begins with a letter or digit and has no '/' in it," \
+    "found '$train_name'" >&2
+  exit 1
+fi
+output=$exp_dir/${1}_train/$train_name
+launch=$cmd
+python=(python)
+training=(
+  --output-dir "$output" --architecture "$train_architecture" --augment "$train_augment"
+  --batch-size "$train_batch" --epochs "$train_epochs" --optimiser "$train_optimiser"
+  --lr "$train_lr" --weight-decay "$train_weight_decay" --schedule "$train_schedule"
+  --decay "$train_decay" --decay-epochs "$train_decay_epochs" --clip "$train_clip"
+  --warmup-epochs "$train_warmup_epochs" --ema "$train_ema" --precision "$train_precision"
+  --seed "$train_seed" --save-steps "$train_save_steps" --valid-epochs "$train_valid_epochs"
+  --licence "$train_licence" --half-weights "$train_half_weights" --engine "$engine"
+  --threads "$train_threads" --workers "$train_workers" --init "$train_init"
+)
+if [ -n "$train_teacher" ]; then
+  teacher=$exp_dir/${1}_models/$train_teacher
+  if [ ! -f "$teacher/record.json" ]; then
+    echo "$0: the teacher is not in $teacher;" \
+      "run ./run_000_get_pretrained_models.sh $2 $train_teacher" >&2
+    exit 1
+  fi
+  training+=(--teacher "$teacher")
+fi
+processes=$train_processes
+if ((train_gpus > 0)); then
+  launch=$cuda_cmd
+  processes=$train_gpus
+  training+=(--device cuda)
+fi
+if ((processes > 1)); then
+  python+=(-m torch.distributed.run --standalone --nproc-per-node "$processes")
+fi
+export VIDPERSON_EXTRAS="${VIDPERSON_EXTRAS:-} torch"
+. ./path.sh

@@ -1,0 +1,101 @@
+"""Which systems an experiment has: back-ends, plain, normalised and calibrated, of each embedder, and their fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vidperson.errors import ScoringError
+
+FUSION = "fusion"
+
+
+@dataclass(frozen=True)
+class System:
+    """An embedder and a way to compare, or a fusion.
+
+    embedder: network that made the embeddings; ``fusion`` for a fusion.
+    backend: name or alias of the back-end; ``fusion`` for a fusion.
+    snorm_cohort: set that normalises the scores; empty: none.
+    calibrated_on: test set that the calibration or the fusion was trained on; empty: none.
+    experiment: name of the experiment, of a fusion only.
+    """
+
+    embedder: str
+    backend: str
+    snorm_cohort: str = ""
+    calibrated_on: str = ""
+    experiment: str = ""
+
+    @property
+    def name(self) -> str:
+        """``max``, ``max_snorm``, ``max_snorm_cal``; of a fusion the name of the experiment."""
+        if self.backend == FUSION:
+            return self.experiment
+        return self.backend + ("_snorm" if self.snorm_cohort else "") + ("_cal" if self.calibrated_on else "")
+
+    @property
+    def folder(self) -> str:
+        """Its folder below exp/scores."""
+        return f"{self.embedder}/{self.name}"
+
+
+def plain_systems(embedder: str, backends: Sequence[str], snorm_cohort: str = "") -> list[System]:
+    """The systems that compare embeddings, each back-end without and, where there is a cohort, with s-norm."""
+    cohorts = ("", snorm_cohort) if snorm_cohort else ("",)
+    return [System(embedder, backend, cohort) for backend in dict.fromkeys(backends) for cohort in cohorts]
+
+
+def calibrated(system: System, calibration_set: str) -> System:
+    """The system with its scores as log-likelihood ratios."""
+    return replace(system, calibrated_on=calibration_set)
+
+
+def all_systems(
+    embedders: Sequence[str], backends: Sequence[str], snorm_cohort: str = "", calibration_set: str = ""
+) -> list[System]:
+    """All systems but the fusion, in the order of the tables: each plain one before its calibrated one."""
+    plain = [system for embedder in embedders for system in plain_systems(embedder, backends, snorm_cohort)]
+    if not calibration_set:
+        return plain
+    return [one for system in plain for one in (system, calibrated(system, calibration_set))]
+
+
+def fusion_folders(
+    names: Sequence[str], scores_dir: Path, embedders: Sequence[str], made: Collection[str]
+) -> list[Path]:
+    """The folders of scores that the names of a fusion's systems mean.
+
+    names: ``max`` is that system of each of the embedders; ``<embedder>/<system>`` a folder below ``scores_dir``; any
+        other path, with ``./`` or more than one ``/``, a folder of another program's scores.
+    made: folders below ``scores_dir`` that the experiment itself makes.
+    Raises ScoringError for a name that may mean two folders, and for a folder that is meant twice.
+    """
+    folders = []
+    for name in names:
+        parts = name.split("/")
+        if len(parts) == 1 and name != "..":
+            folders += [scores_dir / embedder / name for embedder in embedders]
+        elif len(parts) == 2 and all(parts) and parts[0] not in (".", ".."):
+            folders.append(_below(name, scores_dir, made))
+        else:
+            folders.append(Path(name))
+    twice = [str(folder) for i, folder in enumerate(folders) if folder in folders[:i]]
+    if twice:
+        raise ScoringError(f"fusion_systems: expected each system once, found {twice[0]} twice")
+    return folders
+
+
+def _below(name: str, scores_dir: Path, made: Collection[str]) -> Path:
+    """Raises ScoringError where a folder of this name in the current folder may be meant instead."""
+    folder = scores_dir / name
+    if Path(name).is_dir() and Path(name).resolve() != folder.resolve():
+        if name in made or folder.is_dir():
+            raise ScoringError(
+                f"fusion_systems: {name} is a system below {scores_dir} and a folder here; write {folder} or ./{name}"
+            )
+        raise ScoringError(
+            f"fusion_systems: expected a system below {scores_dir}, found only a folder {name} here; write ./{name}"
+        )
+    return folder

@@ -1,0 +1,73 @@
+"""What decides the outcome of each segment of a list: a short text that changes when it does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from vidperson.errors import DataError
+from vidperson.io.lists import read_lines
+from vidperson.io.merging import read_outputs
+from vidperson.io.record import checked
+
+_MISSING = " missing"
+
+
+def segment_inputs(lines: Mapping[str, str], sources: Iterable[Path], folder: Path | None) -> Iterator[tuple[str, str]]:
+    """Each segment with a text that holds a digest of what decides its outcome.
+
+    lines: segment -> the rest of its line in the list, such as a path.
+    sources: lists, of which the lines count that begin with the segment, and folders of finished
+        sets, of which the segment's status and bytes count.
+    folder: the lines are paths, relative to it or absolute, and the size and time of change of
+        these files count, too; None: they do not.
+    Raises DataError for a list that is no text, and for a set that lacks a segment.
+    """
+    digests: dict[str, bytes] = {}
+    for source in sources:
+        for segment, text in _texts(source, lines):
+            digests[segment] = _digest(digests.get(segment, b"") + text.encode())
+    for segment, line in lines.items():
+        text = _digest(digests.get(segment, b"") + line.encode()).hex()
+        yield segment, text if folder is None else text + _media(folder / line)
+
+
+def is_missing(text: str) -> bool:
+    """Whether a text of :func:`segment_inputs` says that the segment's file is not there."""
+    return text.endswith(_MISSING)
+
+
+def has_gone(then: str, now: str) -> bool:
+    """Whether a segment's file was there and is not there any more, the rest being the same."""
+    return is_missing(now) and not is_missing(then) and then.startswith(now.removesuffix("missing"))
+
+
+def _texts(source: Path, lines: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    if not source.is_dir():
+        for _, line in read_lines(checked(source)):
+            segment = line.split(maxsplit=1)[0]
+            if segment in lines:
+                yield segment, line
+        return
+    outputs = read_outputs(source)
+    missing = [segment for segment in lines if segment not in outputs]
+    if missing:
+        message = f"{len(missing)} of {len(lines)} segments are not in it, first '{missing[0]}'"
+        raise DataError(f"{message}; run the stage that makes it again", source)
+    for segment in lines:
+        yield segment, outputs[segment]
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _media(path: Path) -> str:
+    """``<space><bytes> <time of change, ns>``; a link counts as what it leads to."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return _MISSING
+    return f" {stat.st_size} {stat.st_mtime_ns}"

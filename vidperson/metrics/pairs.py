@@ -1,0 +1,57 @@
+"""The figures of a list of pairs whose scores are known: same person or not?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidperson.metrics.detection import eer, roc
+from vidperson.metrics.verification import accuracy, best_threshold, fold_accuracies, split_folds, tar_at_far
+
+FALSE_ACCEPT_RATES = (0.01, 0.001)
+NUM_FOLDS = 10
+
+
+def pair_figures(
+    scores: NDArray[np.float64],
+    is_target: NDArray[np.bool_],
+    folds: NDArray[np.int64] | None = None,
+    others: tuple[NDArray[np.float64], NDArray[np.bool_]] | None = None,
+) -> dict[str, Any]:
+    """EER, true accept rates, and accuracies of N pairs; shares 0..1, thresholds are scores.
+
+    scores, is_target: (N,). folds: (N,) of the list itself; without them ten are made, where there are enough pairs.
+    others: scores and is_target of another list, of which the threshold of ``accuracy`` is learnt.
+    Raises ScoringError where targets or non-targets are lacking.
+    """
+    targets, nontargets = scores[is_target], scores[~is_target]
+    curve = roc(targets, nontargets)
+    figures: dict[str, Any] = {
+        "num_targets": len(targets),
+        "num_nontargets": len(nontargets),
+        "eer": eer(curve),
+        "tar_at_far": {f"{far:g}": tar_at_far(curve, far) for far in FALSE_ACCEPT_RATES},
+    }
+    if folds is None and min(len(targets), len(nontargets)) >= NUM_FOLDS:
+        folds = split_folds(is_target, NUM_FOLDS)
+    if folds is not None:
+        accuracies = fold_accuracies(scores, is_target, folds)
+        figures |= {"ten_fold_accuracy": float(accuracies.mean()), "ten_fold_std": float(accuracies.std(ddof=1))}
+    if others is not None:
+        learnt = roc(others[0][others[1]], others[0][~others[1]])
+        threshold = best_threshold(learnt)
+        figures |= {"threshold": threshold, "accuracy": accuracy(targets, nontargets, threshold)}
+    return figures
+
+
+def describe(figures: dict[str, Any]) -> str:
+    """The figures in one line."""
+    text = f"EER {100 * figures['eer']:.2f} %"
+    text += "".join(f", TAR {100 * tar:.2f} % at FAR {far}" for far, tar in figures["tar_at_far"].items())
+    if "ten_fold_accuracy" in figures:
+        text += f", 10-fold {100 * figures['ten_fold_accuracy']:.2f} +- {100 * figures['ten_fold_std']:.2f} %"
+    if "accuracy" in figures:
+        text += f", accuracy {100 * figures['accuracy']:.2f} %"
+    return f"{text} ({figures['num_targets']} same, {figures['num_nontargets']} different)"
