@@ -251,6 +251,27 @@ def test_stage_without_its_input_names_the_stage_to_run_first(repo: Path, demo: 
     assert not (tmp_path / "exp" / "scores").exists()
 
 
+def test_exp_that_was_moved_is_done_up_to_its_embeddings_and_gives_the_same_scores_and_pictures(
+    repo: Path, demo: Recipe, tmp_path: Path
+) -> None:
+    moved = Recipe(repo, tmp_path, "demo")
+    shutil.copytree(demo.work / "exp", tmp_path / "exp", ignore=shutil.ignore_patterns("scores", "results", "log"))
+    for path in (tmp_path / "exp").rglob("*"):
+        if path.is_file() and not path.name.endswith("record.json"):  # which tells of the past
+            assert str(demo.work).encode() not in path.read_bytes(), path
+    data = ("--data-dir", f"{demo.work}/data")
+    for stage in ("002_detect_faces", "003_extract_embeddings"):
+        said = moved.run(stage, *data).stdout
+        assert said.count("done already") == 6, said
+    fewer = ("--backends", "max", "--snorm-cohort=", "--calibration-set=", "--fusion-systems=")
+    for stage in ("004_score", "005_eval"):
+        moved.run(stage, *data, *fewer)
+    for name in ("demo_dev_test", "demo_eval_test"):
+        assert moved.scores(name) == demo.scores(name)
+    (report,) = (tmp_path / "exp" / "results").rglob("report.html")
+    assert report.read_text().count("data:image/") > 10
+
+
 def test_set_that_another_run_is_at_work_on_is_refused_and_left_as_it_is(demo: Recipe) -> None:
     folder = demo.faces("demo_eval_test")
     before = outputs(folder)
