@@ -80,7 +80,7 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """How the network looks at a frame."""
+    """How a frame is given to the network."""
 
     max_size: int = cli.option(800, "long side in pixels that frames are brought down to", convert=cli.whole(1))
     det_batch: int = cli.option(1, "frames per call of the network", convert=cli.whole(1))

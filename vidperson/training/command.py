@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ from vidperson.training.settings import Settings
 if TYPE_CHECKING:
     from torch import nn
 
-    from vidperson.engines import Network
     from vidperson.networks.card import ModelCard
     from vidperson.networks.install import InstalledModel
     from vidperson.training.batches import ShuffledBatches
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Draw = Callable[[Sequence[Mapping[str, Any]]], bytes]
 """The entries of a run's log to a PNG file of its curves."""
+
+DRAW_EVERY_S = 60.0  # drawing takes seconds, an epoch perhaps less
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def new_network(card: ModelCard, architecture: str, options: TrainingOptions) ->
     return network, note
 
 
-def open_teacher(options: TrainingOptions) -> tuple[InstalledModel, Network]:
+def open_teacher(options: TrainingOptions) -> tuple[InstalledModel, Run]:
     """The installed teacher, and its network as it answers for batches.
 
     In bf16 where that is trained in: it is then two to three times faster on a CPU, and says the same.
@@ -167,18 +169,23 @@ def run_plan(plan: TrainingPlan, options: TrainingOptions, world: World, draw: D
 
 
 def reporter(folder: Path, steps_per_epoch: int, draw: Draw) -> Callable[[int, int], None]:
-    """What :func:`~vidperson.training.loop.train` calls with steps done and in all: progress, and curves per epoch."""
+    """What :func:`~vidperson.training.loop.train` calls with steps done and in all: progress, and after an
+    epoch the curves, unless they were drawn within the last minute.
+    """
     from vidperson.progress import Progress
 
     progress: list[Progress] = []
+    drawn = time.monotonic()
 
     def report(done: int, total: int) -> None:
+        nonlocal drawn
         if not progress:
             progress.append(Progress(total, "steps", done=done))
         elif done > progress[0].done:
             progress[0].step(done - progress[0].done)
-        if done and done % steps_per_epoch == 0:
+        if done and done % steps_per_epoch == 0 and time.monotonic() - drawn >= DRAW_EVERY_S:
             draw_curves(folder, draw)
+            drawn = time.monotonic()
 
     return report
 
