@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # The launchers of job arrays: programs that take [options] JOB=1:N log/x.JOB.log command ...
 # Source it before utils/parse_options.sh. The stages run `$cmd`, whose default is $train_cmd and which the
-# config or --cmd sets for one run; stages whose networks run on a GPU run `$cuda_cmd`. Both may carry options.
-# What the options ask the grid for stands in global_conf/grid/{slurm,sge}.conf; docs/grid.md tells all.
+# config or --cmd sets for one run; stages that use a GPU run `$cuda_cmd`. Both may have options.
+# global_conf/grid/{slurm,sge}.conf say what the options ask the grid for; docs/grid.md has the rest.
 #
 #   one machine   train_cmd=utils/run.py                              jobs in parallel, one per core
 #                 cuda_cmd="utils/run.py --max-jobs-run 1"            one GPU

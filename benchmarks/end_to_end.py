@@ -1,12 +1,12 @@
-"""What stages 2 and 3 cost on 720p video, beside decoding alone and the networks alone, all measured in one run.
+"""What stages 2 and 3 cost on 720p video, beside decoding only and the networks only, measured in one run.
 
 Inputs:  a clip with faces (made into a 720p video, see benchmarks/make_video.py) and the installed networks.
 Outputs: Markdown tables in CPU seconds of this process (user and system, all threads) per minute of video, and wall
-         seconds. The networks alone get the very batches that the stages gave them; they stay in memory, 260 MB per
+         seconds. The networks get the same batches as in the stages; these stay in memory, 260 MB per
          minute of video.
 
-Every figure is the median of --repeat rounds behind a first one that does not count. All run on one core: on two, the
-threads of a stage take caches and clock from each other, and CPU seconds beside those of one thread alone mean little.
+Every figure is the median of --repeat rounds after a first one that does not count. All run on one core: on two, the
+threads of a stage take caches and clock from each other, and CPU seconds beside those of one thread mean little.
 
 Example:
   python benchmarks/end_to_end.py --clip talk.mp4 --detector exp/face_models/retinaface_mnet025_pytorch \
@@ -32,10 +32,10 @@ from vidperson import cli
 if TYPE_CHECKING:
     import numpy as np
 
-BARE = "decoding alone, without conversion to RGB (PyAV)"
-READING = "decoding alone (FrameReader, 1 frame a second)"
-STAGE2, DETECTOR, JOINING = "stage 2", "detector alone", "joining of the jobs"
-STAGE3, EMBEDDER = "stage 3", "face network alone"
+BARE = "decoding only, without conversion to RGB (PyAV)"
+READING = "decoding only (FrameReader, 1 frame a second)"
+STAGE2, DETECTOR, JOINING = "stage 2", "detector only", "joining of the jobs"
+STAGE3, EMBEDDER = "stage 3", "face network only"
 OPENING, REST = "opening the network, once per job", "bookkeeping and the rest"
 
 
@@ -177,9 +177,9 @@ def report(rounds: list[Round], minutes: int) -> None:
     floor2, floor3 = cpu[READING] + cpu[DETECTOR], cpu[EMBEDDER]
     both = cpu[STAGE2] + cpu[JOINING] + cpu[STAGE3]
     print("\n| ratio of CPU seconds | |\n|---|---|")
-    print(f"| stage 2 / (decoding + detector alone) | {cpu[STAGE2] / floor2:.3f} |")
-    print(f"| stage 3 / face network alone | {cpu[STAGE3] / floor3:.3f} |")
-    print(f"| stages 2 and 3 / (decoding + both networks alone) | {both / (floor2 + floor3):.3f} |")
+    print(f"| stage 2 / (decoding + detector) | {cpu[STAGE2] / floor2:.3f} |")
+    print(f"| stage 3 / face network | {cpu[STAGE3] / floor3:.3f} |")
+    print(f"| stages 2 and 3 / (decoding + both networks) | {both / (floor2 + floor3):.3f} |")
     for stage in rounds[0].parts:
         parts = {part: median(one.parts[stage][part] for one in rounds) / minutes for part in rounds[0].parts[stage]}
         print(f"\n| part of {stage} | CPU s per minute of video | share |\n|---|---|---|")
@@ -237,12 +237,11 @@ def stage2(video: Path, detector: str, engine: str, folder: Path) -> None:
 
 
 def join(folder: Path) -> None:
-    from steps.merge_jobs import merge
-    from vidperson.face.detection import ARCHIVES
+    from vidperson.face.detection import ARCHIVES, STATES
+    from vidperson.io.lists import read_scp
+    from vidperson.io.merging import merge_jobs
 
-    scp, jobs = str(folder / "vid.scp"), str(folder / "jobs")
-    with contextlib.redirect_stdout(None):
-        merge(scp, jobs, 1, " ".join(ARCHIVES), str(folder / "faces"))
+    merge_jobs([folder / "jobs" / "1"], folder / "faces", ARCHIVES, STATES, read_scp(folder / "vid.scp"))
 
 
 def stage3(embedder: str, engine: str, folder: Path) -> None:

@@ -13,6 +13,7 @@ Example:
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -35,7 +36,7 @@ STAGES = {
     "002_detect_faces": Path("face_det", DETECTOR, SET),
     "003_extract_embeddings": Path("face_embed", EMBEDDER, SET),
 }
-OUTPUTS = ("*.ark", "*.scp", "*.tar", "status", "settings", "media", ".done")
+OUTPUTS = ("*.ark", "*.scp", "*.tar", "status", "journal.jsonl")
 PATIENCE_S = 600.0
 
 
@@ -154,9 +155,13 @@ def prepare(work: Path, files: dict[str, Path]) -> None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Name -> SHA-256 of each output of a stage."""
+    """Name -> SHA-256 of each output of a stage, and what its record says of command, inputs and outputs."""
     paths = [path for pattern in OUTPUTS for path in folder.glob(pattern)]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    if (folder / "record.json").exists():
+        record = json.loads((folder / "record.json").read_text())
+        found["record.json"] = json.dumps({**record, "options": {}})  # the number of jobs is one of them
+    return found
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Make a 720p video of any length from a short real clip, for the benchmarks.
 
 Inputs:  a clip with faces, of any size and rate.
-Outputs: an MP4 of 1280 x 720, 25 frames a second, H.264. One minute is encoded, the clip starting anew as often as it
+Outputs: an MP4 of 1280 x 720, 25 frames a second, H.264. One minute is encoded, the clip repeated as often as it
          takes; longer videos repeat the packets of that minute.
 
 Example:
@@ -57,7 +57,7 @@ def _endless(clip: str) -> Iterator[av.VideoFrame]:
     while True:
         count = 0
         with open_container(clip) as container:
-            stream = video_stream(container)
+            stream = video_stream(container, clip)
             graph = av.filter.Graph()
             graph.link_nodes(
                 graph.add_buffer(template=stream),

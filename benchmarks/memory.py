@@ -83,7 +83,7 @@ if __name__ == "__main__":
     parser.add_argument("--clip", required=True, help="a video with faces")
     parser.add_argument("--detector", required=True, help="folder of the installed detector")
     parser.add_argument("--minutes", type=int, nargs="+", default=[1, 60], help="lengths to compare with the first")
-    parser.add_argument("--fps", type=float, default=1.0, help="frames looked at per second of video")
+    parser.add_argument("--fps", type=float, default=1.0, help="frames searched per second of video")
     parser.add_argument("--limit-mb", type=float, default=50.0, help="by how much the peaks may differ")
     parser.add_argument("--work-dir", help="folder for temporary files; default: the system's")
     cli.main(compare, parser.parse_args())

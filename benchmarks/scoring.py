@@ -89,7 +89,7 @@ def main() -> None:
     print(f"s-norm: {e} enrolment and {t} test faces, {arguments.ncoh} of {arguments.cohort} cohort faces")
     print(f"  blocks of {rows_in_memory(scorer, arguments.mem_gb)} rows")
     print(f"  {taken:.2f} s; {taken / (cosines + selected):.2f} x its products ({cosines:.2f} s of cosines, ")
-    print(f"  {selected:.2f} s of squares times selections); {taken / cosines:.2f} x the cosines alone")
+    print(f"  {selected:.2f} s of squares times selections); {taken / cosines:.2f} x the cosines")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps.score import PairOptions, checked_matrices, items_of
+from steps.score import PairOptions, checked_matrices, items_of, refuse_damaged
 from vidperson import cli
 
 if TYPE_CHECKING:
@@ -73,8 +73,10 @@ class ItemSet:
         from vidperson.io.lists import read_paths
         from vidperson.io.record import checked
 
-        path = None if self.folder is None else self.folder / "crops.scp"
-        return read_paths(checked(path)) if path and path.is_file() else {}
+        if self.folder is None or not (self.folder / "crops.scp").is_file():
+            return {}
+        refuse_damaged(self.folder)  # the archive of the images is large, and few of them are read
+        return read_paths(checked(self.folder / "crops.scp"))
 
     @staticmethod
     def _matrices(folder: Path | None, name: str) -> Mapping[str, NDArray[np.float32]]:

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 class PairOptions:
     """An enrolment set and a test set, compared by one modality."""
 
-    modality: str = cli.option(help="what is compared: face, speaker or body")
+    modality: str = cli.option(help="what is compared, as in the config variable modalities")
     embed_dir: Path = cli.option(help="folder with the embeddings of each part; its name is that of the embedder")
     enroll_parts: str = cli.option(help="part of the references and, optionally, of what replaces a missing one")
     enroll_data: Path = cli.option(help="data folder with spk2utt")

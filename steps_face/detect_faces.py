@@ -3,7 +3,7 @@
 
 Inputs:  vid.scp (segment, path of a video or an image); an installed face detector; optionally
          face_boundingbox (segment, frame or seconds, x1 y1 x2 y2 in pixels).
-Outputs, in --output-dir, joined over the jobs by steps/merge_jobs.py:
+Outputs, in --output-dir, joined over the jobs by utils/segment_jobs.py:
          faces.ark    per segment (N, 17) float32: frame, time_s, x1 y1 x2 y2 in pixels, score,
                       5 landmarks x y
          quality.ark  per segment (N, 2) float32: distance of the eyes in pixels, share of black
@@ -80,7 +80,7 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """How the network looks at a frame."""
+    """How a frame is given to the network."""
 
     max_size: int = cli.option(800, "long side in pixels that frames are brought down to", convert=cli.whole(1))
     det_batch: int = cli.option(1, "frames per call of the network", convert=cli.whole(1))

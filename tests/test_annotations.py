@@ -46,7 +46,7 @@ def test_landmarks_with_a_negative_coordinate_are_unknown_and_boxes_without_area
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("1 2 3 4\n# a.jpg\n", 1, "expected '# <picture>'"),
+        ("1 2 3 4\n# a.jpg\n", 1, "expected '# <image>'"),
         ("# a.jpg\n1 2 3\n", 2, "4, 19 or 20 numbers"),
         (f"# a.jpg\n\n1 2 3 4 {FLAGGED} 1 1\n", 3, "4, 19 or 20 numbers"),
         ("# a.jpg\n1 2 3 x\n", 2, "found '1 2 3 x'"),
@@ -66,7 +66,7 @@ def test_list_of_wider_face_malformed_names_file_and_line(tmp_path: Path, text: 
 
 @pytest.mark.parametrize("name", ["label.txt", "label.xml"])
 def test_list_of_no_picture_is_an_error(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match=f"{name}: no picture is listed"):
+    with pytest.raises(DataError, match=f"{name}: no image is listed"):
         read(tmp_path / name, "<dataset/>" if name.endswith("xml") else "\n")
 
 
@@ -134,9 +134,9 @@ def test_list_of_imglab_gives_the_boxes_that_are_not_to_be_ignored(tmp_path: Pat
         ("left='274' ", "", 6, "found none 181 52 53"),
         ("left='274'", "left='27x'", 6, "found 27x 181 52 53"),
         ("left='274'", "left='nan'", 6, "found nan 181 52 53"),
-        ("<images>", "<box top='1' left='1' width='1' height='1'/><images>", 4, "in a picture"),
+        ("<images>", "<box top='1' left='1' width='1' height='1'/><images>", 4, "in an image"),
         ("b/none.jpg", "two faces.jpg", 11, "each once, found 'two faces.jpg'"),
-        ("file='b/none.jpg'", "", 11, "a picture's name in 'file'"),
+        ("file='b/none.jpg'", "", 11, "an image's name in 'file'"),
     ],
 )
 def test_list_of_imglab_broken_names_file_and_line(tmp_path: Path, old: str, new: str, line: int, words: str) -> None:

@@ -299,6 +299,14 @@ def test_fuse_face_and_voice_is_better_than_each_and_names_the_systems(task):
     assert last["act_dcf"] == pytest.approx(act_dcf(evaluated(task, "fusion/av", "dev"), 0.05))
 
 
+def test_fuse_systems_elsewhere_and_of_an_earlier_run_is_not_refused(task):
+    shutil.copytree(task / "face/max", task / "face/median")  # no back-end of this experiment
+    shutil.move(task / "voice/max", task / "elsewhere")
+    fusion(task, embedders="face", fusion_systems=f"max median {task}/elsewhere")
+    record = read_record(task / "fusion/av/eval_scores")
+    assert record and [str(task / name) for name in ("face/max", "face/median", "elsewhere")] == record.command[3:6]
+
+
 def test_fuse_two_experiments_do_not_touch_each_other(task):
     fusion(task)
     before = made(task / "fusion/av")

@@ -111,7 +111,7 @@ def test_photo_that_cannot_be_read_is_named_and_left_out(tmp_path: Path, caplog:
 
 
 def test_no_reference_face_of_the_height_that_counts_is_an_error() -> None:
-    with pytest.raises(DataError, match="no reference face of at least 40 pixels in 2 pictures"):
+    with pytest.raises(DataError, match="no reference face of at least 40 pixels in 2 images"):
         figures_of(([(0.9, box(0, 50))], marks(box(100, 39))), ([], marks()))
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from steps.fuse import FuseOptions, fuse
 from steps.score import PairOptions, ScoreOptions, SystemOptions, score
 from vidperson.errors import DataError, ScoringError
 from vidperson.io.matrices import matrix_bytes
+from vidperson.io.record import write_record
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -298,6 +300,24 @@ def test_evaluate_calibration_of_scores_that_were_made_again_since_is_refused(sc
     scored.score()
     said = scored.refused(AGAIN, calibration_set="test")
     assert "max_cal/test_scores: made by another command or of other inputs" in said
+
+
+def test_evaluate_embeddings_that_were_edited_or_are_of_other_items_are_refused(scored):
+    embed, items = scored.embed("face") / "test", scored.work / "items/test"
+    items.mkdir(parents=True)
+    (items / "status").write_text("a1 ok\n")
+    write_record(items, ["stage 2"], [], [items / "status"])
+    write_record(embed, ["stage 3"], [items / "status"], [embed / "embed.ark", embed / "embed.scp"])
+    scored.score()
+    content = (embed / "embed.ark").read_bytes()
+    (embed / "embed.ark").write_bytes(content[:-1] + bytes([content[-1] ^ 0x80]))
+    scored.refused(f"{embed}: expected embed.ark as it was written, found other bytes", DataError)
+    (embed / "embed.ark").write_bytes(content)
+    (items / "status").write_text("a1 no_face\n")
+    write_record(items, ["stage 2"], [], [items / "status"])
+    pairs = [f"{scored.words('face')} --items-dir {items.parent}"]
+    with pytest.raises(ScoringError, match=f"{embed}: expected embeddings of the items in {items}, found"):
+        evaluate(replace(scored.options(), pairs=pairs))
 
 
 def test_evaluate_systems_that_cannot_be_are_refused_before_the_scores_are(scored):

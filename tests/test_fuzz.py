@@ -164,7 +164,7 @@ def journal(path: Path) -> None:
     folder.mkdir(exist_ok=True)
     shutil.copy(path, folder / JOURNAL)
     (folder / "a.ark").write_bytes(bytes(64))
-    with JobStore(folder, ["a.ark"]) as store:
+    with JobStore(folder, ["a.ark"], ["ok"]) as store:
         store.append("new", "ok", {"a.ark": [b"x"]})
 
 

@@ -37,6 +37,8 @@ ALLOWED: dict[str, set[str]] = {
     "zoo": set(),
 }
 USERS = re.compile(r"(local|steps(_[a-z]+)?|tests|benchmarks)/")
+# What programs of utils may import of vidperson; the others run before there is an environment.
+SET_MAKERS = {f"utils/{name}.py": {"io", "errors"} for name in ("segment_jobs", "once")}
 
 TOP_LEVEL = re.compile(
     r"run_00[0-5]_\w+\.sh|run_01\d_train_\w+\.sh|run_demo\.sh|run_tests\.sh|path\.sh|cmd\.sh|global_conf|local"
@@ -90,7 +92,7 @@ def import_violations(source: str, path: str) -> list[str]:
                     found.append(f"{path}: {own} must not import {name}")
             elif parts[0] in ("local", "tests", "utils", "steps") or parts[0].startswith("steps_"):
                 found.append(f"{path}: the package must not import {name}")
-        elif parts[0] == "vidperson" and not USERS.match(path):
+        elif parts[0] == "vidperson" and not USERS.match(path) and (parts + [""])[1] not in SET_MAKERS.get(path, set()):
             found.append(f"{path}: only local, steps, steps_* and tests import vidperson")
     return found
 
@@ -131,6 +133,7 @@ def unsafe_calls(source: str, path: str) -> list[str]:
         ("vidperson/unheard_of.py", "from vidperson.types import Image"),
         ("vidperson/io/x.py", "from steps_face.detect_faces import detect_faces"),
         ("utils/x.py", "from vidperson.io import lists"),
+        ("utils/segment_jobs.py", "from vidperson.networks.install import install_model"),
         ("x.py", "import vidperson"),
     ],
 )
@@ -149,6 +152,7 @@ def test_import_rules_broken_is_found(path: str, source: str) -> None:
         ),
         ("steps_body/x.py", "from vidperson import cli"),
         ("local/demo/x.py", "from vidperson.corpora import demo"),
+        ("utils/segment_jobs.py", "from vidperson.io.merging import merge\nfrom vidperson.errors import DataError"),
         ("tests/x.py", "import vidperson.io.lists, steps_face.detect_faces"),
     ],
 )
@@ -224,28 +228,41 @@ def test_every_module_defers_annotations() -> None:
     assert missing == []
 
 
-# Code for all modalities. Names of published networks, and of what their files call "body", are exempt.
-WITHOUT_MODALITY = ("vidperson/networks/", "vidperson/engines/", "vidperson/embedding.py")
-PUBLISHED = re.compile(r"(retina|arc|cos|insight|mobile)face|self\.body", re.IGNORECASE)
+# Code for all modalities names none outside comments and docstrings.
+NEUTRAL_CODE = re.compile(r"(vidperson/(io|engines|training|networks)|utils|steps)/.*|vidperson/embedding\.py")
 MODALITY_WORDS = {"face", "faces", "speaker", "speakers", "body", "bodies", "voice", "voices"}
+# Names of published networks and losses; and `self.body`, as their published checkpoints call a part of the network.
+PUBLISHED = re.compile(r"(retina|arc|cos|insight|mobile)face|self\.body", re.IGNORECASE)
 
 
-def modality_names(source: str) -> list[str]:
-    """Lines of Python, and the word in them, that name a modality outside comments and docstrings."""
-    found = []
-    tree = ast.parse(source)
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    docstrings = {n.body[0].lineno for n in ast.walk(tree) if isinstance(n, documented) and ast.get_docstring(n)}
+def named_modalities(text: str) -> list[str]:
+    """The words of a piece of code, parts of identifiers included, that name a modality."""
+    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", PUBLISHED.sub("", text))}
+    return sorted(words & MODALITY_WORDS)
+
+
+def modalities_in_python(source: str) -> list[str]:
+    """Where Python names a modality; strings that are statements of their own are docstrings."""
+    statements = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Expr))
+    docstrings = {
+        (node.lineno, node.col_offset)
+        for node in statements
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    }
+    kinds = (tokenize.NAME, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", None))
+    lines, found = source.splitlines(), []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.STRING and token.start[0] in docstrings:
-            continue
-        if token.type not in (tokenize.NAME, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", None)):
-            continue
-        before = "self." if source.splitlines()[token.start[0] - 1][: token.start[1]].endswith("self.") else ""
-        text = PUBLISHED.sub("", before + token.string)
-        words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+", text)}
-        found += [f"line {token.start[0]}: {word}" for word in sorted(words & MODALITY_WORDS)]
+        line, column = token.start
+        if token.type in kinds and token.start not in docstrings:
+            owner = "self." if lines[line - 1][:column].endswith("self.") else ""
+            found += [f"{line}: {word}" for word in named_modalities(owner + token.string)]
     return found
+
+
+def modalities_in_shell(source: str) -> list[str]:
+    """Where a shell script names a modality; a comment begins with # at the start of a word."""
+    lines = (re.sub(r"(^|\s)#.*", "", line) for line in source.splitlines())
+    return [f"{number}: {word}" for number, line in enumerate(lines, 1) for word in named_modalities(line)]
 
 
 @pytest.mark.parametrize(
@@ -254,28 +271,142 @@ def modality_names(source: str) -> list[str]:
         "face_dir = 1",
         "KIND = 'face_embedder'",
         "class FaceThing: pass",
+        "def read(numFaces): pass",
+        "FACE_COLUMNS = 1",
         "x.body = 1",
         "f'{x}/voice'",
         "def speaker(): pass",
+        "def f():\n    return 'two bodies'",
+        "import vidperson.face",
+        "print('''of\na\nface''')",
     ],
 )
-def test_name_of_a_modality_in_code_is_found(source: str) -> None:
-    assert len(modality_names(source)) == 1
+def test_modality_named_in_python_is_found(source: str) -> None:
+    assert len(modalities_in_python(source)) == 1
 
 
-def test_name_of_a_modality_in_comments_docstrings_and_published_names_is_not_found() -> None:
+def test_modality_in_comments_docstrings_and_published_names_is_not_found() -> None:
     source = (
-        '"""Faces."""\n# a voice\nfrom x import RetinaFaceTiny\nname = "arcface_tiny"\n'
-        'def nobody(self):\n    """Of the body."""\n    self.body = 1\n'
+        '"""Faces."""\n# a voice\nfrom x import RetinaFaceTiny, MobileFaceNet\nname = "arcface_tiny"\n'
+        'LOSSES = "cosface"\n"""Of faces."""\ndef nobody(self):\n    """Of the body."""\n    self.body = 1\n'
+        "surface, interface, typeface = 1, 'Bodyguard', 'invoice'\n"
     )
-    assert modality_names(source) == []
+    assert modalities_in_python(source) == []
+
+
+@pytest.mark.parametrize(
+    "source", ["faces=$1", "python steps_face/x.py", 'echo "no face" # why', "echo ${speaker_embedder}"]
+)
+def test_modality_named_in_shell_is_found(source: str) -> None:
+    assert len(modalities_in_shell(source)) == 1
+
+
+def test_modality_in_comments_of_shell_is_not_found() -> None:
+    assert modalities_in_shell("# a face\nx=$1  # a voice\n  # body\nmodel=${modality}_embedder; n=${#x[@]}\n") == []
 
 
 def test_code_for_all_modalities_names_none() -> None:
-    names = [name for name in python_files() if name.startswith(WITHOUT_MODALITY)]
-    assert len(names) > 15
-    found = {name: modality_names((ROOT / name).read_text(encoding="utf-8")) for name in names}
-    assert {name: lines for name, lines in found.items() if lines} == {}
+    names = [name for name in tracked() if NEUTRAL_CODE.fullmatch(name) and name.endswith((".py", ".sh"))]
+    assert len(names) > 30
+    found = []
+    for name in names:
+        check = modalities_in_python if name.endswith(".py") else modalities_in_shell
+        found += [f"{name}:{place}" for place in check((ROOT / name).read_text(encoding="utf-8"))]
+    assert found == []
+
+
+# -- how large things may be ----------------------------------------------------------------------------------------
+
+MOST_LINES, MOST_PARAMETERS = 60, 10
+SAME_LINES = 6
+
+
+def large_functions(source: str, path: str) -> list[str]:
+    """``<file>:<function>`` of those with too many lines or parameters; inner functions count for themselves, too."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = node.args
+            parameters = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+            count = sum(each is not None and each.arg != "self" for each in parameters)
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > MOST_LINES or count > MOST_PARAMETERS:
+                found.append(f"{path}:{node.name}")
+    return found
+
+
+def repeated_lines(sources: dict[str, str], folder_of: dict[str, str]) -> list[str]:
+    """Where SAME_LINES lines in a row stand in the files of two folders; lines that say little do not count.
+
+    sources, folder_of: by file.
+    """
+    seen: dict[tuple[str, ...], str] = {}
+    found = []
+    for name, source in sources.items():
+        lines = [(n, line.strip()) for n, line in enumerate(source.splitlines(), 1) if is_telling(line.strip())]
+        for at in range(len(lines) - SAME_LINES + 1):
+            block = tuple(line for _, line in lines[at : at + SAME_LINES])
+            first = seen.setdefault(block, name)
+            if folder_of[first] != folder_of[name]:
+                found.append(f"{name}:{lines[at][0]}: also in {first}")
+    return found
+
+
+def is_telling(line: str) -> bool:
+    """Whether a line without indentation is more than brackets, an import or a comment."""
+    return len(line) > 5 and not line.startswith(("import ", "from ", "#"))
+
+
+def lines_of(count: int) -> str:
+    return "".join(f"    value_{number} = {number}\n" for number in range(count))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f():\n" + lines_of(60),
+        "class C:\n  async def f(self):\n" + lines_of(60),
+        "def f(a, b, c, d, e, f, g, h, i, j, k): pass",
+        "def f(a, b, c, /, d, e, f, g, *h, i, j, **k): pass",
+    ],
+)
+def test_function_that_is_too_large_is_found(source: str) -> None:
+    assert large_functions(source, "x.py") == ["x.py:f"]
+
+
+def test_function_that_is_large_enough_is_not_found() -> None:
+    assert large_functions("def f(self, a, b, c, d, e, f, g, h, i, j):\n" + lines_of(59), "x.py") == []
+
+
+def test_lines_repeated_in_another_folder_are_found_and_others_are_not() -> None:
+    other = {"a/x.py": "a", "b/x.py": "b"}
+    same = {"a/x.py": lines_of(7), "b/x.py": "import numpy\n\n" + lines_of(6).replace("    ", "")}
+    assert repeated_lines(same, other) == ["b/x.py:3: also in a/x.py"]
+    assert repeated_lines(same, dict.fromkeys(same, "a")) == []
+    assert repeated_lines({"a/x.py": lines_of(7), "b/x.py": lines_of(5)}, other) == []
+    assert repeated_lines({"a/x.py": "import numpy\n" * 9, "b/x.py": "import numpy\n" * 9}, other) == []
+
+
+def test_functions_of_steps_are_small() -> None:
+    names = [name for name in python_files() if re.match(r"steps(_[a-z]+)?/", name)]
+    assert len(names) > 10
+    found = [place for name in names for place in large_functions((ROOT / name).read_text(encoding="utf-8"), name)]
+    assert found == []
+
+
+def test_stage_scripts_are_short() -> None:
+    stages = [name for name in tracked() if re.fullmatch(r"run_0\w+\.sh", name)]
+    assert len(stages) >= 6
+    long = [name for name in stages if (ROOT / name).read_text(encoding="utf-8").count("\n") > MOST_LINES]
+    assert long == []
+
+
+def test_modalities_do_not_repeat_each_other() -> None:
+    folders = re.compile(r"steps_([a-z]+)/.*\.(py|sh)|vidperson/(face|speaker|body)/.*\.py")
+    modality = {name: found[1] or found[3] for name in tracked() if (found := folders.fullmatch(name))}
+    sources = {name: (ROOT / name).read_text(encoding="utf-8") for name in modality}
+    assert len(sources) > 10
+    assert repeated_lines(sources, modality) == []
 
 
 BLOCKED_IMPORT = """

@@ -94,9 +94,9 @@ DAMAGED = {
 }
 
 UNREADABLE = {
-    "robustness/audio_only.mp4": "no video stream",
+    "robustness/audio_only.mp4": "no video stream, only sound",
     "robustness/random_bytes.mp4": "not a media file",
-    "robustness/text.mp4": "not a media file",
+    "robustness/text.mp4": "this is a text file, not a video or image",
     "robustness/truncated_moov_at_end.mp4": "not a media file",
     "robustness/zero_bytes.mp4": "empty",
     "odd/moviepy_result.webm": "empty",

@@ -388,10 +388,10 @@ def test_reader_file_that_ends_early_is_damaged(talk: Path, tmp_path: Path, name
         (b"", "empty"),
         (b"\0", "not a media file"),
         (b"\0" * 5000, "not a media file"),
-        (b"hello world\n", "not a media file"),
+        (b"hello world\n", "this is a text file, not a video or image"),
         (
             b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n",
-            "a list of other files",
+            "this is an HLS list of other files, not a video or image",
         ),
         (bytes(range(256)) * 80, "not a media file"),
         (b"BM not a bitmap", "BMP"),

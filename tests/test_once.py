@@ -1,13 +1,17 @@
-"""utils/once.sh: a file is made once from the same command and inputs, and patience where it is seen late."""
+"""utils/once.py: a step is run when it says that something is to be made, and waited for."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from vidperson.io.record import record_path
 
 
 class Once:
@@ -16,27 +20,24 @@ class Once:
         self.input, self.output, self.log = work / "my input", work / "out put", work / "log"
         self.input.write_text("1\n")
 
-    def command(self, *options: str, script: str) -> list[str]:
-        command = [
-            "utils/once.sh",
-            "--log",
-            str(self.log),
-            "--input",
-            str(self.input),
-            *options,
-            str(self.output),
-            "--",
-        ]
-        return [*command, "bash", "-c", script, "script", str(self.input), str(self.output)]
+    def command(self, *options: str, step: str = "") -> list[str]:
+        command = ["utils/once.py", "--log", str(self.log), *options, "--", "python", "tests/file_step.py"]
+        return [*command, "--source", str(self.input), "--output", str(self.output), *step.split()]
 
-    def run(self, *options: str, script: str = 'cat "$1" > "$2"') -> subprocess.CompletedProcess[str]:
-        command = self.command(*options, script=script)
-        return subprocess.run(command, cwd=self.repo, capture_output=True, text=True, timeout=60)
+    def environment(self) -> dict[str, str]:
+        path = f"{self.repo}/utils/bin:{os.environ['PATH']}"
+        return {**os.environ, "VIDPERSON_PYTHON": sys.executable, "PYTHONPATH": str(self.repo), "PATH": path}
 
-    def ran(self, *options: str, script: str = 'cat "$1" > "$2"') -> bool:
+    def run(self, *options: str, step: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*options, step=step), cwd=self.repo, env=self.environment(), capture_output=True, text=True,
+            timeout=90,
+        )  # fmt: skip
+
+    def ran(self, *options: str, step: str = "") -> bool:
         """Whether the command was run; it must succeed."""
         self.log.unlink(missing_ok=True)
-        done = self.run(*options, script=script)
+        done = self.run(*options, step=step)
         assert done.returncode == 0, done.stderr
         assert ("done already" in done.stdout) != self.log.exists()
         return self.log.exists()
@@ -48,51 +49,51 @@ def once(repo: Path, tmp_path: Path) -> Once:
 
 
 def test_file_is_made_again_only_when_command_input_or_wish_changed(once: Once) -> None:
-    assert once.ran() and once.output.read_text() == "1\n"
+    assert once.ran() and once.output.read_text() == "1\n" and "not forced" in once.log.read_text()
     assert not once.ran()
-    assert not once.ran("--speed-args", "--mem-gb 7")
+    assert not once.ran(step="--slow-s 0.01")
     once.input.write_text("2\n")
     assert once.ran() and once.output.read_text() == "2\n"
-    assert once.ran("--force", "true")
+    assert once.ran("--force", "true") and "\nforced" in once.log.read_text()
     once.input.write_text("1\n")
     said = once.run().stdout
-    assert "made anew" in said and said.count(str(once.input)) == 2 and once.output.read_text() == "1\n"
-    assert once.ran(script='rev "$1" > "$2"')
+    assert said.count(str(once.input)) == 2 and "< " in said and "> " in said and once.output.read_text() == "1\n"
+    assert once.ran(step="--factor 3") and once.output.read_text() == "3\n"
     once.output.unlink()
-    assert once.ran(script='rev "$1" > "$2"')
+    assert once.ran(step="--factor 3") and once.output.read_text() == "3\n"
 
 
-def test_file_is_made_again_when_one_that_its_command_also_writes_is_gone(once: Once) -> None:
-    beside = once.work / "out put.table"
-    script, options = 'cat "$1" > "$2.table"; cat "$1" > "$2"', ("--also", str(beside))
-    assert once.ran(*options, script=script) and not once.ran(*options, script=script)
-    beside.unlink()
-    assert once.ran(*options, script=script) and beside.read_text() == "1\n"
-
-
-def test_command_that_fails_is_run_again_and_leaves_no_old_output(once: Once) -> None:
+def test_file_that_was_edited_is_not_done_and_made_again(once: Once) -> None:
     assert once.ran()
-    once.input.write_text("2\n")
-    assert once.run(script="exit 3").returncode != 0 and not once.output.exists()
-    once.input.write_text("1\n")
+    once.output.write_text("7\n")
+    assert once.ran() and once.output.read_text() == "1\n"
+
+
+def test_command_that_fails_fails_the_call_and_is_run_again(once: Once) -> None:
     assert once.ran()
+    failed = once.run(step="--factor 0")
+    assert failed.returncode == 1 and "expected another factor than 0" in failed.stderr  # the end of the log
+    assert once.ran(step="--factor 2")
 
 
 def test_output_that_is_seen_late_is_waited_for_and_one_that_never_comes_is_named(once: Once) -> None:
     begin = time.monotonic()
-    assert once.ran("--patience-s", "30", script='(sleep 1; cat "$1" > "$2.new"; mv "$2.new" "$2") > /dev/null 2>&1 &')
+    assert once.ran("--patience-s", "30", step="--late-s 1")
     assert 1 <= time.monotonic() - begin < 25
     once.input.write_text("2\n")
-    failed = once.run("--patience-s", "1", script=":")
-    assert failed.returncode == 1 and f"{once.output}: not there 1 s after" in failed.stderr
-    assert not (once.work / "out put.made").exists()
+    failed = once.run("--patience-s", "1", step="--late-s 20")
+    assert failed.returncode == 1 and f"not all outputs are there 1 s after the command ended; see {once.log}" in (
+        failed.stderr
+    )
+    assert str(once.input) in failed.stderr  # why it is not there
 
 
-def test_inputs_that_are_missing_are_all_named_with_what_makes_them(once: Once) -> None:
-    failed = once.run("--input", "data/dev/trials", "--input", "exp/scores/x/max/dev_scores")
-    assert failed.returncode == 1 and "there is no data/dev/trials; run ./run_001_prepare_data.sh" in failed.stderr
-    assert "there is no exp/scores/x/max/dev_scores; run ./run_004_score.sh with that system" in failed.stderr
-    assert "sha256sum" not in failed.stderr
+def test_step_that_cannot_be_asked_is_not_run(once: Once) -> None:
+    record_path(once.output).write_text("{")
+    failed = once.run()
+    assert failed.returncode == 1 and "found a damaged one" in failed.stderr and not once.log.exists()
+    failed = once.run(step="--unheard-of 1")
+    assert failed.returncode == 2 and "valid options" in failed.stderr and not once.log.exists()
 
 
 def test_input_that_is_missing_is_named(once: Once) -> None:
@@ -101,15 +102,30 @@ def test_input_that_is_missing_is_named(once: Once) -> None:
     assert failed.returncode != 0 and "my input" in failed.stderr
 
 
-def test_interrupt_that_the_command_does_not_notice_ends_the_call_and_the_file_is_made_again(once: Once) -> None:
+def test_call_that_is_malformed_is_refused(once: Once) -> None:
+    for command, message in (
+        (["utils/once.py", "--", "python", "x.py"], "once.py: expected --log"),
+        (["utils/once.py", "--logs", "x", "--", "python", "x.py"], "unknown option --logs; valid: --cmd --log"),
+        (["utils/once.py", "--log", "x", "python", "x.py"], "expected options, -- and a command"),
+        (["utils/once.py", "--log", "x", "--force", "yes", "--", "a", "b"], "--force: expected true or false"),
+        (["utils/once.py", "--log", "x", "--", str(once.work / "nothing"), "b"], "cannot start"),
+    ):
+        refused = subprocess.run(command, cwd=once.repo, env=once.environment(), capture_output=True, text=True)
+        assert refused.returncode == 1 and message in refused.stderr and "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_ends_the_call_and_its_job_and_the_file_is_made_later(once: Once, number: signal.Signals) -> None:
     run = subprocess.Popen(
-        once.command(script='touch "$2.begun"; sleep 1; cat "$1" > "$2"'), cwd=once.repo,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), stdout=subprocess.DEVNULL,
+        once.command(step="--slow-s 3"), cwd=once.repo, env=once.environment(), stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL), stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not (once.work / "out put.begun").exists():
+    while not (once.work / "begun").exists():
         assert time.monotonic() < deadline and run.poll() is None
         time.sleep(0.02)
-    run.send_signal(signal.SIGINT)
-    assert run.wait(timeout=60) == 130 and not (once.work / "out put.made").exists()
+    run.send_signal(number)
+    assert run.wait(timeout=60) == 128 + number and not record_path(once.output).exists()
+    time.sleep(3)
+    assert not once.output.exists()
     assert once.ran()

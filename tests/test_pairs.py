@@ -84,7 +84,7 @@ def test_picture_appended_to_a_tar_again_counts_once_with_its_last_bytes(tmp_pat
 def test_pictures_missing_or_none_or_not_a_tar_names_the_source(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.tar").write_bytes(b"not a tar" * 100)
-    for name, message in (("none", "no such folder"), ("empty", "no picture"), ("x.tar", "not an uncompressed tar")):
+    for name, message in (("none", "no such folder"), ("empty", "no image"), ("x.tar", "not an uncompressed tar")):
         with pytest.raises(DataError, match=f"{name}: {message}"):
             list_pictures(tmp_path / name)
 
@@ -114,7 +114,7 @@ def test_lfw_view_2_list_brings_its_folds(tmp_path: Path) -> None:
         ("1\nA 1 B 2\nA 1 B 2\n", "txt:2: expected '<name> <i> <j>'"),
         ("1\nA 1 2\nA 1 2\n", "txt:3: expected '<name> <i> <other name> <j>'"),
         ("1\nA 1 x\nA 1 B 2\n", "txt:2: expected '<name> <i> <j>'"),
-        ("a b target\na b same\n", "txt:2: expected '<picture> <picture> target|nontarget'"),
+        ("a b target\na b same\n", "txt:2: expected '<image> <image> target|nontarget'"),
         ("hello\n", "txt:1: expected '<n>'"),
     ],
 )
@@ -154,7 +154,7 @@ def test_picture_of_a_pair_missing_or_there_twice_is_named(tmp_path: Path) -> No
     folder = make_faces(tmp_path, ["one/A/1.png", "two/A/1.png", "two/B/1.png"])
     pictures = list_pictures(folder)
     assert picture_key("two/B/1.png") == "B/1"
-    with pytest.raises(DataError, match="1 of 2 pictures are missing, first 'C/1'"):
+    with pytest.raises(DataError, match="1 of 2 images are missing, first 'C/1'"):
         find_pictures(pictures, ["B/1", "C/1"])
     with pytest.raises(DataError, match="'A/1' may be one/A/1.png or two/A/1.png"):
         find_pictures(pictures, ["A/1"])
@@ -223,7 +223,7 @@ def test_pair_picture_cut_short_or_of_another_size_is_named(tmp_path: Path) -> N
     pairs = read_pairs(tmp_path / "pairs")
     data = (folder / "A/A_0002.jpg").read_bytes()
     (folder / "A/A_0002.jpg").write_bytes(data[: len(data) // 2])
-    with pytest.raises(DataError, match=r"A_0002.jpg: the JPEG picture is cut short"):
+    with pytest.raises(DataError, match=r"A_0002.jpg: the JPEG image is cut short"):
         pair_scores(mean_colour, list_pictures(folder), pairs, 64)
     cv2.imwrite(str(folder / "A/A_0002.jpg"), np.zeros((112, 96, 3), np.uint8))
     with pytest.raises(DataError, match=r"A_0002.jpg: expected an aligned face of 112 x 112, found \(112, 96\)"):

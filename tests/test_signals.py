@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 from processes import default_signals, wait_for, with_text
+from test_segment_jobs import Set
+
+from vidperson.io.matrices import load_matrices
 
 ENDS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 HEAD = "#!/usr/bin/env bash\nset -euo pipefail\n. ./utils/signals.sh\n"
@@ -134,3 +138,28 @@ def test_second_signal_does_not_wait_for_jobs_that_do_not_end(stage: Stage) -> N
     process.terminate()
     assert process.wait(timeout=10) == -signal.SIGTERM
     os.kill(int(stage.begun()[0]), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_stage_ended_by_a_signal_leaves_no_job_and_resumes_when_it_is_run_again(
+    repo: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    small = Set(repo, tmp_path)
+    (tmp_path / "stage.sh").write_text(f"{HEAD}{shlex.join(small.command(nj=2, slow='0.3'))}\n")
+    process = subprocess.Popen(
+        ["bash", tmp_path / "stage.sh"], cwd=repo, env=small.environment(), preexec_fn=default_signals,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    journals = [small.out / "jobs2" / job / "journal.jsonl" for job in ("1", "2")]
+
+    def finished() -> int:
+        return sum(journal.read_text().count("\n") for journal in journals if journal.exists())
+
+    wait_for(lambda: finished() >= 2, "two segments")
+    process.send_signal(number)
+    assert process.wait(timeout=10) == -number and with_text(str(tmp_path)) == []
+    assert 2 <= finished() < 6
+    again = small.run(nj=1)
+    assert again.returncode == 0 and [rows.sum() for rows in load_matrices(small.out / "bytes.scp").values()] == [
+        3, 4, 5, 6, 7, 8,
+    ]  # fmt: skip

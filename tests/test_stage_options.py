@@ -75,8 +75,8 @@ def test_help_of_the_demo_is_its_own_and_nothing_is_run(repo: Path, tmp_path: Pa
     assert "== run_000" not in done.stdout
 
 
-@pytest.mark.parametrize("command", [("segment_jobs.sh", "--nj"), ("once.sh", "--log"), ("once.sh", "--input")])
+@pytest.mark.parametrize("command", [("segment_jobs.py", "--nj"), ("segment_jobs.py", "--input"), ("once.py", "--log")])
 def test_last_option_without_its_value_is_named(repo: Path, command: tuple[str, str]) -> None:
     script, option = command
     done = subprocess.run([f"utils/{script}", option], cwd=repo, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and done.stderr == f"utils/{script}: option {option} lacks its value\n"
+    assert done.returncode == 1 and done.stderr == f"{script}: option {option} lacks its value\n"

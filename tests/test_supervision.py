@@ -18,11 +18,11 @@ from matplotlib import cbook, image
 from naive_decoder import write_video
 from numpy.typing import NDArray
 
-from steps.merge_jobs import merge
 from vidperson.errors import DataError, VidPersonError
-from vidperson.face.detection import ARCHIVES
+from vidperson.face.detection import ARCHIVES, STATES
 from vidperson.io.lists import read_scp
 from vidperson.io.matrices import load_matrices
+from vidperson.io.merging import merge_jobs
 from vidperson.supervision import Watch, run_supervised
 
 
@@ -272,7 +272,7 @@ def test_step_with_a_faulty_decoder_gives_every_segment_a_status_and_the_others_
         run = run_step(repo, script, detector, work, "--segment-timeout-s", "3", "--det-batch", str(batch))
         assert run.returncode == 0, run.stderr
         assert run.stderr.count("not done after 3 s") == (script == "tests/faulty_decoder.py")
-        merge(f"{work}/vid.scp", f"{work}/jobs", 1, " ".join(ARCHIVES), str(work))
+        merge_jobs([work / "jobs" / "1"], work, ARCHIVES, STATES, read_scp(work / "vid.scp"))
         results.append(work)
     faulty, sound = results
     statuses = read_scp(faulty / "status")
@@ -293,7 +293,7 @@ def test_step_with_a_faulty_decoder_gives_every_segment_a_status_and_the_others_
         assert all(len(rows) for rows in whole.values())
 
 
-def test_step_killed_for_memory_fails_and_goes_on_there_when_it_is_run_again(
+def test_step_killed_for_memory_fails_and_resumes_there_when_it_is_run_again(
     repo: Path, detector: Path, tmp_path: Path
 ) -> None:
     names = ["1 ok", "2 killed", "3 ok"]
@@ -305,7 +305,7 @@ def test_step_killed_for_memory_fails_and_goes_on_there_when_it_is_run_again(
     assert "Traceback" not in failed.stderr
     done = run_step(repo, "steps_face/detect_faces.py", detector, tmp_path)
     assert done.returncode == 0 and re.search("progress [01]/3 segments", done.stderr)
-    merge(f"{tmp_path}/vid.scp", f"{tmp_path}/jobs", 1, " ".join(ARCHIVES), str(tmp_path))
+    merge_jobs([tmp_path / "jobs" / "1"], tmp_path, ARCHIVES, STATES, read_scp(tmp_path / "vid.scp"))
     assert list(read_scp(tmp_path / "status").values()) == ["ok"] * 3
 
 

@@ -166,11 +166,11 @@ def test_voxceleb2_list_broken_names_the_line(tmp_path: Path, line: str, message
 
 def test_empty_identity_folder_and_stray_picture_and_no_source_are_errors(folder: Path) -> None:
     (folder / "nobody").mkdir()
-    with pytest.raises(DataError, match="nobody: no picture .* remove the folder or fill it"):
+    with pytest.raises(DataError, match="nobody: no image .* remove the folder or fill it"):
         read_faces([str(folder)])
     (folder / "nobody").rmdir()
     write_face(folder / "stray.png", 1)
-    with pytest.raises(DataError, match="expected <identity>/<picture>, found 'stray.png' in no folder"):
+    with pytest.raises(DataError, match="expected <identity>/<image>, found 'stray.png' in no folder"):
         read_faces([str(folder)])
     with pytest.raises(DataError, match="no training data"):
         read_faces([])
@@ -221,7 +221,7 @@ def test_picture_that_is_broken_is_named_once_and_replaced(folder: Path, caplog:
         seen = numbers(made, epoch)
         assert len(seen) == 8 and set(seen) <= {10, 30, 40, 70, 80}
     for text in (
-        "left out: {}/ann/1.png: the picture file cannot be decoded",
+        "left out: {}/ann/1.png: the image file cannot be decoded",
         "left out: {}/bob/0.png: the PNG",
         "left out: {}/bob/1.png: expected an aligned, square face, found 96 x 112 pixels",
     ):
@@ -233,7 +233,7 @@ def test_picture_that_is_broken_is_named_once_and_replaced(folder: Path, caplog:
 def test_all_pictures_broken_is_an_error_that_names_one(folder: Path, workers: int) -> None:
     for path in folder.glob("*/*.png"):
         path.write_bytes(b"x")
-    with pytest.raises(DataError, match=r"20 pictures in turn cannot be used, the last one: .*\.png"):
+    with pytest.raises(DataError, match=r"20 items in turn cannot be used, the last one: .*\.png"):
         list(batches(folder, 4, workers=workers)(0))
 
 

@@ -117,8 +117,8 @@ def test_tiny_run_learns_to_find_faces_in_held_out_photos(trained: tuple[Path, s
 
 def test_tiny_run_names_the_photos_that_it_left_out_and_what_it_found(trained: tuple[Path, str]) -> None:
     folder, said = trained
-    assert said.count("photos/001.png: the picture file cannot be decoded") == 1 and "1 items were left out" in said
-    assert "photos/021.png: the picture file cannot be decoded" in said
+    assert said.count("photos/001.png: the image file cannot be decoded") == 1 and "1 items were left out" in said
+    assert "photos/021.png: the image file cannot be decoded" in said
     assert f"training data: {PHOTOS - HELD_OUT} marked photos; {HELD_OUT} photos to validate on" in said
     assert f"progress {EPOCHS * 25}/{EPOCHS * 25} steps" in said and "faces found" in said
     record = read_record(folder)
@@ -310,7 +310,7 @@ def test_step_without_photos_or_with_marks_of_absent_ones_says_so(
 ) -> None:
     (tmp_path / "empty").mkdir()
     given = options(drawn, tmp_path / "x", train_data=[str(tmp_path / "empty")])
-    assert f"{tmp_path}/empty: no picture" in refusal(repo, monkeypatch, given)
+    assert f"{tmp_path}/empty: no image" in refusal(repo, monkeypatch, given)
     (tmp_path / "marks").write_text("# 000.png\n# gone away.png\n1 2 30 40\n")
     given = options(drawn, tmp_path / "x", train_annotations=str(tmp_path / "marks"))
     assert "1 of 2 marked photos are not in exactly one of" in (said := refusal(repo, monkeypatch, given))

@@ -237,7 +237,7 @@ def test_step_with_settings_that_make_no_sense_says_so(people: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        ("p0/10 p0/99 target\np0/10 p1/10 nontarget\n", "1 of 3 pictures are missing, first 'p0/99'"),
+        ("p0/10 p0/99 target\np0/10 p1/10 nontarget\n", "1 of 3 images are missing, first 'p0/99'"),
         ("p0/10 p0/11 target\n", "pairs: expected pairs of one person and pairs of two, found one kind only"),
     ],
 )

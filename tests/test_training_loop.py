@@ -216,7 +216,7 @@ def test_checkpoint_cut_short_or_with_code_in_it_is_refused(tmp_path: Path) -> N
 def test_best_weights_in_the_place_of_the_checkpoint_are_refused(tmp_path: Path) -> None:
     run(tmp_path)
     (tmp_path / BEST).replace(tmp_path / CHECKPOINT)
-    with pytest.raises(TrainingError, match=r"last.pt: expected what a run goes on from, .* weights alone of best.pt"):
+    with pytest.raises(TrainingError, match=r"expected what a run resumes from, .* only the weights of best.pt"):
         run(tmp_path)
 
 

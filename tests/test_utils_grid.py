@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -97,8 +98,8 @@ class Fake:
         lines = path.read_text().splitlines() if path.exists() else []
         return [line.removeprefix(program).strip() for line in lines if line.split()[0] == program]
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
-        call = [sys.executable, FAST, UTILS / self.launcher, "--config", "conf", *args]
+    def start(self, *args: str, around: Sequence[str] = ()) -> subprocess.Popen[str]:
+        call = [*around, sys.executable, FAST, UTILS / self.launcher, "--config", "conf", *args]
         return subprocess.Popen(
             call, cwd=self.folder, env=self.env, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals
         )
@@ -328,20 +329,23 @@ def test_retries_do_not_run_what_somebody_cancelled(fake: Fake) -> None:
     assert code == 1 and "cancelled" in stderr and len(fake.calls("sbatch")) == 1
 
 
+@pytest.mark.parametrize("below", ["no stage", "a stage"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_cancels_the_array_and_waits_for_its_end(either: Fake, number: signal.Signals) -> None:
+def test_interrupted_cancels_the_array_and_waits_for_its_end(either: Fake, number: signal.Signals, below: str) -> None:
     either.answer(SUBMIT[either.launcher], ACCEPT[either.launcher])
     name = "$(sed -n 's/.*-[JN] \\([^ ]*\\).*/\\1/p' $FAKE/calls | head -1)"
     listed = qstat(("1-2:1", "r")).replace("<JB_name>x<", f"<JB_name>'\"{name}\"'<")
     gone = "[ -e $FAKE/scancel.count ] || [ -e $FAKE/qdel.count ]"
     either.answer("squeue", f"if {gone}; then true; else echo 7; fi")
     either.answer("qstat", f"if {gone}; then {EMPTY_QUEUE}; else {listed}; fi")
-    process = either.start("JOB=1:2", "log/x.JOB.log", "true")
+    stage = [sys.executable, str(UTILS / "guard.py"), "bash", "-c", '"$@"; echo went on >&2', "stage"]
+    process = either.start("JOB=1:2", "log/x.JOB.log", "true", around=stage if below == "a stage" else [])
     wait_for(lambda: bool(either.calls("squeue") + either.calls("qstat")), "the first look")
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
-    assert "cancels array 7" in stderr and f"ended by {number.name}" in stderr
+    assert process.returncode == (-number if below == "a stage" else 128 + number)
+    by = number.name if below == "no stage" else "SIGTERM"
+    assert "cancels array 7" in stderr and f"ended by {by}" in stderr and "went on" not in stderr
     assert either.calls("scancel") + either.calls("qdel") == ["7"]
     assert not (either.folder / "log" / "q").exists()
 

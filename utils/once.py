@@ -19,11 +19,14 @@ Example:
 
 from __future__ import annotations
 
+import io
 import os
+import runpy
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from types import ModuleType
 
 if not __package__:  # run as a program: utils is this folder, whose queue.py must not hide Python's own
@@ -67,11 +70,34 @@ def main(arguments: Sequence[str]) -> int:
 
 def check(command: Sequence[str]) -> tuple[int, str]:
     """Exit status of the step that is asked what there is to do, and what it said."""
+    question = [*command, "--check", "true"]
+    if command[0] == "python" and len(command) > 1:
+        return ask_here(question[1:])
     try:
-        done = subprocess.run([*command, "--check", "true"], stdout=subprocess.PIPE, text=True, errors="replace")
+        done = subprocess.run(question, stdout=subprocess.PIPE, text=True, errors="replace")
     except OSError as error:
         refuse(f"cannot start '{command[0]}': {error.strerror}")
     return done.returncode, done.stdout
+
+
+def ask_here(words: list[str]) -> tuple[int, str]:
+    """As :func:`check`, of a Python program, in this process: to start another takes longer than the answer."""
+    own, sys.argv = sys.argv, words
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said):
+            runpy.run_path(words[0], run_name="__main__")
+        code: int | str | None = 0
+    except SystemExit as left:
+        code = left.code
+    except OSError as error:
+        refuse(f"cannot run '{words[0]}': {error.strerror}")
+    finally:
+        sys.argv = own
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+        return 1, said.getvalue()
+    return code or 0, said.getvalue()
 
 
 if __name__ == "__main__":

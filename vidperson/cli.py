@@ -111,7 +111,7 @@ def option(
 
 
 def group(options: type) -> Any:
-    """A field that holds another dataclass of options, whose options stand beside the others."""
+    """A field that holds another dataclass of options, which has its own options beside the others."""
     return field(default_factory=options)
 
 

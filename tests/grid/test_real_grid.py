@@ -101,7 +101,7 @@ def grid(daemons: Grid, tmp_path: Path) -> Iterator[Grid]:
     wait_for(lambda: daemons.jobs() == [], "the end of jobs that the launcher left", RUN_S)
 
 
-OUTPUTS = ("**/*.ark", "**/*.tar", "**/status", "**/.done", "scores/**/*_scores", "results/**/results.csv")
+OUTPUTS = ("**/*.ark", "**/*.tar", "**/status", "**/journal.jsonl", "scores/**/*_scores", "results/**/results.csv")
 
 
 def outputs(exp: Path) -> dict[str, bytes]:

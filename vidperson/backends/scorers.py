@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vidperson.backends.exact import Double, length_normalise
 from vidperson.backends.maxima import largest, largest_products
 from vidperson.backends.pooling import attend
-from vidperson.backends.sets import EmbeddingSets, Index
+from vidperson.backends.sets import EmbeddingSets, Float, Index
 from vidperson.errors import ScoringError
 
 ATTENTION_SCALE = 4.0
@@ -105,11 +105,10 @@ class Cosine:
         return test[0] @ cohort.T
 
 
-class SourceTargetAttention:
-    """Cosine of an enrolment embedding and the mean of a video's embeddings as that embedding attends to them.
+class WholeVideo:
+    """Compares an enrolment embedding with all embeddings of a video at once; ``score_video`` says how.
 
-    The weights are the softmax over the video of a times the cosine of its embeddings with the enrolment one, a = 4.
-    A test row is a whole video.
+    A test row is a whole video. A subclass defines ``score_video``, and ``bounds`` where scores may leave -1..1.
     """
 
     bounds = (-1.0, 1.0)
@@ -128,6 +127,13 @@ class SourceTargetAttention:
         self.test_row_bytes = 8
         self.held_bytes = enrolment.embeddings.nbytes + test.embeddings.nbytes
 
+    def score_video(self, units: Double, faces: Float) -> Double:
+        """(A,) scores of (A, dim) enrolment embeddings of length 1 with a video's (N, dim) embeddings, N > 0.
+
+        ``faces`` are as the network gave them, or as the back-end refined them. Each score depends on its own row.
+        """
+        raise NotImplementedError
+
     def enrolment_side(self, rows: Index) -> Side:
         return (length_normalise(self._enrolment.embeddings[rows]),)
 
@@ -138,10 +144,7 @@ class SourceTargetAttention:
         units = enrolment[0]
         scores = np.empty((len(units), len(test[0])))
         for column, row in enumerate(test[0]):
-            faces = self._test[int(self._videos[row])]
-            pooled = length_normalise(attend(units, length_normalise(faces), faces, ATTENTION_SCALE))
-            pooled *= units
-            scores[:, column] = pooled.sum(axis=1)
+            scores[:, column] = self.score_video(units, self._test[int(self._videos[row])])
         return scores
 
     def largest(self, enrolment: Side, starts: Index, test: Side, test_starts: Index) -> Double:
@@ -152,3 +155,15 @@ class SourceTargetAttention:
         for begin in range(0, len(cohort), 1024):
             scores[:, begin : begin + 1024] = self.compare((cohort[begin : begin + 1024],), test).T
         return scores
+
+
+class SourceTargetAttention(WholeVideo):
+    """Cosine of an enrolment embedding and the mean of a video's embeddings as that embedding attends to them.
+
+    The weights are the softmax over the video of a times the cosine of its embeddings with the enrolment one, a = 4.
+    """
+
+    def score_video(self, units: Double, faces: Float) -> Double:
+        pooled = length_normalise(attend(units, length_normalise(faces), faces, ATTENTION_SCALE))
+        pooled *= units
+        return pooled.sum(axis=1)

@@ -1,4 +1,4 @@
-"""Which anchors of a detector stand for which faces, and what they have to say: the inverse of its decoding."""
+"""Which anchors of a detector belong to which faces, and what they have to say: the inverse of its decoding."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from vidperson.face.detector import RetinaFaceDetector
 from vidperson.types import Float
 
-MIN_OVERLAP = 0.35  # from which an anchor stands for a face
-BEST_OVERLAP = 0.2  # from which the best anchor of a face stands for it, however little that is
+MIN_OVERLAP = 0.35  # from which an anchor belongs to a face
+BEST_OVERLAP = 0.2  # from which the best anchor of a face belongs to it, however little that is
 
 
 def match_anchors(anchors: Float, boxes: Float) -> NDArray[np.int64]:
-    """(A,) number of the face that each anchor stands for, -1: background.
+    """(A,) number of the face that each anchor belongs to, -1: background.
 
     anchors: (A, 4) centre x, centre y, width, height; boxes: (M, 4) x1 y1 x2 y2, in the same pixels. The rule is that
     of SSD (Liu et al., ECCV 2016, section 2.2) with the thresholds of biubug6/Pytorch_Retinaface.

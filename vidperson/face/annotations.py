@@ -22,23 +22,23 @@ MIN_HEIGHT = 40.0  # pixels of a face that is to be found
 
 @dataclass(frozen=True)
 class FaceMarks:
-    """The faces of one picture, in its pixels. boxes: (M, 4) x1 y1 x2 y2. landmarks: (M, 5, 2), NaN where unknown."""
+    """The faces of one image, in its pixels. boxes: (M, 4) x1 y1 x2 y2. landmarks: (M, 5, 2), NaN where unknown."""
 
     boxes: Float
     landmarks: Float
 
 
 def read_annotations(path: str | os.PathLike[str]) -> dict[str, FaceMarks]:
-    """The marked pictures of a list, by their names in it, in its order.
+    """The marked images of a list, by their names in it, in its order.
 
     Two formats: that of WIDER FACE with RetinaFace's landmarks (``# <picture>``, then a line ``x y width height`` per
     face, followed by nothing or by ``x y flag`` for each of five landmarks and a quality; a negative coordinate: not
-    known), and dlib's imglab (``.xml``; boxes alone, those to be ignored left out). Boxes without area are left out.
-    Raises DataError with the line that is wrong, and for a list of no picture.
+    known), and dlib's imglab (``.xml``; only boxes, those to be ignored left out). Boxes without area are left out.
+    Raises DataError with the line that is wrong, and for a list of no image.
     """
     faces = _read_imglab(path) if os.fspath(path).lower().endswith(".xml") else _read_wider(path)
     if not faces:
-        raise DataError("no picture is listed", path)
+        raise DataError("no image is listed", path)
     return {name: _marks(rows) for name, rows in faces.items()}
 
 
@@ -49,13 +49,13 @@ def _read_wider(path: str | os.PathLike[str]) -> dict[str, list[list[float]]]:
         if line.startswith("#"):
             name = line[1:].strip()
             if not name or name in faces:
-                raise DataError(f"expected '# <picture>', each once, found '{line}'", path, number)
+                raise DataError(f"expected '# <image>', each once, found '{line}'", path, number)
             faces[name] = []
             continue
         values = _numbers(line)
         if name is None or len(values) not in (4, 19, 20) or not all(map(math.isfinite, values)):
             raise DataError(
-                "expected '# <picture>', or 4, 19 or 20 numbers: x y width height, x y flag for each of five "
+                "expected '# <image>', or 4, 19 or 20 numbers: x y width height, x y flag for each of five "
                 f"landmarks, quality; found '{line[:100]}'",
                 path,
                 number,
@@ -105,17 +105,17 @@ def _read_imglab(path: str | os.PathLike[str]) -> dict[str, list[list[float]]]:
         if tag == "image":
             name = given.get("file", "")
             if not name or name in faces:
-                raise wrong(f"expected a picture's name in 'file', each once, found '{name}'")
+                raise wrong(f"expected an image's name in 'file', each once, found '{name}'")
             faces[name] = []
         elif tag == "box" and given.get("ignore", "0") != "1":
             words = [given.get(key, "none") for key in ("left", "top", "width", "height")]
             values = _numbers(" ".join(words))
             if not faces or len(values) != 4 or not all(map(math.isfinite, values)):
-                raise wrong(f"expected numbers for left, top, width and height in a picture, found {' '.join(words)}")
+                raise wrong(f"expected numbers for left, top, width and height in an image, found {' '.join(words)}")
             faces[next(reversed(faces))].append(values)
 
     def on_entity(name: str, *_: object) -> None:
-        raise wrong(f"it defines the entity '{name}'")  # a short one can stand for gigabytes
+        raise wrong(f"it defines the entity '{name}'")  # a short one can mean gigabytes
 
     parser.StartElementHandler, parser.EntityDeclHandler = on_start, on_entity
     try:

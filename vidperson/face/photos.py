@@ -55,13 +55,13 @@ class PhotoSet:
         return found.hexdigest()
 
     def pick(self, items: Sequence[int]) -> PhotoSet:
-        """These photos alone."""
+        """Only these photos."""
         marks = None if self.marks is None else [self.marks[item] for item in items]
         return PhotoSet(self.sources, self.source[list(items)], self.number[list(items)], marks)
 
 
 def read_photos(sources: Sequence[str], marks: Mapping[str, FaceMarks] | None = None) -> PhotoSet:
-    """The photos of folders and tar archives; with ``marks``, the marked ones alone, found by their names.
+    """The photos of folders and tar archives; with ``marks``, only the marked ones, found by their names.
 
     Raises DataError for a source that is missing or broken, and for a marked photo that is in none or in several.
     """

@@ -1,4 +1,4 @@
-"""Stage 2's work on the segments of a job: decoding, resizing, network and the rest go on at the same time.
+"""Stage 2's work on the segments of a job: decoding, resizing, network and the rest run at the same time.
 
 Four generators, each in a thread of its own but the last one, which runs where the results are used:
 
@@ -171,9 +171,9 @@ def _read(task: Task, threads: int, limits: Limits) -> Iterator[Frame | _End]:
 
 
 class _Batch(NamedTuple):
-    """Frames that the network looks at together, in one of the ways in which it does; or the end of a segment.
+    """Frames that the network gets together, in one of its passes; or the end of a segment.
 
-    data: what goes into the network or, behind it, what comes out.
+    data: what goes into the network or, after it, what comes out.
     """
 
     items: list[_Item]

@@ -51,7 +51,7 @@ def match_label(
     """Which face of a frame is the labelled person, at each threshold level.
 
     The face with the largest share of the label box covered; where no face that reaches the level overlaps, the one
-    whose centre is nearest, up to ``max_distance`` diagonals of the label box.
+    with the nearest centre, up to ``max_distance`` diagonals of the label box.
     boxes: the label, x1 y1 x2 y2 in pixels; of several boxes for one time the best counts.
     Returns chosen (N, L) with at most one face a column, overlap (N,) in 0..1, centre distance (N,) in label diagonals.
     """

@@ -34,8 +34,8 @@ from vidperson.types import Detections, Float, Image
 
 MEAN = STD = (127.5, 127.5, 127.5)
 
-NEGATIVES_PER_FACE = 7  # hardest background anchors per anchor that stands for a face; 3 in RetinaFace, section 4.2
-NEGATIVES_AT_LEAST = 8  # of them in any picture, even in one without a face
+NEGATIVES_PER_FACE = 7  # hardest background anchors per anchor of a face; 3 in RetinaFace, section 4.2
+NEGATIVES_AT_LEAST = 8  # of them in any image, even in one without a face
 WEIGHTS = {"class": 1.0, "box": 2.0, "landmark": 2.0}  # of the losses
 BETA = 1 / 9  # where the smooth L1 loss turns from a parabola into a line, in units of the codes
 SURE = 0.1  # face probability from which a teacher's box and landmarks are imitated
@@ -65,7 +65,7 @@ class DetectorTask(nn.Module):
     ) -> dict[str, Tensor]:
         """The terms of one batch, by name; ``loss`` is their weighted sum.
 
-        images: (N, H, W, 3) uint8 RGB. faces: (N, A) bool, whether an anchor stands for a marked face. boxes: (N, A, 4)
+        images: (N, H, W, 3) uint8 RGB. faces: (N, A) bool, whether an anchor belongs to a marked face. boxes: (N, A, 4)
         and landmarks: (N, A, 10) codes there, NaN where unknown. teacher_*: what the teacher's network says, in the
         same shapes, scores as probabilities. Raises TrainingError with neither marks nor teacher.
         """
@@ -89,7 +89,7 @@ class DetectorTask(nn.Module):
 
 
 def hard_negative_loss(logits: Tensor, faces: Tensor) -> Tensor:
-    """Cross-entropy over the face anchors and the hardest background ones of each picture, per face anchor.
+    """Cross-entropy over the face anchors and the hardest background ones of each image, per face anchor.
 
     logits: (N, A, 2). faces: (N, A) bool. Online hard negative mining as in SSD (Liu et al., ECCV 2016, section 2.2).
     """
@@ -170,7 +170,7 @@ class DetectorRecipe:
         try:
             return [int(word) for word in self.sizes.split()]
         except ValueError:
-            raise TrainingError(f"picture sizes: expected whole numbers, found '{self.sizes}'") from None
+            raise TrainingError(f"image sizes: expected whole numbers, found '{self.sizes}'") from None
 
 
 Measure = Callable[[Iterable[tuple[Detections, FaceMarks]]], dict[str, Any]]

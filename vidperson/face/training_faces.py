@@ -1,4 +1,4 @@
-"""Faces to train on: which pictures there are of whom, and batches of them."""
+"""Faces to train on: which images there are of whom, and batches of them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ Decoder = Callable[[bytes], Image]
 
 @dataclass(frozen=True)
 class FaceSet:
-    """All items to train on. An item is a picture, or an utterance of which each epoch takes one random frame.
+    """All items to train on. An item is an image, or an utterance of which each epoch takes one random frame.
 
     identities: names of the C classes, sorted. labels: (N,) int64 class of each item.
-    sources: where the pictures are. source, number: (N,) the item's source and its number there.
+    sources: where the images are. source, number: (N,) the item's source and its number there.
     """
 
     identities: list[str]
@@ -71,7 +71,7 @@ class Utterances:
         folder = f"{self.folder}/{self.names[number]}"
         frames = sorted((name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES)), key=os.fsencode)
         if not frames:
-            raise FileNotFoundError(2, "no picture in the folder", folder)
+            raise FileNotFoundError(2, "no image in the folder", folder)
         path = f"{folder}/{frames[int(rng.integers(len(frames)))]}"
         return Path(path).read_bytes(), path
 
@@ -80,10 +80,10 @@ def read_faces(sources: Sequence[str]) -> FaceSet:
     """The union of several sources; identities of the same name are the same person.
 
     A source is a folder or tar archive of ``<identity>/<picture>``, where the identity is the whole path of the
-    picture's folder; ``<crops.tar>:<utt2spk>`` for the aligned faces of stage 2, whose segments the list gives to
+    image's folder; ``<crops.tar>:<utt2spk>`` for the aligned faces of stage 2, whose segments the list gives to
     identities; or a folder in the layout of VoxCeleb2, with ``train_all.txt`` (``<identity> <identity>/<video>/
     <utterance>.wav ...``) and ``frame_align/<identity>/<video>/<utterance>/*.jpg``.
-    Raises DataError for a source that is missing or broken, a folder without pictures, or pictures without identity.
+    Raises DataError for a source that is missing or broken, a folder without images, or images without identity.
     """
     if not sources:
         raise DataError("no training data is named")
@@ -115,7 +115,7 @@ def read_faces(sources: Sequence[str]) -> FaceSet:
 
 
 def _open(source: str) -> tuple[Pictures | Utterances, list[str]]:
-    """The pictures or utterances of one source, and each one's identity."""
+    """The images or utterances of one source, and each one's identity."""
     if os.path.isfile(f"{source}/{VOXCELEB_LIST}"):
         return _voxceleb(source)
     archive, colon, table = source.rpartition(":")
@@ -131,7 +131,7 @@ def _open(source: str) -> tuple[Pictures | Utterances, list[str]]:
     names = [os.path.dirname(name) for name in pictures.names]
     if "" in names:
         raise DataError(
-            f"expected <identity>/<picture>, found '{pictures.names[names.index('')]}' in no folder", source
+            f"expected <identity>/<image>, found '{pictures.names[names.index('')]}' in no folder", source
         )
     if os.path.isdir(source):
         filled = set(names)
@@ -139,7 +139,7 @@ def _open(source: str) -> tuple[Pictures | Utterances, list[str]]:
             name = inside.rstrip("/")
             if not below and name not in filled:
                 raise DataError(
-                    f"no picture ({' '.join(SUFFIXES)}) in it; remove the folder or fill it", f"{source}/{name}"
+                    f"no image ({' '.join(SUFFIXES)}) in it; remove the folder or fill it", f"{source}/{name}"
                 )
     return pictures, names
 
@@ -163,7 +163,7 @@ def _voxceleb(folder: str) -> tuple[Utterances, list[str]]:
 class FaceBatches(ShuffledBatches):
     """Batches of augmented faces: crops, labels, other_labels and share, see :class:`~vidperson.training.task`.
 
-    decode: encoded bytes to (H, W, 3) uint8 RGB, raising MediaError for pictures not to be used.
+    decode: encoded bytes to (H, W, 3) uint8 RGB, raising MediaError for images not to be used.
     The other parameters are those of :class:`ShuffledBatches`. Raises DataError for fewer than two items per rank.
     """
 
@@ -210,7 +210,7 @@ class FaceBatches(ShuffledBatches):
 
 
 def _fitted(image: Image) -> Image:
-    """A square picture at the size of a crop. Raises MediaError for another shape."""
+    """A square image at the size of a crop. Raises MediaError for another shape."""
     height, width = image.shape[:2]
     if height != width:
         raise MediaError(f"expected an aligned, square face, found {width} x {height} pixels")

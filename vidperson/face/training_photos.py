@@ -1,4 +1,4 @@
-"""Photos to train a face detector on: marked or not, put together anew for every step."""
+"""Photos to train a face detector on: marked or not, newly put together for every step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vidperson.types import Float, Image
 
 MIRRORED = (1, 0, 2, 4, 3)  # the landmarks that take the places of the five in a mirror
 PADDING = 127
-SMALLEST = 4.0  # sides of a face in the training picture, pixels; smaller ones are not taught
+SMALLEST = 4.0  # sides of a face in the training image, pixels; smaller ones are not taught
 AIM_SMALLEST = 20.0  # side of the smallest face that photos are brought to the size of, pixels
 
 
@@ -29,10 +29,10 @@ AIM_SMALLEST = 20.0  # side of the smallest face that photos are brought to the 
 class PhotoAugmentation:
     """How often each change is made, 0..1.
 
-    mosaic: four photos in one picture, around a random point. mirror: left and right swapped, per photo. colour, grey,
-    blur, motion, dark, jpeg: as for faces (:mod:`vidperson.training.augment`), per picture.
+    mosaic: four photos in one image, around a random point. mirror: left and right swapped, per photo. colour, grey,
+    blur, motion, dark, jpeg: as for faces (:mod:`vidperson.training.augment`), per image.
     aim: of a photo with faces, a part is shown in which one of them has a random size, from AIM_SMALLEST to that of the
-    picture, all ratios alike: large faces are then as frequent as small ones (data-anchor-sampling of Tang et al.,
+    image, all ratios alike: large faces are then as frequent as small ones (data-anchor-sampling of Tang et al.,
     PyramidBox, ECCV 2018, section 3.4, with sizes in between).
     cut: of the photos aimed at, so many are cut off on one side within the face, up to its middle.
     zoom: other photos are not just fitted in, but brought to 0.4..2.5 times that size, the part outside cut off.
@@ -57,10 +57,10 @@ class PhotoAugmentation:
 
 
 class PhotoBatches(ShuffledBatches):
-    """Batches of square pictures put together of photos, and what is marked in them at each anchor.
+    """Batches of square images put together of photos, and what is marked in them at each anchor.
 
-    sizes: sides of the pictures in pixels, multiples of 32, of which each step takes one.
-    decode: encoded bytes to (H, W, 3) uint8 RGB, raising MediaError for pictures not to be used.
+    sizes: sides of the images in pixels, multiples of 32, of which each step takes one.
+    decode: encoded bytes to (H, W, 3) uint8 RGB, raising MediaError for images not to be used.
     places: (M, 4) boxes x1 y1 x2 y2 of the faces of each photo to aim at; the marked ones if not given.
     The other parameters are those of :class:`ShuffledBatches`. Raises TrainingError for other sizes.
     """
@@ -80,7 +80,7 @@ class PhotoBatches(ShuffledBatches):
     ) -> None:
         if not sizes or any(size < 64 or size % 32 for size in sizes):
             raise TrainingError(
-                f"picture sizes: expected multiples of 32 from 64 on, found {' '.join(map(str, sizes))}"
+                f"image sizes: expected multiples of 32 from 64 on, found {' '.join(map(str, sizes))}"
             )
         if min(len(photos), batch_size) < ranks:
             raise DataError(f"expected at least {ranks} photos in a batch, found {min(len(photos), batch_size)}")
@@ -107,7 +107,7 @@ class PhotoBatches(ShuffledBatches):
         return arrays, broken
 
     def picture(self, item: int, size: int, rng: np.random.Generator) -> tuple[Image, FaceMarks, list[str]]:
-        """One training picture that shows a photo, or it and three others; its marks; and what was left out."""
+        """One training image that shows a photo, or it and three others; its marks; and what was left out."""
         canvas = np.full((size, size, 3), PADDING, np.uint8)
         across, down = size, size
         if rng.random() < self.augmentation.mosaic:
@@ -136,7 +136,7 @@ class PhotoBatches(ShuffledBatches):
     def _place(
         self, photo: Image, marks: FaceMarks, places: Float, part: Image, rng: np.random.Generator
     ) -> tuple[Float, Float]:
-        """Draw a photo into a part of the picture; returns the boxes and landmarks that are still to be seen there."""
+        """Draw a photo into a part of the image; returns the boxes and landmarks that are still to be seen there."""
         tall, wide = part.shape[:2]
         boxes, landmarks = marks.boxes.astype(np.float64), marks.landmarks.astype(np.float64)
         if len(places) and rng.random() < self.augmentation.aim:
@@ -180,7 +180,7 @@ _NOTHING = FaceMarks(np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float3
 def _aimed(
     place: Float, photo: Image, part: Image, cut: bool, rng: np.random.Generator
 ) -> tuple[int, int, int, int, float]:
-    """Rows and columns of a photo, and the scale at which they fill a part of the picture, with a face in them, or, if
+    """Rows and columns of a photo, and the scale at which they fill a part of the image, with a face in them, or, if
     it is to be cut, more than half of it."""
     face = np.maximum(place[2:] - place[:2], 1.0)
     smaller = min(part.shape[:2])
@@ -218,7 +218,7 @@ def _shifted(marks: tuple[Float, Float], left: int, top: int) -> tuple[Float, Fl
 
 
 def _codes(marks: FaceMarks, size: int) -> tuple[NDArray[np.bool_], Float, Float]:
-    """(A,) bool, (A, 4) and (A, 10) at the anchors of a square picture."""
+    """(A,) bool, (A, 4) and (A, 10) at the anchors of a square image."""
     anchors = make_anchors(size, size, RetinaFaceDetector.anchor_sizes)
     matches = match_anchors(anchors, marks.boxes)
     faces = matches >= 0

@@ -120,7 +120,7 @@ def read_notes(folder: Path, archives: Sequence[str]) -> Iterator[tuple[Note, in
     with suppress(FileNotFoundError), open(folder / JOURNAL, "rb") as stream:
         for line in stream:
             try:
-                note = json.loads(line)
+                note = json.loads(line.decode())  # which is faster than bytes
             except (ValueError, RecursionError):
                 return
             if not line.endswith(b"\n") or not _is_note(note, ends):

@@ -276,7 +276,7 @@ class _Sources:
         _, journal, streams = self._open[source.folder]
         if journal.tell() != begin:
             journal.seek(begin)
-        return json.loads(journal.readline()), streams
+        return json.loads(journal.readline().decode()), streams
 
     def __enter__(self) -> _Sources:
         return self

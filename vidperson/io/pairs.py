@@ -1,4 +1,4 @@
-"""Lists of picture pairs for verification: those of LFW, and plain ones of three columns."""
+"""Lists of image pairs for verification: those of LFW, and plain ones of three columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vidperson.io.pictures import SUFFIXES, Pictures
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of picture keys, see :func:`picture_key`.
+    """Pairs of image keys, see :func:`picture_key`.
 
     is_target: (N,) bool, the same person. folds: (N,) int64, the list's own folds from 0; None where it has none.
     """
@@ -38,7 +38,7 @@ class Pairs:
 
 
 def picture_key(name: str) -> str:
-    """Folder and file name without a picture's ending: ``lfw/Al_Gore/Al_Gore_0001.jpg`` -> ``Al_Gore/Al_Gore_0001``."""
+    """Folder and file name without an image's ending: ``lfw/Al_Gore/Al_Gore_0001.jpg`` -> ``Al_Gore/Al_Gore_0001``."""
     stem, ending = os.path.splitext("/".join(name.split("/")[-2:]))
     return stem if ending.lower() in SUFFIXES else stem + ending
 
@@ -48,7 +48,7 @@ def read_pairs(path: str | os.PathLike[str]) -> Pairs:
 
     LFW (Huang et al., technical report 07-49, 2007): the first line is ``<n>`` (View 1: n same pairs, then n different
     ones) or ``<folds> <n>`` (View 2: the same once per fold); a same pair is ``<name> <i> <j>``, a different one
-    ``<name> <i> <other name> <j>``, where picture i of a name is ``<name>/<name>_<i with 4 digits>``. One fold is none.
+    ``<name> <i> <other name> <j>``, where image i of a name is ``<name>/<name>_<i with 4 digits>``. One fold is none.
     Raises DataError for lines of another form, another count of lines, or an empty list.
     """
     lines = list(read_lines(path))
@@ -62,14 +62,14 @@ def read_pairs(path: str | os.PathLike[str]) -> Pairs:
         for number, line in lines:
             fields = line.split()
             if len(fields) != 3 or fields[2] not in ("target", "nontarget"):
-                raise DataError(f"expected '<picture> <picture> target|nontarget', found '{line}'", path, number)
+                raise DataError(f"expected '<image> <image> target|nontarget', found '{line}'", path, number)
             first.append(picture_key(fields[0]))
             second.append(picture_key(fields[1]))
             labels.append(fields[2] == "target")
         return Pairs(first, second, np.array(labels))
     if len(head) > 2 or not all(field.isdecimal() and int(field) > 0 for field in head):
         raise DataError(
-            f"expected '<n>', '<folds> <n>' or '<picture> <picture> target|nontarget', found '{lines[0][1]}'",
+            f"expected '<n>', '<folds> <n>' or '<image> <image> target|nontarget', found '{lines[0][1]}'",
             path,
             lines[0][0],
         )
@@ -96,7 +96,7 @@ def read_pairs(path: str | os.PathLike[str]) -> Pairs:
 def find_pictures(pictures: Pictures, keys: list[str]) -> NDArray[np.int64]:
     """The (N,) numbers in ``pictures`` of N keys of :func:`picture_key`.
 
-    Raises DataError for a key without a picture or with several.
+    Raises DataError for a key without an image or with several.
     """
     wanted = set(keys)
     found: dict[str, int] = {}
@@ -108,5 +108,5 @@ def find_pictures(pictures: Pictures, keys: list[str]) -> NDArray[np.int64]:
             found[key] = index
     missing = sorted(wanted - found.keys())
     if missing:
-        raise DataError(f"{len(missing)} of {len(wanted)} pictures are missing, first '{missing[0]}'", pictures.source)
+        raise DataError(f"{len(missing)} of {len(wanted)} images are missing, first '{missing[0]}'", pictures.source)
     return np.array([found[key] for key in keys], dtype=np.int64)

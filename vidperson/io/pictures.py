@@ -1,4 +1,4 @@
-"""Many pictures in folders and tar archives: what is where is listed once, the bytes are read when they are wanted."""
+"""Many images in folders and tar archives: what is where is listed once, the bytes are read when they are wanted."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of one folder or tar archive, in C-locale order of their names.
+    """The images of one folder or tar archive, in C-locale order of their names.
 
     names: N paths below the folder or inside the archive, ``/`` between their parts.
-    offsets, sizes: (N,) int64 bytes in the archive; size -1 in a folder, where each picture is a file of its own.
+    offsets, sizes: (N,) int64 bytes in the archive; size -1 in a folder, where each image is a file of its own.
     """
 
     source: str
@@ -34,23 +34,23 @@ class Pictures:
         return len(self.names)
 
     def read(self, index: int) -> bytes:
-        """The encoded bytes of one picture. Raises OSError where they are not there any more."""
+        """The encoded bytes of one image. Raises OSError where they are not there any more."""
         if self.sizes[index] < 0:
             return Path(self.source, self.names[index]).read_bytes()
-        with open(self.source, "rb", buffering=0) as archive:  # anew each time: there may be more than can be open
+        with open(self.source, "rb", buffering=0) as archive:  # opened each time: there may be more than can be open
             return os.pread(archive.fileno(), int(self.sizes[index]), int(self.offsets[index]))
 
     def where(self, index: int) -> str:
-        """The picture's place for a message."""
+        """The image's place for a message."""
         return f"{self.source}:{self.names[index]}" if self.sizes[index] >= 0 else f"{self.source}/{self.names[index]}"
 
 
 def list_pictures(source: str | os.PathLike[str]) -> Pictures:
-    """The pictures in a folder, at any depth, or in an uncompressed tar archive; other files are passed over.
+    """The images in a folder, at any depth, or in an uncompressed tar archive; other files are passed over.
 
     As when it is unpacked, a hard link in an archive is the file that it names, and of files of one name the last one
     counts. Raises DataError for a source that is neither, an archive that is damaged or lacks a hard link's file, or
-    one without any picture.
+    one without any image.
     """
     path = os.fspath(source)
     if os.path.isdir(path):
@@ -63,12 +63,12 @@ def list_pictures(source: str | os.PathLike[str]) -> Pictures:
             raise DataError(f"not an uncompressed tar archive ({error})", path) from None
         entries = [(name, *place) for name, place in places.items()]
     else:
-        raise DataError("no such folder or tar archive of pictures", path)
+        raise DataError("no such folder or tar archive of images", path)
     entries = sorted(
         (entry for entry in entries if entry[0].lower().endswith(SUFFIXES)), key=lambda e: os.fsencode(e[0])
     )
     if not entries:
-        raise DataError(f"no picture ({' '.join(SUFFIXES)}) in it", path)
+        raise DataError(f"no image ({' '.join(SUFFIXES)}) in it", path)
     names, offsets, sizes = zip(*entries, strict=True)
     return Pictures(path, list(names), np.array(offsets, np.int64), np.array(sizes, np.int64))
 
@@ -94,7 +94,7 @@ def _places(archive: tarfile.TarFile, path: str) -> dict[str, tuple[int, int]]:
 def walk_folder(
     folder: str, inside: str = "", above: frozenset[str] = frozenset()
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """A folder and all below it: where it is, behind ``inside`` ("" or ending in "/"), its folders and its files.
+    """A folder and all below it: where it is, below ``inside`` ("" or ending in "/"), its folders and its files.
 
     Links are followed, except to a folder on the way here (``above``).
     """

@@ -1,4 +1,4 @@
-"""One video file as a stream of frames in display order, with what is lost told apart from what is sound."""
+"""One video file as a stream of frames in display order, with what is lost told apart from what is intact."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from av.video.stream import VideoStream
 
 from vidperson.errors import MediaError
 from vidperson.media.limits import USUAL_LIMITS, Limits
+from vidperson.media.other_files import refusal, why_other
 from vidperson.media.sampling import Clock, Shot
-
-PLAYLIST = "a list of other files instead of a video"
 
 _USUAL_RATE = Fraction(25)
 _FASTEST_RATE = 1000
@@ -30,15 +29,17 @@ _SLACK_FRAMES = 4
 _SLACK = Fraction(1, 50)
 _COVER_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
 _PLAYLISTS = {"hls", "concat", "dash", "imf", "sdp", "rtsp", "image2", "webm_dash_manifest"}  # libav's names
+_TEXT = "tty"  # libav would draw the text into images
+_BROKEN = "not a media file, or its header is damaged"
 
 
 class Decoder:
-    """Decodes the first video stream of a file (a cover picture is none).
+    """Decodes the first video stream of a file (a cover image is none).
 
     stream, clock: the stream and the times of its frames.
     decoded: frames decoded so far without damage.
 
-    In a codec whose frames need no other one (MJPEG, ProRes, DNxHD, ...), a frame is decoded when its picture is asked
+    In a codec whose frames need no other one (MJPEG, ProRes, DNxHD, ...), a frame is decoded when its image is asked
     for, and damage in the others goes unseen.
 
     Raises MediaError with the reason if there is no video stream with a known codec, or one beyond the limits.
@@ -47,7 +48,7 @@ class Decoder:
     def __init__(self, path: str | os.PathLike[str], threads: int, limits: Limits = USUAL_LIMITS) -> None:
         self.container = open_container(path, limits)
         try:
-            self.stream = video_stream(self.container)
+            self.stream = video_stream(self.container, path)
             limits.check_size(self.stream.width, self.stream.height, self.pixel_aspect())
             limits.check_duration(header_duration(self.container, self.stream) or 0)
         except MediaError:
@@ -62,7 +63,7 @@ class Decoder:
         self.stream.codec_context.thread_type = "SLICE" if self._independent else "AUTO"  # "FRAME" gives frames late
         self.clock = _clock(self.stream)
         self.decoded = 0
-        self._sound = self._lost = 0
+        self._intact = self._lost = 0
         self._reordering = _DEEPEST_REORDERING / self.clock.rate
         self._seen = 0
         self._origin: Fraction | None = None
@@ -80,7 +81,7 @@ class Decoder:
         return aspect if Fraction(1, _WIDEST_PIXEL) <= aspect <= _WIDEST_PIXEL else Fraction(1)
 
     def shots(self) -> Iterator[Shot]:
-        """All frames in display order, for :meth:`picture`; without a picture where one is lost or smeared.
+        """All frames in display order, for :meth:`picture`; without an image where one is lost or smeared.
 
         That is from a loss to the next key frame, and in the run of B-frames that ends at a loss: they are
         shown before the frame that is lost, yet made from it.
@@ -101,14 +102,14 @@ class Decoder:
         yield from map(self._counted, run)
 
     def picture(self, shot: Shot) -> av.VideoFrame | None:
-        """The picture of one of the shots, None where it is lost."""
+        """The image of one of the shots, None where it is lost."""
         if not isinstance(shot.picture, av.Packet):
             return shot.picture
         pictures = self._decode(shot.picture)
         if pictures and not pictures[0].is_corrupt:
             self.decoded += 1
             return pictures[0]
-        self._sound -= 1
+        self._intact -= 1
         self._note_loss(shot)
         return None
 
@@ -116,7 +117,7 @@ class Decoder:
         if shot.picture is None:
             self._note_loss(shot)
             return shot
-        self._sound += 1
+        self._intact += 1
         if not self._independent:
             self.decoded += 1
         return shot
@@ -126,19 +127,19 @@ class Decoder:
         self._first_loss = shot.time if self._first_loss is None else min(shot.time, self._first_loss)
 
     def _unseen(self) -> Iterator[Shot]:
-        """All frames with their packets instead of pictures."""
+        """All frames with their packets instead of images."""
         for packet in self._packets():
             if packet is not None:
                 yield self._shot(packet.pts, packet if self._is_whole(packet) else None)
         self._ended = True
 
     def _judged(self) -> Iterator[Shot]:
-        """All frames in display order, without a picture from a loss to the next key frame.
+        """All frames in display order, without an image from a loss to the next key frame.
 
         A packet that cannot be decoded counts as one lost frame at its own place.
         """
         failed: list[int] = []  # timestamps of lost packets whose place in display order is still ahead
-        broken_at: int | None = None  # timestamp of the last loss that no key frame has mended yet
+        broken_at: int | None = None  # timestamp of the last loss that no key frame has repaired yet
         for packet in self._packets():
             pictures = self._decode(packet)
             if pictures is None:
@@ -160,9 +161,9 @@ class Decoder:
         self._ended = True
 
     def damage(self) -> str | None:
-        """What was lost of the part of the file that was read, and from where on; None if it is sound."""
+        """What was lost of the part of the file that was read, and from where on; None if it is intact."""
         reasons = []
-        frames = self._sound + self._lost
+        frames = self._intact + self._lost
         if self._first_loss is not None:
             reasons.append(f"the first loss is at {float(self._first_loss):.2f} s")
         if self._ended and self._cut_short():
@@ -172,7 +173,7 @@ class Decoder:
             reasons.append(f"it goes on beyond max_duration_s {self._limits.max_duration_s:g}")
         if self._encrypted:
             reasons.append("a part is encrypted")
-        return ", ".join([f"{self._sound} of {frames} frames decoded", *reasons]) if reasons else None
+        return ", ".join([f"{self._intact} of {frames} frames decoded", *reasons]) if reasons else None
 
     def why_nothing(self) -> str:
         """Why not a single frame came out."""
@@ -219,11 +220,11 @@ class Decoder:
         return not packet.is_corrupt
 
     def _lies_behind(self, stamp: int | None, loss: int) -> bool:
-        """Whether a key frame comes after a loss; one far before it does too: times have started anew."""
+        """Whether a key frame comes after a loss; one far before it does too: its times have begun again."""
         return stamp is None or stamp > loss or (loss - stamp) * self._tick > self._reordering
 
     def _shot(self, stamp: int | None, picture: av.VideoFrame | av.Packet[Any] | None) -> Shot:
-        """The next frame in display order, at a time that goes on where the file's times start anew."""
+        """The next frame in display order, at a time that continues where the file's times begin again."""
         if stamp is None or self.container.format.name == "avi":  # AVI knows no display times
             time = self._seen / self.clock.rate
         else:
@@ -259,20 +260,25 @@ def open_container(path: str | os.PathLike[str], limits: Limits = USUAL_LIMITS) 
     try:  # the prefix keeps names with a colon from being taken for a network address
         container = av.open("file:" + os.fspath(path), options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise MediaError("not a media file, or its header is damaged") from error
-    if not _PLAYLISTS.isdisjoint(container.format.name.split(",")):
+        raise MediaError(why_other(path) or _BROKEN) from error
+    names = container.format.name.split(",")
+    if _TEXT in names or not _PLAYLISTS.isdisjoint(names):
         container.close()
-        raise MediaError(PLAYLIST)
+        raise MediaError(why_other(path) or (_BROKEN if _TEXT in names else refusal("a list of other files")))
     return container
 
 
-def video_stream(container: InputContainer) -> VideoStream:
-    """The first video stream that is no cover picture. Raises MediaError if there is none, or no decoder."""
+def video_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
+    """The first video stream that is no cover image. Raises MediaError if there is none, or no decoder.
+
+    path: of the container.
+    """
     streams = [stream for stream in container.streams.video if not int(stream.disposition) & _COVER_PICTURE]
     if not streams:
-        raise MediaError("the file has no video stream")
+        only = ", only sound" if container.streams.audio else ""
+        raise MediaError(why_other(path) or f"the file has no video stream{only}")
     if streams[0].codec_context is None:
-        raise MediaError("the video codec is unknown")
+        raise MediaError(why_other(path) or "the video codec is unknown")
     return streams[0]
 
 

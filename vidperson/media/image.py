@@ -1,4 +1,4 @@
-"""Still pictures: JPEG, PNG, WebP, BMP and TIFF, upright and in RGB."""
+"""Still images: JPEG, PNG, WebP, BMP and TIFF, upright and in RGB."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _SIGNATURES = {
     b"MM\0*": "TIFF",
 }
 _JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of the segments that tell the size
-_JPEG_BARE = {0x00, 0x01, *range(0xD0, 0xDA)}  # markers without a length behind them
+_JPEG_BARE = {0x00, 0x01, *range(0xD0, 0xDA)}  # markers without a length after them
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_SHORT, _TIFF_LONG = 256, 257, 3, 4
 
 
 def kind_of_image(head: bytes) -> str | None:
-    """Name of the picture format that the first 12 bytes of a file show, None if it is none of ours."""
+    """Name of the image format that the first 12 bytes of a file show, None if it is none of ours."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
     return next((kind for signature, kind in _SIGNATURES.items() if head.startswith(signature)), None)
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) in pixels that the header of a picture file tells; None if it does not."""
+    """(width, height) in pixels that the header of an image file tells; None if it does not."""
     kind = kind_of_image(data[:12])
     try:
         if kind == "PNG":
@@ -87,7 +87,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def decode_image(data: bytes, limits: Limits = USUAL_LIMITS) -> tuple[Image, str | None]:
-    """(height, width, 3) uint8 RGB with the EXIF orientation applied, and the damage (None if sound).
+    """(height, width, 3) uint8 RGB with the EXIF orientation applied, and the damage (None if there is none).
 
     A JPEG or PNG file that ends early gives the part that is there; the rest is grey or black.
     Raises MediaError with the reason if there is nothing to show, or more pixels than the limits allow.
@@ -95,24 +95,24 @@ def decode_image(data: bytes, limits: Limits = USUAL_LIMITS) -> tuple[Image, str
     kind = kind_of_image(data[:12])
     size = image_size(data)
     if size is None:
-        raise MediaError(f"the {kind or 'picture'} file cannot be decoded")
+        raise MediaError(f"the {kind or 'image'} file cannot be decoded")
     limits.check_size(*size)
     damage = None
     if kind == "JPEG" and not _jpeg_is_whole(data):
-        data, damage = data + b"\xff\xd9", "the JPEG picture is cut short"
+        data, damage = data + b"\xff\xd9", "the JPEG image is cut short"
     elif kind == "PNG" and b"IEND" not in data[-4096:]:
-        data, damage = _mended_png(data), "the PNG picture is cut short"
+        data, damage = _repaired_png(data), "the PNG image is cut short"
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
         image = None
     if image is None:
-        raise MediaError(f"the {kind or 'picture'} file cannot be decoded")
+        raise MediaError(f"the {kind or 'image'} file cannot be decoded")
     return np.ascontiguousarray(image, dtype=np.uint8), damage
 
 
 def decode_intact_image(data: bytes) -> Image:
-    """Like :func:`decode_image`, for uses where half a picture is worse than none: damage raises MediaError too."""
+    """Like :func:`decode_image`, for uses where half an image is worse than none: damage raises MediaError too."""
     image, damage = decode_image(data)
     if damage is not None:
         raise MediaError(damage)
@@ -133,7 +133,7 @@ def _png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def _mended_png(data: bytes) -> bytes:
+def _repaired_png(data: bytes) -> bytes:
     """A whole PNG file made of the whole rows of one that ends early; the rows that are missing are black."""
     head, packed, at = [], b"", 8
     while at + 8 <= len(data):

@@ -1,4 +1,4 @@
-"""How large a picture and how long a video may say that it is: a few bytes can stand for gigabytes and weeks."""
+"""How large an image and how long a video may say that it is: a few bytes can mean gigabytes and weeks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from fractions import Fraction
 
 from vidperson.errors import MediaError
 
-_LONGEST_SIDE = 32_766  # pixels; faces cannot be cut out of longer pictures
+_LONGEST_SIDE = 32_766  # pixels; faces cannot be cut out of longer images
 
 
 @dataclass(frozen=True)
 class Limits:
     """What is refused, by its headers, before memory is taken for it.
 
-    max_pixels: width times height of a frame or picture, with square pixels.
+    max_pixels: width times height of a frame or image, with square pixels.
     max_duration_s: seconds that a video lasts.
     """
 

@@ -1,4 +1,4 @@
-"""From a decoder's frame to an upright RGB picture with square pixels."""
+"""From a decoder's frame to an upright RGB image with square pixels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BIT
 def to_rgb(frame: av.VideoFrame, aspect: Fraction, reformatter: VideoReformatter) -> Image:
     """(height, width, 3) uint8 RGB: one field only if interlaced, square pixels, turned as the file says.
 
-    aspect: width of a pixel over its height; the smaller side of the picture grows.
+    aspect: width of a pixel over its height; the smaller side of the image grows.
     Colour follows the frame's own matrix and range; where the matrix is not told it is BT.709 from 720 lines
     on and BT.601 below.
     """
@@ -48,7 +48,7 @@ def to_rgb(frame: av.VideoFrame, aspect: Fraction, reformatter: VideoReformatter
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     """(a, b, c, d) of the display matrix: a pixel (x, y) is shown at (a x + c y, b x + d y), up to scale."""
-    # frame.side_data would make a cycle that keeps the picture until the garbage collector runs
+    # frame.side_data would make a cycle that keeps the image until the garbage collector runs
     side_data: Any = SideDataContainer(frame)  # type: ignore[call-arg]  # the stub is wrong
     if "DISPLAYMATRIX" not in side_data:
         return 1, 0, 0, 1

@@ -1,6 +1,6 @@
-"""Which frames of a video to look at: evenly in time, or windows round labelled positions.
+"""Which frames of a video are taken: evenly in time, or windows around labelled positions.
 
-Everything here works on numbers alone, in one pass and with bounded memory; times are exact fractions.
+Everything here works on numbers only, in one pass and with bounded memory; times are exact fractions.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class UniformSampling:
 
 @dataclass(frozen=True)
 class WindowSampling:
-    """All frames of windows round labelled positions.
+    """All frames of windows around labelled positions.
 
     positions: labelled places, in seconds or frame numbers as ``unit`` says, in any order.
     unit: "seconds" (turned to the frame nearest in time) or "frames".

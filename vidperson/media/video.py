@@ -1,4 +1,4 @@
-"""Videos and still pictures as a stream of upright RGB frames.
+"""Videos and still images as a stream of upright RGB frames.
 
 Example: ``with FrameReader("talk.mp4", UniformSampling(fps=1)) as reader:`` and ``for frame in reader:``,
 then ``reader.damage`` tells what was lost.
@@ -18,9 +18,10 @@ import av
 from av.video.reformatter import VideoReformatter
 
 from vidperson.errors import MediaError
-from vidperson.media.decoder import PLAYLIST, Decoder, header_duration, open_container, video_stream
+from vidperson.media.decoder import Decoder, header_duration, open_container, video_stream
 from vidperson.media.image import decode_image, kind_of_image
 from vidperson.media.limits import USUAL_LIMITS, Limits
+from vidperson.media.other_files import other_kind, refusal
 from vidperson.media.picture import to_rgb
 from vidperson.media.sampling import Clock, Shot, UniformSampling, WindowSampling
 from vidperson.types import Frame
@@ -30,11 +31,12 @@ __all__ = ["FrameReader", "Limits", "UniformSampling", "WindowSampling", "probe_
 _STILL_SECONDS = 0.04
 _USUAL_BYTES_PER_SECOND = 125_000
 _MAX_IMAGE_BYTES = 1 << 30
+_HEAD_BYTES = 12
 _PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat")  # libav would open what they name before it says what they are
 
 
 class FrameReader:
-    """The wanted frames of one video or still picture, in display order; iterate once.
+    """The wanted frames of one video or still image, in display order; iterate once.
 
     path: a file of any name; what it holds is told by its content.
     sampling: which frames to give.
@@ -42,8 +44,8 @@ class FrameReader:
     limits: sizes and durations that are refused.
 
     Complete after the iteration:
-    damage: why and where a part of the file was lost, None if the file, as far as it was read, is sound.
-    frames_decoded: sound frames that went through the decoder: all up to the last one that was wanted or, where frames
+    damage: why and where a part of the file was lost, None if the file, as far as it was read, is intact.
+    frames_decoded: intact frames that went through the decoder: all up to the last one that was wanted or, where frames
         need no other one, as in MJPEG, only those that were wanted.
     labels_past_end: labelled positions that lie past the end of the video.
 
@@ -122,7 +124,7 @@ class FrameReader:
 
 
 def probe_duration(path: str | os.PathLike[str]) -> float:
-    """Seconds that a video lasts by its headers, 0.04 for a still picture; for balancing jobs only.
+    """Seconds that a video lasts by its headers, 0.04 for a still image; for balancing jobs only.
 
     Where the headers do not tell, it is guessed from the size of the file at 1 Mbit/s. Raises MediaError if
     the file cannot be opened or holds no video.
@@ -130,7 +132,7 @@ def probe_duration(path: str | os.PathLike[str]) -> float:
     if kind_of_image(_head(path)):
         return _STILL_SECONDS
     with open_container(path) as container:
-        told = header_duration(container, video_stream(container))
+        told = header_duration(container, video_stream(container, path))
     return os.path.getsize(path) / _USUAL_BYTES_PER_SECOND if told is None else told
 
 
@@ -140,7 +142,7 @@ def _head(path: str | os.PathLike[str]) -> bytes:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise MediaError("not a regular file")
         with open(path, "rb") as file:
-            head = file.read(12)
+            head = file.read(_HEAD_BYTES)
     except OSError as error:
         raise MediaError((error.strerror or "the file cannot be opened").lower()) from error
     except ValueError as error:
@@ -148,16 +150,16 @@ def _head(path: str | os.PathLike[str]) -> bytes:
     if not head:
         raise MediaError("the file is empty")
     if head.startswith(_PLAYLIST_STARTS):
-        raise MediaError(PLAYLIST)
+        raise MediaError(refusal(other_kind(head) or "a list of other files"))
     return head
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:
-    """All bytes of a picture. Raises MediaError if there are too many, or they cannot be read."""
+    """All bytes of an image. Raises MediaError if there are too many, or they cannot be read."""
     try:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size > _MAX_IMAGE_BYTES:
-                raise MediaError(f"a picture of more than {_MAX_IMAGE_BYTES >> 30} GiB")
+                raise MediaError(f"an image of more than {_MAX_IMAGE_BYTES >> 30} GiB")
             return file.read()
     except OSError as error:
         raise MediaError((error.strerror or "the file cannot be read").lower()) from error

@@ -1,4 +1,4 @@
-"""The figures of a detector against reference boxes and landmarks, picture by picture."""
+"""The figures of a detector against reference boxes and landmarks, image by image."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def detector_figures(
         pairs = good & matched
         errors.append(landmark_error(found.landmarks[pairs], reference.landmarks[matches[pairs]]))
     if not counts["num_faces"]:
-        raise DataError(f"no reference face of at least {min_height:g} pixels in {counts['num_pictures']} pictures")
+        raise DataError(f"no reference face of at least {min_height:g} pixels in {counts['num_pictures']} images")
     distances = np.concatenate(errors)
     known = distances[~np.isnan(distances)]
     return {
@@ -88,5 +88,5 @@ def describe(figures: dict[str, Any]) -> str:
     return (
         f"{figures['num_found']} of {figures['num_faces']} faces found ({figures['recall']:.2%}), extra "
         f"{figures['extra']:.2%}{landmarks}, AP {figures['average_precision']:.4f}, a face in "
-        f"{figures['picture_recall']:.2%} of the pictures that have one"
+        f"{figures['picture_recall']:.2%} of the images that have one"
     )

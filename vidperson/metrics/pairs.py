@@ -1,4 +1,4 @@
-"""The figures of a list of pairs whose scores are known: same person or not?"""
+"""The figures of a list of scored pairs: same person or not?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random changes to aligned faces, driven by an explicit generator: the same generator gives the same picture."""
+"""Random changes to images, driven by an explicit generator: the same generator gives the same image."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Augmentation:
     dark: values 0..1 to the power of 1..3. scale: shrunk to 25..75 % and grown again. jpeg: compressed with quality
     20..90.
     cutout: a rectangle of 15..45 % of each side filled with noise.
-    mix: share of the batches in which each picture is mixed with another (Zhang et al., mixup, ICLR 2018).
+    mix: share of the batches in which each image is mixed with another (Zhang et al., mixup, ICLR 2018).
     """
 
     mirror: float = 0.5
@@ -74,7 +74,7 @@ def parse_shares(text: str, names: Sequence[str]) -> dict[str, float]:
 def mix_pairs(count: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """For a batch that is mixed: (count,) numbers of the partners, a permutation, and the share 0.5..1 of the first.
 
-    The share is drawn from Beta(0.4, 0.4), the larger part staying with the picture itself.
+    The share is drawn from Beta(0.4, 0.4), the larger part staying with the image itself.
     """
     share = float(rng.beta(0.4, 0.4))
     return rng.permutation(count), max(share, 1 - share)
@@ -162,4 +162,4 @@ CHANGES: dict[str, Callable[[Image, np.random.Generator], Image]] = {
     "jpeg": _jpeg,
     "cutout": _cutout,
 }
-"""Each changes a picture of any size, (H, W, 3) uint8 RGB."""
+"""Each changes an image of any size, (H, W, 3) uint8 RGB."""

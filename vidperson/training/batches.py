@@ -1,6 +1,6 @@
 """Batches in a random order that can be taken up anywhere.
 
-The n-th item of an epoch, and everything that is random about it, depend on the seed, the epoch and n alone: not on
+The n-th item of an epoch, and everything that is random about it, depend only on the seed, the epoch and n: not on
 the number of workers, nor on where a run was stopped and taken up again.
 """
 
@@ -74,7 +74,7 @@ class ShuffledBatches(ABC):
             except OSError as error:
                 broken.append(f"{error.filename or f'item {item}'}: {error.strerror or error}")
             item = int(rng.integers(self.count))
-        raise DataError(f"{MOST_BROKEN} pictures in turn cannot be used, the last one: {broken[-1]}")
+        raise DataError(f"{MOST_BROKEN} items in turn cannot be used, the last one: {broken[-1]}")
 
     def __call__(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]:
         """The batches of an epoch from a step on, as tensors by name.
@@ -103,7 +103,7 @@ class ShuffledBatches(ABC):
 
 
 class TaughtBatches:
-    """Batches with what a teacher says of their very pictures, augmented as they are.
+    """Batches with what a teacher says of exactly their images, augmented as they are.
 
     ask: the tensors of a batch to those that the teacher adds.
     """
@@ -118,7 +118,7 @@ class TaughtBatches:
 
 
 class Normalise(nn.Module):
-    """(N, H, W, 3) uint8 pictures to (N, 3, H, W) float32, ``(pixel - mean) / std``; mean, std: three each."""
+    """(N, H, W, 3) uint8 images to (N, 3, H, W) float32, ``(pixel - mean) / std``; mean, std: three each."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()

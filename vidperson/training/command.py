@@ -16,7 +16,6 @@ from vidperson.training.settings import Settings
 if TYPE_CHECKING:
     from torch import nn
 
-    from vidperson.engines import Network
     from vidperson.networks.card import ModelCard
     from vidperson.networks.install import InstalledModel
     from vidperson.training.batches import ShuffledBatches
@@ -119,7 +118,7 @@ def new_network(card: ModelCard, architecture: str, options: TrainingOptions) ->
     return network, note
 
 
-def open_teacher(options: TrainingOptions) -> tuple[InstalledModel, Network]:
+def open_teacher(options: TrainingOptions) -> tuple[InstalledModel, Run]:
     """The installed teacher, and its network as it answers for batches.
 
     In bf16 where that is trained in: it is then two to three times faster on a CPU, and says the same.

@@ -1,10 +1,10 @@
 """The training loop, whatever is trained: optimiser, schedule, precision, several GPUs, checkpoints, log.
 
-What is trained is a *task*: a module whose ``network`` is what is wanted in the end and whose call takes a batch's
+What is trained is a *task*: a module with a ``network``, which is what is wanted in the end. Its call takes a batch's
 tensors by name and returns scalar tensors by name, among them ``loss``. Heads and projections are parts of the task.
 
-A run that was stopped and goes on gives the same weights, bit for bit, as one that was not: the checkpoint holds
-weights, optimiser, loss scale, averages and position, and torch's generator is seeded anew at each step from seed,
+A run that was stopped and resumes gives the same weights, bit for bit, as one that was not: the checkpoint holds
+weights, optimiser, loss scale, averages and position, and torch's generator is seeded again at each step from seed,
 step and rank, so that no state of a generator outlives a step.
 
 Several processes: started by ``torchrun``, gradients are averaged over all (DistributedDataParallel).
@@ -46,7 +46,7 @@ class Batches(Protocol):
 
 
 def learning_rate(settings: Settings, step: int, steps_per_epoch: int) -> float:
-    """The rate of a step, from 0; a function of the step alone, so that a scheduler has no state to save."""
+    """The rate of a step, from 0; a function of only the step, so that a scheduler has no state to save."""
     epoch = step / steps_per_epoch
     rise = min(1.0, (step + 1) / (settings.warmup_epochs * steps_per_epoch)) if settings.warmup_epochs else 1.0
     if settings.schedule == "cosine":
@@ -137,7 +137,7 @@ class _Run:
             self.average = copy.deepcopy(self.trained).eval()
         self.total = settings.epochs * batches.steps_per_epoch
         self.step = 0
-        self.chosen_at = 0  # the last step whose network was compared with the best one
+        self.chosen_at = 0  # the last step at which the network was compared with the best one
         self.best: dict[str, float] = {}
         self.validated_on: str | None = None
         self.validate: Callable[[nn.Module], dict[str, float]] | None = None
@@ -303,8 +303,8 @@ class _Run:
         content = load_checkpoint(path)
         if not isinstance(content, dict) or "recipe" not in content:
             raise TrainingError(
-                f"{path}: expected what a run goes on from, found something else, such as the weights alone of {BEST}; "
-                "remove it to begin anew"
+                f"{path}: expected what a run resumes from, found something else, such as only the weights of {BEST}; "
+                "remove it to begin again"
             )
         mine, found = self.recipe, json.loads(content["recipe"])
         names = sorted(mine.keys() | found.keys())
@@ -328,7 +328,7 @@ class _Run:
         # Older checkpoints do not say; they were written when the epoch had been chosen.
         self.chosen_at = content.get("chosen_at", self.step if self.best else 0)
         self.validated_on = content.get("validated_on")
-        logging.info("%s: going on at step %d", path, self.step)
+        logging.info("%s: resuming at step %d", path, self.step)
 
     def _wait(self) -> None:
         if self.world.ranks > 1:
@@ -341,7 +341,7 @@ def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
     return torch.autocast(device, kind) if kind else nullcontext()
 
 
-def load_checkpoint(path: Path, remedy: str = "remove it to begin anew") -> dict[str, Any]:
+def load_checkpoint(path: Path, remedy: str = "remove it to begin again") -> dict[str, Any]:
     """What a checkpoint holds. Raises TrainingError, with the remedy, for a file that is damaged or holds more than
     tensors."""
     try:
@@ -401,7 +401,7 @@ def _move_average(average: nn.Module, network: nn.Module, past: float) -> None:
 
 
 class _Log:
-    """Lines of JSON, one per report; lines behind the checkpoint that a run goes on from are dropped, and the figures
+    """Lines of JSON, one per report; lines after the checkpoint that a run resumes from are dropped, and the figures
     of a validation that is made again.
 
     The same as TensorBoard scalars where the package tensorboard is installed.

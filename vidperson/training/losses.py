@@ -60,7 +60,7 @@ class IdentityLoss(nn.Module):
 
     kind: arcface, cosface, or softmax (inner products and a bias, without scale and margin).
     sub_centres: centres per class, of which the nearest counts (Deng et al., Sub-center ArcFace, ECCV 2020).
-    sample_rate: share of the classes that each step looks at (partial FC); below 1 it saves time and memory.
+    sample_rate: share of the classes that each step sees (partial FC); below 1 it saves time and memory.
     Raises TrainingError for settings that make no sense.
     """
 

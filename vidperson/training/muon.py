@@ -55,7 +55,7 @@ class Muon(torch.optim.AdamW):
             assert parameter.grad is not None
             state = self.state[parameter]
             if not state:
-                state["step"] = torch.tensor(0.0)  # AdamW looks for it when a state is loaded
+                state["step"] = torch.tensor(0.0)  # AdamW expects it when a state is loaded
                 state["momentum"] = torch.zeros_like(parameter)
             momentum: Tensor = state["momentum"]
             momentum.lerp_(parameter.grad, 1 - MOMENTUM)

@@ -1,4 +1,4 @@
-"""What a face embedder is trained for: identities, and what a teacher says of the same crops."""
+"""What an embedding network is trained for: identities, and what a teacher says of the same crops."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _CHUNK = 16  # crops per call of the teacher: what a processor's cache holds
 
 
 class EmbedderTask(nn.Module):
-    """A face network, and the heads that it is trained with; see :mod:`vidperson.training.loop`.
+    """An embedding network, and the heads that it is trained with; see :mod:`vidperson.training.loop`.
 
     network: (N, 3, 112, 112) float to (N, D). mean, std: three each, ``(pixel - mean) / std`` on pixels 0..255.
-    identity: loss over the classes; None trains from the teacher alone.
+    identity: loss over the classes; None trains only from the teacher.
     teacher_size: E values of the teacher's embeddings; where E is not D, the cosine term compares them with a linear
     map of the student's, which is trained along. cosine_weight, relation_weight: of the terms, identity having 1.
     Raises TrainingError for weights below 0, and where nothing is left to learn from.

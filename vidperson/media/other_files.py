@@ -1,0 +1,84 @@
+"""What a file is that is neither a video nor an image: people have all kinds of files in their folders."""
+
+from __future__ import annotations
+
+import os
+
+HEAD_BYTES = 1024
+_SIGNATURES = (
+    (0, b"%PDF-", "a PDF file"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b\x08", "a gzip archive"),
+    (0, b"BZh", "a bzip2 archive"),
+    (0, b"\xfd7zXZ\0", "an XZ archive"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (0, b"Rar!\x1a\x07", "a RAR archive"),
+    (257, b"ustar", "a tar archive"),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Office document"),
+    (0, b"\x7fELF", "a program"),
+    (8, b"WAVE", "a sound file (WAV)"),
+    (8, b"AIFF", "a sound file (AIFF)"),
+    (8, b"AIFC", "a sound file (AIFF)"),
+    (0, b"fLaC", "a sound file (FLAC)"),
+    (0, b"ID3", "a sound file (MP3)"),
+    (0, b".snd", "a sound file (AU)"),
+    (0, b"#!AMR", "a sound file (AMR)"),
+    (0, b"MThd", "a sound file (MIDI)"),
+)
+_TEXTS = (  # what a text begins with, in small letters, or holds near its beginning
+    ("#extm3u", "an HLS list of other files"),
+    ("ffconcat", "an ffconcat list of other files"),
+    ("<!doctype html", "an HTML page"),
+    ("<html", "an HTML page"),
+    ("<mpd", "a DASH list of other files"),
+    ("<svg", "an SVG drawing"),
+    ("<?xml", "an XML file"),
+)
+_MARKUP = "<"  # in texts that begin so, the first element may follow declarations and comments
+_CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\f\r\x1b") | {127}
+_MIN_ASCII = 0.7  # share of a text in an encoding that is not known
+
+
+def refusal(kind: str) -> str:
+    """The reason for which a file is refused."""
+    return f"this is {kind}, not a video or image"
+
+
+def why_other(path: str | os.PathLike[str]) -> str | None:
+    """:func:`refusal` of a file that is known to be something else; None if it may be a broken video."""
+    try:
+        with open(path, "rb") as file:
+            kind = other_kind(file.read(HEAD_BYTES))
+    except OSError:
+        return None
+    return refusal(kind) if kind else None
+
+
+def other_kind(head: bytes) -> str | None:
+    """What a file is by its first ``HEAD_BYTES``, with an article; None if it is nothing that is known here."""
+    for offset, signature, kind in _SIGNATURES:
+        if head.startswith(signature, offset):
+            return kind
+    text = _as_text(head)
+    if text is None:
+        return None
+    text = text.lstrip("\ufeff \t\r\n").lower()
+    for word, kind in _TEXTS:
+        if text.startswith(word) or (text.startswith(_MARKUP) and word.startswith("<") and word in text):
+            return kind
+    return "a text file"
+
+
+def _as_text(head: bytes) -> str | None:
+    """The bytes as text, None where they are none."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return head[: len(head) // 2 * 2].decode("utf-16", "replace")
+    if not head or not _CONTROLS.isdisjoint(head):
+        return None
+    ascii_share = sum(byte < 128 for byte in head) / len(head)
+    try:
+        return head.decode()
+    except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data":  # cut within a letter
+            return head[: error.start].decode()
+    return head.decode("latin-1") if ascii_share >= _MIN_ASCII else None
