@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidperson import cli
 from vidperson.errors import EngineError
-from vidperson.networks.card import Input, Output
+from vidperson.networks.card import Input, Output, PictureInput
 
 if TYPE_CHECKING:
     import torch
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 450  # no row is begun later than this
 ENGINES = ("torch", "onnxruntime")
-CROP = Input("rgb", (127.5,) * 3, (127.5,) * 3, 112, 112)
-FRAME = Input("rgb", (104.0, 117.0, 123.0), (1.0,) * 3)
+CROP = PictureInput("rgb", (127.5,) * 3, (127.5,) * 3, 112, 112)
+FRAME = PictureInput("rgb", (104.0, 117.0, 123.0), (1.0,) * 3)
 EMBEDDING, SMALL = Output(embedding_size=512), Output(embedding_size=128)
 ANCHORS = Output(decoder="retinaface")
 
@@ -311,9 +311,9 @@ class Models:
             name = f"random_{case.architecture}"
             made = self.folder / "made" / name
             made.mkdir(parents=True, exist_ok=True)
-            export_network(network, case.kind, case.input, made / f"{name}.onnx")
-            digest = hashlib.sha256((made / f"{name}.onnx").read_bytes()).hexdigest()
             card = new_card(name, case.kind, "random weights", "none", "none", case.input, case.output)
+            export_network(network, card, made / f"{name}.onnx")
+            digest = hashlib.sha256((made / f"{name}.onnx").read_bytes()).hexdigest()
             card = dataclasses.replace(card, file=NetworkFile(f"{name}.onnx", digest))
             (made / f"{name}.yaml").write_text(card_text(card), encoding="utf-8")
             self._installed[case.label] = install_model(str(made / f"{name}.yaml"), self.folder / "installed")
@@ -471,7 +471,7 @@ def train_rate(case: Case, device: str, precision: str, batch: int, steps: int, 
     network = build_network(case.architecture, case.input, case.output)
     work = operations(network.eval(), case.item)
     size = case.output.embedding_size
-    assert size
+    assert size and isinstance(case.input, PictureInput)
     task = EmbedderTask(network, size, case.input.mean, case.input.std, IdentityLoss(size, 10_000))
     settings = Settings(epochs=1, optimiser="sgd", lr=1e-4, clip=5.0, precision=precision, log_steps=max(1, steps // 2))
     with join_world(device) as world:
@@ -568,21 +568,22 @@ def _length_s(video: Path) -> float:
 
 def _stage2(video: Path, detector: str, folder: Path, device: str, threads: int) -> None:
     """One job of stage 2 in ``folder``, in batches of 8 frames."""
-    from steps_face.detect_faces import detect_faces
+    from steps_face.detect_faces import DetectOptions, detect_faces
 
     folder.mkdir()
     scp, jobs = folder / "vid.scp", folder / "jobs" / "1"
     scp.write_text(f"video {video}\n")
-    detect_faces(str(scp), detector, str(jobs), device=device, threads=threads, det_batch=8)
+    how = {"device": device, "threads": threads, "det_batch": 8}
+    detect_faces(cli.fill(DetectOptions, scp=str(scp), model=detector, output_dir=str(jobs), **how))
 
 
 def _stage3(embedder: str, folder: Path, output: Path, device: str, precision: str, threads: int) -> None:
     """One job of stage 3 on what :func:`_stage2` and the joining of its jobs left, in batches of 64 faces."""
-    from steps_face.extract_embeddings import extract_embeddings
+    from steps_face.extract_embeddings import ExtractOptions, extract_embeddings
 
-    faces, scp = str(folder / "faces"), str(folder / "vid.scp")
-    how = {"device": device, "precision": precision, "threads": threads}
-    extract_embeddings(faces, scp, embedder, str(output), embed_batch=64, **how)  # type: ignore[arg-type]
+    paths = {"items_dir": folder / "faces", "scp": folder / "vid.scp", "model": Path(embedder), "output_dir": output}
+    how = {"device": device, "precision": precision, "threads": threads, "embed_batch": 64}
+    extract_embeddings(cli.fill(ExtractOptions, **paths, **how))
 
 
 def _make_video(clip: str, minutes: int, video: Path) -> None:
