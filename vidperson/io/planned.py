@@ -25,7 +25,9 @@ class Planned:
     inputs: Sequence[Path]
 
     def reasons(self) -> list[str]:
-        """Lines that say why the file has to be made; none: it is there, intact, of this command and these inputs.
+        """Lines that say why the file has to be made.
+
+        None where it is there, intact, and of this command and these inputs.
 
         Raises DataError for a damaged record.
         """
