@@ -10,10 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from recipe import SNORM, STAGES, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ["PYTHONPATH"] = str(ROOT)  # what tests start finds steps and benchmarks too, which path.sh leaves out
+
+# The same examples in every run; `make campaign` draws others.
+settings.register_profile("one seed", derandomize=True)
+settings.load_profile("default" if "VIDPERSON_FUZZ_EXAMPLES" in os.environ else "one seed")
 
 # The files that take longest begin first, so that parallel workers end together. `make test` prints durations.
 LONGEST_FIRST = ("test_recipe.py", "test_recipe_folders.py")
