@@ -23,7 +23,7 @@ cut_items() {
       --max-centre-distance "$max_centre_distance")
   fi
   utils/segment_jobs.py --cmd "$launch" --nj "$nj" --force "$force" --media true --states "ok no_face damaged unreadable" \
-    --archives "faces.ark quality.ark crops.tar thumbs.tar" --input "$network_record" "${inputs[@]}" \
+    --archives "faces.ark quality.ark crops.tar thumbs.tar" "${network_inputs[@]}" "${inputs[@]}" \
     --speed-args "$speed_args --segment-timeout-s $segment_timeout_s" "$data/vid.scp" "$part" -- \
     python steps_face/detect_faces.py "${network_args[@]}" --fps "$fps" --max-size "$max_size" \
     --det-scales "$det_scales" --det-mirror "$det_mirror" --det-threshold "$det_threshold" \
@@ -39,7 +39,7 @@ embed_items() {
   use_network "$face_embedder" --embed-batch "$embed_batch"
   check_precision "$embed_dir" --items-dir "$items_dir/$2"
   utils/segment_jobs.py --cmd "$launch" --nj "$nj" --force "$force" --states "ok no_face damaged unreadable" \
-    --archives embed.ark --input "$network_record" --per-segment "$items_dir/$2" --speed-args "$speed_args" \
+    --archives embed.ark "${network_inputs[@]}" --per-segment "$items_dir/$2" --speed-args "$speed_args" \
     "$data_dir/$1/vid.scp" "$embed_dir/$2" -- \
     python steps_face/extract_embeddings.py --items-dir "$items_dir/$2" "${network_args[@]}" --mirror "$embed_mirror"
 }
