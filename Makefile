@@ -42,5 +42,5 @@ test-training:
 
 # The long forms of tests that draw their cases at random; CI runs short ones, of one seed.
 campaign:
-	$(ENV) VIDPERSON_FUZZ_EXAMPLES=5000 $(PYTEST) -n $(TEST_JOBS) --dist loadfile tests/test_fuzz.py
+	$(ENV) VIDPERSON_FUZZ_EXAMPLES=5000 $(PYTEST) -n $(TEST_JOBS) --dist loadfile $$(grep -l '^from hypothesis' tests/test_*.py)
 	$(ENV) $(PYTEST) -m campaign

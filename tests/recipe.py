@@ -14,6 +14,8 @@ from vidperson.io.lists import read_scores
 SHIPPED = ("retinaface_tiny", "arcface_tiny")
 PUBLISHED = ("retinaface_mnet025_pytorch", "mobilefacenet_casia_pytorch")
 STAGES = ("002_detect_faces", "003_extract_embeddings", "004_score", "005_eval")
+SNORM = ("--snorm-cohort", "demo_dev_test", "--ncoh", "30", "--fusion-systems", "max ahc_snorm xatt")
+"""Options of stages 4 and 5 with which the demo has normalised scores, too."""
 
 
 @dataclass
@@ -58,8 +60,17 @@ class Recipe:
     def embeddings(self, name: str) -> Path:
         return self.work / "exp" / "face_embed" / self.embedder / name
 
-    def scores(self, name: str, backend: str = "max") -> dict[tuple[str, str], float]:
-        return read_scores(self.work / "exp" / "scores" / self.embedder / backend / f"{name}_scores").table
+    @property
+    def results(self) -> Path:
+        return self.work / "exp" / "results" / self.config
+
+    def systems(self, name: str) -> Path:
+        """The scores of a system of the embedder, or of the fusion."""
+        scores = self.work / "exp" / "scores"
+        return scores / "fusion" / self.config if name == "fusion" else scores / self.embedder / name
+
+    def scores(self, name: str, system: str = "max") -> dict[tuple[str, str], float]:
+        return read_scores(self.systems(system) / f"{name}_scores").table
 
 
 def published(repo: Path, models: Path, work: Path, config: str) -> Recipe:

@@ -298,6 +298,7 @@ def test_janus_broken_trials_are_refused(tmp_path: Path, old: str, new: str, mes
 def _prepare_sh(repo: Path, corpus: str, **variables: str) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {"PATH": path, "PYTHONPATH": str(repo), "HOME": os.environ.get("HOME", "/")} | variables
+    environment |= {"VIDPERSON_PYTHON": sys.executable}
     command = ["bash", f"local/{corpus}/prepare.sh"]
     return subprocess.run(command, cwd=repo, env=environment, capture_output=True, text=True, check=False)
 

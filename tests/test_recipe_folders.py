@@ -74,7 +74,7 @@ def test_folder_obama_is_seen_only_where_the_clip_shows_the_audience(hamilton: R
 
 
 def test_folder_without_key_is_scored_and_reported_without_numbers(hamilton: Recipe) -> None:
-    results = hamilton.work / "exp" / "results" / hamilton.embedder
+    results = hamilton.results
     (row,) = json.loads((results / "results.json").read_text())["results"]
     assert row["num_trials"] == 4 and row["eer"] is None
     assert "no key" in (results / "report.html").read_text()
@@ -129,7 +129,7 @@ def test_clips_of_four_corpora_are_verified_below_five_percent_equal_error(
     options += ["--calibration-set", "folder_test", "--fusion-systems", "max ahc_snorm norm-mean track"]
     for stage in ("001_prepare_data", *STAGES):
         recipe.run(stage, *options, "--contact-sheet", "false")
-    results = tmp_path / "exp/results" / recipe.embedder
+    results = recipe.results
     rows = json.loads((results / "results.json").read_text())["results"]
     print(f"EER {100 * rows[0]['eer']:.2f} %, {rows[0]['num_targets']} targets, {rows[0]['num_nontargets']} nontargets")
     assert rows[0]["num_targets"] == len(key) and rows[0]["num_nontargets"] == len(clips) * len(key) - len(key)

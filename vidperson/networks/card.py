@@ -29,6 +29,8 @@ _MAX_EMBEDDING_SIZE = 1 << 16
 _MAX_CLASSES = 1 << 24
 _MAX_SAMPLE_RATE = 1_000_000  # Hz
 _MAX_FFT = 1 << 16  # samples
+_MAX_FRAMES = 1 << 16
+_MAX_SIDE = 1 << 14  # pixels
 _MAX_WHOLE = 1 << 1000  # larger ones are no float
 _FBANK_CHOICES = {
     "framing": ("kaldi", "centred"),
@@ -398,6 +400,9 @@ def _check_picture(what: PictureInput, expect: _Expect) -> None:
     expect(good, "input.mean", "three numbers", what.mean)
     good = len(what.std) == 3 and all(0 < s < math.inf for s in what.std)
     expect(good, "input.std", "three positive numbers", what.std)
+    sizes = (what.width, what.height)
+    good = all(size is None or 0 < size <= _MAX_SIDE for size in sizes)
+    expect(good, "input.width, input.height", f"sizes from 1 to {_MAX_SIDE}", sizes)
 
 
 def _check_sound(what: FbankInput | WaveformInput, expect: _Expect) -> None:
@@ -426,8 +431,8 @@ def _check_fbank(what: FbankInput, expect: _Expect) -> None:
     both = what.log_offset is not None and what.log_floor is not None
     expect(not both, "input.log_floor", "no log_offset beside it", what.log_offset)
     crops = (what.crop_frames, what.crop_hop)
-    good = crops == (None, None) or all(size is not None and size > 0 for size in crops)
-    expect(good, "input.crop_frames, input.crop_hop", "two positive sizes, or neither", crops)
+    good = crops == (None, None) or all(size is not None and 0 < size <= _MAX_FRAMES for size in crops)
+    expect(good, "input.crop_frames, input.crop_hop", f"two sizes from 1 to {_MAX_FRAMES}, or neither", crops)
 
 
 def _check_output(card: ModelCard, expect: _Expect) -> None:
@@ -439,7 +444,7 @@ def _check_output(card: ModelCard, expect: _Expect) -> None:
         return
     if isinstance(card.input, PictureInput):
         sizes = (card.input.width, card.input.height)
-        expect(all(s is not None and s > 0 for s in sizes), "input.width, input.height", "positive sizes", sizes)
+        expect(None not in sizes, "input.width, input.height", "two sizes", sizes)
     if card.role == "embedder":
         size = output.embedding_size or 0
         expected = f"a positive size of at most {_MAX_EMBEDDING_SIZE}"

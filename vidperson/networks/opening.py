@@ -70,8 +70,8 @@ def open_network(
             raise EngineError(f"engine 'mxnet' runs MXNet checkpoints, {card.name} is none; use another one: {others}")
         if symbol is None:
             raise EngineError(f"{card.name}: its MXNet checkpoint is not there; run ./run_000_get_pretrained_models.sh")
-        for name in MXNET_FILES:
-            checked(symbol.with_name(name))
+        for file in MXNET_FILES:
+            checked(symbol.with_name(file))
         outputs = mxnet_outputs(card, symbol)
         return load_network(symbol, name, device, threads, precision, batch, outputs)
 
