@@ -223,10 +223,12 @@ def to_make(planned: Sequence[Planned], run: RunOptions) -> list[Planned]:
     With --check it leaves the process: status 0 where nothing is to be made, else 3, with the
     reasons on stdout.
     """
-    from vidperson.io.planned import reasons
+    from vidperson.io.planned import new_files, reasons
 
     if run.check:
-        lines = reasons(planned)
+        new = new_files(planned)
+        lines = [f"{len(new)} files to make, first {new[0].target}"] if new else []
+        lines += reasons([one for one in planned if one not in new])
         print("\n".join(lines), end="\n" if lines else "")
         raise SystemExit(3 if lines else 0)
     wanted = []

@@ -56,6 +56,11 @@ class Planned:
         write_record(self.target, self.command, self.inputs, [self.target])
 
 
+def new_files(planned: Sequence[Planned]) -> list[Planned]:
+    """Those that are not there, and never were."""
+    return [one for one in planned if not one.target.is_file() and not record_path(one.target).is_file()]
+
+
 def reasons(planned: Sequence[Planned]) -> list[str]:
     """The lines of all the files that have to be made."""
     return [line for one in planned for line in one.reasons()]
