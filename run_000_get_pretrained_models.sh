@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Get the networks that the config names: from --model-dir or VIDPERSON_MODEL_DIR, else downloaded; checked, converted.
+# Get the networks that the config names: from --model-dir or VIDPERSON_MODEL_DIR, else by download.
+# They are checked and converted.
 #
 # Reads:  model cards in vidperson/zoo
 # Writes: exp/<modality>_models/<network>/
@@ -7,7 +8,10 @@
 #   ./run_000_get_pretrained_models.sh --config-file global_conf/config_r50.sh
 #   ./run_000_get_pretrained_models.sh --list        shows the networks that have a card
 set -euo pipefail
-[ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
+if [ ! -f path.sh ]; then
+  echo "$0: run the recipe's scripts from the repository root" >&2
+  exit 1
+fi
 . ./cmd.sh
 
 if [ "${1:-}" = --list ]; then

@@ -6,7 +6,10 @@
 #
 #   ./run_001_prepare_data.sh --sre19-dev-dir /corpora/LDC2019E56 --sre19-eval-dir /corpora/LDC2019E57 --corpora sre19_av_v
 set -euo pipefail
-[ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
+if [ ! -f path.sh ]; then
+  echo "$0: run the recipe's scripts from the repository root" >&2
+  exit 1
+fi
 . ./cmd.sh
 stage=1       # first part to run: 1 the corpora's lists, 2 the durations
 stop_stage=2  # last part to run
@@ -18,11 +21,13 @@ if ((stage > 2 || stop_stage < 1 || stage > stop_stage)); then
   echo "$0: nothing to do from part $stage to part $stop_stage; there are 1, the corpora's lists, and 2, the durations" >&2
   exit 1
 fi
-mkdir -p "$data_dir"
-exec 9> "$data_dir/.lock"   # held until the stage and all that it started have ended
-if ! flock -n 9; then
-  echo "$0: another run prepares data in $data_dir; waiting for its end"
-  flock 9
+if ((stage <= 1)); then mkdir -p "$data_dir"; fi
+if [ -d "$data_dir" ]; then
+  exec 9> "$data_dir/.lock"   # held until the stage and all that it started have ended
+  if ! flock -n 9; then
+    echo "$0: another run prepares data in $data_dir; waiting for its end"
+    flock 9
+  fi
 fi
 if ((stage <= 1)); then
   export "${po_names[@]}"   # the corpora take their folders from these

@@ -2,15 +2,20 @@
 # Find what is to be embedded in every set, such as faces, and cut it out.
 #
 # Reads:  data/<set>, exp/<modality>_models/<detector>
-# Writes: exp/<modality>_det/<detector>/<part>/; for faces faces.{ark,scp}, quality.{ark,scp}, crops.{tar,scp}, status
-#         A set with labelled boxes gives the parts <set>_ref (the labelled persons) and <set>_facedet (every face).
+# Writes: exp/<modality>_det/<detector>/<part>/; for faces faces.{ark,scp}, quality.{ark,scp},
+#         crops.{tar,scp}, status
+#         A set with labelled boxes has two parts: <set>_ref (the labelled persons) and
+#         <set>_facedet (every face).
 #
 #   ./run_002_detect_faces.sh --config-file global_conf/config_r50.sh --nj 20
 set -euo pipefail
-[ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
+if [ ! -f path.sh ]; then
+  echo "$0: run the recipe's scripts from the repository root" >&2
+  exit 1
+fi
 . ./cmd.sh
 # shellcheck disable=SC2034  # the functions of the modality use it
-force=false  # true: recompute sets that are done or were started with other settings
+force=false  # true: recompute sets that are done, or begun with other options
 . ./utils/parse_options.sh
 . ./utils/stage.sh
 . ./path.sh

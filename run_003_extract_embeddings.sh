@@ -6,10 +6,13 @@
 #
 #   ./run_003_extract_embeddings.sh --config-file global_conf/config_r50.sh --nj 20
 set -euo pipefail
-[ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
+if [ ! -f path.sh ]; then
+  echo "$0: run the recipe's scripts from the repository root" >&2
+  exit 1
+fi
 . ./cmd.sh
 # shellcheck disable=SC2034  # the functions of the modality use it
-force=false  # true: recompute sets that are done or were started with other settings
+force=false  # true: recompute sets that are done, or begun with other options
 . ./utils/parse_options.sh
 . ./utils/stage.sh
 . ./path.sh

@@ -13,7 +13,10 @@
 #   ./run_010_train_face_embedder.sh --train-name r18 --train-data /corpora/voxceleb2 --train-gpus 1
 #   ./run_010_train_face_embedder.sh --config-file global_conf/config_train_arcface_tiny.sh
 set -euo pipefail
-[ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
+if [ ! -f path.sh ]; then
+  echo "$0: run the recipe's scripts from the repository root" >&2
+  exit 1
+fi
 . ./cmd.sh
 train_name=face_r18           # name of the network: a folder of exp/face_train
 train_architecture=iresnet18  # or iresnet34, iresnet50, iresnet100, mobilefacenet, small_resnet

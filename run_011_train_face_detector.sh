@@ -13,7 +13,10 @@
 #     --train-annotations label.txt
 #   ./run_011_train_face_detector.sh --config-file global_conf/config_train_retinaface_tiny.sh
 set -euo pipefail
-[ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
+if [ ! -f path.sh ]; then
+  echo "$0: run the recipe's scripts from the repository root" >&2
+  exit 1
+fi
 . ./cmd.sh
 train_name=retinaface                           # name of the network: a folder of exp/face_train
 train_architecture=retinaface_mobilenet025      # retinaface_mobilenet025 or retinaface_tiny

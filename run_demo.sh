@@ -5,7 +5,10 @@
 #   ./run_demo.sh
 #   ./run_demo.sh --nj 2 --backends "max ahc"
 set -euo pipefail
-[ -f path.sh ] || { echo "$0: run the recipe's scripts from the repository root" >&2; exit 1; }
+if [ ! -f path.sh ]; then
+  echo "$0: run the recipe's scripts from the repository root" >&2
+  exit 1
+fi
 . ./cmd.sh
 config_file=global_conf/config_demo.sh  # configs to read: a.sh, or a.sh,b.sh
 . ./utils/parse_options.sh

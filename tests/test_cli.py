@@ -70,7 +70,6 @@ def test_unknown_option_of_every_step_is_refused_with_the_valid_ones(run_step: R
 
 
 @pytest.mark.parametrize("step,options", [
-    ("steps_face/detect_faces.py", ["--scp", "no/such", "--model", "no/model", "--output-dir", "{tmp}/out"]),
     ("steps_face/extract_embeddings.py",
      ["--items-dir", "no/such", "--scp", "no/such", "--model", "no", "--output-dir", "{tmp}/out"]),
     ("steps/get_durations.py", ["--data-dir", "no/such"]),
@@ -84,11 +83,22 @@ def test_missing_input_of_a_step_gives_one_message_and_no_stack_trace(
     assert "no/such" in done.stderr or "no_such_card" in done.stderr or "run_000" in done.stderr
 
 
+def in_own_process(repo: Path, step: str, *options: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(repo)}
+    command = [sys.executable, step, *options]
+    return subprocess.run(command, cwd=repo, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_missing_input_of_a_step_with_a_child_process_gives_one_message(repo: Path, tmp_path: Path) -> None:
+    """It forks, which is not safe in a process that has run other tests."""
+    options = ["--scp", "no/such", "--model", "no/model", "--output-dir", f"{tmp_path}/out"]
+    done = in_own_process(repo, "steps_face/detect_faces.py", *options)
+    assert done.returncode == 1 and "ERROR: no/such" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_step_in_a_process_of_its_own_ends_as_it_does_in_this_one(repo: Path, run_step: RunStep) -> None:
     for options, status in ((["--help"], 0), (["--data-dir", "no/such"], 1), (["--no-such-option", "1"], 2)):
-        environment = {**os.environ, "PYTHONPATH": str(repo)}
-        command = [sys.executable, "steps/get_durations.py", *options]
-        done = subprocess.run(command, cwd=repo, env=environment, capture_output=True, text=True, timeout=60)
+        done = in_own_process(repo, "steps/get_durations.py", *options)
         here = run_step("steps/get_durations.py", *options)
         assert (done.returncode, done.stdout, done.stderr) == (here.returncode, here.stdout, here.stderr)
         assert done.returncode == status

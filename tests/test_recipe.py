@@ -25,6 +25,7 @@ from recipe import Recipe, outputs
 from vidperson.io.crops import TAR_END
 from vidperson.io.lists import read_scp, read_spk2utt, read_trials
 from vidperson.io.matrices import load_matrices
+from vidperson.io.record import write_record
 
 
 def test_demo_scores_every_target_trial_above_every_nontarget_trial(demo: Recipe) -> None:
@@ -192,8 +193,10 @@ def test_labelled_set_whose_conf_lacks_its_line_end_is_detected_with_that_conf(r
     (tmp_path / "a.mp4").touch()
     model = tmp_path / "exp" / "face_models" / recipe.detector
     model.mkdir(parents=True)
-    for name in ("record.json", "network.onnx", f"{recipe.detector}.yaml"):
-        (model / name).touch()
+    files = [model / "network.onnx", model / f"{recipe.detector}.yaml"]
+    for file in files:
+        file.touch()
+    write_record(model, [], [], files)
     recipe.run("002_detect_faces", "--trial-sets", "a:a", "--cmd", "false", check=False)
     words = " ".join(json.loads((recipe.faces("a_ref") / "unfinished.json").read_text())["command"])
     assert "--label-unit seconds --det-window 5 " in words

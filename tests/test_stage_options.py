@@ -53,7 +53,7 @@ def test_path_of_a_card_behind_stage_0_is_refused_with_the_name_to_give(
 ) -> None:
     said = refused(repo, tmp_path, script, f"--{option.replace('_', '-')}", "/my cards/mine.yaml")
     assert f"{option}: expected the name of an installed network, found the path '/my cards/mine.yaml'" in said
-    assert "it is called mine" in said
+    assert "then use the name mine" in said
     assert f"{option} is empty" in refused(repo, tmp_path, script, f"--{option.replace('_', '-')}", "")
 
 

@@ -5,7 +5,7 @@ Usage: utils/queue.py [options] [JOB=1:N] <log> <command> [<argument> ...]
 
 Example:
   utils/queue.py --mem 4G --max-jobs-run 20 -q all.q JOB=1:100 exp/log/detect.JOB.log \\
-    python steps_face/detect.py --scp data/dev/split100/JOB/vid.scp
+    python steps_face/detect_faces.py --scp data/dev/split100/JOB/vid.scp
 
 JOB may be any name; it is replaced by the number of the job wherever it stands in the log's name and in the
 command. The command is run as it is given, without a shell, with the environment and in the folder of the caller.

@@ -5,7 +5,7 @@ Usage: utils/run.py [options] [JOB=1:N] <log> <command> [<argument> ...]
 
 Example:
   utils/run.py --max-jobs-run 4 JOB=1:8 exp/log/detect.JOB.log \\
-    python steps_face/detect.py --scp data/dev/split8/JOB/vid.scp
+    python steps_face/detect_faces.py --scp data/dev/split8/JOB/vid.scp
 
 JOB may be any name; it is replaced by the number of the job wherever it stands in the log's name and in the
 command. The command is run as it is given, without a shell: `|`, `;` and `$` are ordinary characters.

@@ -9,7 +9,7 @@
 
 if [ "${VIDPERSON_GUARD:-}" != $PPID ]; then
   guard_python=${VIDPERSON_PYTHON:-.venv/bin/python}
-  [ -n "$(type -P "$guard_python")" ] || guard_python=python3   # the environment is made later
+  type -P "$guard_python" > /dev/null || guard_python=python3   # the environment is made later
   exec "$guard_python" -I -S utils/guard.py "$BASH" "$0" "$@"
 fi
 unset VIDPERSON_GUARD

@@ -6,7 +6,7 @@ work on a folder goes on it has ``unfinished.json``: its record to be, without t
 Example of a record::
 
     {"stage": "./run_003_extract_embeddings.sh",
-     "command": ["python", "steps/extract_embeddings.py", "--model", "exp/face_models/x"],
+     "command": ["python", "steps_face/extract_embeddings.py", "--model", "exp/face_models/x"],
      "options": {"embedder": "x"},
      "versions": {"vidperson": "0.1.0", "python": "3.11.7", "numpy": "2.2.0"},
      "inputs": {"data/dev/vid.scp": "<sha256>"},
