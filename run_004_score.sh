@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Score the trials of every test set with every back-end; with --snorm-cohort also with normalised scores. With
-# --calibration-set also give each system's scores as log-likelihood ratios, with --fusion-systems fuse several systems.
+# Score the trials of every test set with every back-end; with --snorm-cohort normalise them, too.
+# With --calibration-set also turn all scores into log-likelihood ratios, and with --fusion-systems
+# fuse several systems.
 #
-# Reads:  exp/<modality>_embed/<embedder>, data/<enrolment set>/spk2utt, data/<test set>/trials; for the back-end track
-#         exp/<modality>_det/<detector>; the scores of other systems to fuse, such as another program's
-# Writes: exp/scores/<embedder>/<system>/<test set>_scores, where <system> is <backend> or <backend>_snorm,
-#         and <system>_cal with calibration.json; exp/scores/fusion/<experiment>/ with fusion.json
+# Reads:  exp/<modality>_embed/<embedder>, data/<enrolment set>/spk2utt, data/<test set>/trials;
+#         for the back-end track exp/<modality>_det/<detector>; scores of other programs to fuse
+# Writes: exp/scores/<embedder>/<system>/<test set>_scores, where <system> is <backend> or
+#         <backend>_snorm, and <system>_cal; exp/scores/fusion/<experiment>/<test set>_scores.
 #         Scores that are there, intact and of the same options and inputs are kept.
 #
-#   ./run_004_score.sh --config-file global_conf/config_r50.sh --backends "max ahc" --snorm-cohort janus_dev_test_core
-#   ./run_004_score.sh --calibration-set sre19_av_v_dev_test --fusion-systems "max ./voice/scores/ecapa"
+#   ./run_004_score.sh --config-file global_conf/config_r50.sh --backends "max ahc"
+#   ./run_004_score.sh --calibration-set dev_test --fusion-systems "max ./voice/scores/ecapa"
 set -euo pipefail
 if [ ! -f path.sh ]; then
   echo "$0: run the recipe's scripts from the repository root" >&2

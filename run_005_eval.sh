@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Evaluate the scores of every system on every test set: tables, plots and one report for all.
 #
-# Reads:  exp/scores, all that stage 4 writes with these options; data/<test set>/trials and trial_partitions;
-#         for the instructive trials exp/<modality>_embed/<embedder> and exp/<modality>_det/<detector>
-# Writes: exp/results/<experiment>/ with results.{txt,md,csv,json}, report.html, <system>/<test set>.json,
-#         trials/<embedder>/<test set>.json and record.json
+# Reads:  exp/scores, all that stage 4 writes with these options; data/<test set>/trials and
+#         trial_partitions; for the instructive trials exp/<modality>_embed/<embedder> and
+#         exp/<modality>_det/<detector>
+# Writes: exp/results/<experiment>/ with results.{txt,md,csv,json}, report.html, record.json,
+#         <system>/<test set>.json and trials/<embedder>/<test set>.json
 #
 #   ./run_005_eval.sh --config-file global_conf/config_r50.sh
 set -euo pipefail

@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Calibrate the scores of all systems: train on one test set, apply to all. Scores of any modality will do.
+"""Calibrate the scores of all systems: train on one test set, apply to all. Any modality will do.
 
 Inputs:
   SCORES_DIR/<embedder>/<system>/<test set>_scores
-                   <model> <segment> <score>, of every system that steps/score.py makes with the same options
-  TRAIN_TRIALS     <model> <segment> target|nontarget, exactly the pairs of the calibration set's scores
+      <model> <segment> <score>, of each system that steps/score.py makes with the same options
+  TRAIN_TRIALS
+      <model> <segment> target|nontarget, exactly the pairs of the calibration set's scores
 Outputs:
   SCORES_DIR/<embedder>/<system>_cal/<test set>_scores
-                   <model> <segment> <natural log-likelihood ratio>, in the order of the input
+      <model> <segment> <natural log-likelihood ratio>, in the order of the input
   SCORES_DIR/<embedder>/<system>_cal/calibration.json
-                   the weight and offset, and how they were trained (docs/formats.md)
-Beside each is the record of how it was made. What is there, intact and of the same options and inputs is kept.
-Nothing of a system is written unless all its inputs are in order.
+      the weight and offset, and how they were trained (docs/formats.md)
+Beside each is the record of how it was made. What is there, intact and of the same options and
+inputs is kept. Nothing of a system is written unless all its inputs are in order.
 
 Example:
   steps/calibrate.py --scores-dir exp/scores --embedders arcface_tiny --backends "max ahc" \\
@@ -58,8 +59,8 @@ class CalibrateOptions:
 def calibrate(options: CalibrateOptions) -> None:
     """See the top of this file.
 
-    Raises ScoringError for systems that cannot be, when scores and trials are not the same pairs, or the trials have no
-    targets, no non-targets or no key; DataError for malformed or edited lists.
+    Raises ScoringError for systems that cannot be, when scores and trials are not the same pairs,
+    or the trials have no targets, no non-targets or no key; DataError for malformed or edited lists.
     """
     check_systems(options.systems)
     planned = plan_calibrations(options.systems, options.train)
@@ -75,7 +76,7 @@ MODEL = ""
 
 
 def plan_calibrations(options: SystemOptions, train: TrainOptions) -> dict[System, dict[str, Planned]]:
-    """Of each system to calibrate, the calibrated scores of each test set, and the model as that of ``MODEL``.
+    """The calibrated scores of each system and test set, and the models as those of ``MODEL``.
 
     Raises ScoringError where there is no calibration set.
     """
@@ -123,7 +124,7 @@ def _calibrate_system(system: System, planned: Mapping[str, Planned], options: C
 def write_ratios(
     planned: Mapping[str, Planned], ratios: Mapping[str, tuple[Any, Any]], model: LinearModel, more: dict[str, Any]
 ) -> None:
-    """Write the scores of each test set, pairs and values, and the model with ``more``, as far as they are planned."""
+    """Write what is planned: pairs and values of each test set, and the model with ``more``."""
     import json
 
     from vidperson.io.atomic import atomic_write

@@ -3,28 +3,31 @@
 
 Inputs:
   SCORES_DIR/<system>/<test set>_scores
-                      <model> <segment> <score>, exactly the pairs of the trials, in any order. Scores that
-                      steps/score.py, calibrate.py and fuse.py would make again with these options are refused
-  TEST_DATA/trials    <model> <segment> target|nontarget; without the third column there is no key, and only counts
-                      are written
+      <model> <segment> <score>, exactly the pairs of the trials, in any order. Scores that
+      steps/score.py, calibrate.py and fuse.py would make again with these options are refused
+  TEST_DATA/trials
+      <model> <segment> target|nontarget; without the third column there is no key, and only
+      counts are written
   TEST_DATA/trial_partitions
-                      optional, <model> <segment> <partition>: what the primary cost averages over with equal weights
+      optional, <model> <segment> <partition>: parts of equal weight in the primary cost
 Outputs:
   OUTPUT_DIR/<system>/<test set>.json
-                      what made the scores; counts; EER on the ROC's convex hull and read off the ROC itself,
-                      precision-recall break-even (0..1); Cllr and its minimum (bits); min and act DCF (normalised,
-                      no unit) per prior and as NIST's primary cost, with the costs and the normalisation used; min and
-                      act DCF over the prior's log odds; points of the DET curve; the histogram of the scores
+      what made the scores; counts; EER on the ROC's convex hull and read off the ROC itself,
+      precision-recall break-even (0..1); Cllr and its minimum (bits); min and act DCF
+      (normalised, no unit) per prior and as NIST's primary cost, with the costs and the
+      normalisation used; min and act DCF over the prior's log odds; points of the DET curve; the
+      histogram of the scores
 
-The act DCF and Cllr take scores as natural log-likelihood ratios: without calibration they say little.
-A word of PAIRS holds the options of steps/score.py that describe one enrolment set and one test set.
+The act DCF and Cllr take scores as natural log-likelihood ratios: without calibration they say
+little. A word of PAIRS holds the options of steps/score.py that describe one pair of sets.
 
 Example:
-  pair="--modality face --embed-dir exp/face_embed/arcface_tiny --items-dir exp/face_det/retinaface_tiny"
-  pair+=" --enroll-parts 'demo_dev_enroll_ref demo_dev_enroll_facedet' --enroll-data data/demo_dev_enroll"
+  pair="--modality face --embed-dir exp/face_embed/arcface_tiny"
+  pair+=" --enroll-parts 'demo_dev_enroll_ref demo_dev_enroll_facedet'"
+  pair+=" --enroll-data data/demo_dev_enroll --items-dir exp/face_det/retinaface_tiny"
   pair+=" --test-part demo_dev_test --test-data data/demo_dev_test"
-  steps/evaluate.py --pairs "$pair" --scores-dir exp/scores --embedders arcface_tiny --test-sets demo_dev_test \\
-    --backends max --priors "0.05 0.01 0.005 0.001" --output-dir exp/results/demo
+  steps/evaluate.py --pairs "$pair" --scores-dir exp/scores --embedders arcface_tiny \\
+    --test-sets demo_dev_test --backends max --output-dir exp/results/demo
 """
 
 from __future__ import annotations
@@ -84,9 +87,10 @@ class EvaluateOptions:
 def evaluate(options: EvaluateOptions) -> None:
     """See the top of this file.
 
-    Raises ScoringError for systems that cannot be, for scores of other options or inputs, when scores, trials and
-    partitions are not the same pairs, when target or non-target trials are missing, or for priors and costs that
-    cannot be; DataError for malformed lists. Nothing is written where the scores are not those of the options.
+    Raises ScoringError for systems that cannot be, for scores of other options or inputs, when
+    scores, trials and partitions are not the same pairs, when target or non-target trials are
+    missing, or for priors and costs that cannot be; DataError for malformed lists. Nothing is written
+    where the scores are not those of the options.
     """
     from vidperson.io.record import RECORD
 
@@ -94,7 +98,8 @@ def evaluate(options: EvaluateOptions) -> None:
     options.costs.operating_points()
     pairs = read_pairs(options.pairs)
     refuse_other_scores(options.systems, pairs)
-    (options.output_dir / RECORD).unlink(missing_ok=True)  # until the report is made it would tell of other results
+    # Until the report is made, a record would tell of other results.
+    (options.output_dir / RECORD).unlink(missing_ok=True)
     for test_set, data in {pair.test_set: pair.test_data for pair in pairs}.items():
         partitions = data / "trial_partitions"
         for system in options.systems.systems():
@@ -110,7 +115,7 @@ def evaluate(options: EvaluateOptions) -> None:
 
 
 def read_pairs(words: Sequence[str]) -> list[PairOptions]:
-    """Pairs of sets from their options. Leaves the process with status 2 for options that cannot be."""
+    """Pairs of sets from their options. Leaves the process with status 2 for wrong ones."""
     import shlex
 
     return [cli.parse(PairOptions, None, shlex.split(word)) for word in words]
@@ -132,7 +137,7 @@ def about(system: System, pairs: Sequence[PairOptions]) -> dict[str, str | None]
 
 
 def refuse_other_scores(options: SystemOptions, pairs: Sequence[PairOptions]) -> None:
-    """Raises ScoringError unless stage 4 would keep all scores with these options; says what differs."""
+    """Raises ScoringError, with what differs, unless stage 4 would keep all of these scores."""
     from vidperson.errors import ScoringError
     from vidperson.io.planned import reasons
 

@@ -1,29 +1,32 @@
 #!/usr/bin/env python3
-"""Fuse the scores of several systems, of any modality: choose and train on one test set, apply to all.
+"""Fuse the scores of several systems, of any modality: choose and train on one test set.
 
 Inputs:
-  <system>/<test set>_scores  per system <model> <segment> <score>; all systems have the same pairs, in any order
-  TRAIN_TRIALS                <model> <segment> target|nontarget, exactly the pairs of the calibration set's scores
+  <system>/<test set>_scores
+      per system <model> <segment> <score>; all systems have the same pairs, in any order
+  TRAIN_TRIALS
+      <model> <segment> target|nontarget, exactly the pairs of the calibration set's scores
 Outputs:
   SCORES_DIR/fusion/<experiment>/<test set>_scores
-                              <model> <segment> <natural log-likelihood ratio>, in the order of the first system chosen
+      <model> <segment> <natural log-likelihood ratio>, in the order of the first system chosen
   SCORES_DIR/fusion/<experiment>/fusion.json
-                              systems, weights and offset, how they were trained, and the costs on the way of the
-                              selection (docs/formats.md)
-Beside each is the record of how it was made. What is there, intact and of the same options and inputs is kept.
-Nothing is written unless all inputs are in order.
+      systems, weights and offset, how they were trained, and the costs on the way of the selection
+      (docs/formats.md)
+Beside each is the record of how it was made. What is there, intact and of the same options and
+inputs is kept. Nothing is written unless all inputs are in order.
 
-A system to fuse is named `max` (that system of each embedder), `<embedder>/<system>` (a folder of SCORES_DIR), or by
-the path of another folder, such as that of another program's scores.
+A system to fuse is named `max` (that system of each embedder), `<embedder>/<system>` (a folder of
+SCORES_DIR), or by the path of another folder, such as that of another program's scores.
 
-The first system is the one with the lowest actual cost after calibration; then the one is added that lowers the
-fusion's cost most, until none does or MAX_SYSTEMS are reached. The cost is C_primary of the evaluation PRIMARY_COST:
-the mean of the actual DCF at its priors, over all trials as one partition.
+The first system is the one with the lowest actual cost after calibration. Then the one is added
+that lowers the fusion's cost most, until none does or MAX_SYSTEMS are reached. The cost is
+C_primary of the evaluation PRIMARY_COST: the mean of the actual DCF at its priors, over all trials
+as one partition.
 
 Example:
-  steps/fuse.py --scores-dir exp/scores --experiment demo --embedders arcface_tiny --backends "max ahc" \\
-    --test-sets "demo_dev_test demo_eval_test" --calibration-set demo_dev_test --fusion-systems "max ahc" \\
-    --train-trials data/demo_dev_test/trials
+  steps/fuse.py --scores-dir exp/scores --experiment demo --embedders arcface_tiny \\
+    --backends "max ahc" --fusion-systems "max ahc" --calibration-set demo_dev_test \\
+    --test-sets "demo_dev_test demo_eval_test" --train-trials data/demo_dev_test/trials
 """
 
 from __future__ import annotations
@@ -55,8 +58,9 @@ class FuseOptions:
 def fuse(options: FuseOptions) -> None:
     """See the top of this file.
 
-    Raises ScoringError for systems that cannot be, when scores and trials, or the scores of two systems, are not the
-    same pairs, when the trials have no targets, no non-targets or no key; DataError for malformed or edited lists.
+    Raises ScoringError for systems that cannot be, when scores and trials, or the scores of two
+    systems, are not the same pairs, when the trials have no targets, no non-targets or no key;
+    DataError for malformed or edited lists.
     """
     import numpy as np
 
@@ -90,7 +94,7 @@ def fuse(options: FuseOptions) -> None:
 def plan_fusion(options: SystemOptions, train: TrainOptions) -> dict[str, Planned]:
     """The fused scores of each test set, and the model as that of ``MODEL``.
 
-    Raises ScoringError where nothing is to be fused, the experiment has no name, or a system's scores are not there.
+    Raises ScoringError where nothing is to be fused, or the experiment has no name.
     """
     from vidperson.errors import ScoringError
     from vidperson.io.planned import Planned

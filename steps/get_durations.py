@@ -2,8 +2,10 @@
 """Durations of the videos of a data folder, from their headers, so that jobs can be balanced.
 
 Inputs:  <data-dir>/vid.scp.
-Outputs: <data-dir>/vid2dur: segment and seconds; a file that cannot be read counts as 0, as does one whose header
-         crashes the reader or takes it longer than --file-timeout-s.
+Outputs: <data-dir>/vid2dur: segment and seconds; a file that cannot be read counts as 0, as does
+         one with a header that crashes the reader or takes it longer than --file-timeout-s.
+         <data-dir>/vid2dur.notes: what is known of each file, so that only new and changed ones
+         are read when the list changes.
 
 Example:
   python steps/get_durations.py --data-dir data/demo_dev_test
@@ -11,29 +13,46 @@ Example:
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from vidperson import cli
 
 
-def get_durations(data_dir: str, file_timeout_s: float = 60.0) -> None:
-    """Write ``vid2dur`` unless it already lists exactly the segments of ``vid.scp``."""
+@dataclass(frozen=True)
+class DurationOptions:
+    """The options of this step."""
+
+    data_dir: Path = cli.option(help="folder with vid.scp")
+    file_timeout_s: float = cli.option(60.0, "seconds that a file may take", convert=cli.positive)
+
+
+def get_durations(options: DurationOptions) -> None:
+    """See the top of this file. Raises DataError for a list that is missing or malformed."""
     from vidperson.io.lists import read_paths, read_scp, write_lines
     from vidperson.supervision import Watch, run_supervised
 
-    segments = read_paths(Path(data_dir) / "vid.scp")
-    output, notes = Path(data_dir) / "vid2dur", Path(data_dir) / "vid2dur.notes"
-    if output.is_file() and list(read_scp(output)) == list(segments):
-        return
-    notes.unlink(missing_ok=True)
+    segments = read_paths(options.data_dir / "vid.scp")
+    output, notes = options.data_dir / "vid2dur", options.data_dir / "vid2dur.notes"
+    if output.is_file() and not notes.is_file() and list(read_scp(output)) == list(segments):
+        return  # the user's own
+    files = {path: _state(path) for path in segments.values()}
+
+    def keep_notes() -> dict[str, str]:
+        """Those of these files: one that was cut short, or is of another file, goes."""
+        known = _read_notes(notes)
+        kept = {state: known[state] for state in files.values() if state in known}
+        write_lines(notes, (f"{seconds} {state}" for state, seconds in kept.items()))
+        return kept
 
     def probe_files(watch: Watch) -> None:
         from vidperson.errors import MediaError
         from vidperson.media.video import probe_duration
 
         known = _read_notes(notes)
-        for path in dict.fromkeys(segments.values()):
-            if path in known:
+        for path, state in files.items():
+            if state in known:
                 continue
             watch.begin(path)
             try:
@@ -44,24 +63,30 @@ def get_durations(data_dir: str, file_timeout_s: float = 60.0) -> None:
 
     def note(path: str, seconds: float) -> None:
         with open(notes, "a", encoding="utf-8") as stream:
-            stream.write(f"{seconds:.3f} {path}\n")
+            stream.write(f"{seconds:.3f} {files[path]}\n")
 
-    run_supervised(probe_files, lambda path, why: note(path, 0.0), file_timeout_s)
-    known = _read_notes(notes)
-    write_lines(output, (f"{segment} {known[path]}" for segment, path in segments.items()))
-    notes.unlink()
+    if len(keep_notes()) < len(set(files.values())):
+        run_supervised(probe_files, lambda path, why: note(path, 0.0), options.file_timeout_s)
+    known = keep_notes()
+    write_lines(output, (f"{segment} {known[files[path]]}" for segment, path in segments.items()))
+
+
+def _state(path: str) -> str:
+    """``<size> <time of change> <path>``: another file under the same name has another one."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return f"0 0 {path}"
+    return f"{found.st_size} {found.st_mtime_ns} {path}"
 
 
 def _read_notes(notes: Path) -> dict[str, str]:
-    """Path -> seconds, as they were written."""
+    """State of a file -> seconds, as they were written."""
     if not notes.exists():
         return {}
     lines = notes.read_bytes().decode().split("\n")[:-1]
-    return {path: seconds for seconds, _, path in (line.partition(" ") for line in lines)}
+    return {state: seconds for seconds, _, state in (line.partition(" ") for line in lines)}
 
 
 if __name__ == "__main__":
-    parser = cli.parser(__doc__)
-    parser.add_argument("--data-dir", required=True, help="folder with vid.scp")
-    parser.add_argument("--file-timeout-s", type=cli.positive, default=60.0, help="seconds that a file may take")
-    cli.main(get_durations, parser.parse_args())
+    cli.run(get_durations, DurationOptions, __doc__)

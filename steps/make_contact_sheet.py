@@ -3,15 +3,17 @@
 
 Inputs:
   ITEMS_DIR/status       <segment> <state>[: <why>]
-  ITEMS_DIR/thumbs.tar   <segment>.jpg, RGB thumbnails with what was found drawn in; a segment without one
-                         becomes a grey tile
+  ITEMS_DIR/thumbs.tar   <segment>.jpg, RGB thumbnails with what was found drawn in; a segment
+                         without one becomes a grey tile
 Output:
-  ITEMS_DIR/contact_sheet.jpg   at most MAX_SEGMENTS segments, evenly spaced over the list, in tiles of
-                                320 x 284 pixels; beside it the record of how it was made. One that is there, intact
-                                and of the same inputs is kept
+  ITEMS_DIR/contact_sheet.jpg
+                         at most MAX_SEGMENTS segments, evenly spaced over the list, in tiles of
+                         320 x 284 pixels; beside it the record of how it was made. One that is
+                         there, intact and of the same inputs is kept
 
 Example:
-  steps/make_contact_sheet.py --items-dir exp/face_det/retinaface_tiny/demo_dev_test --max-segments 60
+  steps/make_contact_sheet.py --max-segments 60 \\
+    --items-dir exp/face_det/retinaface_tiny/demo_dev_test
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ def make_contact_sheet(options: ContactSheetOptions) -> None:
 
 
 def _thumbnails(path: Path, segments: Collection[str]) -> dict[str, Image]:
-    """The thumbnails of the segments that have one. Raises DataError for a damaged archive or image."""
+    """The thumbnails of the segments that have one. Raises DataError for damaged ones."""
     import tarfile
 
     from vidperson.errors import DataError

@@ -1,30 +1,34 @@
 #!/usr/bin/env python3
-"""Gather the results of all systems and test sets into tables and one HTML report with instructive trials.
+"""Gather the results of all systems and test sets into tables and one HTML report.
 
 Inputs:
-  OUTPUT_DIR/<system>/<test set>.json  what evaluate.py wrote with the same options, one per system and test set
-  scores, data, embeddings and items   as pick_trials.py reads them, of the first system of each embedder, which is
-                                       the calibrated one if there is any
-  ITEMS_DIR/<part>/status              per part: <segment> <state>[: <why>]
-  ITEMS_DIR/<part>/<items>.scp         optional, to count the items
-  ITEMS_DIR/<part>/contact_sheet.jpg   optional
+  OUTPUT_DIR/<system>/<test set>.json
+      what evaluate.py wrote with the same options, one per system and test set
+  scores, data, embeddings and items
+      as pick_trials.py reads them, of each embedder's first system, calibrated if any is
+  ITEMS_DIR/<part>/
+      status: <segment> <state>[: <why>]; optional: the list of items, and contact_sheet.jpg
 Outputs in OUTPUT_DIR:
-  trials/<embedder>/<test set>.json    what pick_trials.py finds
-  results.txt    aligned tables: a line per set and system, in the order of the test sets and systems; EER in per cent
+  trials/<embedder>/<test set>.json
+                 what pick_trials.py finds
+  results.txt    aligned tables: a line per set and system, in the order of the test sets and
+                 systems; EER in per cent
   results.md     the same tables in Markdown
-  results.csv    one line per set, system and prior, at full precision (EER 0..1), with costs and normalisation
+  results.csv    one line per set, system and prior, at full precision (EER 0..1), with costs and
+                 normalisation
   results.json   the same, and per part of stage 2 the segments that are not ok
-  report.html    the tables with DET curves, histograms, calibration plots, instructive trials and contact sheets, in
-                 one file that needs no network
+  report.html    the tables with DET curves, histograms, calibration plots, instructive trials and
+                 contact sheets, in one file that needs no network
   record.json    how all of this was made, with the hashes of scores, keys and results
 The tables and the path of the report go to stdout. Equal inputs give equal bytes.
 
 Example:
-  pair="--modality face --embed-dir exp/face_embed/arcface_tiny --items-dir exp/face_det/retinaface_tiny"
-  pair+=" --enroll-parts 'demo_dev_enroll_ref demo_dev_enroll_facedet' --enroll-data data/demo_dev_enroll"
+  pair="--modality face --embed-dir exp/face_embed/arcface_tiny"
+  pair+=" --enroll-parts 'demo_dev_enroll_ref demo_dev_enroll_facedet'"
+  pair+=" --enroll-data data/demo_dev_enroll --items-dir exp/face_det/retinaface_tiny"
   pair+=" --test-part demo_dev_test --test-data data/demo_dev_test"
-  steps/make_report.py --pairs "$pair" --scores-dir exp/scores --embedders arcface_tiny --test-sets demo_dev_test \\
-    --backends max --output-dir exp/results/demo
+  steps/make_report.py --pairs "$pair" --scores-dir exp/scores --embedders arcface_tiny \\
+    --test-sets demo_dev_test --backends max --output-dir exp/results/demo
 """
 
 from __future__ import annotations
@@ -58,8 +62,9 @@ class ReportOptions:
 def make_report(options: ReportOptions) -> None:
     """See the top of this file.
 
-    Raises DataError when a system has no result for a set, or one that evaluate.py did not write, a status list
-    is missing, or a file of stages 2 to 4 was edited; ScoringError as :func:`pick_trials`.
+    Raises DataError when a system has no result for a set, or one that evaluate.py did not write,
+    a status list is missing, or a file of stages 2 to 4 was edited; ScoringError as
+    :func:`pick_trials`.
     """
     from vidperson.io.record import write_record
 
@@ -82,7 +87,7 @@ def make_report(options: ReportOptions) -> None:
 
 
 def _pick(pair: PairOptions, options: ReportOptions) -> None:
-    """Pick the trials of a pair by the scores of the embedder's first system that is calibrated, or else its first."""
+    """Pick the trials of a pair by the scores of the embedder's first system, calibrated if any is."""
     systems = [system for system in options.systems.systems() if system.embedder == pair.embedder]
     shown = next((system for system in systems if system.calibrated_on), systems[0])
     output = options.output_dir / "trials" / pair.embedder / f"{pair.test_set}.json"
@@ -100,8 +105,8 @@ def write_report(
 ) -> list[Path]:
     """Write tables and report of the results in a folder; returns the files.
 
-    systems: folders below ``results_dir``. found: modality and folder of each part of stage 2. embedders: instructive
-    trials of these are shown.
+    systems: folders below ``results_dir``. found: modality and folder of each part of stage 2.
+    embedders: instructive trials of these are shown.
     Raises DataError as :func:`make_report`.
     """
     import json
@@ -273,7 +278,7 @@ def _by_items(found: Sequence[tuple[str, Path]]) -> dict[str, list[Path]]:
 
 
 def _items_section(items: str, folders: Sequence[Path]) -> tuple[list[Row], Table, Section]:
-    """Statistics of all parts of stage 2 of a modality, as rows and table, and the part of the report about them."""
+    """Statistics of all parts of stage 2 of a modality, as rows, table and section of the report."""
     from vidperson.report import html, tables
 
     parts = [_items_part(items, folder) for folder in folders]

@@ -1,22 +1,25 @@
 #!/usr/bin/env python3
-"""Pick the most instructive trials of a test set, and the items that show why they scored as they did.
+"""Pick the most instructive trials of a test set, and the items that show why they scored so.
 
 Inputs:
-  SCORES, TEST_DATA/trials    <model> <segment> <score>; <model> <segment> [target|nontarget], the same pairs
+  SCORES                      <model> <segment> <score>, exactly the pairs of the trials
+  TEST_DATA/trials            <model> <segment> [target|nontarget]
   ENROLL_DATA/spk2utt         <model> <segment> <segment> ...
   EMBED_DIR/<part>/embed.scp  an (N, dim) float32 matrix per segment, as steps/score.py reads them
-  ITEMS_DIR/<part>            what stage 2 found: (N, 17) float32 items that the rows are of, and crops.scp, N images
-                              per segment
+  ITEMS_DIR/<part>            what stage 2 found: (N, 17) float32 items that the rows are of, and
+                              crops.scp, N images per segment
 Output:
-  OUTPUT                      JSON: the COUNT highest non-target and the COUNT lowest target trials, of a list
-                              without key the COUNT highest; for each the pair of items with the largest cosine between
-                              enrolment and test (docs/formats.md). What is missing is said in place.
+  OUTPUT                      JSON: the COUNT highest non-target and the COUNT lowest target
+                              trials, of a list without key the COUNT highest. For each, the pair
+                              of items with the largest cosine between enrolment and test
+                              (docs/formats.md). What is missing is said in place
 
 Example:
   steps/pick_trials.py --modality face --embed-dir exp/face_embed/arcface_tiny \\
-    --items-dir exp/face_det/retinaface_tiny --enroll-parts "demo_dev_enroll_ref demo_dev_enroll_facedet" \\
-    --enroll-data data/demo_dev_enroll --test-part demo_dev_test --test-data data/demo_dev_test \\
-    --scores exp/scores/arcface_tiny/max/demo_dev_test_scores --backend max --output picked.json
+    --enroll-parts "demo_dev_enroll_ref demo_dev_enroll_facedet" --backend max \\
+    --enroll-data data/demo_dev_enroll --items-dir exp/face_det/retinaface_tiny \\
+    --test-part demo_dev_test --test-data data/demo_dev_test --output picked.json \\
+    --scores exp/scores/arcface_tiny/max/demo_dev_test_scores
 """
 
 from __future__ import annotations
@@ -109,7 +112,8 @@ class ItemSet:
 def pick_trials(options: PickOptions) -> None:
     """See the top of this file.
 
-    Raises ScoringError when scores and trials are not the same pairs; DataError for malformed lists and matrices.
+    Raises ScoringError when scores and trials are not the same pairs; DataError for malformed or
+    edited lists and matrices.
     """
     import json
 
@@ -146,7 +150,7 @@ def pick_trials(options: PickOptions) -> None:
 
 
 def _groups(values: NDArray[np.float64], targets: NDArray[np.bool_] | None, count: int) -> dict[str, list[int]]:
-    """Rows of the trials to show, by the title of their group. Of equal scores those first in the list are taken."""
+    """Rows of the trials to show, by the title of their group; of equal scores the first ones."""
     import numpy as np
 
     def highest(rows: NDArray[np.int64], sign: int) -> list[int]:
@@ -166,8 +170,8 @@ def _most_similar(
 ) -> dict[str, Any]:
     """The pair of items with the largest cosine, the first of equals.
 
-    members: the model's segments; of each, the first of the sets of ``enrolment`` that has items counts. Of the second
-    the mean of a segment's items was enrolled, not each of them.
+    members: the model's segments; of each, the first of the sets of ``enrolment`` that has items
+    counts. Of the second the mean of a segment's items was enrolled, not each of them.
     """
     import numpy as np
 

@@ -1,28 +1,33 @@
 #!/usr/bin/env python3
-"""Score the trials of a test set with all back-ends and normalisations; the embeddings are read once.
+"""Score the trials of a test set with all back-ends and norms; the embeddings are read once.
 
 Inputs:
-  EMBED_DIR/<part>/embed.scp    one (N, dim) float32 matrix per segment, an item per row; 0 rows is legal. Parts:
-                                ENROLL_PARTS, the reference and, optionally, a fallback: a segment without a row in
-                                the former gets the mean of its rows there; TEST_PART; SNORM_COHORT
-  ITEMS_DIR/<part>/             what stage 2 found: (N, 17) float32 frames and boxes of the items that the rows are
-                                of. Read by back-ends that link items (track). Embeddings of other items are refused
-  ENROLL_DATA/spk2utt           <model> <segment> <segment> ...; the best of a model's segments counts
-  TEST_DATA/trials              <model> <segment> [target|nontarget]
+  EMBED_DIR/<part>/embed.scp
+      one (N, dim) float32 matrix per segment, an item per row; 0 rows is legal. The parts are
+      ENROLL_PARTS, TEST_PART and SNORM_COHORT. The first of ENROLL_PARTS is the reference. A second
+      one is optional: a segment without a row in the first gets the mean of its rows in the second
+  ITEMS_DIR/<part>/
+      what stage 2 found: (N, 17) float32 frames and boxes of the items that the rows are of. Read
+      by back-ends that link items (track). Embeddings of other items are refused
+  ENROLL_DATA/spk2utt
+      <model> <segment> <segment> ...; the best of a model's segments counts
+  TEST_DATA/trials
+      <model> <segment> [target|nontarget]
 Outputs:
   SCORES_DIR/<embedder>/<system>/<test set>_scores
-                                <model> <segment> <score>, in the order of the trials, with as many digits as the
-                                float32 score has. A system is <backend> or <backend>_snorm. Beside it is the record
-                                of how it was made. Scores that are there, intact and of the same options and inputs
-                                are kept.
+      <model> <segment> <score>, in the order of the trials, with as many digits as the float32
+      score has. A system is <backend> or <backend>_snorm. Beside it is the record of how it was
+      made. Scores that are there, intact and of the same options and inputs are kept
 
-docs/metrics.md says what the back-ends do. A model or a test segment without any item scores 0. Memory is bounded
-by --mem-gb, which changes no score. The options of calibration and fusion are checked here, before anything is scored.
+docs/metrics.md says what the back-ends do. A model or a test segment without any item scores 0.
+Memory is bounded by --mem-gb, which changes no score. The options of calibration and fusion are
+checked, too, before anything is scored.
 
 Example:
-  steps/score.py --modality face --embed-dir exp/face_embed/arcface_tiny --items-dir exp/face_det/retinaface_tiny \\
-    --enroll-parts "demo_dev_enroll_ref demo_dev_enroll_facedet" --enroll-data data/demo_dev_enroll \\
-    --test-part demo_dev_test --test-data data/demo_dev_test --backends "max ahc" --scores-dir exp/scores
+  steps/score.py --modality face --embed-dir exp/face_embed/arcface_tiny \\
+    --items-dir exp/face_det/retinaface_tiny --scores-dir exp/scores --backends "max ahc" \\
+    --enroll-parts "demo_dev_enroll_ref demo_dev_enroll_facedet" \\
+    --enroll-data data/demo_dev_enroll --test-part demo_dev_test --test-data data/demo_dev_test
 """
 
 from __future__ import annotations
@@ -151,9 +156,10 @@ class ScoreOptions:
 def score(options: ScoreOptions) -> None:
     """See the top of this file.
 
-    Raises ScoringError for systems that cannot be, for models and segments of the trials that the other inputs lack,
-    for embeddings that are missing, not finite, of different sizes or of other items than stage 2's, for a cohort
-    that is smaller than asked, for too little memory; DataError for malformed, edited or swapped files.
+    Raises ScoringError for systems that cannot be, for models and segments of the trials that the
+    other inputs lack, for embeddings that are missing, not finite, of different sizes or of other
+    items than stage 2's, for a cohort that is smaller than asked, for too little memory; DataError
+    for malformed, edited or swapped files.
     """
     check_systems(options.systems)
     planned = plan_scores(options.pair, options.systems)
@@ -172,8 +178,9 @@ def score(options: ScoreOptions) -> None:
 def check_systems(options: SystemOptions) -> None:
     """Refuse what would stop scoring, calibration, fusion or evaluation after part of their work.
 
-    Raises ScoringError for unknown back-ends and primary costs, a threshold that is no cosine, embedders that share a
-    folder, a calibration set that is no test set, and systems to fuse that are neither there nor made.
+    Raises ScoringError for unknown back-ends and primary costs, a threshold that is no cosine,
+    embedders that share a folder, a calibration set that is no test set, and systems to fuse that
+    are neither there nor made.
     """
     from vidperson.backends import Context, get_backend
     from vidperson.backends.systems import FUSION
@@ -213,12 +220,15 @@ def need(path: Path, cure: str) -> Path:
 def to_make(planned: Sequence[Planned], run: RunOptions) -> list[Planned]:
     """Those of the files that have to be made; of the others the log says that they are there.
 
-    Leaves the process where it was only asked: with status 0 where nothing is to be made, else 3 and the reasons.
+    With --check it leaves the process: status 0 where nothing is to be made, else 3, with the
+    reasons on stdout.
     """
-    from vidperson.io.planned import reasons
+    from vidperson.io.planned import new_files, reasons
 
     if run.check:
-        lines = reasons(planned)
+        new = new_files(planned)
+        lines = [f"{len(new)} files to make, first {new[0].target}"] if new else []
+        lines += reasons([one for one in planned if one not in new])
         print("\n".join(lines), end="\n" if lines else "")
         raise SystemExit(3 if lines else 0)
     wanted = []
@@ -234,9 +244,10 @@ def to_make(planned: Sequence[Planned], run: RunOptions) -> list[Planned]:
 
 
 def plan_scores(pair: PairOptions, options: SystemOptions) -> dict[System, Planned]:
-    """Each system's scores of a pair, with the options and inputs that matter to them, and no others.
+    """Each system's scores of a pair, with only the options and inputs that matter to them.
 
-    Raises ScoringError for embeddings and lists that are not there, and for embeddings of other items than stage 2's.
+    Raises ScoringError for embeddings and lists that are not there, and for embeddings of other
+    items than stage 2's; DataError for embeddings that were edited.
     """
     from vidperson.backends import get_backend
     from vidperson.backends.systems import plain_systems
@@ -266,7 +277,7 @@ def plan_scores(pair: PairOptions, options: SystemOptions) -> dict[System, Plann
 
 
 def _embedding_inputs(pair: PairOptions, part: str) -> list[Path]:
-    """The files that say which embeddings a part has. Raises ScoringError as :func:`plan_scores`."""
+    """The files that say which embeddings a part has. Raises as :func:`plan_scores`."""
     from vidperson.errors import ScoringError
 
     folder, items = pair.embeddings(part), pair.items(part)
@@ -292,7 +303,7 @@ def _item_inputs(pair: PairOptions, part: str, backend: str) -> list[Path]:
 
 
 def _files(folder: Path, name: str) -> list[Path]:
-    """The record of a folder, which holds the hashes of its files; without one the files themselves."""
+    """The record of a folder, which holds the hashes of its files; without one the files."""
     from vidperson.io.record import RECORD
 
     record = folder / RECORD
@@ -302,7 +313,7 @@ def _files(folder: Path, name: str) -> list[Path]:
 
 
 def items_of(modality: str) -> str:
-    """What stage 2 finds of a modality. Raises ScoringError naming the valid ones for an unknown one."""
+    """What stage 2 finds of a modality. Raises ScoringError for an unknown one."""
     from vidperson.errors import ScoringError
     from vidperson.types import ITEMS
 
@@ -312,7 +323,10 @@ def items_of(modality: str) -> str:
 
 
 def refuse_damaged(folder: Path) -> None:
-    """Raises DataError where a file of a folder is not as its record says; one older than the record is believed."""
+    """Raises DataError where a file of a folder is not as its record says.
+
+    A file of the recorded size that is not newer than the record counts as unchanged.
+    """
     from vidperson.errors import DataError
     from vidperson.io.record import damaged_outputs, read_record
 
@@ -323,7 +337,7 @@ def refuse_damaged(folder: Path) -> None:
 
 
 def refuse_other_items(embeddings: Path, items: Path) -> None:
-    """Raises ScoringError where the record of embeddings tells of other items than those that are there now.
+    """Raises ScoringError where the record of embeddings tells of other items than those there now.
 
     Items that are not there at all, and embeddings without a record, are accepted.
     """
@@ -362,7 +376,7 @@ class Inputs:
 
 
 def checked_matrices(folder: Path, name: str, columns: int | None = None) -> MatrixTable:
-    """The matrices of an archive, after list and archive were found to be what its folder's record lists.
+    """The matrices of an archive, after list and archive were checked against the folder's record.
 
     Raises DataError for a file that was edited, cut or swapped, or is missing.
     """
@@ -409,7 +423,7 @@ def read_inputs(options: ScoreOptions) -> Inputs:
 
 
 def _read_reference(pair: PairOptions, videos: list[str]) -> EmbeddingSets:
-    """The embeddings of the enrolment segments, what is missing replaced by the mean of the fallback."""
+    """The enrolment segments' embeddings; what is missing is replaced by the fallback's mean."""
     from vidperson.backends import EmbeddingSets, replace_missing_reference
 
     folders = [pair.embeddings(part) for part in pair.parts[:-1]]
@@ -434,7 +448,10 @@ def _read_reference(pair: PairOptions, videos: list[str]) -> EmbeddingSets:
 
 
 def _score_backend(inputs: Inputs, planned: Mapping[System, Planned], options: ScoreOptions, last: bool) -> None:
-    """Score with one back-end, plain and normalised as planned. last: the inputs are not needed afterwards."""
+    """Score with one back-end, plain and normalised as planned.
+
+    last: the inputs are not needed afterwards, and their memory is freed.
+    """
     from vidperson.backends import get_backend
 
     pair = options.pair
@@ -480,7 +497,7 @@ def _context(method: Backend, part: str, options: ScoreOptions) -> Context:
 
 
 def _normalised(plain: CohortScorer, inputs: Inputs, options: ScoreOptions) -> tuple[Scorer, str]:
-    """The scorer with its scores normalised, and the words for it. The cohort is read the first time."""
+    """The scorer with its scores normalised, and the words for it; reads the cohort once."""
     from vidperson.backends import AdaptiveSNorm, EmbeddingSets
 
     systems, folder = options.systems, options.pair.embeddings(options.systems.snorm_cohort)

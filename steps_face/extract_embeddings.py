@@ -47,6 +47,7 @@ def extract_embeddings(options: ExtractOptions) -> None:
 
     from vidperson.embedding import embed_segments
     from vidperson.face.crops import FaceCrops
+    from vidperson.face.detection import STATES
     from vidperson.face.embedder import FaceEmbedder
     from vidperson.io.lists import read_scp
     from vidperson.networks.install import installed_model
@@ -63,6 +64,7 @@ def extract_embeddings(options: ExtractOptions) -> None:
         lambda batch: embedder.embed(np.stack(batch)),
         embedder.embedding_size,
         options.output_dir,
+        STATES,
         options.embed_batch,
     )
 

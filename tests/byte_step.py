@@ -1,4 +1,4 @@
-"""A step as small as can be, for tests of what is around steps: a segment's bytes as a matrix of one row.
+"""A step as small as can be, for tests of what is around steps: bytes as a matrix of one row.
 
 python tests/byte_step.py --times 2 --scp vid.scp --output-dir jobs1/1
 """

@@ -322,6 +322,16 @@ def sets_of(counts, dim):
     return EmbeddingSets.from_items((str(i), random_faces(rng, n, dim)) for i, n in enumerate(counts))
 
 
+def test_rows_in_memory_embeddings_held_beside_those_of_the_scorer_count_where_they_are_more():
+    sets = EmbeddingSets.from_items([("a", np.ones((1000, 512), np.float32))])
+    scorer = BACKENDS["max"].scorer(sets, sets)
+    alone = rows_in_memory(scorer, 0.3)
+    assert rows_in_memory(scorer, 0.3, others_bytes=scorer.held_bytes) == alone
+    assert rows_in_memory(scorer, 0.3, others_bytes=10 * scorer.held_bytes) < alone
+    with pytest.raises(ScoringError, match="mem_gb 0.3 is too little"):
+        rows_in_memory(scorer, 0.3, others_bytes=2**28)
+
+
 def test_rows_in_memory_less_memory_takes_smaller_blocks_and_too_little_raises():
     scorer = Cosine(sets_of([1000] * 3, 64), sets_of([500] * 3, 64))
     more, less = rows_in_memory(scorer, 4.0), rows_in_memory(scorer, 0.26)

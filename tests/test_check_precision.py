@@ -139,12 +139,16 @@ def test_detector_that_finds_nobody_in_the_sample_passes_with_a_warning(
 def test_stage_takes_the_batch_size_for_a_setting_where_it_may_change_the_last_digits(
     repo: Path, tmp_path: Path, engine: str, device: str, speed: str, run: str
 ) -> None:
+    folder = tmp_path / "exp" / "face_models" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "record.json").touch()
     script = (
-        f"set -euo pipefail; cmd=here cuda_cmd=there model={tmp_path} engine={engine} device={device} precision=fp32\n"
-        "threads=2; . utils/engine_options.sh --det-batch 4; check_precision /no/such\n"
-        'echo "$launch|$speed_args|${run[*]}|${inputs[*]}"'
+        f"set -euo pipefail; cmd=here cuda_cmd=there engine={engine} device={device} precision=fp32 threads=2\n"
+        f"trial_sets=a:b modalities=face exp_dir={tmp_path}/exp data_dir={tmp_path}/data\n"
+        ". utils/stage.sh; use_modality face; use_network tiny --det-batch 4; check_precision /no/such\n"
+        'echo "$launch|$speed_args|${network_args[*]}|${network_inputs[*]}"'
     )
     found = subprocess.run(["bash", "-c", script], cwd=repo, capture_output=True, text=True, check=True).stdout
-    inputs = f"--input {tmp_path}/network.onnx --input {tmp_path}/{tmp_path.name}.yaml"
-    arguments = f"--model {tmp_path} --engine {engine} --device {device} --precision fp32{run}"
+    inputs = f"--input {folder}/network.onnx --input {folder}/tiny.yaml"
+    arguments = f"--model {folder} --engine {engine} --device {device} --precision fp32{run}"
     assert found == f"{'here' if device == 'cpu' else 'there'}|{speed}|{arguments}|{inputs}\n"

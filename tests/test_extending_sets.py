@@ -40,7 +40,7 @@ class Work:
         (self.data / "files").mkdir(parents=True)
         (self.data / "labels").write_text("")
         monkeypatch.setattr(segment_jobs, "run_child", self.run_child)
-        monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # nothing here survives a power failure
+        monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # for speed
 
     def file(self, segment: str, content: bytes) -> None:
         """Write a file; its time is that of its content, so that equal files have equal times."""
@@ -263,7 +263,8 @@ def test_set_made_of_a_set_that_lacks_a_segment_or_is_damaged_is_refused(work: W
     flip_byte(path)
     with pytest.raises(DataError, match="bytes_in.tar: expected SHA-256"):
         work.run(*source, out=made)
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # each segment that is read is compared in any case
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    # each segment that is read is compared in any case
     with pytest.raises(DataError, match="segment 's.' is not as it was written"):
         work.run(*source, out=made)
     assert not (made / "jobs2").exists()

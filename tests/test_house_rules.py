@@ -336,7 +336,7 @@ def large_functions(source: str, path: str) -> list[str]:
 
 
 def repeated_lines(sources: dict[str, str], folder_of: dict[str, str]) -> list[str]:
-    """Where SAME_LINES lines in a row stand in the files of two folders; lines that say little do not count.
+    """Where SAME_LINES lines in a row are in files of two folders; lines that say little do not count.
 
     sources, folder_of: by file.
     """

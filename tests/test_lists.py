@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +14,7 @@ from vidperson.io import columns
 from vidperson.io.lists import (
     read_key,
     read_partitions,
+    read_paths,
     read_scores,
     read_scores_of,
     read_trials,
@@ -29,6 +32,12 @@ number_texts = st.one_of(
     st.decimals(-1000, 1000, places=9).map(str),
     st.from_regex(r"[+-]?[0-9]{0,18}\.?[0-9]{0,18}(e-?[0-9])?", fullmatch=True),
 )
+
+
+def test_paths_of_an_scp_are_those_of_its_folder_unless_absolute(tmp_path: Path) -> None:
+    (tmp_path / "x.scp").write_text("a a b.mp4\nb ../b.ark:7\nc /v/c.mp4\n")
+    expected = {"a": f"{tmp_path}/a b.mp4", "b": f"{tmp_path}/../b.ark:7", "c": "/v/c.mp4"}
+    assert read_paths(tmp_path / "x.scp") == expected
 
 
 def finite(text):

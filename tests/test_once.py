@@ -72,7 +72,7 @@ def test_file_that_was_edited_is_not_done_and_made_again(once: Once) -> None:
 def test_command_that_fails_fails_the_call_and_is_run_again(once: Once) -> None:
     assert once.ran()
     failed = once.run(step="--factor 0")
-    assert failed.returncode == 1 and "expected another factor than 0" in failed.stderr  # the end of the log
+    assert failed.returncode == 1 and "expected another factor than 0" in failed.stderr
     assert once.ran(step="--factor 2")
 
 

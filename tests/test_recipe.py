@@ -192,7 +192,8 @@ def test_labelled_set_whose_conf_lacks_its_line_end_is_detected_with_that_conf(r
     (tmp_path / "a.mp4").touch()
     model = tmp_path / "exp" / "face_models" / recipe.detector
     model.mkdir(parents=True)
-    (model / "record.json").touch()
+    for name in ("record.json", "network.onnx", f"{recipe.detector}.yaml"):
+        (model / name).touch()
     recipe.run("002_detect_faces", "--trial-sets", "a:a", "--cmd", "false", check=False)
     words = " ".join(json.loads((recipe.faces("a_ref") / "unfinished.json").read_text())["command"])
     assert "--label-unit seconds --det-window 5 " in words

@@ -108,8 +108,10 @@ def test_clips_of_four_corpora_are_verified_below_five_percent_equal_error(
             person = re.split("_", name, maxsplit=1)[0]
         if name.startswith("id2_"):  # may be one of the GRID_ speakers
             continue
+        if name == "GRID_bbaf2n":  # the same file as s1_bbaf2n
+            continue
         clips.setdefault(f"{corpus} {person}", []).append(path)
-    assert len(clips) == 11 + 3 + 5 + 5
+    assert len(clips) == 10 + 3 + 5 + 5
     key = []
     for person, (first, *others) in clips.items():
         link(first, tmp_path / "persons" / person / first.name)

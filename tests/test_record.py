@@ -1,4 +1,4 @@
-"""vidperson/io/record.py: what a record holds, and which outputs and inputs it tells from others."""
+"""vidperson/io/record.py: what a record holds, and which changes it finds."""
 
 from __future__ import annotations
 

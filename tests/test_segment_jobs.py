@@ -69,7 +69,7 @@ class Set:
         )
 
     def outputs(self) -> dict[str, bytes]:
-        """Name -> content of all files of the set; of its record what does not change with the speed."""
+        """Name -> content of the files of the set; of its record what the speed does not change."""
         files = {name: self.out / name for name in (*set_files(ARCHIVES), RECORD)}
         found = {name: path.read_bytes() for name, path in files.items() if path.exists()}
         if RECORD in found:
@@ -77,7 +77,7 @@ class Set:
         return found
 
     def from_nothing(self, nj: int = 2) -> dict[str, bytes]:
-        """The outputs of a run of its own, as long as the folder has another name, which is not in them."""
+        """The outputs of a run of its own, while the folder has another name."""
         kept = self.out.with_name(f"{self.out.name} kept")
         self.out.rename(kept)
         try:
@@ -173,7 +173,7 @@ def test_force_with_settings_that_do_not_work_keeps_what_is_there(small: Set) ->
 
 
 def kill_behind(small: Set, segments: int) -> None:
-    """Run the set slowly, and kill it with all its processes when its job has done so many segments."""
+    """Run slowly, and kill all its processes when the job has done so many segments."""
     small.done()
     run = subprocess.Popen(
         small.command(nj=1, slow="0.3"), cwd=small.repo, env=small.environment(), start_new_session=True,
@@ -229,7 +229,7 @@ def wait_for_segments(lines: Path, segments: int, run: subprocess.Popen[Any]) ->
 
 
 def test_files_that_vanish_while_the_jobs_run_fail_the_stage_and_are_done_when_they_are_back(small: Set) -> None:
-    """As when a folder is no longer mounted; a file that was not there in the beginning is only unreadable."""
+    """As when a disk is unmounted; a file that was never there is only unreadable."""
     small.files[1].unlink()
     run = subprocess.Popen(
         small.command(nj=1, slow="1"), cwd=small.repo, env=small.environment(), text=True,

@@ -18,6 +18,7 @@ from matplotlib import cbook, image
 from naive_decoder import write_video
 from numpy.typing import NDArray
 
+from steps.get_durations import DurationOptions, get_durations
 from vidperson.errors import DataError, VidPersonError
 from vidperson.face.detection import ARCHIVES, STATES
 from vidperson.io.lists import read_scp
@@ -322,8 +323,41 @@ def test_durations_of_files_that_crash_or_hang_the_reader_are_zero(repo: Path, t
         "    if 'hang' in path:\n        time.sleep(600)\n"
         "    return probe(path)\n"
         "video.probe_duration = faulty\n"
-        "from steps.get_durations import get_durations\nget_durations(sys.argv[1], 2)"
+        "from pathlib import Path\n"
+        "from steps.get_durations import DurationOptions, get_durations\n"
+        "get_durations(DurationOptions(Path(sys.argv[1]), 2))"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=repo, check=True, timeout=200)
     assert read_scp(tmp_path / "vid2dur") == {"s1": "1.000", "s2": "0.000", "s3": "0.000", "s4": "0.000", "s5": "1.000"}
-    assert not (tmp_path / "vid2dur.notes").exists()
+
+
+def test_durations_of_a_list_that_grew_are_read_of_new_and_changed_files_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def note(path: str) -> float:
+        with open(tmp_path / "probed", "a") as stream:
+            stream.write(Path(path).name)
+        return float(len(Path(path).read_text()))
+
+    def probed(*names: str) -> str:
+        (tmp_path / "probed").write_text("")
+        (tmp_path / "vid2dur").unlink(missing_ok=True)  # as stage 1 does
+        (tmp_path / "vid.scp").write_text("".join(f"s{name} {name}\n" for name in names))
+        get_durations(DurationOptions(tmp_path))
+        return (tmp_path / "probed").read_text()
+
+    monkeypatch.setattr("vidperson.media.video.probe_duration", note)
+    for name in "abc":
+        (tmp_path / name).write_text("x")
+    assert probed("a", "b") == "ab"
+    with open(tmp_path / "vid2dur.notes", "a") as stream:
+        stream.write("1.00")  # of a run that was killed
+    assert probed("a", "b", "c") == "c"
+    (tmp_path / "b").write_text("xx")
+    assert probed("b", "c") == "b"
+    assert read_scp(tmp_path / "vid2dur") == {"sb": "2.000", "sc": "1.000"}
+    assert probed("b", "c") == ""
+    (tmp_path / "vid2dur.notes").unlink()
+    (tmp_path / "vid2dur").write_text("sb 7\nsc 8\n")
+    get_durations(DurationOptions(tmp_path))
+    assert read_scp(tmp_path / "vid2dur") == {"sb": "7", "sc": "8"}  # the user's own

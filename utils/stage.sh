@@ -78,12 +78,13 @@ use_modality() {
   . "./steps_$modality/modality.sh"
 }
 
-# How a step runs its network: sets `launch` (the launcher), `network_args`, `speed_args` and `network_record`.
+# How a step runs its network: sets `launch` (the launcher), `network_args`, `speed_args` and
+# `network_inputs`, the files that decide what the network gives (its record also says how it was installed).
 # Arguments: name of the network, name and value of its batch option.
 use_network() {
   local folder=$models_dir/$1
-  network_record=$folder/record.json
-  need "$network_record" ./run_000_get_pretrained_models.sh
+  need "$folder/record.json" ./run_000_get_pretrained_models.sh
+  network_inputs=(--input "$folder/network.onnx" --input "$folder/$1.yaml")
   launch=$cmd
   if [ "$device" != cpu ]; then launch=$cuda_cmd; fi
   network_args=(--model "$folder" --engine "$engine" --device "$device" --precision "$precision")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -29,6 +29,7 @@ def embed_segments(
     embed: Callable[[list[Item]], Float],
     embedding_size: int,
     output_dir: str | os.PathLike[str],
+    states: Sequence[str],
     batch_size: int,
 ) -> None:
     """Write ``embed.ark`` and the journal of a job, for the segments that it has not finished yet.
@@ -37,10 +38,10 @@ def embed_segments(
     items_of: the items of a segment, such as its crops; none is legal and gives a (0, D) matrix.
     embed: up to ``batch_size`` items to (N, D) float32 embeddings, of one or several segments.
     embedding_size: D.
+    states: what a status may begin with.
     Raises ModelError for embeddings of another shape, DataError for a folder that is in use or
     cannot be written, and what the two functions raise.
     """
-    states = sorted({status.partition(":")[0] for status in statuses.values()})
     with JobStore(output_dir, [ARCHIVE], states) as store:
         segments = [segment for segment in statuses if segment not in store.statuses]
         progress = Progress(len(statuses), "segments", done=len(statuses) - len(segments))

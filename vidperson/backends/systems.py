@@ -1,4 +1,4 @@
-"""Which systems an experiment has: back-ends, plain, normalised and calibrated, of each embedder, and their fusion."""
+"""Which systems an experiment has: each embedder with each back-end, and the fusion of several."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class System:
 
 
 def plain_systems(embedder: str, backends: Sequence[str], snorm_cohort: str = "") -> list[System]:
-    """The systems that compare embeddings, each back-end without and, where there is a cohort, with s-norm."""
+    """The systems that compare embeddings: each back-end without and, given a cohort, with s-norm."""
     cohorts = ("", snorm_cohort) if snorm_cohort else ("",)
     return [System(embedder, backend, cohort) for backend in dict.fromkeys(backends) for cohort in cohorts]
 
@@ -55,7 +55,7 @@ def calibrated(system: System, calibration_set: str) -> System:
 def all_systems(
     embedders: Sequence[str], backends: Sequence[str], snorm_cohort: str = "", calibration_set: str = ""
 ) -> list[System]:
-    """All systems but the fusion, in the order of the tables: each plain one before its calibrated one."""
+    """All systems but the fusion, in the order of the tables: plain ones before calibrated ones."""
     plain = [system for embedder in embedders for system in plain_systems(embedder, backends, snorm_cohort)]
     if not calibration_set:
         return plain
@@ -67,8 +67,8 @@ def fusion_folders(
 ) -> list[Path]:
     """The folders of scores that the names of a fusion's systems mean.
 
-    names: ``max`` is that system of each of the embedders; ``<embedder>/<system>`` a folder below ``scores_dir``; any
-        other path, with ``./`` or more than one ``/``, a folder of another program's scores.
+    names: ``max`` is that system of each of the embedders; ``<embedder>/<system>`` a folder below
+        ``scores_dir``; any other path, with ``./`` or more than one ``/``, another folder.
     made: folders below ``scores_dir`` that the experiment itself makes.
     Raises ScoringError for a name that may mean two folders, and for a folder that is meant twice.
     """
@@ -88,7 +88,7 @@ def fusion_folders(
 
 
 def _below(name: str, scores_dir: Path, made: Collection[str]) -> Path:
-    """Raises ScoringError where a folder of this name in the current folder may be meant instead."""
+    """Raises ScoringError where a folder of this name here may be meant instead."""
     folder = scores_dir / name
     if Path(name).is_dir() and Path(name).resolve() != folder.resolve():
         if name in made or folder.is_dir():

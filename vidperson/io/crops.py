@@ -1,4 +1,4 @@
-"""Pictures of segments: a tar that ordinary tools open; its scp points at the first of each segment."""
+"""Pictures in a tar that ordinary tools open; its scp points at the first one of each segment."""
 
 from __future__ import annotations
 

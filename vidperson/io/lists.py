@@ -71,13 +71,13 @@ def read_scp(path: PathLike) -> dict[str, str]:
 
 
 def read_paths(scp: PathLike) -> dict[str, str]:
-    """:func:`read_scp` of paths, or of ``<path>:<offset>``: relative ones are those of its folder."""
+    """:func:`read_scp` of paths, or of ``<path>:<offset>``; relative ones begin at its folder."""
     folder = Path(scp).parent
     return {key: resolved(folder, value) for key, value in read_scp(scp).items()}
 
 
 def resolved(folder: Path, value: str) -> str:
-    """A path of a list, or ``<path>:<offset>``, that is relative to the list's folder or absolute."""
+    """A path of a list, or ``<path>:<offset>``, as it is seen from the current folder."""
     return os.path.join(folder, value)
 
 

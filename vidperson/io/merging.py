@@ -271,7 +271,7 @@ class _Sources:
                 self._open.pop(next(iter(self._open)))[0].close()
             stack, files = ExitStack(), dict[str, BinaryIO]()
             for name in (JOURNAL, *self._archives):
-                files[name] = stack.enter_context(open(source.folder / name, "rb"))  # noqa: SIM115 - closed in __exit__
+                files[name] = stack.enter_context(open(source.folder / name, "rb"))  # noqa: SIM115
             self._open[source.folder] = stack, files.pop(JOURNAL), files
         _, journal, streams = self._open[source.folder]
         if journal.tell() != begin:

@@ -25,7 +25,9 @@ class Planned:
     inputs: Sequence[Path]
 
     def reasons(self) -> list[str]:
-        """Lines that say why the file has to be made; none: it is there, intact, of this command and these inputs.
+        """Lines that say why the file has to be made.
+
+        None where it is there, intact, and of this command and these inputs.
 
         Raises DataError for a damaged record.
         """
@@ -52,6 +54,11 @@ class Planned:
     def note(self) -> None:
         """Write the record of the file, which is there by now."""
         write_record(self.target, self.command, self.inputs, [self.target])
+
+
+def new_files(planned: Sequence[Planned]) -> list[Planned]:
+    """Those that are not there, and never were."""
+    return [one for one in planned if not one.target.is_file() and not record_path(one.target).is_file()]
 
 
 def reasons(planned: Sequence[Planned]) -> list[str]:
