@@ -70,7 +70,7 @@ def sound(container_format: str, codec: str) -> bytes:
         (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n", "a PDF file"),
         (in_memory(write_zip), "a ZIP archive"),
         (in_memory(write_tar), "a tar archive"),
-        (gzip.compress(b"text"), "a gzip archive"),
+        (gzip.compress(b"text", mtime=0), "a gzip archive"),
         (in_memory(write_wav), "a sound file (WAV)"),
         (sound("flac", "flac"), "a sound file (FLAC)"),
         (sound("mp3", "mp3"), "a sound file (MP3)"),

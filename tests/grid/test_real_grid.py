@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from recipe import Recipe
+from recipe import SNORM, Recipe
 
 HERE = Path(__file__).resolve().parent
 UTILS = HERE.parents[1] / "utils"
@@ -133,7 +133,7 @@ def test_demo_on_the_grid_gives_the_bytes_of_one_machine(grid: Grid, demo: Recip
     """On Grid Engine, too, in the campaign; the arrays below are small and run on both."""
     shutil.copytree(demo.work / "data", grid.folder / "data")
     shutil.copytree(demo.work / "exp" / "face_models", grid.folder / "exp" / "face_models")
-    run_demo(grid.folder, grid.env, "--nj", "4", "--cmd", f"utils/{grid.launcher} --mem 1G --time 1h")
+    run_demo(grid.folder, grid.env, *SNORM, "--nj", "4", "--cmd", f"utils/{grid.launcher} --mem 1G --time 1h")
     found, expected = (outputs(folder / "exp") for folder in (grid.folder, demo.work))
     assert len(found) > 50 and found.keys() == expected.keys()
     assert [name for name, content in expected.items() if found[name] != content] == []
