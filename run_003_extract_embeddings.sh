@@ -11,8 +11,6 @@ if [ ! -f path.sh ]; then
   exit 1
 fi
 . ./cmd.sh
-# shellcheck disable=SC2034  # the functions of the modality use it
-force=false  # true: recompute sets that are done, or begun with other options
 . ./utils/parse_options.sh
 . ./utils/stage.sh
 . ./path.sh

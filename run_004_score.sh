@@ -17,7 +17,6 @@ if [ ! -f path.sh ]; then
   exit 1
 fi
 . ./cmd.sh
-force=false  # true: score again what is done and has not changed
 . ./utils/parse_options.sh
 . ./utils/stage.sh
 . ./path.sh

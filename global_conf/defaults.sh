@@ -36,6 +36,9 @@ experiment=                  # name of the results; empty: the names of the conf
 ## How to run (stages 2 3 4 5 10 11)
 cmd=${train_cmd:-utils/run.py}  # [not empty] launcher of jobs, see cmd.sh; on GPUs: cuda_cmd
 
+## How to run (stages 2 3 4)
+force=false                  # true: recompute what is done, or was begun with other options
+
 ## How to run (stages 2 3)
 nj=$cpu_cores                # [>=1] jobs that a set is split into; default: the CPU cores
 threads=1                    # [>=1] CPU threads per job

@@ -263,7 +263,7 @@ def test_step_with_check_says_what_is_to_be_made_and_writes_nothing(task, step, 
     with pytest.raises(SystemExit, match="3"):
         step(task, RunOptions(check=True))
     said = capsys.readouterr().out
-    assert said.count(": made by another command or of other inputs (< then, > now):\n") == 3
+    assert said.count(": made again, since its command or inputs have changed (< then, > now):\n") == 3
     assert said.count("dev_trials ") == 6 and made(task) == before
 
 

@@ -299,7 +299,7 @@ def test_evaluate_calibration_of_scores_that_were_made_again_since_is_refused(sc
     scored.trials.write_text("".join(reversed(trials)))  # other bytes
     scored.score()
     said = scored.refused(AGAIN, calibration_set="test")
-    assert "max_cal/test_scores: made by another command or of other inputs" in said
+    assert "max_cal/test_scores: made again, since its command or inputs have changed" in said
 
 
 def test_evaluate_embeddings_that_were_edited_or_are_of_other_items_are_refused(scored):

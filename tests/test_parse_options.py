@@ -574,12 +574,13 @@ def test_usual_path_starts_no_process(recipe: Path, repo: Path) -> None:
         text = stage.read().replace("set -euo pipefail\n", "set -euo pipefail\nset -T; PATH=\n", 1)
     (recipe / script).write_text("trap '((BASH_SUBSHELL == 0)) || echo $BASH_COMMAND >> subshells' DEBUG\n" + text)
     call = ["bash", script, "--config-file", "global_conf/config_demo.sh", "--nj", "2"]
-    done = subprocess.run(call, cwd=recipe, capture_output=True, text=True, timeout=30)
+    env = {**os.environ, "VIDPERSON_PYTHON": sys.executable}
+    done = subprocess.run(call, cwd=recipe, env=env, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
     assert not (recipe / "subshells").exists()
     with open(recipe / "global_conf/defaults.sh", "a") as defaults:
         defaults.write("other=$(echo 1)  # needs a process\n")
-    subprocess.run(call, cwd=recipe, check=True, stdout=subprocess.DEVNULL, timeout=30)
+    subprocess.run(call, cwd=recipe, env=env, check=True, stdout=subprocess.DEVNULL, timeout=30)
     assert (recipe / "subshells").read_text() == "echo 1\n"
 
 

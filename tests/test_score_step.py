@@ -473,7 +473,7 @@ def test_score_check_writes_nothing_says_what_differs_and_tells_by_the_exit_stat
     before = task.output("ahc").read_bytes()
     with pytest.raises(SystemExit, match="3"):
         task.score(backends="max ahc", thr_ahc=0.7, check=True)
-    head = f"{task.output('ahc')}: made by another command or of other inputs (< then, > now):"
+    head = f"{task.output('ahc')}: made again, since its command or inputs have changed (< then, > now):"
     assert capsys.readouterr().out == f"{head}\n< --thr-ahc 0.8\n> --thr-ahc 0.7\n"
     assert task.output("ahc").read_bytes() == before
 

@@ -68,7 +68,7 @@ from vidperson.io.set_folder import SetFolder, job_folders
 SHOWN = 20
 DIFFERENCES_SHOWN = 12
 POLL_S = 0.5
-AGAIN = "--force true recomputes the set"
+AGAIN = f"{os.environ.get('VIDPERSON_STAGE', '')} --force true recomputes the set".strip()
 DEFAULTS = {
     "--cmd": "utils/run.py", "--nj": "1", "--archives": "", "--states": "ok", "--media": "false",
     "--speed-args": "", "--force": "false", "--patience-s": "60",

@@ -39,7 +39,7 @@ class Planned:
         lines = differences(record, self.command, self.inputs)
         if lines:
             more = ["..."] if len(lines) > MOST_LINES else []
-            head = f"{self.target}: made by another command or of other inputs (< then, > now):"
+            head = f"{self.target}: made again, since its command or inputs have changed (< then, > now):"
             return [head, *lines[:MOST_LINES], *more]
         if damaged_outputs(self.target, record, thorough=True):
             found = "other bytes" if self.target.is_file() else "no such file"
