@@ -227,9 +227,9 @@ def to_make(planned: Sequence[Planned], run: RunOptions) -> list[Planned]:
 
     if run.check:
         new = new_files(planned)
-        lines = [f"{len(new)} files to make, first {new[0].target}"] if new else []
+        lines = [f"to make: {new[0].target}" + (f" and {len(new) - 1} more" if new[1:] else "")] if new else []
         lines += reasons([one for one in planned if one not in new])
-        print("\n".join(lines), end="\n" if lines else "")
+        print("\n".join(lines or [f"{len(planned)} files are kept; --force true makes them again"]))
         raise SystemExit(3 if lines else 0)
     wanted = []
     for one in planned:

@@ -29,6 +29,10 @@ NAMES = sorted(naive.METHODS)
 WITH_FACES = sorted({*NAMES, "track"})
 
 
+def test_every_backend_is_compared_with_plain_loops():
+    assert set(WITH_FACES) == set(BACKENDS)
+
+
 def random_faces(rng, count, dim):
     """Faces of a few persons, so that there are clusters; lengths differ as those of embeddings do."""
     persons = rng.standard_normal((3, dim))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidperson.backends import BACKENDS, EmbeddingSets, get_backend, maxima, replace_missing_reference, score_pairs
+from vidperson.backends import EmbeddingSets, get_backend, maxima, replace_missing_reference, score_pairs
 from vidperson.backends.exact import length_normalise
 from vidperson.backends.scorers import Cosine
 from vidperson.backends.sets import row_blocks
@@ -277,7 +277,6 @@ def test_get_backend_unknown_name_raises_with_the_valid_names_and_aliases(name):
 def test_get_backend_alias_is_the_same_as_the_name():
     names = ["max", "mean", "median", "ahc-test", "ahc", "selfatt-test", "xatt", "selfatt-all", "selfatt"]
     assert [get_backend(f"v{i}") for i in range(1, 10)] == [get_backend(name) for name in names]
-    assert set(BACKENDS) == {*names, "norm-mean", "track"}
 
 
 @pytest.mark.parametrize("package", ["vidperson.backends", "vidperson.metrics"])
