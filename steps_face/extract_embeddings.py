@@ -28,7 +28,7 @@ class ExtractOptions:
     """See the top of this file."""
 
     items_dir: Path = cli.option(help="output folder of stage 2 for the set")
-    scp: Path = cli.option(help="list whose first column names the job's segments")
+    scp: Path = cli.option(help="list; its first column names the segments of the job")
     model: Path = cli.option(help="folder of the installed face network")
     output_dir: Path = cli.option(help="the job's own folder")
     embed_batch: int = cli.option(16, "crops per call of the network", convert=cli.whole(1))

@@ -351,7 +351,7 @@ class Run:
 
     def read_statuses(self, tasks: Sequence[Task]) -> bool:
         """Take over the status files that are there. True when one speaks of a signal: the scheduler may know more."""
-        with suppress(OSError):  # making and removing a file has a network's file system look at the folder anew
+        with suppress(OSError):  # making and removing a file has a network's file system look at the folder again
             (self.folder / ".look").touch()
             (self.folder / ".look").unlink()
         try:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run one task of a grid's job array; started on the node by utils/slurm.py and utils/queue.py, not by hand.
+"""Run one task of a grid's job array; started on the node by utils/slurm.py and utils/queue.py, not manually.
 
 Usage: utils/grid_task.py <folder>
 

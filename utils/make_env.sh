@@ -10,7 +10,7 @@
 #
 # .venv/stamp says what .venv holds: the names of the pin files, then the place, the interpreter's version and
 # the sha256 of the pins. While .venv is being changed the file is called .venv/making; found later, it tells
-# that somebody was killed at it, and .venv is made anew. .venv.lock lets one shell at a time do it. The same goes
+# that somebody was killed at it, and .venv is made again. .venv.lock lets one shell at a time do it. The same goes
 # for .venv-mxnet, whose stamp has the name of the package instead.
 set -euo pipefail
 
@@ -134,7 +134,7 @@ for name in $names; do
   esac
 done
 "$env/bin/python" -m pip install --disable-pip-version-check "${pins[@]}" >&2 ||
-  { say "the installation failed, see above; run the script again when the cause is mended"; exit 1; }
+  { say "the installation failed, see above; run the script again when the cause is fixed"; exit 1; }
 
 # shellcheck disable=SC2086  # a list of words
 stamp_of $names >> "$env/making"

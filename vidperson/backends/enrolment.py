@@ -1,4 +1,4 @@
-"""What stands for an enrolment video in whose labelled windows no face was found."""
+"""What replaces an enrolment video without a face in its labelled windows."""
 
 from __future__ import annotations
 
