@@ -219,7 +219,7 @@ def _expect_gpu() -> None:
 
 
 def precisions(device: str) -> tuple[str, ...]:
-    """What is measured on a device; tf32 is float32 whose products are rounded to 10 bits."""
+    """What is measured on a device; tf32 is float32 with products rounded to 10 bits."""
     return ("fp32", "bf16") if device == "cpu" else ("fp32", "tf32", "bf16", "fp16")
 
 

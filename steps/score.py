@@ -108,7 +108,7 @@ class SystemOptions:
     experiment: str = cli.option("", "name of the experiment, which is that of its fusion")
 
     def uncalibrated(self) -> list[System]:
-        """The systems whose scores come from embeddings, of all embedders."""
+        """The systems that score embeddings, of all embedders."""
         from vidperson.backends.systems import all_systems
 
         return all_systems(self.embedders.split(), self.backends.split(), self.snorm_cohort)

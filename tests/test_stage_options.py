@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,3 +81,11 @@ def test_last_option_without_its_value_is_named(repo: Path, command: tuple[str, 
     script, option = command
     done = subprocess.run([f"utils/{script}", option], cwd=repo, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and done.stderr == f"{script}: option {option} lacks its value\n"
+
+
+@pytest.mark.parametrize(("modalities", "found"), [("", "none"), (" ", "none"), ("ear", "ear"), ("face ear", "ear")])
+def test_modalities_that_are_none_or_unknown_are_refused_with_the_valid_ones(
+    repo: Path, tmp_path: Path, modalities: str, found: str
+) -> None:
+    said = refused(repo, tmp_path, "run_002_detect_faces", f"--modalities={modalities}")
+    assert re.search(rf"modalities: expected one or several of face( \w+)*, found {found}$", said.strip())

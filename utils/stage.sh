@@ -32,15 +32,15 @@ if [ ${#data_sets[@]} = 0 ]; then
   echo "$0: trial_sets is empty; expected <enrolment set>:<test set> ..." >&2
   exit 1
 fi
+wrong_modality=
+if [ -z "${modalities// /}" ]; then wrong_modality=none; fi
 for modality in $modalities; do
-  if [ ! -f "steps_$modality/modality.sh" ]; then
-    echo "$0: modalities: expected some of $(echo steps_*/modality.sh | sed 's,steps_\([a-z]*\)/modality.sh,\1,g')," \
-      "found '$modality'" >&2
-    exit 1
-  fi
+  if [ ! -f "steps_$modality/modality.sh" ]; then wrong_modality=$modality; fi
 done
-if [ -z "$modalities" ]; then
-  echo "$0: modalities is empty; expected one or several of: $(echo steps_*/ | tr -d /)" >&2
+if [ -n "$wrong_modality" ]; then
+  valid=$(echo steps_*/modality.sh)
+  valid=${valid//steps_/}
+  echo "$0: modalities: expected one or several of ${valid//\/modality.sh/}, found $wrong_modality" >&2
   exit 1
 fi
 

@@ -26,6 +26,9 @@ USUAL_LANDMARKS = np.array([[0.27, 0.40], [0.73, 0.40], [0.50, 0.61], [0.31, 0.7
 Faces = tuple[Float, Float, Float]  # boxes (K, 4), scores (K,), landmarks (K, 5, 2)
 Shape = tuple[int, ...]
 
+MAX_SIZE = 800  # long side of frames for the network, pixels
+NMS_THRESHOLD = 0.4  # overlap above which the lower scored box is dropped
+
 
 @dataclass(frozen=True)
 class DetectorPass:
@@ -62,8 +65,8 @@ class FaceDetector(ABC):
         self,
         network: Network,
         card: ModelCard,
-        max_size: int = 800,
-        nms_threshold: float = 0.4,
+        max_size: int = MAX_SIZE,
+        nms_threshold: float = NMS_THRESHOLD,
         scales: Sequence[float] = (1.0,),
         mirror: bool = False,
     ) -> None:
@@ -387,8 +390,8 @@ DECODERS: dict[str, type[FaceDetector]] = {
 def make_detector(
     network: Network,
     card: ModelCard,
-    max_size: int = 800,
-    nms_threshold: float = 0.4,
+    max_size: int = MAX_SIZE,
+    nms_threshold: float = NMS_THRESHOLD,
     scales: Sequence[float] = (1.0,),
     mirror: bool = False,
 ) -> FaceDetector:
