@@ -44,6 +44,20 @@ def test_segment_with_fewer_faces_than_asked_takes_lower_thresholds(min_faces: i
     assert selected.rows[:, 0].tolist() == kept == numbers_in_crops(selected)
 
 
+@pytest.mark.parametrize("scores,sure", [([], False), ([0.89], False), ([0.9], True), ([0.4, 0.95, 0.2], True)])
+def test_sure_face_is_one_that_reached_the_threshold(scores: list[float], sure: bool) -> None:
+    candidates = Candidates(SelectionPolicy(threshold=0.9))
+    for index, score in enumerate(scores):
+        candidates.add(frame(index), faces((score, LEFT)))
+    assert candidates.has_sure_face() is sure
+
+
+def test_sure_face_far_from_the_label_is_not_the_labelled_persons() -> None:
+    candidates = Candidates(SelectionPolicy(), labels=[[LEFT]])
+    candidates.add(frame(0, label=0), faces((0.99, RIGHT)))
+    assert not candidates.has_sure_face()
+
+
 def test_good_face_after_many_poor_ones_stands_alone() -> None:
     candidates = Candidates(SelectionPolicy())
     for index, score in enumerate([0.3, 0.5, 0.5, 0.92, 0.89]):

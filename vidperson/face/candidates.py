@@ -70,6 +70,10 @@ class Candidates:
         """The lowest score that the detector has to report."""
         return float(self._levels[-1])
 
+    def has_sure_face(self) -> bool:
+        """Whether a face that counts has reached ``policy.threshold``; with labels only the labelled person counts."""
+        return bool(self._reached[0])
+
     def add(self, frame: Frame, found: Detections) -> None:
         """Take the faces of one frame."""
         if self.labels:
