@@ -21,6 +21,9 @@ memory is taken for them.
 Without labels, frames are sampled at --fps and every face is taken. With --labels, only the frames
 around each labelled time are searched, and only for the labelled person.
 
+A face is sure from --det-threshold on. A segment whose best face is below has the status `unsure`.
+Its faces are kept only where --det-fallback allows it a lower threshold.
+
 Example:
   python steps_face/detect_faces.py --scp data/demo_dev_test/split2/1/vid.scp \\
       --model exp/face_models/retinaface_mnet025_pytorch \\
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from vidperson.face.detector import FaceDetector
     from vidperson.face.pipeline import Task
 
+FALLBACKS = ("labelled", "always", "never")
 MAX_SCALE = 10  # larger ones show nothing more, and frames of such sizes fit into no memory
 
 
@@ -101,7 +105,10 @@ class SelectionOptions:
         SelectionPolicy.threshold, "score from which on faces are kept", convert=cli.share
     )
     min_faces: int = cli.option(
-        SelectionPolicy.min_faces, "with fewer faces, a segment takes a lower threshold", convert=cli.whole(0)
+        SelectionPolicy.min_faces, "with fewer faces, det_fallback takes a lower threshold", convert=cli.whole(0)
+    )
+    det_fallback: str = cli.option(
+        "labelled", "segments that may take a lower threshold: those with labels, all or none", choices=FALLBACKS
     )
     max_centre_distance: float = cli.option(
         SelectionPolicy.max_centre_distance,
@@ -172,7 +179,11 @@ def detect_faces(options: DetectOptions, watch: Watch = UNWATCHED) -> dict[str, 
     detector = _open_detector(options)
     chosen = options.selection
     policy = SelectionPolicy(
-        chosen.det_threshold, chosen.min_faces, chosen.max_centre_distance, chosen.discard_low_quality
+        chosen.det_threshold,
+        chosen.min_faces,
+        chosen.det_fallback == "always" or (chosen.det_fallback == "labelled" and bool(options.sampling.labels)),
+        chosen.max_centre_distance,
+        chosen.discard_low_quality,
     )
     limits = Limits(options.limits.max_pixels, options.limits.max_duration_s)
     with open_store(options.output_dir) as store:

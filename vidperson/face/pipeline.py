@@ -13,6 +13,7 @@ are and how many there are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -244,7 +245,18 @@ def _finish(
             candidates.add(content, faces)
             budget.give(content.image.nbytes)
             continue
-        selected = (candidates if content.with_faces else Candidates(policy)).select()
-        status = content.with_faces if content.with_faces and len(selected.rows) else content.without
-        yield Result(task.segment, status, selected)
+        counted = candidates if content.with_faces else Candidates(policy)
+        yield Result(task.segment, _status(content, counted), counted.select())
         candidates = None
+
+
+def _status(end: _End, seen: Candidates) -> str:
+    """The status of a segment by its end and its faces; a best face below the threshold is said with its score."""
+    if end.with_faces is None or not seen.best_score:
+        return end.without
+    if seen.has_sure_face():
+        return end.with_faces
+    best = f"best face {math.floor(100 * seen.best_score) / 100:.2f}"  # never shown as if it reached the threshold
+    if end.with_faces == "ok":
+        return f"unsure: {best}, det_threshold is {seen.policy.threshold:g}"
+    return f"{end.with_faces}; {best}"
