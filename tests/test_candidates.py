@@ -36,7 +36,9 @@ LEFT, RIGHT = (20, 60, 120, 180), (180, 60, 280, 180)
 
 
 @pytest.mark.parametrize("min_faces,kept", [(0, [0]), (1, [0]), (2, [0, 1, 3]), (3, [0, 1, 3]), (4, [0, 1, 2, 3])])
-def test_segment_with_fewer_faces_than_asked_takes_lower_thresholds_with_fallback(min_faces: int, kept: list[int]) -> None:
+def test_segment_with_fewer_faces_than_asked_takes_lower_thresholds_with_fallback(
+    min_faces: int, kept: list[int]
+) -> None:
     candidates = Candidates(SelectionPolicy(threshold=0.9, min_faces=min_faces, fallback=True))
     for index, score in enumerate([0.95, 0.75, 0.15, 0.72]):
         candidates.add(frame(index), faces((score, LEFT)))

@@ -246,17 +246,19 @@ def _finish(
             budget.give(content.image.nbytes)
             continue
         counted = candidates if content.with_faces else Candidates(policy)
-        yield Result(task.segment, _status(content, counted), counted.select())
+        selected = counted.select()
+        yield Result(task.segment, _status(content, counted, len(selected.rows) > 0), selected)
         candidates = None
 
 
-def _status(end: _End, seen: Candidates) -> str:
-    """The status of a segment by its end and its faces; a best face below the threshold is said with its score."""
+def _status(end: _End, seen: Candidates, kept: bool) -> str:
+    """The status of a segment by its end and its faces; says the score of a best face below the threshold."""
     if end.with_faces is None or not seen.best_score:
         return end.without
     if seen.has_sure_face():
         return end.with_faces
-    best = f"best face {math.floor(100 * seen.best_score) / 100:.2f}"  # never shown as if it reached the threshold
+    shown = math.floor(100 * seen.best_score) / 100  # rounded, 0.897 would look like 0.9
+    best = f"best face {shown:.2f}{' kept' if kept else ''}"
     if end.with_faces == "ok":
         return f"unsure: {best}, det_threshold is {seen.policy.threshold:g}"
     return f"{end.with_faces}; {best}"
