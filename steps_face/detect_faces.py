@@ -177,14 +177,6 @@ def detect_faces(options: DetectOptions, watch: Watch = UNWATCHED) -> dict[str, 
     cv2.setNumThreads(options.engine.threads)
     tasks = _tasks(options)
     detector = _open_detector(options)
-    chosen = options.selection
-    policy = SelectionPolicy(
-        chosen.det_threshold,
-        chosen.min_faces,
-        chosen.det_fallback == "always" or (chosen.det_fallback == "labelled" and bool(options.sampling.labels)),
-        chosen.max_centre_distance,
-        chosen.discard_low_quality,
-    )
     limits = Limits(options.limits.max_pixels, options.limits.max_duration_s)
     with open_store(options.output_dir) as store:
         progress = Progress(len(tasks), "segments", done=len(store.statuses))
@@ -196,10 +188,22 @@ def detect_faces(options: DetectOptions, watch: Watch = UNWATCHED) -> dict[str, 
             progress.step()
 
         batch, threads = options.detector.det_batch, options.engine.threads
-        found = find_faces(left, detector, policy, batch, threads, limits, watch.begin, watch.alone)
+        found = find_faces(left, detector, selection_policy(options), batch, threads, limits, watch.begin, watch.alone)
         with closing(found) as results:
             store_faces(store, results, stored)
         return store.statuses
+
+
+def selection_policy(options: DetectOptions) -> SelectionPolicy:
+    """What decides which faces are kept; the fallback depends on whether there are labels."""
+    chosen = options.selection
+    return SelectionPolicy(
+        threshold=chosen.det_threshold,
+        min_faces=chosen.min_faces,
+        fallback={"always": True, "never": False, "labelled": bool(options.sampling.labels)}[chosen.det_fallback],
+        max_centre_distance=chosen.max_centre_distance,
+        discard_low_quality=chosen.discard_low_quality,
+    )
 
 
 def _tasks(options: DetectOptions) -> list[Task]:

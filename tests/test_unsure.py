@@ -100,8 +100,8 @@ def test_unsure_segment_says_its_best_score_and_keeps_faces_only_with_fallback(
     scores = [detector.detect([frame], 0.1)[0].scores for frame in frames_of(media / name)]
     best = max(float(each.max(initial=0)) for each in scores)
     assert 0.1 < best < 0.9
-    kept = " kept" if policy.fallback else ""
-    assert result.status == f"unsure: best face {int(100 * best) / 100:.2f}{kept}, det_threshold is 0.9"
+    kept = "; kept" if policy.fallback else ""
+    assert result.status == f"unsure: best face {int(100 * best) / 100:.2f}, det_threshold is 0.9{kept}"
     assert len(result.faces.rows) == len(list(result.faces.crops)) and (len(result.faces.rows) > 0) == policy.fallback
     assert len(result.faces.thumbnail_faces) == 1, "the sheet shows what was found, whether it was kept or not"
 
@@ -142,7 +142,7 @@ def test_damaged_segment_with_unsure_faces_says_both(
     (result,) = found(detector, policy, media / "damaged.ts")
     state, _, why = result.status.partition(": ")
     assert state == "damaged" and "; best face 0." in why
-    assert ("kept" in why) == policy.fallback == (len(result.faces.rows) > 0)
+    assert why.endswith("; kept") == policy.fallback == (len(result.faces.rows) > 0)
 
 
 def test_best_score_is_never_rounded_up_to_the_threshold(detector: FaceDetector, media: Path) -> None:
@@ -173,12 +173,14 @@ def test_det_fallback_decides_with_the_labels_what_an_unsure_segment_keeps(
     options = cli.fill(DetectOptions, **files, labels=boxes, label_unit="frames", det_fallback=fallback)
     statuses = detect_faces(options)
     assert statuses["person"] == "ok" and statuses["drawn"].startswith("unsure: best face 0.")
-    assert (" kept" in statuses["drawn"]) == kept
+    assert statuses["drawn"].endswith("; kept") == kept
     crops = (tmp_path / "job/crops.tar").read_bytes()
     assert (b"drawn/00000" in crops) == kept and b"person/00000" in crops
 
 
-def test_fallback_is_for_labelled_segments_by_default_and_other_words_are_refused(capsys: pytest.CaptureFixture) -> None:
+def test_fallback_is_for_labelled_segments_by_default_and_other_words_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert SelectionOptions().det_fallback == "labelled" and not SelectionPolicy().fallback
     files = ["--scp", "a", "--model", "b", "--output-dir", "c"]
     with pytest.raises(SystemExit):

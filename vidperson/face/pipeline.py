@@ -258,7 +258,9 @@ def _status(end: _End, seen: Candidates, kept: bool) -> str:
     if seen.has_sure_face():
         return end.with_faces
     shown = math.floor(100 * seen.best_score) / 100  # rounded, 0.897 would look like 0.9
-    best = f"best face {shown:.2f}{' kept' if kept else ''}"
+    best = f"best face {shown:.2f}"
     if end.with_faces == "ok":
-        return f"unsure: {best}, det_threshold is {seen.policy.threshold:g}"
-    return f"{end.with_faces}; {best}"
+        status = f"unsure: {best}, det_threshold is {seen.policy.threshold:g}"
+    else:
+        status = f"{end.with_faces}; {best}"
+    return status + ("; kept" if kept else "")
