@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -186,6 +187,15 @@ def test_fallback_is_for_labelled_segments_by_default_and_other_words_are_refuse
     with pytest.raises(SystemExit):
         cli.parse(DetectOptions, None, [*files, "--det-fallback", "sometimes"])
     assert "labelled" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("config,value", [
+    ("config_sre19", "always"), ("config_sre21", "always"), ("config_folder", "labelled"), ("config_r100", "labelled"),
+])  # fmt: skip
+def test_only_the_configs_of_nist_corpora_do_as_the_published_system(repo: Path, config: str, value: str) -> None:
+    script = f". global_conf/defaults.sh; . global_conf/{config}.sh; echo $det_fallback"
+    said = subprocess.run(["bash", "-c", script], cwd=repo, capture_output=True, text=True, check=True).stdout
+    assert said.strip() == value
 
 
 # ------------------------------------------------------------------------------------------------------- real media
