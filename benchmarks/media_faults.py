@@ -23,7 +23,7 @@ from pathlib import Path
 from benchmarks.faults import DETECTOR, SET, prepare, run_stage, work_folder
 from vidperson import cli
 
-STATES = ("ok", "no_face", "damaged", "unreadable")
+STATES = ("ok", "unsure", "no_face", "damaged", "unreadable")
 FAULTS = {"crashed": "died of", "hung": "not done after"}
 STAGE = "002_detect_faces"
 

@@ -5,4 +5,5 @@
 corpora=sre21_av_v
 trial_sets="sre21_av_v_dev_enroll:sre21_av_v_dev_test sre21_av_v_eval_enroll:sre21_av_v_eval_test"
 priors="0.01 0.05"
+det_fallback=always  # as in the published recipe: any segment with too few faces
 primary_cost=sre21   # the mean of the costs at both; the partitions of the trials weigh equally

@@ -70,7 +70,8 @@ det_scales=                  # factors of that size to search at, e.g. "0.5 1 1.
 det_mirror=false             # true: search the mirror image of each frame, too
 det_threshold=0.9            # [>0..1] lowest score of a face
 nms_threshold=0.4            # [>0..1] overlap (IoU) from which the weaker detection is dropped
-min_faces=1                  # [>=0] faces per segment; with fewer, det_threshold drops by 0.1
+min_faces=1                  # [>=0] faces that a segment needs, see det_fallback
+det_fallback=labelled        # [labelled|always|never] with fewer faces, take scores down to 0.1
 det_window=                  # [>=1] frames around a labelled time; empty: as the set says
 max_centre_distance=1.0      # [>=0] from face to label, in diagonals of the label
 discard_low_quality=false    # true: keep a segment's large faces with little black border

@@ -7,9 +7,9 @@ Inputs:
                          without one becomes a grey tile
 Output:
   ITEMS_DIR/contact_sheet.jpg
-                         at most MAX_SEGMENTS segments, evenly spaced over the list, in tiles of
-                         320 x 284 pixels; beside it the record of how it was made. One that is
-                         there, intact and of the same inputs is kept
+                         at most MAX_SEGMENTS segments, evenly spaced over the list, those with the
+                         state `unsure` last, in tiles of 320 x 284 pixels; beside it the record of
+                         how it was made. One that is there, intact and of the same inputs is kept
 
 Example:
   steps/make_contact_sheet.py --max-segments 60 \\
@@ -46,7 +46,7 @@ def make_contact_sheet(options: ContactSheetOptions) -> None:
     from vidperson.io.lists import read_scp
     from vidperson.io.planned import Planned
     from vidperson.io.record import checked
-    from vidperson.report.contact_sheet import Tile, compose, evenly_spaced
+    from vidperson.report.contact_sheet import Tile, compose, shown_segments
 
     folder = options.items_dir
     sheet, thumbs = folder / "contact_sheet.jpg", folder / "thumbs.tar"
@@ -57,8 +57,7 @@ def make_contact_sheet(options: ContactSheetOptions) -> None:
     statuses = read_scp(checked(folder / "status"))
     if not statuses:
         raise DataError("no segments", folder / "status")
-    segments = list(statuses)
-    chosen = [segments[i] for i in evenly_spaced(len(segments), options.max_segments)]
+    chosen = shown_segments(statuses, options.max_segments)
     if not thumbs.is_file():
         raise DataError("no such file; run stage 2 with --contact-sheet true", thumbs)
     images = _thumbnails(checked(thumbs), chosen)
@@ -66,7 +65,7 @@ def make_contact_sheet(options: ContactSheetOptions) -> None:
         stream.write(compose([Tile(segment, statuses[segment], images.get(segment)) for segment in chosen]))
     planned.note()
     logging.info(
-        "%s: %d of %d segments, %d without an image", sheet, len(chosen), len(segments), len(chosen) - len(images)
+        "%s: %d of %d segments, %d without an image", sheet, len(chosen), len(statuses), len(chosen) - len(images)
     )
 
 

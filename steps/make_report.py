@@ -317,7 +317,8 @@ def _items_part(items: str, folder: Path) -> tuple[Row, list[str]]:
     if sheet.is_file():
         try:
             content = checked(sheet).read_bytes()
-            parts.append(html.figure(f"Some segments of {name}", shrunken_jpeg(content, SHEET_WIDTH), "sheet"))
+            last = ", the unsure ones last" if row["unsure"] else ""
+            parts.append(html.figure(f"Some segments of {name}{last}", shrunken_jpeg(content, SHEET_WIDTH), "sheet"))
         except OSError as error:
             raise DataError(f"not an image ({error}); run steps/make_contact_sheet.py again", sheet) from None
     if len(parts) == 1:

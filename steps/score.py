@@ -33,6 +33,7 @@ Example:
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -418,7 +419,8 @@ def read_inputs(options: ScoreOptions) -> Inputs:
     )
     with _naming(folder):
         test = EmbeddingSets.from_items((segment, matrices[segment]) for segment in trials.segment_ids)
-    _log_each(test.empty_keys(), logging.warning, f"test segment without any {pair.modality}: its trials score 0")
+    what = f"test segment without any {pair.modality}: its trials score 0"
+    _log_each(test.empty_keys(), logging.warning, what, folder)
     return Inputs(pair, trials, groups, reference, test)
 
 
@@ -443,7 +445,7 @@ def _read_reference(pair: PairOptions, videos: list[str]) -> EmbeddingSets:
         with _naming(folders[0], folder):
             reference, replaced, _ = replace_missing_reference(reference, detected)
         _log_each(replaced, logging.info, f"no reference {pair.modality}: replaced by the mean of all that was found")
-    _log_each(reference.empty_keys(), logging.warning, f"enrolment segment without any {pair.modality}")
+    _log_each(reference.empty_keys(), logging.warning, f"enrolment segment without any {pair.modality}", folders[0])
     return reference
 
 
@@ -554,11 +556,23 @@ def _require(
         raise ScoringError(f"{place}{len(missing)} of {len(names)} {problem}: {first}; {cure}")
 
 
-def _log_each(names: list[str], log: Callable[..., None], what: str) -> None:
+def _log_each(names: list[str], log: Callable[..., None], what: str, folder: Path | None = None) -> None:
+    """Log each name and how many there are. folder: of the embeddings, whose statuses say why."""
+    statuses = _statuses(folder) if names and folder else {}
     for name in names:
-        log("%s: %s", name, what)
+        log("%s: %s%s", name, what, f" ({statuses[name]})" if name in statuses else "")
     if names:
-        log("%d in all: %s", len(names), what)
+        states = Counter(statuses[name].partition(":")[0] for name in names if name in statuses)
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        log("%d in all: %s%s", len(names), what, f" ({counts})" if counts else "")
+
+
+def _statuses(folder: Path) -> dict[str, str]:
+    """Segment -> status, as stage 2 gave it; none where a user's own embeddings have no such list."""
+    from vidperson.io.lists import read_scp
+    from vidperson.io.record import checked
+
+    return read_scp(checked(folder / "status")) if (folder / "status").is_file() else {}
 
 
 if __name__ == "__main__":

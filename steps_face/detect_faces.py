@@ -21,6 +21,9 @@ memory is taken for them.
 Without labels, frames are sampled at --fps and every face is taken. With --labels, only the frames
 around each labelled time are searched, and only for the labelled person.
 
+A face is sure from --det-threshold on. A segment whose best face is below has the status `unsure`.
+Its faces are kept only where --det-fallback allows it a lower threshold.
+
 Example:
   python steps_face/detect_faces.py --scp data/demo_dev_test/split2/1/vid.scp \\
       --model exp/face_models/retinaface_mnet025_pytorch \\
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from vidperson.face.detector import FaceDetector
     from vidperson.face.pipeline import Task
 
+FALLBACKS = ("labelled", "always", "never")
 MAX_SCALE = 10  # larger ones show nothing more, and frames of such sizes fit into no memory
 
 
@@ -101,7 +105,10 @@ class SelectionOptions:
         SelectionPolicy.threshold, "score from which on faces are kept", convert=cli.share
     )
     min_faces: int = cli.option(
-        SelectionPolicy.min_faces, "with fewer faces, a segment takes a lower threshold", convert=cli.whole(0)
+        SelectionPolicy.min_faces, "with fewer faces, det_fallback takes a lower threshold", convert=cli.whole(0)
+    )
+    det_fallback: str = cli.option(
+        "labelled", "segments that may take a lower threshold: those with labels, all or none", choices=FALLBACKS
     )
     max_centre_distance: float = cli.option(
         SelectionPolicy.max_centre_distance,
@@ -170,10 +177,6 @@ def detect_faces(options: DetectOptions, watch: Watch = UNWATCHED) -> dict[str, 
     cv2.setNumThreads(options.engine.threads)
     tasks = _tasks(options)
     detector = _open_detector(options)
-    chosen = options.selection
-    policy = SelectionPolicy(
-        chosen.det_threshold, chosen.min_faces, chosen.max_centre_distance, chosen.discard_low_quality
-    )
     limits = Limits(options.limits.max_pixels, options.limits.max_duration_s)
     with open_store(options.output_dir) as store:
         progress = Progress(len(tasks), "segments", done=len(store.statuses))
@@ -185,10 +188,22 @@ def detect_faces(options: DetectOptions, watch: Watch = UNWATCHED) -> dict[str, 
             progress.step()
 
         batch, threads = options.detector.det_batch, options.engine.threads
-        found = find_faces(left, detector, policy, batch, threads, limits, watch.begin, watch.alone)
+        found = find_faces(left, detector, selection_policy(options), batch, threads, limits, watch.begin, watch.alone)
         with closing(found) as results:
             store_faces(store, results, stored)
         return store.statuses
+
+
+def selection_policy(options: DetectOptions) -> SelectionPolicy:
+    """What decides which faces are kept; the fallback depends on whether there are labels."""
+    chosen = options.selection
+    return SelectionPolicy(
+        threshold=chosen.det_threshold,
+        min_faces=chosen.min_faces,
+        fallback={"always": True, "never": False, "labelled": bool(options.sampling.labels)}[chosen.det_fallback],
+        max_centre_distance=chosen.max_centre_distance,
+        discard_low_quality=chosen.discard_low_quality,
+    )
 
 
 def _tasks(options: DetectOptions) -> list[Task]:

@@ -24,12 +24,13 @@ cut_items() {
   fi
   step=(python steps_face/detect_faces.py "${network_args[@]}" --fps "$fps" --max-size "$max_size"
     --det-scales "$det_scales" --det-mirror "$det_mirror" --det-threshold "$det_threshold"
-    --nms-threshold "$nms_threshold" --min-faces "$min_faces" --discard-low-quality "$discard_low_quality"
-    --max-pixels "$max_pixels" --max-duration-s "$max_duration_s" "${labels[@]}")
+    --nms-threshold "$nms_threshold" --min-faces "$min_faces" --det-fallback "$det_fallback"
+    --discard-low-quality "$discard_low_quality" --max-pixels "$max_pixels"
+    --max-duration-s "$max_duration_s" "${labels[@]}")
   if [ ! -f "$part/record.json" ]; then   # wrong values are refused before there are jobs
     "${step[@]}" --scp "$data/vid.scp" --output-dir "$part" --check true
   fi
-  utils/segment_jobs.py --cmd "$launch" --nj "$nj" --force "$force" --media true --states "ok no_face damaged unreadable" \
+  utils/segment_jobs.py --cmd "$launch" --nj "$nj" --force "$force" --media true --states "ok unsure no_face damaged unreadable" \
     --archives "faces.ark quality.ark crops.tar thumbs.tar" "${network_inputs[@]}" "${inputs[@]}" \
     --speed-args "$speed_args --segment-timeout-s $segment_timeout_s" "$data/vid.scp" "$part" -- "${step[@]}"
   if [ "$contact_sheet" = true ]; then
@@ -41,7 +42,7 @@ cut_items() {
 embed_items() {
   use_network "$face_embedder" --embed-batch "$embed_batch"
   check_precision "$embed_dir" --items-dir "$items_dir/$2"
-  utils/segment_jobs.py --cmd "$launch" --nj "$nj" --force "$force" --states "ok no_face damaged unreadable" \
+  utils/segment_jobs.py --cmd "$launch" --nj "$nj" --force "$force" --states "ok unsure no_face damaged unreadable" \
     --archives embed.ark "${network_inputs[@]}" --per-segment "$items_dir/$2" --speed-args "$speed_args" \
     "$data_dir/$1/vid.scp" "$embed_dir/$2" -- \
     python steps_face/extract_embeddings.py --items-dir "$items_dir/$2" "${network_args[@]}" --mirror "$embed_mirror"

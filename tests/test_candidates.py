@@ -36,19 +36,76 @@ LEFT, RIGHT = (20, 60, 120, 180), (180, 60, 280, 180)
 
 
 @pytest.mark.parametrize("min_faces,kept", [(0, [0]), (1, [0]), (2, [0, 1, 3]), (3, [0, 1, 3]), (4, [0, 1, 2, 3])])
-def test_segment_with_fewer_faces_than_asked_takes_lower_thresholds(min_faces: int, kept: list[int]) -> None:
-    candidates = Candidates(SelectionPolicy(threshold=0.9, min_faces=min_faces))
+def test_segment_with_fewer_faces_than_asked_takes_lower_thresholds_with_fallback(
+    min_faces: int, kept: list[int]
+) -> None:
+    candidates = Candidates(SelectionPolicy(threshold=0.9, min_faces=min_faces, fallback=True))
     for index, score in enumerate([0.95, 0.75, 0.15, 0.72]):
         candidates.add(frame(index), faces((score, LEFT)))
     selected = candidates.select()
     assert selected.rows[:, 0].tolist() == kept == numbers_in_crops(selected)
 
 
-def test_good_face_after_many_poor_ones_stands_alone() -> None:
-    candidates = Candidates(SelectionPolicy())
+@pytest.mark.parametrize("scores,sure", [([], False), ([0.89], False), ([0.9], True), ([0.4, 0.95, 0.2], True)])
+def test_sure_face_is_one_that_reached_the_threshold(scores: list[float], sure: bool) -> None:
+    candidates = Candidates(SelectionPolicy(threshold=0.9))
+    for index, score in enumerate(scores):
+        candidates.add(frame(index), faces((score, LEFT)))
+    assert candidates.has_sure_face() is sure
+
+
+def test_sure_face_far_from_the_label_is_not_the_labelled_persons() -> None:
+    candidates = Candidates(SelectionPolicy(), labels=[[LEFT]])
+    candidates.add(frame(0, label=0), faces((0.99, RIGHT)))
+    assert not candidates.has_sure_face()
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+def test_good_face_after_many_poor_ones_stands_alone(fallback: bool) -> None:
+    candidates = Candidates(SelectionPolicy(fallback=fallback))
     for index, score in enumerate([0.3, 0.5, 0.5, 0.92, 0.89]):
         candidates.add(frame(index), faces((score, LEFT)))
     assert numbers_in_crops(candidates.select()) == [3]
+
+
+@pytest.mark.parametrize("min_faces", [0, 1, 3])
+def test_without_fallback_no_number_of_faces_lowers_the_threshold(min_faces: int) -> None:
+    candidates = Candidates(SelectionPolicy(min_faces=min_faces))
+    for index, score in enumerate([0.3, 0.89, 0.91, 0.5]):
+        candidates.add(frame(index), faces((score, LEFT)))
+    assert numbers_in_crops(candidates.select()) == [2]
+
+
+@pytest.mark.parametrize("fallback,kept", [(False, []), (True, [1])])
+def test_best_face_below_the_threshold_is_known_and_shown_and_kept_only_with_fallback(
+    fallback: bool, kept: list[int]
+) -> None:
+    candidates = Candidates(SelectionPolicy(fallback=fallback))
+    for index, score in enumerate([0.3, 0.55, 0.2]):
+        candidates.add(frame(index), faces((score, LEFT)))
+    selected = candidates.select()
+    assert candidates.best_score == np.float32(0.55) and not candidates.has_sure_face()
+    assert numbers_in_crops(selected) == kept == selected.rows[:, 0].tolist() and len(selected.quality) == len(kept)
+    assert selected.thumbnail is not None and selected.thumbnail[100, 100, 0] == 2  # the frame with number 1
+    assert selected.thumbnail_faces.scores.tolist() == [np.float32(0.55)]
+    np.testing.assert_allclose(selected.thumbnail_faces.boxes, [LEFT])
+
+
+def test_sure_face_is_shown_though_an_unsure_one_covers_more_of_the_label() -> None:
+    candidates = Candidates(SelectionPolicy(), labels=[[LEFT]])
+    candidates.add(frame(0, label=0), faces((0.95, (70, 60, 170, 180))))
+    candidates.add(frame(1, label=0), faces((0.4, LEFT)))
+    selected = candidates.select()
+    assert selected.thumbnail_faces.scores.tolist() == [np.float32(0.95)] and candidates.has_sure_face()
+
+
+def test_best_score_with_labels_is_that_of_the_labelled_person() -> None:
+    candidates = Candidates(SelectionPolicy(), labels=[[LEFT]])
+    candidates.add(frame(0, label=0), faces((0.99, RIGHT), (0.35, LEFT)))
+    assert candidates.best_score == np.float32(0.35) and not candidates.has_sure_face()
+    far = Candidates(SelectionPolicy(), labels=[[LEFT]])
+    far.add(frame(0, label=0), faces((0.99, RIGHT)))
+    assert far.best_score == 0
 
 
 def test_crops_rows_and_quality_are_in_one_order_with_several_faces_a_frame() -> None:

@@ -20,12 +20,17 @@ def test_draw_faces_marks_box_and_landmarks_in_scaled_place_and_leaves_the_input
     image = np.zeros((360, 640, 3), dtype=np.uint8)
     thumbnail = draw_faces(image, faces_at([200, 100, 400, 300]), width=320)
     assert thumbnail.shape == (180, 320, 3) and thumbnail.dtype == np.uint8 and not image.any()
-    assert thumbnail[150, 150].tolist() == list(drawing._BOX)
-    assert thumbnail[120, 100].tolist() == list(drawing._BOX)
+    assert thumbnail[150, 150].tolist() == list(drawing._KEPT)
+    assert thumbnail[120, 100].tolist() == list(drawing._KEPT)
     assert thumbnail[100, 150].tolist() == list(drawing._LANDMARKS[-1])
     assert (thumbnail > 200).all(axis=2).any(), "no white score text"
     marked = thumbnail.any(axis=2)
     assert not marked[152:].any() and not marked[:, :98].any() and not marked[:, 202:].any()
+
+
+def test_draw_faces_that_are_not_kept_have_boxes_of_another_colour() -> None:
+    thumbnail = draw_faces(np.zeros((360, 640, 3), np.uint8), faces_at([200, 100, 400, 300]), 320, kept=False)
+    assert thumbnail[120, 100].tolist() == list(drawing._NOT_KEPT) != list(drawing._KEPT)
 
 
 def test_draw_faces_no_face_only_scales() -> None:

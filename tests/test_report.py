@@ -45,7 +45,7 @@ def png(image) -> bytes:
     return stream.getvalue()
 
 
-def write_face_det(folder, statuses, with_picture=("ok", "no_face", "damaged")):
+def write_face_det(folder, statuses, with_picture=("ok", "unsure", "no_face", "damaged")):
     folder.mkdir(parents=True)
     (folder / "status").write_text("".join(f"{segment} {status}\n" for segment, status in statuses.items()))
     rng = np.random.default_rng(0)
@@ -250,6 +250,7 @@ def results(tmp_path):
         "c": "damaged: 3 frames lost",
         "d": f"unreadable: {NASTY}",
         "e": "ok",
+        "f": "unsure: best face 0.43, det_threshold is 0.9",
     }
     faces = tmp_path / "face_det/mnet/eval"
     write_face_det(faces, statuses)
@@ -281,12 +282,16 @@ def test_make_report_several_systems_writes_tables_that_agree(results, capsys):
     assert float(rows[10]["eer"]) == source["eer"] and float(rows[11]["act_dcf"]) == source["dcf"][1]["act"]
     assert float(rows[10]["min_cprimary"]) == source["primary"]["min"] and float(rows[10]["cllr"]) == source["cllr"]
     assert rows[0]["c_miss"] == rows[0]["c_fa"] == "1.0" and "min(P" in rows[0]["normalisation"]
-    counts = {"segments": 5, "faces": 8, "ok": 2, "no_face": 1, "damaged": 1, "unreadable": 1}
+    counts = {"segments": 6, "faces": 8, "ok": 2, "unsure": 1, "no_face": 1, "damaged": 1, "unreadable": 1}
     assert gathered["faces"][0] | counts == gathered["faces"][0] and list(gathered["faces"][0]["problems"]) == [
         NASTY,
         "c",
         "d",
+        "f",
     ]
+    markup = (folder / "report.html").read_text()
+    assert "unsure: 1 of 6 segments" in markup and "best face 0.43, det_threshold is 0.9" in markup
+    assert "Some segments of mnet/eval, the unsure ones last" in markup
     text = (folder / "results.txt").read_text()
     assert f"{100 * source['eer']:.3f}" in text and "mnet/eval" in text
     printed = capsys.readouterr().out

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from steps_face import detect_faces
-from steps_face.detect_faces import DetectOptions
+from steps_face.detect_faces import DetectOptions, selection_policy
 from vidperson import cli
 from vidperson.face.selection import SelectionPolicy
 from vidperson.media.limits import Limits
@@ -69,6 +69,6 @@ def test_check_refuses_wrong_options_and_does_nothing_else(monkeypatch: pytest.M
 
 def test_defaults_of_stage_2_are_those_of_the_package() -> None:
     options = cli.fill(DetectOptions, scp="a", model="b", output_dir="c")
-    assert SelectionPolicy(*vars(options.selection).values()) == SelectionPolicy()
+    assert selection_policy(options) == SelectionPolicy()
     assert Limits(options.limits.max_pixels, options.limits.max_duration_s) == Limits()
     assert options.detector.det_scales == [1.0] and options.sampling.fps == 1

@@ -11,6 +11,7 @@ import numpy as np
 
 from vidperson.face.align import align_faces, eye_distances
 from vidperson.face.selection import (
+    Mask,
     SelectionPolicy,
     above_levels,
     keep_labelled,
@@ -35,7 +36,7 @@ class SelectedFaces:
     crops: N PNG files of 112 x 112 RGB, to be read once.
     thumbnail: (height, 320, 3) uint8 RGB of the frame with the best face, narrower where it would be higher than 1280;
         None if no frame was seen.
-    thumbnail_faces: the kept faces of that frame, in its pixels.
+    thumbnail_faces: the kept faces of that frame, in its pixels; those below the threshold where none is kept at all.
     """
 
     rows: Float
@@ -61,14 +62,25 @@ class Candidates:
         self._quality = [np.zeros((0, 2), np.float32)]
         self._chosen = [np.zeros((0, len(self._levels)), bool)]
         self._match = [np.zeros((0, 2), np.float32)]
+        self._best_score = 0.0
         self._thumb: Image | None = None
-        self._thumb_rank = (-1.0, -1.0)
+        self._thumb_rank = (False, -1.0, -1.0)
         self._thumb_frame, self._thumb_scale = -1, 1.0
+        self._thumb_faces = Detections.empty()
 
     @property
     def min_score(self) -> float:
         """The lowest score that the detector has to report."""
         return float(self._levels[-1])
+
+    @property
+    def best_score(self) -> float:
+        """The highest score of a face that counts, 0 where there is none; with labels only the labelled person's."""
+        return self._best_score
+
+    def has_sure_face(self) -> bool:
+        """Whether a face that counts has reached ``policy.threshold``; with labels only the labelled person counts."""
+        return bool(self._reached[0])
 
     def add(self, frame: Frame, found: Detections) -> None:
         """Take the faces of one frame."""
@@ -79,8 +91,12 @@ class Candidates:
         else:
             chosen = above_levels(found, self._levels)
             overlap = distance = np.zeros(len(found), np.float32)
-        enough = np.flatnonzero(self._reached >= self.policy.min_faces)
-        wanted = np.flatnonzero(chosen[:, : enough[0] + 1 if len(enough) else None].any(axis=1))
+        self._show(frame, found, chosen, overlap)
+        levels = 1
+        if self.policy.fallback:
+            enough = np.flatnonzero(self._reached >= self.policy.min_faces)
+            levels = enough[0] + 1 if len(enough) else len(self._levels)
+        wanted = np.flatnonzero(chosen[:, :levels].any(axis=1))
         self._reached += chosen.sum(axis=0)
         found, overlap = found[wanted], overlap[wanted]
         crops, black = align_faces(frame.image, found.landmarks)
@@ -91,10 +107,17 @@ class Candidates:
         self._quality.append(np.stack([eye_distances(found.landmarks), black], axis=1))
         self._chosen.append(chosen[wanted])
         self._match.append(np.stack([overlap, distance[wanted]], axis=1))
-        rank = (float(overlap.max(initial=0)), float(found.scores.max(initial=0)))
+
+    def _show(self, frame: Frame, found: Detections, chosen: Mask, overlap: Float) -> None:
+        """Note the frame as the thumbnail if its faces are the best so far: a sure one, its overlap, its score."""
+        sure = bool(chosen[:, 0].any())
+        counted = np.flatnonzero(chosen[:, 0] if sure else chosen.any(axis=1))
+        score = float(found.scores[counted].max(initial=0))
+        self._best_score = max(self._best_score, score)
+        rank = (sure, float(overlap[counted].max(initial=0)), score)
         if rank > self._thumb_rank:
             height, width = frame.image.shape[:2]
-            self._thumb_rank, self._thumb_frame = rank, frame.index
+            self._thumb_rank, self._thumb_frame, self._thumb_faces = rank, frame.index, found[counted]
             self._thumb_scale = min(THUMB_WIDTH / width, THUMB_HEIGHT / height)
             size = (max(1, round(width * self._thumb_scale)), max(1, round(height * self._thumb_scale)))
             self._thumb = np.asarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
@@ -104,13 +127,14 @@ class Candidates:
         rows, quality, chosen, match = (
             np.concatenate(parts) for parts in (self._rows, self._quality, self._chosen, self._match)
         )
-        kept = np.flatnonzero(chosen[:, pick_level(chosen, self.policy.min_faces)])
+        level = pick_level(chosen, self.policy.min_faces) if self.policy.fallback else 0
+        kept = np.flatnonzero(chosen[:, level])
         if self.labels:
             kept = kept[keep_labelled(match[kept, 0], match[kept, 1])]
         if self.policy.discard_low_quality:
             kept = kept[keep_quality(quality[kept, 0], quality[kept, 1])]
         rows, quality = rows[kept], quality[kept]
-        shown = Detections.from_rows(rows[rows[:, 0] == self._thumb_frame])
+        shown = Detections.from_rows(rows[rows[:, 0] == self._thumb_frame]) if len(rows) else self._thumb_faces
         scaled = Detections(shown.boxes * self._thumb_scale, shown.scores, shown.landmarks * self._thumb_scale)
         return SelectedFaces(rows, quality, self._crops(kept.tolist()), self._thumb, scaled)
 

@@ -16,7 +16,7 @@ from vidperson.io.lists import LabelledBox
 from vidperson.io.matrices import matrix_bytes
 from vidperson.media.sampling import UniformSampling, WindowSampling
 
-STATES = ("ok", "no_face", "damaged", "unreadable")
+STATES = ("ok", "unsure", "no_face", "damaged", "unreadable")
 ARCHIVES = ("faces.ark", "quality.ark", "crops.tar", "thumbs.tar")
 _THUMBNAIL = [cv2.IMWRITE_JPEG_QUALITY, 85]
 
@@ -75,7 +75,7 @@ def archive_entries(segment: str, faces: SelectedFaces) -> dict[str, Iterator[by
         "thumbs.tar": iter([]),
     }
     if faces.thumbnail is not None:
-        drawn = draw_faces(faces.thumbnail, faces.thumbnail_faces, faces.thumbnail.shape[1])
+        drawn = draw_faces(faces.thumbnail, faces.thumbnail_faces, faces.thumbnail.shape[1], len(faces.rows) > 0)
         jpeg = cv2.imencode(".jpg", drawn[..., ::-1], _THUMBNAIL)[1].tobytes()
         entries["thumbs.tar"] = iter([tar_entry(f"{segment}.jpg", jpeg)])
     return entries

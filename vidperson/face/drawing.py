@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from vidperson.types import Detections, Float, Image
 
-_BOX = (0, 230, 0)
+_KEPT, _NOT_KEPT = (0, 230, 0), (255, 140, 0)
 _LANDMARKS = ((255, 60, 60), (60, 120, 255), (255, 220, 0), (255, 0, 255), (0, 230, 230))
 
 
-def draw_faces(image: Image, faces: Detections, width: int) -> Image:
+def draw_faces(image: Image, faces: Detections, width: int, kept: bool = True) -> Image:
     """A thumbnail with a box, five landmarks and the score for each face.
 
-    image: (H, W, 3) uint8 RGB, left as it is. faces: in pixels of ``image``.
+    image: (H, W, 3) uint8 RGB, left as it is. faces: in pixels of ``image``. kept: boxes are green, else orange.
     Returns (round(H * width / W), width, 3) uint8 RGB, at least one pixel high.
     """
     scale = width / image.shape[1]
@@ -28,7 +28,7 @@ def draw_faces(image: Image, faces: Detections, width: int) -> Image:
 
     for box, score, points in zip(scaled(faces.boxes), faces.scores, scaled(faces.landmarks), strict=True):
         x1, y1, x2, y2 = box.tolist()
-        cv2.rectangle(small, (x1, y1), (x2, y2), _BOX, 1)
+        cv2.rectangle(small, (x1, y1), (x2, y2), _KEPT if kept else _NOT_KEPT, 1)
         for point, colour in zip(points.tolist(), _LANDMARKS, strict=True):
             cv2.circle(small, point, 2 if x2 - x1 > 40 else 1, colour, cv2.FILLED, cv2.LINE_AA)
         text = f"{score:.2f}"

@@ -13,6 +13,7 @@ are and how many there are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -244,7 +245,22 @@ def _finish(
             candidates.add(content, faces)
             budget.give(content.image.nbytes)
             continue
-        selected = (candidates if content.with_faces else Candidates(policy)).select()
-        status = content.with_faces if content.with_faces and len(selected.rows) else content.without
-        yield Result(task.segment, status, selected)
+        counted = candidates if content.with_faces else Candidates(policy)
+        selected = counted.select()
+        yield Result(task.segment, _status(content, counted, len(selected.rows) > 0), selected)
         candidates = None
+
+
+def _status(end: _End, seen: Candidates, kept: bool) -> str:
+    """The status of a segment by its end and its faces; says the score of a best face below the threshold."""
+    if end.with_faces is None or not seen.best_score:
+        return end.without
+    if seen.has_sure_face():
+        return end.with_faces
+    shown = math.floor(100 * seen.best_score) / 100  # rounded, 0.897 would look like 0.9
+    best = f"best face {shown:.2f}"
+    if end.with_faces == "ok":
+        status = f"unsure: {best}, det_threshold is {seen.policy.threshold:g}"
+    else:
+        status = f"{end.with_faces}; {best}"
+    return status + ("; kept" if kept else "")

@@ -18,13 +18,15 @@ BLACK_LIMITS = (0.1, 0.25, 0.5)
 class SelectionPolicy:
     """Which faces of a segment are kept.
 
-    threshold, min_faces: faces from this score on; a segment with fewer than ``min_faces`` takes the next lower tenth.
+    threshold: faces from this score on are sure.
+    fallback, min_faces: with ``fallback``, a segment with fewer than ``min_faces`` of them takes the next lower tenth.
     max_centre_distance: how far from a label a face that does not overlap it may be, in diagonals of the label box.
     discard_low_quality: drop small faces and faces cut by the border of the image.
     """
 
     threshold: float = 0.9
     min_faces: int = 1
+    fallback: bool = False
     max_centre_distance: float = 1.0
     discard_low_quality: bool = False
 

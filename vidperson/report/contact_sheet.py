@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ COLUMNS = 6
 
 _STATE_COLOURS = {
     "ok": (30, 120, 30),
+    "unsure": (0, 90, 170),
     "no_face": (150, 100, 0),
     "damaged": (190, 60, 0),
     "unreadable": (180, 0, 0),
@@ -45,6 +46,18 @@ def evenly_spaced(count: int, most: int) -> list[int]:
     """At most ``most`` of the positions 0..count - 1, spread evenly, with the first and the last."""
     positions: list[int] = np.rint(np.linspace(0, count - 1, min(count, most))).astype(int).tolist()
     return positions
+
+
+def shown_segments(statuses: Mapping[str, str], most: int) -> list[str]:
+    """At most ``most`` segments, spread evenly over the list, and after them those that are ``unsure``.
+
+    The latter get a third of the places, and more where there are few others.
+    """
+    unsure = [segment for segment, status in statuses.items() if status.partition(":")[0] == "unsure"]
+    others = [segment for segment, status in statuses.items() if status.partition(":")[0] != "unsure"]
+    places = min(len(unsure), max(most // 3, most - len(others)))
+    parts = (others, most - places), (unsure, places)
+    return [segments[i] for segments, count in parts for i in evenly_spaced(len(segments), count)]
 
 
 def decode_picture(content: bytes) -> Image:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-STATES = ("ok", "no_face", "damaged", "unreadable")
+STATES = ("ok", "unsure", "no_face", "damaged", "unreadable")
 
 RESULT_COLUMNS = (
     *("set", "modality", "system", "backend", "snorm_cohort", "calibrated_on"),
