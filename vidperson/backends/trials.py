@@ -16,6 +16,7 @@ from vidperson.errors import ScoringError
 _MOST_ROWS = (8 * 528, 1024)
 _TABLE_SCORES = 2**24  # of some models with all videos
 _TRIALS_AT_ONCE = 2**16
+_TRIALS_PER_CALL = 2**20
 _BASE_BYTES = 2**28
 _TRIAL_BYTES = 50  # the list, the order of its models, its places in the table and the scores
 
@@ -156,6 +157,17 @@ def _places(offsets: Index, sets: Index, most_rows: int) -> Iterator[tuple[Block
     for block in row_blocks(offsets, sets, most_rows):
         first = int(np.searchsorted(sets, block.sets[0]))
         yield block, slice(first, first + len(block.sets))
+
+
+def trials_at_once(scorer: Scorer, by_model: bool, mem_gb: float) -> int:
+    """How many trials to give to :func:`score_pairs` in one call.
+
+    by_model: whether those of each model stand together; else many rows would be compared in every call again.
+    """
+    faces = [float(np.diff(offsets).mean()) for offsets in (scorer.enrolment_offsets, scorer.test_offsets)]
+    if by_model or faces[0] * faces[1] < 16:
+        return _TRIALS_PER_CALL
+    return max(_TRIALS_PER_CALL, int(mem_gb * 2**30 / 4 / _TRIAL_BYTES))
 
 
 def fastest(scorer: Scorer) -> Scorer:
