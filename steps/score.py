@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from vidperson.backends import Backend, Context, EmbeddingSets, Scorer
     from vidperson.backends.scorers import CohortScorer
     from vidperson.backends.systems import System
-    from vidperson.io.lists import Trials
     from vidperson.io.matrices import MatrixTable
     from vidperson.io.planned import Planned
+    from vidperson.io.trial_list import TrialList
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,8 @@ def score(options: ScoreOptions) -> None:
     items than stage 2's, for a cohort that is smaller than asked, for too little memory; DataError
     for malformed, edited or swapped files.
     """
+    from vidperson.io.trial_list import TrialList
+
     check_systems(options.systems)
     planned = plan_scores(options.pair, options.systems)
     wanted = to_make(list(planned.values()), options.run)
@@ -169,11 +171,13 @@ def score(options: ScoreOptions) -> None:
         return
     for one in wanted:
         one.remove()
-    inputs = read_inputs(options)
-    names = list(dict.fromkeys(system.backend for system, one in planned.items() if one in wanted))
-    for name in names:
-        ours = {system: one for system, one in planned.items() if system.backend == name and one in wanted}
-        _score_backend(inputs, ours, options, last=name == names[-1])
+    options.systems.scores_dir.mkdir(parents=True, exist_ok=True)
+    with TrialList(options.pair.trials, options.systems.scores_dir) as trials:
+        inputs = read_inputs(options, trials)
+        names = list(dict.fromkeys(system.backend for system, one in planned.items() if one in wanted))
+        for name in names:
+            ours = {system: one for system, one in planned.items() if system.backend == name and one in wanted}
+            _score_backend(inputs, ours, options, last=name == names[-1])
 
 
 def check_systems(options: SystemOptions) -> None:
@@ -364,7 +368,7 @@ class Inputs:
     """
 
     pair: PairOptions
-    trials: Trials
+    trials: TrialList
     groups: Mapping[str, Sequence[str]]
     reference: EmbeddingSets | None
     test: EmbeddingSets | None
@@ -390,21 +394,18 @@ def checked_matrices(folder: Path, name: str, columns: int | None = None) -> Mat
     return table
 
 
-def read_inputs(options: ScoreOptions) -> Inputs:
-    """Read the lists and the embeddings; see :func:`score` for what is refused."""
-    import numpy as np
-
+def read_inputs(options: ScoreOptions, trials: TrialList) -> Inputs:
+    """Read the embeddings that the trials need; see :func:`score` for what is refused."""
     from vidperson.backends import EmbeddingSets
-    from vidperson.io.lists import read_spk2utt, read_trials
+    from vidperson.io.lists import read_spk2utt
 
-    pair = options.pair
-    trials, spk2utt = read_trials(pair.trials), read_spk2utt(pair.enroll_data / "spk2utt")
+    pair, spk2utt = options.pair, read_spk2utt(options.pair.enroll_data / "spk2utt")
     _require(
         trials.model_ids,
         spk2utt,
         f"models of {pair.trials} are not in {pair.enroll_data / 'spk2utt'}",
         "correct the trial list",
-        lambda model: trials.where(int(np.argmax(trials.model_index == model))),
+        lambda model: trials.where(trials.first_with(0, model)),
     )
     groups = {model: spk2utt[model] for model in trials.model_ids}
     reference = _read_reference(pair, list(dict.fromkeys(video for members in groups.values() for video in members)))
@@ -415,7 +416,7 @@ def read_inputs(options: ScoreOptions) -> Inputs:
         matrices,
         f"test segments of {pair.trials} are not in {folder / 'embed.scp'}",
         "correct the trial list, or run stages 2 and 3 for the set",
-        lambda segment: trials.where(int(np.argmax(trials.segment_index == segment))),
+        lambda segment: trials.where(trials.first_with(1, segment)),
     )
     with _naming(folder):
         test = EmbeddingSets.from_items((segment, matrices[segment]) for segment in trials.segment_ids)
@@ -478,8 +479,7 @@ def _score_backend(inputs: Inputs, planned: Mapping[System, Planned], options: S
         scorer: Scorer = plain
         if system.snorm_cohort:
             scorer, how = _normalised(plain, inputs, options)
-        values = _score_all(scorer, inputs, options.mem_gb)
-        _write(one, inputs.trials, values)
+        _score_all(one, scorer, inputs, options.mem_gb)
         logging.info(
             "%s: %d trials scored with '%s'%s; %d of %d models and %d of %d test segments without a %s",
             *(one.target, len(inputs.trials), name, how, missing[0], len(enrolment), missing[1], len(test)),
@@ -511,20 +511,31 @@ def _normalised(plain: CohortScorer, inputs: Inputs, options: ScoreOptions) -> t
     return scorer, f", normalised by {systems.ncoh} of the {len(inputs.cohort.embeddings)} {items} of {folder}"
 
 
-def _score_all(scorer: Scorer, inputs: Inputs, mem_gb: float) -> NDArray[np.float32]:
-    """(T,) scores of the trials."""
+def _score_all(planned: Planned, scorer: Scorer, inputs: Inputs, mem_gb: float) -> None:
+    """Score and write some trials at a time: memory does not grow with the list.
+
+    Raises ScoringError for a score that is not finite.
+    """
     import numpy as np
 
     from vidperson.backends import score_pairs
+    from vidperson.backends.trials import fastest, trials_at_once
+    from vidperson.errors import ScoringError
+    from vidperson.io.atomic import atomic_write
+    from vidperson.io.lists import ScoreLines
 
-    pairs = np.stack([inputs.trials.model_index, inputs.trials.segment_index], axis=1).astype(np.int64)
-    return score_pairs(scorer, pairs, mem_gb, others_bytes=inputs.others_bytes())
-
-
-def _write(planned: Planned, trials: Trials, values: NDArray[np.float32]) -> None:
-    from vidperson.io.lists import write_scores
-
-    write_scores(planned.target, trials, values)
+    trials, scorer = inputs.trials, fastest(scorer)
+    done, most = 0, trials_at_once(scorer, trials.by_model, mem_gb)
+    with atomic_write(planned.target, "wb") as stream:
+        lines = ScoreLines(stream, trials.model_ids, trials.segment_ids)
+        for pairs in trials.parts(most):
+            scores = score_pairs(scorer, pairs, mem_gb, others_bytes=inputs.others_bytes())
+            broken = np.flatnonzero(~np.isfinite(scores))
+            if len(broken):
+                place = trials.where(done + int(broken[0]))
+                raise ScoringError(f"{place}: the score of '{trials.name(pairs[broken[0]])}' would be NaN or infinite")
+            lines.write(pairs[:, 0], pairs[:, 1], scores)
+            done += len(pairs)
     planned.note()
 
 

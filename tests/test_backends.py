@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidperson.backends import EmbeddingSets, get_backend, maxima, replace_missing_reference, score_pairs
+from vidperson.backends import EmbeddingSets, get_backend, replace_missing_reference, score_pairs
 from vidperson.backends.exact import length_normalise
 from vidperson.backends.scorers import Cosine
 from vidperson.backends.sets import row_blocks

@@ -8,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.backends.exact import Double, length_normalise
-from vidperson.backends.maxima import largest, largest_products
 from vidperson.backends.pooling import attend
-from vidperson.backends.sets import EmbeddingSets, Float, Index
+from vidperson.backends.sets import Block, EmbeddingSets, Float, Index
+from vidperson.backends.tiles import Tiling, each_cost, each_maximum, every_maximum
 from vidperson.errors import ScoringError
 
 ATTENTION_SCALE = 4.0
+_PAIRS_PER_CALL = 250  # as many pairs of a matrix product take as long as calling one
+
+Scores = NDArray[np.floating]
 
 Side = tuple[NDArray[Any], ...]
 """What a scorer needs of some rows: arrays whose first axis is the rows, so that slicing them slices the rows."""
@@ -42,11 +45,20 @@ class Scorer(Protocol):
     def test_side(self, rows: Index) -> Side:
         """What ``compare`` needs of these rows of the test sets."""
 
-    def compare(self, enrolment: Side, test: Side) -> Double:
-        """(A, B) float64 scores of A enrolment and B test rows; each depends on its two rows alone."""
+    def every(self, models: Block, enrolment: Side, videos: Block, test: Side) -> Scores:
+        """(M, V) float32 or float64: the largest scores of the rows of each set of the one with each of the other block.
 
-    def largest(self, enrolment: Side, starts: Index, test: Side, test_starts: Index) -> Double:
-        """(M, V) float64: the largest scores of the rows of M and V sets, which begin at (M,) and (V,) int64 starts."""
+        enrolment, test: the sides of the rows of the blocks.
+        """
+
+    def each(self, models: Block, enrolment: Side, videos: Block, test: Side, row: Index, column: Index) -> Scores:
+        """(T,) of ``every``: those of the pairs (row, column), ascending by column, and no others are computed."""
+
+    def cost(self, pairs: int, rows: float, columns: float) -> float:
+        """As many pairs of rows of ``every`` take as long as ``each`` of so many pairs of sets.
+
+        rows, columns: of the sets of all pairs, those of a set in two pairs twice.
+        """
 
 
 class CohortScorer(Scorer, Protocol):
@@ -59,8 +71,36 @@ class CohortScorer(Scorer, Protocol):
     test_units: bool
     dim: int
 
+    def compare(self, enrolment: Side, test: Side) -> Double:
+        """(A, B) float64 scores of A enrolment and B test rows; each depends on its two rows alone."""
+
     def score_cohort(self, cohort: Double, test: Side) -> Double:
         """(B, C) float64 scores of C cohort faces, (C, dim) unit vectors, as enrolments of B test rows."""
+
+
+class Pairwise:
+    """A scorer that compares all rows of two blocks, or those of one pair of sets after the other."""
+
+    def compare(self, enrolment: Side, test: Side) -> Double:
+        raise NotImplementedError
+
+    def every(self, models: Block, enrolment: Side, videos: Block, test: Side) -> Scores:
+        return largest(self.compare(enrolment, test), models.starts, videos.starts)
+
+    def each(self, models: Block, enrolment: Side, videos: Block, test: Side, row: Index, column: Index) -> Scores:
+        best = np.empty(len(row))
+        for i, (m, v) in enumerate(zip(row, column, strict=True)):
+            rows, columns = slice(models.starts[m], models.ends[m]), slice(videos.starts[v], videos.ends[v])
+            best[i] = self.compare(tuple(a[rows] for a in enrolment), tuple(a[columns] for a in test)).max()
+        return best
+
+    def cost(self, pairs: int, rows: float, columns: float) -> float:
+        return rows * columns / pairs + _PAIRS_PER_CALL * pairs
+
+
+def largest(pairs: Double, starts: Index, test_starts: Index) -> Double:
+    """(A, B) scores of the rows of M and V sets, which begin at the (M,) and (V,) starts, to their (M, V) maxima."""
+    return np.asarray(np.maximum.reduceat(np.maximum.reduceat(pairs, test_starts, axis=1), starts, axis=0))
 
 
 def check_same_size(enrolment: EmbeddingSets, test: EmbeddingSets) -> int:
@@ -73,8 +113,8 @@ def check_same_size(enrolment: EmbeddingSets, test: EmbeddingSets) -> int:
     return max(enrolment.dim, test.dim)
 
 
-class Cosine:
-    """Cosine of an enrolment and a test embedding."""
+class Cosine(Pairwise):
+    """Cosine of an enrolment and a test embedding, exact before it is rounded."""
 
     bounds = (-1.0, 1.0)
     test_units = True
@@ -83,29 +123,84 @@ class Cosine:
     def __init__(self, enrolment: EmbeddingSets, test: EmbeddingSets) -> None:
         """Raises ScoringError when the embedding sizes of the two sides differ."""
         self.dim = check_same_size(enrolment, test)
-        self._enrolment, self._test = enrolment, test
+        self.enrolment, self.test = enrolment, test
         self.enrolment_offsets, self.test_offsets = enrolment.offsets, test.offsets
         self.enrolment_row_bytes = self.test_row_bytes = 24 * self.dim
         self.held_bytes = enrolment.embeddings.nbytes + test.embeddings.nbytes
 
     def enrolment_side(self, rows: Index) -> Side:
-        return (length_normalise(self._enrolment.embeddings[rows]),)
+        return (length_normalise(self.enrolment.embeddings[rows]),)
 
     def test_side(self, rows: Index) -> Side:
-        return (length_normalise(self._test.embeddings[rows]),)
+        return (length_normalise(self.test.embeddings[rows]),)
 
     def compare(self, enrolment: Side, test: Side) -> Double:
         return enrolment[0] @ test[0].T
-
-    def largest(self, enrolment: Side, starts: Index, test: Side, test_starts: Index) -> Double:
-        found = largest_products(enrolment[0], starts, test[0], test_starts)
-        return largest(self.compare(enrolment, test), starts, test_starts) if found is None else found
 
     def score_cohort(self, cohort: Double, test: Side) -> Double:
         return test[0] @ cohort.T
 
 
-class WholeVideo:
+class TiledCosine:
+    """:class:`Cosine` in float32, by products that depend on their two rows alone, see ``tiles``.
+
+    The side whose sets have more rows is the one whose maxima are cheap: the left one of the products.
+    """
+
+    bounds = (-1.0, 1.0)
+    pair_bytes = 8
+
+    def __init__(self, cosine: Cosine, shapes: Tiling) -> None:
+        self._shapes = shapes
+        self._enrolment, self._test = cosine.enrolment, cosine.test
+        self.enrolment_offsets, self.test_offsets = cosine.enrolment_offsets, cosine.test_offsets
+        self._turned = self._test.mean_count > self._enrolment.mean_count
+        self._scales = tuple(1 / row_lengths(sets.embeddings) for sets in (self._enrolment, self._test))
+        self.enrolment_row_bytes = self.test_row_bytes = 20 * cosine.dim
+        self.held_bytes = cosine.held_bytes + sum(scales.nbytes for scales in self._scales)
+
+    def enrolment_side(self, rows: Index) -> Side:
+        return (self._side(self._enrolment.embeddings[rows], self._scales[0][rows], left=not self._turned),)
+
+    def test_side(self, rows: Index) -> Side:
+        return (self._side(self._test.embeddings[rows], self._scales[1][rows], left=self._turned),)
+
+    def _side(self, rows: Float, scales: Double, left: bool) -> Float:
+        """(N, dim) rows to unit vectors as ``tiles`` takes them."""
+        if left:
+            side = np.zeros((self._shapes.rows(len(rows)), rows.shape[1]), dtype=np.float32)
+            np.multiply(rows, scales[:, None], out=side[: len(rows)], casting="same_kind")
+            return side
+        side = np.zeros((rows.shape[1], self._shapes.columns(len(rows))), dtype=np.float32)
+        inside = side[:, self._shapes.guard : self._shapes.guard + len(rows)]
+        np.multiply(rows.T, scales, out=inside, casting="same_kind")
+        return side
+
+    def every(self, models: Block, enrolment: Side, videos: Block, test: Side) -> Scores:
+        if self._turned:
+            return every_maximum(self._shapes, test[0], videos, enrolment[0], models).T
+        return every_maximum(self._shapes, enrolment[0], models, test[0], videos)
+
+    def each(self, models: Block, enrolment: Side, videos: Block, test: Side, row: Index, column: Index) -> Scores:
+        if self._turned:
+            return each_maximum(self._shapes, test[0], videos, enrolment[0], models, column, row)
+        return each_maximum(self._shapes, enrolment[0], models, test[0], videos, row, column)
+
+    def cost(self, pairs: int, rows: float, columns: float) -> float:
+        return each_cost(self._shapes, *((columns, rows) if self._turned else (rows, columns)))
+
+
+def row_lengths(embeddings: Float) -> Double:
+    """(N, dim) to the (N,) float64 lengths; 1 for a zero vector, which stays one when divided by it."""
+    lengths = np.empty(len(embeddings))
+    for begin in range(0, len(embeddings), 1024):
+        rows = np.square(embeddings[begin : begin + 1024], dtype=np.float64)
+        lengths[begin : begin + 1024] = np.sqrt(rows.sum(axis=1))
+    lengths[lengths == 0] = 1.0
+    return lengths
+
+
+class WholeVideo(Pairwise):
     """Compares an enrolment embedding with all embeddings of a video at once; ``score_video`` says how.
 
     A test row is a whole video. A subclass defines ``score_video``, and ``bounds`` where scores may leave -1..1.
@@ -146,9 +241,6 @@ class WholeVideo:
         for column, row in enumerate(test[0]):
             scores[:, column] = self.score_video(units, self._test[int(self._videos[row])])
         return scores
-
-    def largest(self, enrolment: Side, starts: Index, test: Side, test_starts: Index) -> Double:
-        return largest(self.compare(enrolment, test), starts, test_starts)
 
     def score_cohort(self, cohort: Double, test: Side) -> Double:
         scores = np.empty((len(test[0]), len(cohort)))

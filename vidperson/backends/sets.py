@@ -21,16 +21,23 @@ class Block:
     sets: (K,) int64 positions of the sets, in the order that was asked for; each has at least one row here.
     starts: (K,) int64 first row of each set within ``rows``, ascending, so that ``ufunc.reduceat`` applies.
     rows: (R,) int64 which rows of all sets these are.
+    goes_on: whether the first set has rows in the block before, too.
     """
 
     sets: Index
     starts: Index
     rows: Index
+    goes_on: bool
 
     @property
     def ends(self) -> Index:
         """(K,) int64 the row behind the last of each set."""
         return np.append(self.starts[1:], len(self.rows))
+
+    @property
+    def lengths(self) -> Index:
+        """(K,) int64 rows of each set."""
+        return self.ends - self.starts
 
 
 def row_blocks(offsets: Index, sets: Index, block_size: int) -> Iterator[Block]:
@@ -51,7 +58,8 @@ def row_blocks(offsets: Index, sets: Index, block_size: int) -> Iterator[Block]:
         shift = offsets[members + 1] - ends[inside]
         starts = np.maximum(ends[inside] - counts[members], begin)
         lengths = np.minimum(ends[inside], end) - starts
-        yield Block(members, starts - begin, np.arange(begin, end) + np.repeat(shift, lengths))
+        goes_on = bool(ends[first] - counts[members[0]] < begin)
+        yield Block(members, starts - begin, np.arange(begin, end) + np.repeat(shift, lengths), goes_on)
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,11 @@ class EmbeddingSets:
     def counts(self) -> Index:
         """(S,) int64 embeddings per set."""
         return np.diff(self.offsets)
+
+    @property
+    def mean_count(self) -> float:
+        """Embeddings per set that has any; 0 where none has."""
+        return len(self.embeddings) / max(1, int(np.count_nonzero(self.counts)))
 
     def empty_keys(self) -> list[str]:
         """Names of the sets without an embedding, in order."""

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.backends.exact import UNIT_BITS, Double, bits_for_sum, length_normalise, round_to_grid
-from vidperson.backends.maxima import largest
-from vidperson.backends.scorers import CohortScorer, Side
-from vidperson.backends.sets import EmbeddingSets, Index
+from vidperson.backends.scorers import CohortScorer, Pairwise, Side
+from vidperson.backends.sets import EmbeddingSets
 from vidperson.errors import ScoringError
 
 STD_FLOOR = 1e-5
@@ -18,7 +17,7 @@ _CHUNK = 256  # rows whose cohort scores are sorted at a time
 _REST_BITS = 20
 
 
-class AdaptiveSNorm:
+class AdaptiveSNorm(Pairwise):
     """Normalises the scores s(e, t) of another scorer by a cohort's scores.
 
     Of the cohort faces c, those with the ranks discard + 1 to discard + count in s(c, t) give the mean and the
@@ -86,9 +85,6 @@ class AdaptiveSNorm:
         total += _normalised(scores, mean, self._mean_square(squares_t, selected_e).T)
         total /= np.sqrt(2.0)
         return total
-
-    def largest(self, enrolment: Side, starts: Index, test: Side, test_starts: Index) -> Double:
-        return largest(self.compare(enrolment, test), starts, test_starts)
 
     def _mean_square(self, squares: Double, selected: Double) -> Double:
         """(A, C) squared scores and (B, C) selections to (A, B) means of the squares of those selected."""

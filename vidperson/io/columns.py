@@ -282,7 +282,14 @@ class IdCollector:
         self._store: list[Words] = []  # per word of the ids, those of all ids
 
     def add(self, block: Block, column: int) -> None:
-        """Raises DataError for an id that is not UTF-8, or has white space of other scripts."""
+        """Keep the numbers of the ids of a column for :meth:`ids`. Raises DataError as :meth:`numbers`."""
+        self._parts.append(self.numbers(block, column))
+
+    def numbers(self, block: Block, column: int) -> NDArray[np.int32]:
+        """(L,) positions in ``names`` of the ids of a column; new ones are added to them.
+
+        Raises DataError for an id that is not UTF-8, or has white space of other scripts.
+        """
         words = block.words(column)
         while len(self._store) < len(words):
             self._store.append(np.zeros(len(self._hashes), dtype=np.uint64))
@@ -307,7 +314,7 @@ class IdCollector:
             numbers[unknown] = self._look_up([word[unknown] for word in words], hashes[unknown])
         if len(heads) < len(block):
             numbers = np.repeat(numbers, np.diff(heads, append=len(block)))
-        self._parts.append(numbers.astype(np.int32))
+        return numbers.astype(np.int32)
 
     def _look_up(self, words: list[Words], hashes: Words) -> Positions:
         """(L,) numbers of ids, -1 for new ones."""

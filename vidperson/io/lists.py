@@ -5,23 +5,27 @@ Every reader refuses what it cannot read with the file and line; keys are unique
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+import orjson
 from numpy.typing import ArrayLike, NDArray
 
 from vidperson.errors import DataError, ScoringError
 from vidperson.io.atomic import atomic_write
-from vidperson.io.columns import IdCollector, Ids, read_blocks
+from vidperson.io.columns import Block, IdCollector, Ids, read_blocks
 
 PathLike = str | os.PathLike[str]
 
-_WRITTEN_AT_ONCE = 100_000
+_WRITTEN_AT_ONCE = 1 << 16
 _LARGEST_SCORE = float(np.finfo(np.float32).max)
 
 
@@ -120,7 +124,7 @@ class Pairs:
 
     def where(self, row: int) -> str:
         """``<file>:<line>`` of a line, for messages; blank lines count."""
-        return f"{os.fspath(self.path)}:{_line_number(self.path, row)}"
+        return f"{os.fspath(self.path)}:{line_number(self.path, row)}"
 
     def keys(self, model_ids: list[str], segment_ids: list[str]) -> NDArray[np.int64]:
         """(N,) int64, different for different pairs of the ids given; -1 where a line has another id."""
@@ -133,7 +137,7 @@ class Pairs:
         return keys
 
 
-def _line_number(path: PathLike, row: int) -> int:
+def line_number(path: PathLike, row: int) -> int:
     """1-based number of the line that is the ``row``-th, from 0 on, of those that are not blank."""
     return next(number for i, (number, _) in enumerate(read_lines(path)) if i == row)
 
@@ -191,24 +195,33 @@ def read_trials(path: PathLike) -> Trials:
     """
     models, segments = IdCollector("model"), IdCollector("segment")
     targets: list[NDArray[np.bool_]] = []
-    columns = 0
-    for block in read_blocks(path):
-        columns = columns or block.fields_of_first
-        key = " target|nontarget" if columns == 3 else ""
-        block.arrange(3 if columns == 3 else 2, f"<model> <segment>{key}")
+    for block, is_target in trial_blocks(path):
         models.add(block, 0)
         segments.add(block, 1)
-        if columns == 3:
-            targets.append(block.equal(2, b"target"))
-            wrong = np.flatnonzero(~targets[-1] & ~block.equal(2, b"nontarget"))
-            if len(wrong):
-                row = int(wrong[0])
-                found = block.texts(2, wrong[:1])[0].decode("utf-8", "backslashreplace")
-                raise DataError(f"expected 'target' or 'nontarget', found '{found}'", path, block.line_of(row))
+        targets += [] if is_target is None else [is_target]
     pairs = _pairs(models, segments, path, "trial")
     if not len(pairs[-1]):
         raise DataError("no trials", path)
     return Trials(*pairs, np.concatenate(targets) if targets else None)
+
+
+def trial_blocks(path: PathLike) -> Iterator[tuple[Block, NDArray[np.bool_] | None]]:
+    """The blocks of a trial list, and which of their lines are targets, (L,) bool; None where there is no key.
+
+    Raises DataError as :func:`read_trials`, but for pairs given twice, ids and empty lists.
+    """
+    columns = 0
+    for block in read_blocks(path):
+        columns = columns or block.fields_of_first
+        block.arrange(3 if columns == 3 else 2, "<model> <segment>" + (" target|nontarget" if columns == 3 else ""))
+        targets = block.equal(2, b"target") if columns == 3 else None
+        if targets is not None:
+            wrong = np.flatnonzero(~targets & ~block.equal(2, b"nontarget"))
+            if len(wrong):
+                found = block.texts(2, wrong[:1])[0].decode("utf-8", "backslashreplace")
+                line = block.line_of(int(wrong[0]))
+                raise DataError(f"expected 'target' or 'nontarget', found '{found}'", path, line)
+        yield block, targets
 
 
 def read_scores(path: PathLike) -> Scores:
@@ -265,7 +278,7 @@ def _pairs(models: IdCollector, segments: IdCollector, path: PathLike, what: str
         order = np.argsort(keys, kind="stable")
         row = int(order[1:][keys[order[1:]] == keys[order[:-1]]].min())
         name = f"{model.names[model.index[row]]} {segment.names[segment.index[row]]}"
-        raise DataError(f"{what} '{name}' appears twice", path, _line_number(path, row))
+        raise DataError(f"{what} '{name}' appears twice", path, line_number(path, row))
     return path, model.names, segment.names, model.index, segment.index
 
 
@@ -365,13 +378,44 @@ def write_scores(path: PathLike, pairs: Pairs, values: ArrayLike) -> None:
     Raises ScoringError as :func:`as_scores`.
     """
     scores = as_scores(values, pairs)
-    with atomic_write(path) as stream:
-        for begin in range(0, len(pairs), _WRITTEN_AT_ONCE):
-            end = begin + _WRITTEN_AT_ONCE
-            models = [pairs.model_ids[i] for i in pairs.model_index[begin:end].tolist()]
-            segments = [pairs.segment_ids[i] for i in pairs.segment_index[begin:end].tolist()]
-            texts = map(str, scores[begin:end])
-            stream.writelines(f"{m} {s} {text}\n" for m, s, text in zip(models, segments, texts, strict=True))
+    with atomic_write(path, "wb") as stream:
+        ScoreLines(stream, pairs.model_ids, pairs.segment_ids).write(pairs.model_index, pairs.segment_index, scores)
+
+
+class ScoreLines:
+    """Writes scores, some at a time."""
+
+    def __init__(self, stream: IO[bytes], model_ids: list[str], segment_ids: list[str]) -> None:
+        self._stream = stream
+        self._models = [f"{name} ".encode() for name in model_ids]
+        self._segments = [f"{name} ".encode() for name in segment_ids]
+
+    def write(
+        self, model_index: NDArray[np.int32], segment_index: NDArray[np.int32], scores: NDArray[np.float32]
+    ) -> None:
+        """(N,) positions of the ids, (N,) finite float32 scores."""
+        for begin in range(0, len(scores), _WRITTEN_AT_ONCE):
+            some = slice(begin, begin + _WRITTEN_AT_ONCE)
+            segments = map(self._segments.__getitem__, segment_index[some].tolist())
+            lines = list(map(operator.add, segments, score_texts(scores[some])))
+            # Lines of one model in a row are joined at once.
+            models = model_index[some]
+            heads = np.flatnonzero(np.append(True, models[1:] != models[:-1])).tolist()
+            for head, end in itertools.pairwise([*heads, len(lines)]):
+                model = self._models[models[head]]
+                self._stream.write(b"%b%b\n" % (model, (b"\n" + model).join(lines[head:end])))
+
+
+def score_texts(scores: NDArray[np.float32]) -> list[bytes]:
+    """The fewest digits that give each of (N,) finite float32 scores again, as str() writes them."""
+    if not len(scores):
+        return []
+    texts = orjson.dumps(np.ascontiguousarray(scores), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+    sizes = np.abs(scores)
+    # With exponents orjson writes 1e-5 where str() writes 1e-05, and it has other bounds for them.
+    for row in np.flatnonzero(((sizes < 1e-4) & (sizes > 0)) | (sizes >= 1e6)).tolist():
+        texts[row] = str(scores[row]).encode()
+    return texts
 
 
 def write_lines(path: PathLike, lines: Iterable[str]) -> None:
