@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from heapq import heappop, heappush
+from itertools import chain
 from typing import Any
 
 import av
@@ -23,7 +24,8 @@ from vidperson.media.sampling import Clock, Shot
 _USUAL_RATE = Fraction(25)
 _FASTEST_RATE = 1000
 _SAME_RATE = Fraction(1, 10_000)
-_DEEPEST_REORDERING = 16  # frames, by the H.264 and HEVC standards
+DEEPEST_REORDERING = 16  # frames, by the H.264 and HEVC standards
+Marking = Callable[[Iterator[Shot], Clock], Generator[tuple[Shot, int | None], None, int]]  # ``mark`` of a sampling
 _WIDEST_PIXEL = 8
 _SLACK_FRAMES = 4
 _SLACK = Fraction(1, 50)
@@ -64,7 +66,7 @@ class Decoder:
         self.clock = _clock(self.stream)
         self.decoded = 0
         self._intact = self._lost = 0
-        self._reordering = _DEEPEST_REORDERING / self.clock.rate
+        self._reordering = DEEPEST_REORDERING / self.clock.rate
         self._seen = 0
         self._origin: Fraction | None = None
         self._tick = self.stream.time_base or Fraction(1)
@@ -80,6 +82,30 @@ class Decoder:
         aspect = self.stream.sample_aspect_ratio or Fraction(1)
         return aspect if Fraction(1, _WIDEST_PIXEL) <= aspect <= _WIDEST_PIXEL else Fraction(1)
 
+    def selected(self, marking: Marking) -> Generator[tuple[Shot, int | None], None, int]:
+        """The first frame that can be decoded, with None, then the wanted ones with their labels.
+
+        marking: tells which frames are wanted, and how they are labelled.
+        The image of a wanted frame that is lost is None. Nothing comes if no frame can be decoded at all; of labels
+        those past the end of the video are counted and returned.
+        """
+        shots, begin = self.shots(), list[Shot]()
+        for shot in shots:
+            begin.append(replace(shot, picture=self.picture(shot)))
+            if begin[-1].picture is not None:
+                break
+        else:
+            return 0
+        yield begin[-1], None
+        marks = marking(chain(begin, shots), self.clock)
+        while True:
+            try:
+                shot, label = next(marks)
+            except StopIteration as end:
+                return int(end.value)
+            if label is not None:
+                yield replace(shot, picture=self.picture(shot)), label
+
     def shots(self) -> Iterator[Shot]:
         """All frames in display order, for :meth:`picture`; without an image where one is lost or smeared.
 
@@ -88,8 +114,7 @@ class Decoder:
         """
         run: deque[Shot] = deque()
         for shot in self._unseen() if self._independent else self._judged():
-            if shot.time > self._limits.max_duration_s:
-                self._too_long = True
+            if self._is_too_long(shot):
                 break
             run.append(shot)
             if shot.picture is None:
@@ -97,7 +122,7 @@ class Decoder:
             if shot.picture is None or self._independent or shot.picture.pict_type != PictureType.B:
                 yield from map(self._counted, run)
                 run.clear()
-            elif len(run) > _DEEPEST_REORDERING:
+            elif len(run) > DEEPEST_REORDERING:
                 yield self._counted(run.popleft())
         yield from map(self._counted, run)
 
@@ -112,6 +137,10 @@ class Decoder:
         self._intact -= 1
         self._note_loss(shot)
         return None
+
+    def _is_too_long(self, shot: Shot) -> bool:
+        self._too_long = shot.time > self._limits.max_duration_s
+        return self._too_long
 
     def _counted(self, shot: Shot) -> Shot:
         if shot.picture is None:

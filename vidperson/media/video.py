@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Generator, Iterator
 from fractions import Fraction
-from itertools import chain
 from types import TracebackType
 
 import av
@@ -23,8 +21,9 @@ from vidperson.media.image import decode_image, kind_of_image
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.other_files import other_kind, refusal
 from vidperson.media.picture import to_rgb
+from vidperson.media.plan import PlannedDecoder, Surprise
 from vidperson.media.sampling import Clock, Shot, UniformSampling, WindowSampling
-from vidperson.types import Frame
+from vidperson.types import Frame, Image
 
 __all__ = ["FrameReader", "Limits", "UniformSampling", "WindowSampling", "probe_duration"]
 
@@ -45,11 +44,12 @@ class FrameReader:
 
     Complete after the iteration:
     damage: why and where a part of the file was lost, None if the file, as far as it was read, is intact.
-    frames_decoded: intact frames that went through the decoder: all up to the last one that was wanted or, where frames
-        need no other one, as in MJPEG, only those that were wanted.
+    frames_decoded: intact frames that went through the decoder: those that were wanted and those that they are made
+        from; see :mod:`vidperson.media.plan`.
     labels_past_end: labelled positions that lie past the end of the video.
 
-    After damage no frame is given until the next key frame, since what lies between is smeared.
+    After damage no frame is given until the next key frame, since what lies between is smeared. Damage in frames that
+    no wanted one is made from goes unseen.
     Memory does not depend on the length of the video. Raises MediaError if no frame can be decoded at all, and for
     what is beyond the limits; a video that goes on beyond max_duration_s without a word in its header is damaged there.
     """
@@ -65,49 +65,62 @@ class FrameReader:
         threads: int = 1,
         limits: Limits = USUAL_LIMITS,
     ) -> None:
-        self._sampling, self._limits = sampling, limits
+        self._path, self._sampling, self._threads, self._limits = path, sampling, threads, limits
         self._decoder: Decoder | None = None
-        self._clock = Clock(Fraction(1), constant=True)
         if kind_of_image(_head(path)):
-            image, self.damage = decode_image(_content(path), limits)
+            self._image, self.damage = decode_image(_content(path), limits)
             self.frames_decoded = 1
-            self._shots: Iterator[Shot] = iter([Shot(0, Fraction(0), image)])
             return
-        self._decoder = Decoder(path, threads, limits)
-        self._clock = self._decoder.clock
-        self._shots = self._decoder.shots()
-        begin = []
-        for shot in self._shots:
-            picture = self._decoder.picture(shot)
-            begin.append(replace(shot, picture=picture))
-            if picture is not None:
-                break
-        else:
+        try:
+            self._open(PlannedDecoder)
+        except Surprise:
+            self._open(Decoder)
+
+    def _open(self, kind: type[Decoder]) -> None:
+        """Begin to decode. Raises MediaError where no frame can be decoded, Surprise where another kind may do it."""
+        self.close()
+        self._decoder = kind(self._path, self._threads, self._limits)
+        self._selected = self._decoder.selected(self._sampling.mark)
+        try:
+            if next(self._selected, None) is None:
+                raise MediaError(self._decoder.why_nothing())
+        except (MediaError, Surprise):
             self.close()
-            raise MediaError(self._decoder.why_nothing())
-        self._shots = chain(begin, self._shots)
+            raise
 
     def __iter__(self) -> Iterator[Frame]:
         if self._decoder is None:
-            for shot, label in self._selected():
-                yield Frame(shot.picture, shot.index, float(shot.time), label)
+            shots = iter([Shot(0, Fraction(0), self._image)])
+            for shot, label in self._counting(self._sampling.mark(shots, Clock(Fraction(1), constant=True))):
+                if label is not None:
+                    yield Frame(shot.picture, shot.index, float(shot.time), label)
             return
+        last = -1
         reformatter, aspect = VideoReformatter(), self._decoder.pixel_aspect()
-        for shot, label in self._selected():
-            picture = self._decoder.picture(shot)
-            if picture is None:
-                continue
-            self._limits.check_size(picture.width, picture.height, aspect)
-            try:
-                image = to_rgb(picture, aspect, reformatter)
-            except (av.FFmpegError, ValueError) as error:
-                raise MediaError(f"no conversion to RGB from {picture.format.name}") from error
-            yield Frame(image, shot.index, float(shot.time), label)
+        for shot, label in self._wanted():
+            if label is not None and shot.index > last and shot.picture is not None:
+                last = shot.index
+                yield Frame(self._converted(shot.picture, aspect, reformatter), shot.index, float(shot.time), label)
         self.frames_decoded = self._decoder.decoded
         self.damage = self._decoder.damage()
 
-    def _selected(self) -> Iterator[tuple[Shot, int]]:
-        self.labels_past_end = yield from self._sampling.select(self._shots, self._clock)
+    def _wanted(self) -> Iterator[tuple[Shot, int | None]]:
+        """The wanted frames; those that came before a surprise come again."""
+        try:
+            yield from self._counting(self._selected)
+        except Surprise:
+            self._open(Decoder)
+            yield from self._counting(self._selected)
+
+    def _counting(self, frames: Generator[tuple[Shot, int | None], None, int]) -> Iterator[tuple[Shot, int | None]]:
+        self.labels_past_end = yield from frames
+
+    def _converted(self, picture: av.VideoFrame, aspect: Fraction, reformatter: VideoReformatter) -> Image:
+        self._limits.check_size(picture.width, picture.height, aspect)
+        try:
+            return to_rgb(picture, aspect, reformatter)
+        except (av.FFmpegError, ValueError) as error:
+            raise MediaError(f"no conversion to RGB from {picture.format.name}") from error
 
     def close(self) -> None:
         """Give the file back; no frame comes after this."""
