@@ -58,6 +58,7 @@ fps=1.0                      # [>0] frames per second of video that are searched
 max_pixels=100000000         # [>=1] larger frames and images are refused as unreadable
 max_duration_s=86400.0       # [>0] longer videos are refused as unreadable (seconds)
 segment_timeout_s=3600.0     # [>=0] give up a segment after this (seconds); 0: never
+decoder=software             # [software|cuda] what decodes; cuda: an NVIDIA GPU, that of device if given
 contact_sheet=false          # true: write an image of the faces found per segment
 
 ## Face (stages 0 2 3 4 5)

@@ -26,14 +26,17 @@ def shots(times: list[Fraction]) -> Iterator[Shot]:
 
 
 def run(sampling: Any, times: list[Fraction], clock: Clock) -> tuple[list[tuple[int, int]], int]:
-    picked = []
-    steps = sampling.select(shots(times), clock)
+    picked, marked = [], []
+    steps = sampling.mark(shots(times), clock)
     while True:
         try:
             shot, label = next(steps)
         except StopIteration as end:
+            assert marked == list(range(len(marked)))  # every frame up to the last, once and in order
             return picked, end.value
-        picked.append((shot.index, label))
+        marked.append(shot.index)
+        if label is not None:
+            picked.append((shot.index, label))
 
 
 @settings(deadline=None)
@@ -126,7 +129,7 @@ def test_windows_after_the_last_one_read_no_further() -> None:
             read.append(shot.index)
             yield shot
 
-    list(WindowSampling((10.0,), "frames", 5).select(counted(), Clock(Fraction(25), constant=True)))
+    list(WindowSampling((10.0,), "frames", 5).mark(counted(), Clock(Fraction(25), constant=True)))
     assert read[-1] <= 14
 
 

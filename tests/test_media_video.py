@@ -100,7 +100,9 @@ def test_reader_any_container_gives_all_frames_in_order(
     )
     with FrameReader(path, UniformSampling(5)) as reader:
         assert [read_number(f.image) for f in reader] == [0, 5, 10, 15, 20, 25]
-    assert (reader.damage, reader.frames_decoded) == (None, 6 if codec == "mjpeg" else 30)
+    assert reader.damage is None
+    no_times = name.endswith((".avi", ".h264"))  # of packets: every frame has to be decoded
+    assert reader.frames_decoded == 30 if no_times else 6 <= reader.frames_decoded < 30
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -24,6 +24,7 @@ from vidperson.engines import Network
 from vidperson.errors import MediaError
 from vidperson.face.candidates import Boxes, Candidates, SelectedFaces, SelectionPolicy
 from vidperson.face.detector import DetectorPass, FaceDetector, Shape
+from vidperson.media.hardware import GpuDecoder
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.sampling import UniformSampling, WindowSampling
 from vidperson.media.video import FrameReader
@@ -85,6 +86,7 @@ def find_faces(
     limits: Limits = USUAL_LIMITS,
     begin: Callable[[str], None] = UNWATCHED.begin,
     alone: Collection[str] = (),
+    gpu: GpuDecoder | None = None,
 ) -> Generator[Result, None, None]:
     """The status and faces of each task, in order. Neither depends on ``batch_size`` and the other tasks.
 
@@ -92,6 +94,7 @@ def find_faces(
     threads: of the decoder.
     begin: called, in another thread, before a segment is worked on.
     alone: segments that are done with no other one under way.
+    gpu: what decodes the videos that it can.
     """
     single, begun = set(alone), set[str]()
 
@@ -104,7 +107,7 @@ def find_faces(
         end = next((place for place in range(done, len(tasks)) if tasks[place].segment in single), len(tasks))
         together = tasks[done : max(end, done + 1)]
         try:
-            with closing(_find_together(together, detector, policy, batch_size, threads, limits, note)) as results:
+            with closing(_find_together(together, detector, policy, batch_size, threads, limits, note, gpu)) as results:
                 for result in results:
                     done += 1
                     yield result
@@ -124,9 +127,10 @@ def _find_together(
     threads: int,
     limits: Limits,
     begin: Callable[[str], None],
+    gpu: GpuDecoder | None,
 ) -> Generator[Result, None, None]:
     budget = MemoryBudget(_BUDGET * (batch_size + 1))
-    decoded = _decode(tasks, threads, limits, begin, budget)
+    decoded = _decode(tasks, threads, limits, begin, budget, gpu)
     with (
         Prefetch(decoded, _FRAMES_AHEAD, silence=(_SILENCE_S, None)) as items,
         Prefetch(_gather(items, detector, batch_size), _BATCHES_AHEAD) as batches,
@@ -138,13 +142,18 @@ def _find_together(
 
 
 def _decode(
-    tasks: Sequence[Task], threads: int, limits: Limits, begin: Callable[[str], None], budget: MemoryBudget
+    tasks: Sequence[Task],
+    threads: int,
+    limits: Limits,
+    begin: Callable[[str], None],
+    budget: MemoryBudget,
+    gpu: GpuDecoder | None,
 ) -> Generator[_Item | None, None, None]:
     """The frames and the end of each segment. None: nothing comes for a while, so nothing should wait for it."""
     number = 0
     for task in tasks:
         begin(task.segment)
-        for content in _read(task, threads, limits):
+        for content in _read(task, threads, limits, gpu):
             if isinstance(content, Frame):
                 if not budget.has(content.image.nbytes):
                     yield None
@@ -153,12 +162,12 @@ def _decode(
             number += 1
 
 
-def _read(task: Task, threads: int, limits: Limits) -> Iterator[Frame | _End]:
+def _read(task: Task, threads: int, limits: Limits, gpu: GpuDecoder | None) -> Iterator[Frame | _End]:
     if task.sampling is None:
         yield _End(None, "no_face: no labelled box")
         return
     try:
-        with FrameReader(task.path, task.sampling, threads, limits) as reader:
+        with FrameReader(task.path, task.sampling, threads, limits, gpu) as reader:
             yield from reader
     except MediaError as error:
         yield _End(None, f"unreadable: {error}")

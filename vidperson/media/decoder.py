@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from heapq import heappop, heappush
+from itertools import chain
 from typing import Any
 
 import av
@@ -16,6 +17,7 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from vidperson.errors import MediaError
+from vidperson.media.hardware import GpuDecoder, NotOnGpu
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.other_files import refusal, why_other
 from vidperson.media.sampling import Clock, Shot
@@ -23,7 +25,8 @@ from vidperson.media.sampling import Clock, Shot
 _USUAL_RATE = Fraction(25)
 _FASTEST_RATE = 1000
 _SAME_RATE = Fraction(1, 10_000)
-_DEEPEST_REORDERING = 16  # frames, by the H.264 and HEVC standards
+DEEPEST_REORDERING = 16  # frames, by the H.264 and HEVC standards
+Marking = Callable[[Iterator[Shot], Clock], Generator[tuple[Shot, int | None], None, int]]  # ``mark`` of a sampling
 _WIDEST_PIXEL = 8
 _SLACK_FRAMES = 4
 _SLACK = Fraction(1, 50)
@@ -42,29 +45,40 @@ class Decoder:
     In a codec whose frames need no other one (MJPEG, ProRes, DNxHD, ...), a frame is decoded when its image is asked
     for, and damage in the others goes unseen.
 
-    Raises MediaError with the reason if there is no video stream with a known codec, or one beyond the limits.
+    gpu: what decodes instead of the threads. Frames are then in its memory, and damage goes unseen that only the
+    decoding of pixels would bring to light.
+
+    Raises MediaError with the reason if there is no video stream with a known codec, or one beyond the limits. It and
+    all methods that decode raise NotOnGpu where the file has to be decoded without ``gpu``.
     """
 
-    def __init__(self, path: str | os.PathLike[str], threads: int, limits: Limits = USUAL_LIMITS) -> None:
-        self.container = open_container(path, limits)
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        threads: int,
+        limits: Limits = USUAL_LIMITS,
+        gpu: GpuDecoder | None = None,
+    ) -> None:
+        self.container = open_container(path, limits, gpu)
         try:
             self.stream = video_stream(self.container, path)
             limits.check_size(self.stream.width, self.stream.height, self.pixel_aspect())
             limits.check_duration(header_duration(self.container, self.stream) or 0)
-        except MediaError:
+            self._decode_packet = gpu.decode_of(self.stream) if gpu else self.stream.codec_context.decode
+        except (MediaError, NotOnGpu):
             self.container.close()
             raise
         self._limits = limits
         self._too_long = False
         self.stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}  # where the size changes later
-        self.stream.codec_context.thread_count = threads
+        self.stream.codec_context.thread_count = 1 if gpu else threads
         codec = self.stream.codec_context.codec
         self._independent = codec.intra_only and not codec.delay
         self.stream.codec_context.thread_type = "SLICE" if self._independent else "AUTO"  # "FRAME" gives frames late
         self.clock = _clock(self.stream)
         self.decoded = 0
         self._intact = self._lost = 0
-        self._reordering = _DEEPEST_REORDERING / self.clock.rate
+        self._reordering = DEEPEST_REORDERING / self.clock.rate
         self._seen = 0
         self._origin: Fraction | None = None
         self._tick = self.stream.time_base or Fraction(1)
@@ -80,6 +94,30 @@ class Decoder:
         aspect = self.stream.sample_aspect_ratio or Fraction(1)
         return aspect if Fraction(1, _WIDEST_PIXEL) <= aspect <= _WIDEST_PIXEL else Fraction(1)
 
+    def selected(self, marking: Marking) -> Generator[tuple[Shot, int | None], None, int]:
+        """The first frame that can be decoded, with None, then the wanted ones with their labels.
+
+        marking: tells which frames are wanted, and how they are labelled.
+        The image of a wanted frame that is lost is None. Nothing comes if no frame can be decoded at all; of labels
+        those past the end of the video are counted and returned.
+        """
+        shots, begin = self.shots(), list[Shot]()
+        for shot in shots:
+            begin.append(replace(shot, picture=self.picture(shot)))
+            if begin[-1].picture is not None:
+                break
+        else:
+            return 0
+        yield begin[-1], None
+        marks = marking(chain(begin, shots), self.clock)
+        while True:
+            try:
+                shot, label = next(marks)
+            except StopIteration as end:
+                return int(end.value)
+            if label is not None:
+                yield replace(shot, picture=self.picture(shot)), label
+
     def shots(self) -> Iterator[Shot]:
         """All frames in display order, for :meth:`picture`; without an image where one is lost or smeared.
 
@@ -88,8 +126,7 @@ class Decoder:
         """
         run: deque[Shot] = deque()
         for shot in self._unseen() if self._independent else self._judged():
-            if shot.time > self._limits.max_duration_s:
-                self._too_long = True
+            if self._is_too_long(shot):
                 break
             run.append(shot)
             if shot.picture is None:
@@ -97,7 +134,7 @@ class Decoder:
             if shot.picture is None or self._independent or shot.picture.pict_type != PictureType.B:
                 yield from map(self._counted, run)
                 run.clear()
-            elif len(run) > _DEEPEST_REORDERING:
+            elif len(run) > DEEPEST_REORDERING:
                 yield self._counted(run.popleft())
         yield from map(self._counted, run)
 
@@ -112,6 +149,10 @@ class Decoder:
         self._intact -= 1
         self._note_loss(shot)
         return None
+
+    def _is_too_long(self, shot: Shot) -> bool:
+        self._too_long = shot.time > self._limits.max_duration_s
+        return self._too_long
 
     def _counted(self, shot: Shot) -> Shot:
         if shot.picture is None:
@@ -209,7 +250,7 @@ class Decoder:
         if packet is not None and not self._is_whole(packet):
             return None
         try:
-            return self.stream.codec_context.decode(packet)
+            return self._decode_packet(packet)
         except av.FFmpegError:
             return [] if packet is None else None
 
@@ -254,11 +295,16 @@ class Decoder:
         return promised - end > max(_SLACK_FRAMES / self.clock.rate, promised * _SLACK)
 
 
-def open_container(path: str | os.PathLike[str], limits: Limits = USUAL_LIMITS) -> InputContainer:
-    """The open file. Raises MediaError with the reason if it is not a media file, or one that names other files."""
+def open_container(
+    path: str | os.PathLike[str], limits: Limits = USUAL_LIMITS, gpu: GpuDecoder | None = None
+) -> InputContainer:
+    """The open file. Raises MediaError with the reason if it is not a media file, or one that names other files.
+
+    gpu: what is to decode it; then the reason may be the GPU's.
+    """
     options = {"protocol_whitelist": "file", "max_pixels": str(limits.max_pixels)}
     try:  # the prefix keeps names with a colon from being taken for a network address
-        container = av.open("file:" + os.fspath(path), options=options)
+        container = av.open("file:" + os.fspath(path), options=options, hwaccel=gpu.settings() if gpu else None)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise MediaError(why_other(path) or _BROKEN) from error
     names = container.format.name.split(",")

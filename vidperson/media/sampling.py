@@ -24,11 +24,13 @@ class Shot:
     index: number in display order, from 0; lost frames count.
     time: seconds since the first frame, never falling.
     picture: what the decoder makes it of, None where the file is damaged.
+    key: decoding it costs no other frame, or all are decoded anyway.
     """
 
     index: int
     time: Fraction
     picture: Any
+    key: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,17 +101,16 @@ class UniformSampling:
         if _exact("fps", self.fps) <= 0:
             raise VidPersonError(f"fps: expected more than 0, found {self.fps}")
 
-    def select(self, shots: Iterator[Shot], clock: Clock) -> Generator[tuple[Shot, int], None, int]:
-        """Yields the sampled frames with label -1; returns 0, the number of labels past the end."""
+    def mark(self, shots: Iterator[Shot], clock: Clock) -> Generator[tuple[Shot, int | None], None, int]:
+        """Yields each frame with label -1, or None where it is not sampled; returns 0 labels past the end."""
         fps = _exact("fps", self.fps)
         wanted = 0  # number k of the next time k / fps
         for shot, end, closed in _in_seconds(shots, clock):
             last = math.floor(end * fps)
             if last == end * fps and not closed:
                 last -= 1
-            if last >= wanted:
-                yield shot, -1
-                wanted = last + 1
+            yield shot, -1 if last >= wanted else None
+            wanted = max(wanted, last + 1)
         return 0
 
 
@@ -138,20 +139,24 @@ class WindowSampling:
             if _exact("position", position) < 0:
                 raise VidPersonError(f"position: expected 0 or more {self.unit}, found {position}")
 
-    def select(self, shots: Iterator[Shot], clock: Clock) -> Generator[tuple[Shot, int], None, int]:
-        """Yields the windows' frames with the numbers of their labels; returns how many lie past the end."""
+    def mark(self, shots: Iterator[Shot], clock: Clock) -> Generator[tuple[Shot, int | None], None, int]:
+        """Yields each frame with the number of its label, None outside of windows; ends behind the last window.
+
+        Returns how many labels lie past the end.
+        """
         half = self.window // 2
         unmet = deque(sorted((_exact("position", p), label) for label, p in enumerate(self.positions)))
         centres: deque[tuple[int, int]] = deque()  # (frame, label) of labels met, those that still matter
         waiting: deque[Shot] = deque()  # frames that a label ahead may still claim, at most half of a window
 
-        def claimed(shot: Shot) -> Iterator[tuple[Shot, int]]:
+        def claim(shot: Shot) -> int | None:
             while centres and centres[0][0] < shot.index - half:
                 centres.popleft()
             if centres:
                 frame, label = min(centres, key=lambda centre: abs(centre[0] - shot.index))
                 if abs(frame - shot.index) <= half:
-                    yield shot, label
+                    return label
+            return None
 
         if self.unit == "frames":
             spans = _reaches(shots, lambda shot: Fraction(shot.index), HALF, even_ties=True)
@@ -162,9 +167,10 @@ class WindowSampling:
                 centres.append((shot.index, unmet.popleft()[1]))
             waiting.append(shot)
             while waiting and waiting[0].index <= shot.index - half:
-                yield from claimed(waiting.popleft())
+                earlier = waiting.popleft()
+                yield earlier, claim(earlier)
             if not unmet and (not centres or centres[-1][0] + half <= shot.index):
                 break
         for shot in waiting:
-            yield from claimed(shot)
+            yield shot, claim(shot)
         return len(unmet)

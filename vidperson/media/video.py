@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Generator, Iterator
 from fractions import Fraction
-from itertools import chain
 from types import TracebackType
 
 import av
@@ -19,12 +17,14 @@ from av.video.reformatter import VideoReformatter
 
 from vidperson.errors import MediaError
 from vidperson.media.decoder import Decoder, header_duration, open_container, video_stream
+from vidperson.media.hardware import GpuDecoder, NotOnGpu, in_memory
 from vidperson.media.image import decode_image, kind_of_image
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.other_files import other_kind, refusal
 from vidperson.media.picture import to_rgb
+from vidperson.media.plan import PlannedDecoder, Surprise
 from vidperson.media.sampling import Clock, Shot, UniformSampling, WindowSampling
-from vidperson.types import Frame
+from vidperson.types import Frame, Image
 
 __all__ = ["FrameReader", "Limits", "UniformSampling", "WindowSampling", "probe_duration"]
 
@@ -42,14 +42,16 @@ class FrameReader:
     sampling: which frames to give.
     threads: decoder threads.
     limits: sizes and durations that are refused.
+    gpu: what decodes the video if it can; the frames are those of software.
 
     Complete after the iteration:
     damage: why and where a part of the file was lost, None if the file, as far as it was read, is intact.
-    frames_decoded: intact frames that went through the decoder: all up to the last one that was wanted or, where frames
-        need no other one, as in MJPEG, only those that were wanted.
+    frames_decoded: intact frames that went through the decoder: those that were wanted and those that they are made
+        from; see :mod:`vidperson.media.plan`.
     labels_past_end: labelled positions that lie past the end of the video.
 
-    After damage no frame is given until the next key frame, since what lies between is smeared.
+    After damage no frame is given until the next key frame, since what lies between is smeared. Damage in frames that
+    no wanted one is made from goes unseen.
     Memory does not depend on the length of the video. Raises MediaError if no frame can be decoded at all, and for
     what is beyond the limits; a video that goes on beyond max_duration_s without a word in its header is damaged there.
     """
@@ -64,50 +66,90 @@ class FrameReader:
         sampling: UniformSampling | WindowSampling,
         threads: int = 1,
         limits: Limits = USUAL_LIMITS,
+        gpu: GpuDecoder | None = None,
     ) -> None:
-        self._sampling, self._limits = sampling, limits
+        self._path, self._sampling, self._threads, self._limits, self._gpu = path, sampling, threads, limits, gpu
         self._decoder: Decoder | None = None
-        self._clock = Clock(Fraction(1), constant=True)
         if kind_of_image(_head(path)):
-            image, self.damage = decode_image(_content(path), limits)
+            self._image, self.damage = decode_image(_content(path), limits)
             self.frames_decoded = 1
-            self._shots: Iterator[Shot] = iter([Shot(0, Fraction(0), image)])
             return
-        self._decoder = Decoder(path, threads, limits)
-        self._clock = self._decoder.clock
-        self._shots = self._decoder.shots()
-        begin = []
-        for shot in self._shots:
-            picture = self._decoder.picture(shot)
-            begin.append(replace(shot, picture=picture))
-            if picture is not None:
-                break
-        else:
+        self._begin(PlannedDecoder)
+        if gpu:
+            gpu.opened += 1
+
+    def _begin(self, kind: type[Decoder]) -> None:
+        """Begin to decode, in full where the plan fails, and in software where the GPU does. Raises MediaError."""
+        try:
+            self._open(kind)
+        except Surprise:
+            self._begin(Decoder)
+        except NotOnGpu as why:
+            self._leave_gpu(str(why))
+        except MediaError as error:
+            if self._gpu is None:
+                raise
+            self._leave_gpu(f"it makes nothing of it: {error}")
+
+    def _leave_gpu(self, why: str) -> None:
+        """Begin again in software."""
+        gpu, self._gpu = self._gpu, None
+        self._begin(PlannedDecoder)
+        if gpu:
+            gpu.log_left(self._path, why)
+
+    def _open(self, kind: type[Decoder]) -> None:
+        """Begin to decode. Raises MediaError where no frame can be decoded, Surprise or NotOnGpu where others may."""
+        self.close()
+        self._decoder = kind(self._path, self._threads, self._limits, self._gpu)
+        self._selected = self._decoder.selected(self._sampling.mark)
+        try:
+            if next(self._selected, None) is None:
+                raise MediaError(self._decoder.why_nothing())
+        except (MediaError, NotOnGpu, Surprise):
             self.close()
-            raise MediaError(self._decoder.why_nothing())
-        self._shots = chain(begin, self._shots)
+            raise
 
     def __iter__(self) -> Iterator[Frame]:
         if self._decoder is None:
-            for shot, label in self._selected():
-                yield Frame(shot.picture, shot.index, float(shot.time), label)
+            shots = iter([Shot(0, Fraction(0), self._image)])
+            for shot, label in self._counting(self._sampling.mark(shots, Clock(Fraction(1), constant=True))):
+                if label is not None:
+                    yield Frame(shot.picture, shot.index, float(shot.time), label)
             return
-        reformatter, aspect = VideoReformatter(), self._decoder.pixel_aspect()
-        for shot, label in self._selected():
-            picture = self._decoder.picture(shot)
-            if picture is None:
-                continue
-            self._limits.check_size(picture.width, picture.height, aspect)
+        last = -1
+        while True:
             try:
-                image = to_rgb(picture, aspect, reformatter)
-            except (av.FFmpegError, ValueError) as error:
-                raise MediaError(f"no conversion to RGB from {picture.format.name}") from error
-            yield Frame(image, shot.index, float(shot.time), label)
+                for frame in self._frames(self._decoder, last):
+                    last = frame.index
+                    yield frame
+                break
+            except Surprise:
+                self._begin(Decoder)
+            except NotOnGpu as why:
+                self._leave_gpu(str(why))
         self.frames_decoded = self._decoder.decoded
         self.damage = self._decoder.damage()
+        if self._gpu:
+            self._gpu.on_gpu += 1
 
-    def _selected(self) -> Iterator[tuple[Shot, int]]:
-        self.labels_past_end = yield from self._sampling.select(self._shots, self._clock)
+    def _frames(self, decoder: Decoder, last: int) -> Iterator[Frame]:
+        """The wanted frames behind the last one that was given: those before a surprise come again."""
+        reformatter, aspect = VideoReformatter(), decoder.pixel_aspect()
+        for shot, label in self._counting(self._selected):
+            if label is not None and shot.index > last and shot.picture is not None:
+                picture = in_memory(shot.picture)
+                yield Frame(self._converted(picture, aspect, reformatter), shot.index, float(shot.time), label)
+
+    def _counting(self, frames: Generator[tuple[Shot, int | None], None, int]) -> Iterator[tuple[Shot, int | None]]:
+        self.labels_past_end = yield from frames
+
+    def _converted(self, picture: av.VideoFrame, aspect: Fraction, reformatter: VideoReformatter) -> Image:
+        self._limits.check_size(picture.width, picture.height, aspect)
+        try:
+            return to_rgb(picture, aspect, reformatter)
+        except (av.FFmpegError, ValueError) as error:
+            raise MediaError(f"no conversion to RGB from {picture.format.name}") from error
 
     def close(self) -> None:
         """Give the file back; no frame comes after this."""
