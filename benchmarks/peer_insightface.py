@@ -1,15 +1,17 @@
-"""The faces of videos and their embeddings with InsightFace, as its users write it. benchmarks/peers.py runs and times it.
+"""The faces of videos and their embeddings with InsightFace, as its users write it. benchmarks/peers.py runs it.
 
 Inputs:  videos, and two networks of this project as ONNX files.
-Outputs: per video an NPZ file, faces.<number>.npz, with frame (N,) int, box (N, 4) pixels, score (N,), embedding (N, D).
+Outputs: per video an NPZ file, faces.<number>.npz, with frame (N,) int, box (N, 4) pixels, score (N,) and
+         embedding (N, D).
 
 InsightFace's own: the loop of FaceAnalysis, the resizing and suppression of RetinaFace, norm_crop, ArcFaceONNX. Added
 here: the decoding of RetinaFace in the layout of biubug6/Pytorch_Retinaface, which InsightFace does not read, and what
 its ArcFaceONNX would have to guess or lacks: mean, std, cut and mirrored pass of the card. OpenCV decodes every frame,
 and converts only those that are used: one per second, as our stages choose them.
 
-It needs the packages of requirements/bench.txt and none of ours. Example, one line:
-  .venv-bench/bin/python benchmarks/peer_insightface.py --detector d.onnx --embedder e.onnx --setup '{...}' --output-dir out a.mp4
+It needs the packages of requirements/bench.txt and none of ours. Example:
+  .venv-bench/bin/python benchmarks/peer_insightface.py --detector d.onnx --embedder e.onnx \\
+      --setup "$(cat setup.json)" --output-dir out a.mp4 b.mp4
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ ANCHORS = ((16, 32), (64, 128), (256, 512))
 CROP = 112
 
 
-class PytorchRetinaFace(RetinaFace):  # type: ignore[misc]
+class PytorchRetinaFace(RetinaFace):
     """InsightFace's RetinaFace with the decoding of the other layout: boxes, scores, landmarks of all anchors."""
 
     def __init__(self, session: Any, setup: dict[str, Any]) -> None:
@@ -67,7 +69,7 @@ def make_anchors(height: int, width: int) -> np.ndarray:
     return np.concatenate(levels).astype(np.float32)
 
 
-class Recognition(ArcFaceONNX):  # type: ignore[misc]
+class Recognition(ArcFaceONNX):
     """ArcFaceONNX with mean, std and mirrored pass of the card; the middle of the crop where the network sees less."""
 
     def __init__(self, path: str, session: Any, setup: dict[str, Any]) -> None:
@@ -125,7 +127,7 @@ def detector_size(picture: np.ndarray, wanted: str) -> tuple[int, int] | list[tu
         return int(wanted), int(wanted)
     height, width = picture.shape[:2]
     factor = min(1.0, 800 / max(height, width))
-    return tuple(-(-round(side * factor) // 32) * 32 for side in (width, height))  # type: ignore[return-value]
+    return -(-round(width * factor) // 32) * 32, -(-round(height * factor) // 32) * 32
 
 
 def main() -> None:

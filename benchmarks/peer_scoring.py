@@ -1,8 +1,8 @@
-"""The largest cosine of each model's and each segment's faces, computed in several ways. benchmarks/peers.py times it.
+"""The largest cosine of each model's and each segment's faces, in several ways. benchmarks/peers.py runs it.
 
 Inputs:  random embeddings, the same for every way: float32, --models x --model-faces and --segments x --segment-faces.
-Outputs: an NPY file of the scores, models x segments by turns, float32; on standard output CPU seconds of the computing,
-         from embeddings that are not normalised to scores, without imports and files.
+Outputs: an NPY file of the scores, float32, model by model; on standard output the CPU seconds from embeddings that
+         are not normalised to scores, without imports and files.
 
     products   the float32 products, and nothing else: the floor; its file holds no scores
     ours       vidperson.backends, the back-end max
@@ -102,7 +102,13 @@ def faiss(task: Task) -> Float:
     return task.maxima(cosines)
 
 
-WAYS: dict[str, Callable[[Task], Float]] = {"products": products, "numpy": numpy, "ours": ours, "sklearn": sklearn, "faiss": faiss}
+WAYS: dict[str, Callable[[Task], Float]] = {
+    "products": products,
+    "numpy": numpy,
+    "ours": ours,
+    "sklearn": sklearn,
+    "faiss": faiss,
+}
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ Outputs: Markdown tables: CPU seconds of our stages 2 and 3 and of InsightFace, 
          faces that each finds and how well their embeddings agree; then scoring beside scikit-learn and FAISS.
 
 Every figure is the median of --repeat rounds, in which the programs take turns. The peers are installed apart, by
-`utils/make_env.sh bench`; the rows of those that are not there say so. So does the row of an option that our stages do not
-have. Another program, or another option of ours, is a line in PROGRAMS.
+`utils/make_env.sh bench`; the rows of those that are not there say so. So does the row of an option that our stages do
+not have. Another program, or another option of ours, is a line in PROGRAMS.
 
 Example:
   python benchmarks/peers.py --clip talk.mp4 --videos "two talks" talk.mp4 other.mp4 --split true
@@ -21,7 +21,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -39,7 +39,12 @@ ROOT = Path(__file__).resolve().parents[1]
 BOTH_STAGES = ("run_002_detect_faces.sh", "run_003_extract_embeddings.sh")
 NO_PEER = "not installed: run utils/make_env.sh bench"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-SIZE, MBIT_PER_S = (640, 360), 1.0
+MADE = {  # label -> what is made of the clip: number of videos, seconds, width and height, Mbit/s
+    "one clip of 5 s": (1, 5.0, (640, 360), 1.0),
+    "two talks, 40 s": (2, 20.0, (640, 360), 1.0),
+    "720p, 60 s": (1, 60.0, (1280, 720), 2.0),
+    "30 clips of 5 s": (30, 5.0, (640, 360), 1.0),
+}
 SHARED = 0.5  # of two boxes, from which they are of the same face
 
 
@@ -47,7 +52,7 @@ SHARED = 0.5  # of two boxes, from which they are of the same face
 class Program:
     """One line of the table.
 
-    commands: our stages; none: InsightFace, which sees pictures of the size `det_size` (peer_insightface.py).
+    commands: our stages; none: InsightFace, whose detector sees pictures of the size `det_size` (peer_insightface.py).
     options: of our stages, name and value by turns.
     """
 
@@ -60,6 +65,7 @@ class Program:
 PROGRAMS = (
     Program("ours"),
     Program("ours, --frames fast", options=("--frames", "fast")),
+    Program("ours, stages 2-3 in one call", BOTH_STAGES[:1], ("--stages", "2-3")),
     Program("InsightFace, 640 x 640", (), det_size="640"),
     Program("InsightFace, our sizes", (), det_size="ours"),
 )
@@ -119,12 +125,18 @@ def peers(
         inputs = make_inputs(clip, work / "videos", dict(own_videos(line) for line in videos or []))
         prepare(bench, inputs)
         outcomes = measure(bench, inputs, repeat)
-        print(f"Networks `{detector}` and `{embedder}`; one core, one thread; median of {repeat} rounds.\n")
+        print(f"Revision {revision()}, networks `{detector}` and `{embedder}`, one core, median of {repeat} rounds.\n")
         report(inputs, outcomes)
         if split:
             report_split(bench, inputs, outcomes)
         if scoring:
             report_scoring(bench, repeat)
+
+
+def revision() -> str:
+    """The commit that is measured, with "-dirty" where files differ from it."""
+    call = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(call, cwd=ROOT, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
 def own_videos(line: Sequence[str]) -> tuple[str, list[Path]]:
@@ -140,18 +152,12 @@ def own_videos(line: Sequence[str]) -> tuple[str, list[Path]]:
 
 
 def make_inputs(clip: str, folder: Path, own: dict[str, list[Path]]) -> dict[str, list[Path]]:
-    """Label -> videos, in the order of the table: those made of the clip, unless there are own ones, then the others."""
-    from benchmarks.make_video import HEIGHT, WIDTH, encode
+    """Label -> videos, in the order of the table: those of MADE, by default made of the clip, then the others."""
+    from benchmarks.make_video import encode
 
     folder.mkdir(parents=True)
-    wanted = {  # label -> number of videos, seconds, size, Mbit/s
-        "one clip of 5 s": (1, 5, SIZE, MBIT_PER_S),
-        "two talks, 40 s": (2, 20, SIZE, MBIT_PER_S),
-        "720p, 60 s": (1, 60, (WIDTH, HEIGHT), 2.0),
-        "30 clips of 5 s": (30, 5, SIZE, MBIT_PER_S),
-    }
-    inputs = {}
-    for label, (count, seconds, size, mbit_per_s) in wanted.items():
+    inputs: dict[str, list[Path]] = {}
+    for label, (count, seconds, size, mbit_per_s) in MADE.items():
         if label not in own:
             inputs[label] = [folder / f"{len(inputs)}_{number:03d}.mp4" for number in range(count)]
             for number, path in enumerate(inputs[label]):
@@ -194,11 +200,8 @@ def reason_to_skip(program: Program, bench: Bench) -> str:
     """Why a program cannot run here; empty: it can."""
     if program.det_size:
         return "" if has(bench, "insightface") else NO_PEER
-    missing = [name for name in program.options[::2] if name not in stage_options()]
-    scripts = [name for name in program.commands if not (ROOT / name).is_file()]
-    if missing or scripts:
-        return f"the stages have no {(missing + scripts)[0]} yet"
-    return ""
+    missing = [name for name in program.options[::2] if name not in stage_options(program.commands[0])]
+    return f"the stages have no {missing[0]} yet" if missing else ""
 
 
 def has(bench: Bench, package: str) -> bool:
@@ -210,10 +213,10 @@ def has(bench: Bench, package: str) -> bool:
         return False
 
 
-def stage_options() -> set[str]:
-    """The options of the stages, as they are written on a command line."""
-    names = re.findall(r"^(\w+)=", (ROOT / "global_conf" / "defaults.sh").read_text(), re.MULTILINE)
-    return {f"--{name.replace('_', '-')}" for name in names}
+def stage_options(script: str) -> set[str]:
+    """The options of a stage, as they are written on a command line."""
+    text = "".join((ROOT / name).read_text() for name in ("global_conf/defaults.sh", script))
+    return {f"--{name.replace('_', '-')}" for name in re.findall(r"^(\w+)=", text, re.MULTILINE)}
 
 
 def run_program(program: Program, bench: Bench, data_set: str, files: list[Path]) -> tuple[float, Faces]:
@@ -255,9 +258,7 @@ def setup(bench: Bench) -> dict[str, dict[str, Any]]:
     cards = {role: load_card(name) for role, name in (("detector", bench.detector), ("embedder", bench.embedder))}
     if cards["detector"].output.decoder != "retinaface":
         raise DataError(f"{bench.detector}: expected a detector of decoder retinaface for the comparison")
-    return {
-        role: {**vars(picture_input(card)), "mirror": card.output.mirror} for role, card in cards.items()
-    }
+    return {role: {**vars(picture_input(card)), "mirror": card.output.mirror} for role, card in cards.items()}
 
 
 def run(command: list[str]) -> float:
@@ -293,7 +294,9 @@ def joined(videos: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]) ->
     kept = [(np.full(len(frame), k), frame, box, embedding) for k, (frame, box, embedding) in enumerate(videos)]
     kept = [one for one in kept if len(one[0])]
     if not kept:
-        return Faces(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4), np.float32), np.zeros((0, 1)))
+        return Faces(
+            np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4), np.float32), np.zeros((0, 1), np.float32)
+        )
     video, frame, box, embedding = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     return Faces(video, frame.astype(np.int64), box, embedding)
 
@@ -326,7 +329,9 @@ def overlap(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 def report(inputs: dict[str, list[Path]], outcomes: dict[tuple[str, str], Outcome]) -> None:
     """The table of videos."""
-    print("| input | program | CPU s |", " | ".join(f"of {name}" for name in PEERS), "| faces | of these ours | cosine |")
+    print(
+        "| input | program | CPU s |", " | ".join(f"of {name}" for name in PEERS), "| faces | of these ours | cosine |"
+    )
     print("|" + "---|" * (6 + len(PEERS)))
     for label in inputs:
         ours = outcomes[label, PROGRAMS[0].name].faces
