@@ -155,7 +155,7 @@ def measure(video: Path, detector: str, embedder: str, engine: str, folder: Path
     """Each task once."""
     costs = {BARE: cost(decode, video), READING: cost(read_frames, video)}
     with stage2_stopwatch() as watch2:
-        costs[STAGE2] = cost(stage2, video, detector, engine, folder)
+        costs[STAGE2] = cost(stage2, [video], detector, engine, folder)
     costs[DETECTOR] = cost_of_network(detector, engine, watch2.batches)
     costs[JOINING] = cost(join, folder)
     with stage3_stopwatch() as watch3:
@@ -227,11 +227,11 @@ def read_frames(video: Path) -> None:
             pass
 
 
-def stage2(video: Path, detector: str, engine: str, folder: Path) -> None:
+def stage2(videos: list[Path], detector: str, engine: str, folder: Path) -> None:
     from steps_face.detect_faces import DetectOptions, detect_faces
 
     folder.mkdir()
-    (folder / "vid.scp").write_text(f"video {video}\n")
+    (folder / "vid.scp").write_text("".join(f"v{number:04d} {video}\n" for number, video in enumerate(videos)))
     scp, jobs = str(folder / "vid.scp"), str(folder / "jobs" / "1")
     detect_faces(cli.fill(DetectOptions, scp=scp, model=detector, output_dir=jobs, engine=engine))
 

@@ -23,33 +23,36 @@ if TYPE_CHECKING:
     import av
 
 WIDTH, HEIGHT, RATE = 1280, 720, 25
-FRAMES = 60 * RATE
 
 
 def make_video(clip: str, minutes: int, output: str, mbit_per_s: float = 2.0) -> None:
     """Write ``minutes`` of ``clip`` to ``output``."""
     minute = io.BytesIO()
-    _encode_minute(clip, minute, mbit_per_s)
+    encode(clip, minute, 0, 60, (WIDTH, HEIGHT), mbit_per_s)
     _repeat(minute, minutes, output)
 
 
-def _encode_minute(clip: str, output: IO[bytes], mbit_per_s: float) -> None:
+def encode(
+    clip: str, output: str | IO[bytes], start_s: float, seconds: float, size: tuple[int, int], mbit_per_s: float
+) -> None:
+    """Write an MP4 of ``seconds`` of the endlessly repeated ``clip`` from ``start_s`` on; size: width, height."""
     import av
 
+    first = round(start_s * RATE)
     with av.open(output, "w", "mp4") as container:
         stream = container.add_stream("libx264", RATE, options={"preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         stream.codec_context.bit_rate = round(mbit_per_s * 1e6)
         stream.codec_context.time_base = Fraction(1, RATE)
-        for number, frame in enumerate(islice(_endless(clip), FRAMES)):
+        for number, frame in enumerate(islice(_endless(clip, *size), first, first + round(seconds * RATE))):
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             frame.pict_type = av.video.frame.PictureType.NONE
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
 
-def _endless(clip: str) -> Iterator[av.VideoFrame]:
-    """The frames of the clip at the wanted size and rate, over and over. Raises MediaError when it has none."""
+def _endless(clip: str, width: int, height: int) -> Iterator[av.VideoFrame]:
+    """The frames of the clip at this size and the wanted rate, over and over. Raises MediaError when it has none."""
     import av
 
     from vidperson.media.decoder import open_container, video_stream
@@ -62,8 +65,8 @@ def _endless(clip: str) -> Iterator[av.VideoFrame]:
             graph.link_nodes(
                 graph.add_buffer(template=stream),
                 graph.add("fps", str(RATE)),
-                graph.add("scale", f"{WIDTH}:{HEIGHT}:force_original_aspect_ratio=increase"),
-                graph.add("crop", f"{WIDTH}:{HEIGHT}"),
+                graph.add("scale", f"{width}:{height}:force_original_aspect_ratio=increase"),
+                graph.add("crop", f"{width}:{height}"),
                 graph.add("setsar", "1"),
                 graph.add("format", "yuv420p"),
                 graph.add("buffersink"),

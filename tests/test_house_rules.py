@@ -452,7 +452,7 @@ def pins(name: str) -> dict[str, str]:
 
 def test_pins_of_two_files_agree() -> None:
     seen: dict[str, str] = {}
-    for name in ("base", "demo", "torch", "dev"):
+    for name in ("base", "demo", "torch", "dev", "bench"):
         for package, version in pins(name).items():
             assert seen.setdefault(package, version) == version
 

@@ -21,6 +21,8 @@ case "$*" in
   "-m venv .venv") echo "venv with ${0##*/}" >> calls; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
   "-m venv .venv-mxnet")
     echo "mxnet venv with ${0##*/}" >> calls; mkdir -p .venv-mxnet/bin; cp "$0" .venv-mxnet/bin/python ;;
+  "-m venv .venv-bench")
+    echo "bench venv with ${0##*/}" >> calls; mkdir -p .venv-bench/bin; cp "$0" .venv-bench/bin/python ;;
   "-m pip --version") exit 0 ;;
   "-m pip install "*)
     shift 4
@@ -40,7 +42,7 @@ def recipe(tmp_path: Path, repo: Path) -> Path:
     shutil.copytree(repo / "utils", root / "utils", symlinks=True)
     shutil.copy(repo / "path.sh", root)
     (root / "requirements").mkdir()
-    for name in ("base", "demo", "torch", "mxnet"):
+    for name in ("base", "demo", "torch", "mxnet", "bench"):
         (root / "requirements" / f"{name}.txt").write_text(f"{name}==1\n")
     (tmp_path / "bin").mkdir()
     for name in ALL:
@@ -126,7 +128,7 @@ def test_path_changed_pins_are_installed_with_the_extras_that_are_there(recipe: 
 def test_path_unknown_extra_is_refused_with_the_valid_ones(recipe: Path) -> None:
     status, _, err = source(recipe, "echo on", VIDPERSON_EXTRAS="deom")
     assert status == 1
-    assert "unknown extra 'deom'; valid: demo torch dev mxnet" in err
+    assert "unknown extra 'deom'; valid: demo torch dev mxnet bench" in err
     assert calls(recipe) == []
 
 
@@ -292,6 +294,14 @@ def test_mxnet_beside_other_extras_makes_both_environments(recipe: Path) -> None
     assert calls(recipe) == ["venv with python3", "pip -r base.txt -r demo.txt", *MXNET]
     assert source(recipe, VIDPERSON_EXTRAS="mxnet")[0] == 0
     assert calls(recipe) == []
+
+
+def test_peers_to_measure_get_an_environment_of_their_own_once(recipe: Path) -> None:
+    assert make(recipe, "bench")[0] == 0
+    assert calls(recipe) == ["bench venv with python3", "pip -r bench.txt"] and not (recipe / ".venv").exists()
+    assert make(recipe, "bench") == (0, "") and calls(recipe) == []
+    assert make(recipe, "demo", "bench", "mxnet")[0] == 0
+    assert calls(recipe) == ["venv with python3", "pip -r base.txt -r demo.txt", *MXNET]
 
 
 def test_mxnet_for_gpus_takes_the_place_of_the_one_for_the_cpu_and_stays(recipe: Path) -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make .venv from the pins of requirements/, or bring it up to date; quick when there is nothing to do.
 #
-# Usage: utils/make_env.sh [<extra> ...]      extras: demo torch dev, as in requirements/<extra>.txt, and mxnet
+# Usage: utils/make_env.sh [<extra> ...]      extras: demo torch dev, as in requirements/<extra>.txt; mxnet, bench
 # Run from the repository root; path.sh does it. An extra that is installed already stays.
 #
 # The extra mxnet is no part of .venv: MXNet needs an old numpy and Python 3.8 to 3.11, and gets .venv-mxnet. Its
@@ -11,7 +11,7 @@
 # .venv/stamp says what .venv holds: the names of the pin files, then the place, the interpreter's version and
 # the sha256 of the pins. While .venv is being changed the file is called .venv/making; found later, it tells
 # that somebody was killed at it, and .venv is made again. .venv.lock lets one shell at a time do it. The same goes
-# for .venv-mxnet, whose stamp has the name of the package instead.
+# for .venv-mxnet, whose stamp has the name of the package instead, and for .venv-bench.
 set -euo pipefail
 
 place=$(pwd -P)      # one name, also where the folder is entered by a link
@@ -79,29 +79,38 @@ print(os.path.realpath(getattr(sys, '_base_executable', sys.executable)))" 2>/de
 }
 
 extras=()
-wants_mxnet=false
+apart=()   # extras that get an environment of their own
 for extra in "$@"; do
-  if [ "$extra" = mxnet ]; then
-    wants_mxnet=true
-  elif [ -f "requirements/$extra.txt" ]; then
-    extras+=("$extra")
-  else
-    say "unknown extra '$extra'; valid: demo torch dev mxnet"
-    exit 1
-  fi
-done
-if $wants_mxnet && [ $# -gt 1 ]; then
-  "$0" "${extras[@]}"
-  exec "$0" mxnet
-elif $wants_mxnet; then
-  env=.venv-mxnet oldest=8 newest=11
-  first=${VIDPERSON_MXNET:-$(cat $env/stamp $env/making 2>/dev/null | sed -n 1p || true)}
-  first=${first:-mxnet}
-  case $first in
-    mxnet | mxnet-cu102) ;;
-    *) say "VIDPERSON_MXNET: expected mxnet or mxnet-cu102, found '$first'"; exit 1 ;;
+  case $extra in
+    mxnet | bench) apart+=("$extra") ;;
+    *)
+      if [ ! -f "requirements/$extra.txt" ]; then
+        say "unknown extra '$extra'; valid: demo torch dev mxnet bench"
+        exit 1
+      fi
+      extras+=("$extra")
+      ;;
   esac
+done
+if [ ${#apart[@]} != 0 ] && [ $# -gt 1 ]; then
+  "$0" "${extras[@]}"
+  for extra in "${apart[@]}"; do
+    "$0" "$extra"
+  done
+  exit 0
 fi
+case ${apart[0]-} in
+  mxnet)
+    env=.venv-mxnet oldest=8 newest=11
+    first=${VIDPERSON_MXNET:-$(cat $env/stamp $env/making 2>/dev/null | sed -n 1p || true)}
+    first=${first:-mxnet}
+    case $first in
+      mxnet | mxnet-cu102) ;;
+      *) say "VIDPERSON_MXNET: expected mxnet or mxnet-cu102, found '$first'"; exit 1 ;;
+    esac
+    ;;
+  bench) env=.venv-bench first=bench ;;
+esac
 is_ready "$first" "${extras[@]}" && exit 0
 
 exec 9> .venv.lock
@@ -109,13 +118,13 @@ flock 9
 is_ready "$first" "${extras[@]}" && exit 0             # another shell made it while this one waited
 
 names=$first
-$wants_mxnet || for name in "${extras[@]}" $(head -qn 1 .venv/stamp .venv/making 2>/dev/null); do
+[ ${#apart[@]} != 0 ] || for name in "${extras[@]}" $(head -qn 1 .venv/stamp .venv/making 2>/dev/null); do
   case " $names " in *" $name "*) continue ;; esac
   [ ! -f "requirements/$name.txt" ] || names+=" $name"
 done
 say "installing requirements ($names) into $env; this takes some minutes, once"
 # The packages of MXNet would overwrite each other's files.
-if is_sound && { ! $wants_mxnet || [ "$(head -qn 1 $env/stamp 2>/dev/null)" = "$first" ]; }; then
+if is_sound && { [ ${#apart[@]} = 0 ] || [ "$(head -qn 1 $env/stamp 2>/dev/null)" = "$first" ]; }; then
   rm -f "$env/stamp"
   echo "$names" > "$env/making"
 else
