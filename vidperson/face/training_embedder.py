@@ -13,16 +13,17 @@ from vidperson.face.align import CROP_SIZE
 from vidperson.face.embedder import FaceEmbedder
 from vidperson.face.training_faces import FaceBatches, FaceSet
 from vidperson.media.image import decode_intact_image
-from vidperson.networks.card import ModelCard, Output, PictureInput
+from vidperson.networks.card import ModelCard, Output, PictureInput, picture_input
 from vidperson.networks.convert import EMBEDDERS
+from vidperson.networks.install import InstalledModel
 from vidperson.training import command
 from vidperson.training.augment import Augmentation
 from vidperson.training.batches import TaughtBatches
 from vidperson.training.command import IdentityOptions, TrainingOptions, TrainingPlan
-from vidperson.training.export import Run, flat_figures, new_card
+from vidperson.training.export import Run, as_engine, flat_figures, new_card
 from vidperson.training.loop import Batches, World
 from vidperson.training.losses import IdentityLoss
-from vidperson.training.task import EmbedderTask, ask_teacher
+from vidperson.training.task import EmbedderTask, TeacherModule, ask_teacher
 from vidperson.types import Float, Image
 
 MEAN = STD = (127.5, 127.5, 127.5)
@@ -108,9 +109,7 @@ def plan_embedder(
     batches: Batches = source
     installed, teacher_size = None, 0
     if options.teacher:
-        installed, running = command.open_teacher(options)
-        teacher = FaceEmbedder(running, installed.card)
-        batches, teacher_size = TaughtBatches(source, ask_teacher(teacher.embed)), teacher.embedding_size
+        installed, batches, teacher_size = _taught(source, options, world)
         note["teacher"] = f"{installed.card.name} {installed.sha256}"
         note |= {"cosine_weight": how.cosine_weight, "relation_weight": how.relation_weight}
     weights = how.cosine_weight, how.relation_weight
@@ -119,6 +118,18 @@ def plan_embedder(
     figures_of = None if validation is None else _figures_of(validation)
     digest = validation.digest if validation else ""
     return TrainingPlan(card, task, batches, source, note, data, figures_of, flat_figures, "-eer", digest)
+
+
+def _taught(source: FaceBatches, options: TrainingOptions, world: World) -> tuple[InstalledModel, TaughtBatches, int]:
+    """The teacher, the batches with what it says, and the values of an embedding of it."""
+    if world.device.type == "cuda":
+        installed, module = command.open_teacher_on(world.device, options)
+        teacher = FaceEmbedder(as_engine(module, world.device, "fp32"), installed.card)  # checks the card
+        ask = TeacherModule(module, picture_input(installed.card), installed.card.output.mirror).to(world.device)
+        return installed, TaughtBatches(source, ask, world.device), teacher.embedding_size
+    installed, running = command.open_teacher(options)
+    teacher = FaceEmbedder(running, installed.card)
+    return installed, TaughtBatches(source, ask_teacher(teacher.embed)), teacher.embedding_size
 
 
 def _note(recipe: EmbedderRecipe, faces: FaceSet) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from vidperson import cli
 from vidperson.training.settings import Settings
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from vidperson.networks.card import ModelCard
@@ -129,6 +130,21 @@ def open_teacher(options: TrainingOptions) -> tuple[InstalledModel, Run]:
     fast = options.settings.precision == "bf16" and options.engine in ("auto", "openvino")
     installed = installed_model(options.teacher)
     return installed, open_network(installed, options.engine, "cpu", options.threads, "bf16" if fast else "fp32")
+
+
+def open_teacher_on(device: torch.device, options: TrainingOptions) -> tuple[InstalledModel, nn.Module]:
+    """The installed teacher as a module on the GPU that trains: its answers never leave it.
+
+    In bf16 where that is trained in. Raises ModelError for an operator that the engine torch does not know.
+    """
+    import torch
+
+    from vidperson.engines.torch_graph import OnnxModule
+    from vidperson.networks.install import installed_model
+
+    installed = installed_model(options.teacher)
+    precision = torch.bfloat16 if options.settings.precision == "bf16" else torch.float32
+    return installed, OnnxModule(str(installed.network), precision).eval().to(device)
 
 
 def data_in_words(counted: str, options: TrainingOptions, teacher: InstalledModel | None) -> str:
