@@ -31,8 +31,8 @@ train_batch=400               # [>=1] crops per step, all GPUs together
 train_cosine_weight=1.0       # [>=0] weight of: embeddings like the teacher's
 train_relation_weight=1.0     # [>=0] weight of: cosines within a batch like the teacher's
 valid_pictures=               # folder or tar of aligned faces to validate on; empty: none
-valid_pairs=                  # pairs of them: LFW's list, or <image> <image> target|nontarget
-valid_threshold_pairs=        # pairs to learn the threshold from (LFW View 1: DevTrain)
+valid_pairs=                  # pairs of them to choose the epoch by (LFW View 1: DevTrain)
+test_pairs=                   # pairs of other persons, for the card's figures only (DevTest)
 . ./utils/parse_options.sh
 . ./utils/training.sh face "--face-detector '' --face-embedder"
 
@@ -42,6 +42,6 @@ $launch "$output/log/train.log" "${python[@]}" steps_face/train_embedder.py \
   --embedding-size "$train_embedding_size" --loss "$train_loss" --scale "$train_scale" \
   --margin "$train_margin" --sub-centres "$train_sub_centres" --sample-rate "$train_sample_rate" \
   --cosine-weight "$train_cosine_weight" --relation-weight "$train_relation_weight" \
-  --valid-pictures "$valid_pictures" --valid-pairs "$valid_pairs" \
-  --valid-threshold-pairs "$valid_threshold_pairs" "${training[@]}"
+  --valid-pictures "$valid_pictures" --valid-pairs "$valid_pairs" --test-pairs "$test_pairs" \
+  "${training[@]}"
 echo "$output/$train_name.yaml"

@@ -30,5 +30,5 @@ train_half_weights=true
 train_threads=1         # one free core is better than two shared ones
 train_workers=0
 valid_pictures=${VIDPERSON_SHARED:-../shared}/data/faces/lfw_view1_aligned.tar
-valid_pairs=${VIDPERSON_SHARED:-../shared}/data/faces/lfw_pairsDevTest.txt
-valid_threshold_pairs=${VIDPERSON_SHARED:-../shared}/data/faces/lfw_pairsDevTrain.txt
+valid_pairs=${VIDPERSON_SHARED:-../shared}/data/faces/lfw_pairsDevTrain.txt
+test_pairs=${VIDPERSON_SHARED:-../shared}/data/faces/lfw_pairsDevTest.txt

@@ -12,7 +12,8 @@ Inputs:
 Output, as JSON to OUTPUT if it is given, and in words to the log:
   eer, tar_at_far (true accept rate per false accept rate), ten_fold_accuracy and ten_fold_std
   (threshold of each fold from the nine others), accuracy and threshold (with THRESHOLD_PAIRS);
-  shares 0..1, thresholds are cosines.
+  interval (95 % intervals of eer and accuracies: bootstrap over persons, who are the images'
+  folders), num_persons; shares 0..1, thresholds are cosines.
 
 Example:
   python steps_face/evaluate_pairs.py --model exp/face_models/mobilefacenet_casia_pytorch \\
@@ -50,9 +51,14 @@ class PairsOptions:
 
 
 def measure_pairs(
-    embed: Callable[[Image], Float], pictures: Pictures, pairs: Pairs, threshold_pairs: Pairs | None, batch: int
+    embed: Callable[[Image], Float],
+    pictures: Pictures,
+    pairs: Pairs,
+    threshold_pairs: Pairs | None,
+    batch: int,
+    with_intervals: bool = False,
 ) -> dict[str, Any]:
-    """What the step writes; see the top of this file.
+    """What the step writes; see the top of this file. with_intervals: they take a second.
 
     Raises as :func:`~vidperson.face.pairs.pair_scores`, and ScoringError.
     """
@@ -63,7 +69,8 @@ def measure_pairs(
     others = None
     if threshold_pairs is not None:
         others = pair_scores(embed, pictures, threshold_pairs, batch), threshold_pairs.is_target
-    return pair_figures(scores, pairs.is_target, pairs.folds, others)
+    persons = pairs.persons() if with_intervals else None
+    return pair_figures(scores, pairs.is_target, pairs.folds, others, persons)
 
 
 def evaluate_pairs(options: PairsOptions) -> dict[str, Any]:
@@ -86,7 +93,7 @@ def evaluate_pairs(options: PairsOptions) -> dict[str, Any]:
     installed, engine, batch = installed_model(options.model), options.engine, options.embed_batch
     network = open_network(installed, engine.engine, engine.device, engine.threads, engine.precision, batch)
     embed = FaceEmbedder(network, installed.card).embed
-    figures = measure_pairs(embed, list_pictures(options.pictures), pairs, threshold_pairs, batch)
+    figures = measure_pairs(embed, list_pictures(options.pictures), pairs, threshold_pairs, batch, with_intervals=True)
     logging.info("%s: %s", installed.card.name, describe(figures))
     if options.output:
         with atomic_write(options.output) as stream:

@@ -8,8 +8,10 @@ Inputs:
               Faces are aligned as stage 2 does, square; other sizes than 112 x 112 are resized.
   TEACHER     optional: folder of an installed face network that the new one learns to imitate, on
               the same crops
-  VALID_*     optional: images and pairs to measure each epoch on, as for
-              steps_face/evaluate_pairs.py
+  VALID_*     optional: images and pairs of them, as for steps_face/evaluate_pairs.py; the epoch
+              with the lowest equal error rate on these pairs is kept
+  TEST_PAIRS  optional: pairs of those images and of other persons. They choose nothing: only the
+              exported network is measured on them, for its card
 Outputs, in OUTPUT_DIR, which is named like the network:
   <name>.onnx, <name>.yaml  the best epoch's network and its card:
                             ./run_000_get_pretrained_models.sh installs it
@@ -20,8 +22,7 @@ Killed and run again, it resumes from last.pt and gives the same weights.
 
 Example:
   python steps_face/train_embedder.py --train-data faces.tar --output-dir exp/face_train/r18 \\
-      --valid-pictures lfw.tar --valid-pairs pairsDevTest.txt \\
-      --valid-threshold-pairs pairsDevTrain.txt
+      --valid-pictures lfw.tar --valid-pairs pairsDevTrain.txt --test-pairs pairsDevTest.txt
 Several GPUs:
   python -m torch.distributed.run --standalone --nproc-per-node 4 steps_face/train_embedder.py \\
       --device cuda ...
@@ -31,6 +32,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidperson import cli
@@ -45,11 +47,11 @@ VALID_BATCH = 64  # crops per call of the network where an epoch is measured
 
 @dataclass(frozen=True)
 class ValidationOptions:
-    """What each epoch is measured on."""
+    """What the epochs, and what the network that is kept, are measured on."""
 
-    valid_pictures: str = cli.option("", "folder or tar of aligned faces to validate on")
-    valid_pairs: str = cli.option("", "list of pairs to validate on")
-    valid_threshold_pairs: str = cli.option("", "list of pairs to learn the threshold of")
+    valid_pictures: str = cli.option("", "folder or tar of aligned faces of both lists")
+    valid_pairs: str = cli.option("", "list of pairs to choose the epoch by")
+    test_pairs: str = cli.option("", "list of pairs of other persons to measure the chosen network on")
 
 
 @dataclass(frozen=True)
@@ -92,23 +94,40 @@ def _validation(options: ValidationOptions) -> Validation | None:
     from vidperson.face.pairs import read_usable_pairs
     from vidperson.face.training_embedder import Validation
     from vidperson.io.pictures import list_pictures
-    from vidperson.metrics.pairs import describe
+    from vidperson.metrics.pairs import describe as in_words
 
-    with_threshold = bool(options.valid_threshold_pairs)
-    if bool(options.valid_pictures) != bool(options.valid_pairs) or (with_threshold and not options.valid_pairs):
-        raise TrainingError("--valid-pictures and --valid-pairs are given together; --valid-threshold-pairs needs both")
+    if bool(options.valid_pictures) != bool(options.valid_pairs) or (options.test_pairs and not options.valid_pairs):
+        raise TrainingError("--valid-pictures and --valid-pairs are given together; --test-pairs needs both")
     if not options.valid_pairs:
         return None
     pictures = list_pictures(options.valid_pictures)
-    threshold_pairs = read_usable_pairs(options.valid_threshold_pairs, pictures) if with_threshold else None
-    pairs = read_usable_pairs(options.valid_pairs, pictures)
+    pairs, test = read_usable_pairs(options.valid_pairs, pictures), None
+    if options.test_pairs:
+        test = read_usable_pairs(options.test_pairs, pictures)
+        both = sorted(set(pairs.persons()) & set(test.persons()))
+        if both:
+            raise TrainingError(
+                f"{options.test_pairs}: expected other persons than in {options.valid_pairs}, which chooses the epoch; "
+                f"{len(both)} are in both, first '{both[0]}'"
+            )
+    else:
+        logging.warning("the pairs that choose the epoch also give the figures of the card: name --test-pairs")
 
     def measure(embed: Embed) -> dict[str, Any]:
-        figures = measure_pairs(embed, pictures, pairs, threshold_pairs, VALID_BATCH)
-        logging.info("validation: %s", describe(figures))
+        figures = measure_pairs(embed, pictures, pairs, None, VALID_BATCH)
+        logging.info("validation: %s", in_words(figures))
         return figures
 
-    return Validation(measure, pairs.digest())
+    def describe(embed: Embed) -> dict[str, Any]:
+        threshold_pairs = pairs if test else None
+        figures = measure_pairs(embed, pictures, test or pairs, threshold_pairs, VALID_BATCH, True)
+        measured_on, chosen_on = (
+            Path(path).name for path in (options.test_pairs or options.valid_pairs, options.valid_pairs)
+        )
+        logging.info("the network that is kept, on %s: %s", measured_on, in_words(figures))
+        return {"measured_on": measured_on, "epoch_chosen_on": chosen_on, **figures}
+
+    return Validation(measure, describe, pairs.digest())
 
 
 if __name__ == "__main__":

@@ -226,15 +226,18 @@ class _Validation:
         self.photos, self.measure = photos.pick(usable), measure
         self.with_landmarks = any(np.isfinite(marks.landmarks).any() for marks in self.references)
 
-    def figures_of(self, run: Run, card: ModelCard) -> dict[str, Any]:
+    def describe(self, run: Run, card: ModelCard) -> dict[str, Any]:
         detector = make_detector(run, card)
         return self.measure(
             (detector.detect([image], LOWEST_SCORE)[0], self.references[item])
             for item, image in readable_photos(self.photos)
         )
 
-    def judge(self, figures: dict[str, Any]) -> dict[str, float]:
-        """One number to choose the epoch by: faces found, and landmarks where they belong, if that is known."""
+    def validate(self, run: Run, card: ModelCard) -> dict[str, float]:
+        """The same with ``quality``, by which the epoch is chosen: faces found, and landmarks where they belong, if
+        that is known.
+        """
+        figures = self.describe(run, card)
         misplaced = min(1.0, figures.get("landmark_median", 1.0)) if self.with_landmarks else 0.0
         return {**figures, "quality": figures["average_precision"] - misplaced}
 
@@ -292,7 +295,6 @@ def plan_detector(
     data = command.data_in_words(counted, options, None if teacher is None else teacher.installed)
     # Rank 0 validates; whether there is anything to be found is seen before the first epoch.
     measured = _Validation(validation if world.rank == 0 else validation.pick([]), teacher, measure)
-    figures_of = measured.figures_of if len(validation) else None
     return TrainingPlan(
         card,
         DetectorTask(network, MEAN, STD),
@@ -300,8 +302,8 @@ def plan_detector(
         source,
         note,
         data,
-        figures_of,
-        measured.judge,
+        measured.validate if len(validation) else None,
+        measured.describe if len(validation) else None,
         "quality",
         measured.photos.digest(),
     )

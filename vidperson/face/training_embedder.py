@@ -13,16 +13,17 @@ from vidperson.face.align import CROP_SIZE
 from vidperson.face.embedder import FaceEmbedder
 from vidperson.face.training_faces import FaceBatches, FaceSet
 from vidperson.media.image import decode_intact_image
-from vidperson.networks.card import ModelCard, Output, PictureInput
+from vidperson.networks.card import ModelCard, Output, PictureInput, picture_input
 from vidperson.networks.convert import EMBEDDERS
+from vidperson.networks.install import InstalledModel
 from vidperson.training import command
 from vidperson.training.augment import Augmentation
 from vidperson.training.batches import TaughtBatches
 from vidperson.training.command import IdentityOptions, TrainingOptions, TrainingPlan
-from vidperson.training.export import Run, flat_figures, new_card
+from vidperson.training.export import flat_figures, new_card
 from vidperson.training.loop import Batches, World
 from vidperson.training.losses import IdentityLoss
-from vidperson.training.task import EmbedderTask, ask_teacher
+from vidperson.training.task import EmbedderTask, TeacherModule, ask_teacher
 from vidperson.types import Float, Image
 
 MEAN = STD = (127.5, 127.5, 127.5)
@@ -50,9 +51,12 @@ class EmbedderRecipe:
 
 @dataclass(frozen=True)
 class Validation:
-    """What each epoch is measured on. measure: figures of an embedding function, among them ``eer``."""
+    """What is measured on. measure: figures of an embedding function after an epoch, among them ``eer``, by which the
+    epoch is chosen. describe: figures of the network that is kept, for its card. digest: of the pairs of ``measure``.
+    """
 
     measure: Callable[[Embed], dict[str, Any]]
+    describe: Callable[[Embed], dict[str, Any]]
     digest: str
 
 
@@ -108,17 +112,33 @@ def plan_embedder(
     batches: Batches = source
     installed, teacher_size = None, 0
     if options.teacher:
-        installed, running = command.open_teacher(options)
-        teacher = FaceEmbedder(running, installed.card)
-        batches, teacher_size = TaughtBatches(source, ask_teacher(teacher.embed)), teacher.embedding_size
+        installed, batches, teacher_size = _taught(source, options, world)
         note["teacher"] = f"{installed.card.name} {installed.sha256}"
         note |= {"cosine_weight": how.cosine_weight, "relation_weight": how.relation_weight}
     weights = how.cosine_weight, how.relation_weight
     task = EmbedderTask(network, how.embedding_size, MEAN, STD, identity, teacher_size, *weights)
     data = command.data_in_words(counted, options, installed)
-    figures_of = None if validation is None else _figures_of(validation)
-    digest = validation.digest if validation else ""
-    return TrainingPlan(card, task, batches, source, note, data, figures_of, flat_figures, "-eer", digest)
+    plan = TrainingPlan(card, task, batches, source, note, data, None, None, "-eer", "")
+    if validation is None:
+        return plan
+    measure, describe = validation.measure, validation.describe
+    return dataclasses.replace(
+        plan,
+        validate=lambda run, card: flat_figures(measure(FaceEmbedder(run, card).embed)),
+        describe=lambda run, card: describe(FaceEmbedder(run, card).embed),
+        validated_on=validation.digest,
+    )
+
+
+def _taught(source: FaceBatches, options: TrainingOptions, world: World) -> tuple[InstalledModel, TaughtBatches, int]:
+    """The teacher, the batches with what it says, and the values of an embedding of it."""
+    installed, running = command.open_teacher(options)
+    teacher = FaceEmbedder(running, installed.card)
+    if world.device.type != "cuda":
+        return installed, TaughtBatches(source, ask_teacher(teacher.embed)), teacher.embedding_size
+    module = command.teacher_module(installed, options)
+    asked = TeacherModule(module, picture_input(installed.card), installed.card.output.mirror).to(world.device)
+    return installed, TaughtBatches(source, asked, world.device), teacher.embedding_size
 
 
 def _note(recipe: EmbedderRecipe, faces: FaceSet) -> dict[str, Any]:
@@ -132,7 +152,3 @@ def _note(recipe: EmbedderRecipe, faces: FaceSet) -> dict[str, Any]:
         "items": len(faces),
         "items_sha256": faces.digest(),
     }
-
-
-def _figures_of(validation: Validation) -> Callable[[Run, ModelCard], dict[str, Any]]:
-    return lambda run, card: validation.measure(FaceEmbedder(run, card).embed)

@@ -130,9 +130,7 @@ def _open(source: str) -> tuple[Pictures | Utterances, list[str]]:
     pictures = list_pictures(source)
     names = [os.path.dirname(name) for name in pictures.names]
     if "" in names:
-        raise DataError(
-            f"expected <identity>/<image>, found '{pictures.names[names.index('')]}' in no folder", source
-        )
+        raise DataError(f"expected <identity>/<image>, found '{pictures.names[names.index('')]}' in no folder", source)
     if os.path.isdir(source):
         filled = set(names)
         for inside, below, _ in walk_folder(source):
@@ -197,7 +195,7 @@ class FaceBatches(ShuffledBatches):
         rng = np.random.default_rng([self.seed, epoch, step, self.rank])
         if rng.random() < self.augmentation.mix:
             partners, share = mix_pairs(len(crops), rng)
-            stack, others = (share * stack + (1 - share) * stack[partners]).round().astype(np.uint8), names[partners]
+            stack, others = _mixed(stack, stack[partners], share), names[partners]
         shares = np.full(len(names), share, np.float32)
         return {"crops": stack, "labels": names, "other_labels": others, "share": shares}, broken
 
@@ -218,3 +216,10 @@ def _fitted(image: Image) -> Image:
         return image
     how = cv2.INTER_AREA if height > CROP_SIZE else cv2.INTER_LINEAR
     return cv2.resize(image, (CROP_SIZE, CROP_SIZE), interpolation=how)  # type: ignore[return-value]
+
+
+def _mixed(crops: Image, others: Image, share: float) -> Image:
+    """``share`` of each crop and the rest of the other, both (N, H, W, 3) uint8."""
+    rows = len(crops), -1  # OpenCV knows images of two and three dimensions
+    mixed = cv2.addWeighted(crops.reshape(rows), share, others.reshape(rows), 1 - share, 0)
+    return np.asarray(mixed, np.uint8).reshape(crops.shape)

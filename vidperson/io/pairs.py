@@ -29,6 +29,10 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.first)
 
+    def persons(self) -> list[str]:
+        """Whose image each is, by its folder, or by itself where it is in none: the first ones, then the second."""
+        return [os.path.dirname(key) or key for key in self.first + self.second]
+
     def digest(self) -> str:
         """SHA-256 of who is compared with whom and which are the same person: another list has another."""
         found = hashlib.sha256(self.is_target.tobytes())

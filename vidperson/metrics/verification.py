@@ -46,16 +46,26 @@ def fold_accuracies(scores: ArrayLike, is_target: ArrayLike, folds: ArrayLike) -
     scores, is_target, folds: (N,); the folds' numbers are taken in ascending order.
     Raises ScoringError for fewer than two folds, or folds that lack targets or non-targets.
     """
+    fold, right = np.asarray(folds), fold_decisions(scores, is_target, folds)
+    return np.array([right[fold == number].mean() for number in np.unique(fold)])
+
+
+def fold_decisions(scores: ArrayLike, is_target: ArrayLike, folds: ArrayLike) -> NDArray[np.bool_]:
+    """(N,) whether each pair is decided rightly at the threshold that is best on all the other folds.
+
+    Parameters and errors as for :func:`fold_accuracies`.
+    """
     values, target, fold = np.asarray(scores, np.float64), np.asarray(is_target, bool), np.asarray(folds)
     numbers = np.unique(fold)
     if len(numbers) < 2:
         raise ScoringError(f"expected at least two folds, found {len(numbers)}")
-    result = []
+    right = np.zeros(len(values), bool)
     for number in numbers:
         inside = fold == number
+        roc(values[inside & target], values[inside & ~target])  # refuses a fold of one kind only
         threshold = best_threshold(roc(values[~inside & target], values[~inside & ~target]))
-        result.append(accuracy(values[inside & target], values[inside & ~target], threshold))
-    return np.array(result)
+        right[inside] = (values[inside] >= threshold) == target[inside]
+    return right
 
 
 def split_folds(is_target: ArrayLike, count: int = 10) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ the number of workers, nor on where a run was stopped and taken up again.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from vidperson.errors import DataError, MediaError
 
 MOST_BROKEN = 20
+CPU = torch.device("cpu")
 Arrays = dict[str, NDArray[Any]]
 Item = TypeVar("Item")
 
@@ -38,6 +40,8 @@ class ShuffledBatches(ABC):
         self.steps_per_epoch = count // (self.per_rank * ranks)
         self.broken: set[str] = set()
         self._order = (-1, np.zeros(0, np.int64))
+        self._ahead: Iterator[Any] | None = None  # of the workers, and the epoch and step that they give next
+        self._next: tuple[int, int] | None = None
 
     @abstractmethod
     def load(self, epoch: int, step: int) -> tuple[Arrays, list[str]]:
@@ -81,17 +85,7 @@ class ShuffledBatches(ABC):
 
         Each broken item is logged once, and kept in ``broken``.
         """
-        loader = torch.utils.data.DataLoader(
-            _Loader(self),
-            batch_size=None,
-            sampler=[(epoch, step) for step in range(first_step, self.steps_per_epoch)],
-            num_workers=self.workers,
-            prefetch_factor=4 if self.workers else None,
-            worker_init_fn=_one_thread,
-            # Not forked: the threads of a teacher's engine may hold locks at that moment.
-            multiprocessing_context="forkserver" if self.workers else None,
-        )
-        for loaded in loader:
+        for loaded in self._loaded(epoch, first_step):
             if isinstance(loaded, str):
                 raise DataError(loaded)
             tensors, broken = loaded  # the data loader has made tensors of the arrays
@@ -101,20 +95,59 @@ class ShuffledBatches(ABC):
                     logging.warning("left out: %s", place)
             yield tensors
 
+    def _loaded(self, epoch: int, first_step: int) -> Iterator[tuple[dict[str, Tensor], list[str]] | str]:
+        """What :class:`_Loader` makes of the rest of an epoch."""
+        steps = range(first_step, self.steps_per_epoch)
+        if not self.workers:
+            keys = [(epoch, step) for step in steps]
+            yield from torch.utils.data.DataLoader(_Loader(self), batch_size=None, sampler=keys)
+            return
+        if self._ahead is None or self._next != (epoch, first_step):
+            self._ahead = self._start_workers(epoch, first_step)
+        for step in steps:
+            loaded = next(self._ahead)
+            self._next = divmod(epoch * self.steps_per_epoch + step + 1, self.steps_per_epoch)
+            yield loaded
+
+    def _start_workers(self, epoch: int, first_step: int) -> Iterator[Any]:
+        """Workers that load from a step on without end: starting them takes longer than a small epoch."""
+        return iter(
+            torch.utils.data.DataLoader(
+                _Loader(self),
+                batch_size=None,
+                sampler=_Endless(epoch, first_step, self.steps_per_epoch),
+                num_workers=self.workers,
+                prefetch_factor=4,
+                worker_init_fn=_one_thread,
+                # Not forked: the threads of a teacher's engine may hold locks at that moment.
+                multiprocessing_context="forkserver",
+            )
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For the workers: all but the workers themselves."""
+        return {**self.__dict__, "_ahead": None}
+
 
 class TaughtBatches:
     """Batches with what a teacher says of exactly their images, augmented as they are.
 
-    ask: the tensors of a batch to those that the teacher adds.
+    ask: the tensors of a batch, on ``device``, to those that the teacher adds.
     """
 
-    def __init__(self, batches: ShuffledBatches, ask: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
-        self.batches, self.ask = batches, ask
+    def __init__(
+        self,
+        batches: ShuffledBatches,
+        ask: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+        device: torch.device = CPU,
+    ) -> None:
+        self.batches, self.ask, self.device = batches, ask, device
         self.steps_per_epoch = batches.steps_per_epoch
 
     def __call__(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]:
         for batch in self.batches(epoch, first_step):
-            yield {**batch, **self.ask(batch)}
+            there = {name: value.to(self.device) for name, value in batch.items()}
+            yield {**there, **self.ask(there)}
 
 
 class Normalise(nn.Module):
@@ -132,6 +165,16 @@ class Normalise(nn.Module):
         # Rows as a whole: a CPU is ten times slower with three channels next to each other.
         rows = images.flatten(2).float().sub_(self.mean.repeat(width)).div_(self.std.repeat(width))
         return rows.view(images.shape).permute(0, 3, 1, 2)
+
+
+class _Endless(torch.utils.data.Sampler[tuple[int, int]]):
+    """All keys (epoch, step) from one on."""
+
+    def __init__(self, epoch: int, step: int, steps_per_epoch: int) -> None:
+        self.first, self.steps_per_epoch = epoch * steps_per_epoch + step, steps_per_epoch
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return (divmod(number, self.steps_per_epoch) for number in itertools.count(self.first))
 
 
 class _Loader(torch.utils.data.Dataset["tuple[Arrays, list[str]] | str"]):

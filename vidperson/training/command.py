@@ -75,9 +75,11 @@ class TrainingPlan:
     was left out of them.
     recipe: what else the weights depend on, with the ``architecture``; plain values. data: what it is trained on, in
     words.
-    figures_of: of a network that runs, with its card; None: there is nothing to measure it on.
-    judge: these figures as plain numbers, among them ``goal``: the largest one ("-" in front: the smallest) is kept.
-    validated_on: digest of what it is measured on.
+    validate: figures of a network that runs, with its card, after an epoch; None: there is nothing to measure it on.
+    The largest ``goal`` among them is kept ("-" in front: the smallest).
+    describe: figures of the exported network, for its card, on what has chosen nothing where there is such a thing;
+    None: none are known.
+    validated_on: digest of what ``validate`` measures on.
     """
 
     card: ModelCard
@@ -86,8 +88,8 @@ class TrainingPlan:
     source: ShuffledBatches
     recipe: dict[str, Any]
     data: str
-    figures_of: Callable[[Run, ModelCard], dict[str, Any]] | None
-    judge: Callable[[dict[str, Any]], dict[str, float]]
+    validate: Callable[[Run, ModelCard], dict[str, float]] | None
+    describe: Callable[[Run, ModelCard], dict[str, Any]] | None
     goal: str
     validated_on: str
 
@@ -131,6 +133,19 @@ def open_teacher(options: TrainingOptions) -> tuple[InstalledModel, Run]:
     return installed, open_network(installed, options.engine, "cpu", options.threads, "bf16" if fast else "fp32")
 
 
+def teacher_module(installed: InstalledModel, options: TrainingOptions) -> nn.Module:
+    """A teacher as a torch module, for the GPU that trains: crops and answers never leave it.
+
+    In bf16 where that is trained in. Raises ModelError for an operator that the engine torch does not know.
+    """
+    import torch
+
+    from vidperson.engines.torch_graph import OnnxModule
+
+    precision = torch.bfloat16 if options.settings.precision == "bf16" else torch.float32
+    return OnnxModule(str(installed.network), precision).eval()
+
+
 def data_in_words(counted: str, options: TrainingOptions, teacher: InstalledModel | None) -> str:
     """What a network is trained on, for its card. counted: how many of what."""
     text = f"{counted} ({' '.join(Path(name).name for name in options.train_data)})"
@@ -149,18 +164,19 @@ def run_plan(plan: TrainingPlan, options: TrainingOptions, world: World, draw: D
     from vidperson.training.export import as_engine
     from vidperson.training.loop import train
 
-    folder, how, figures_of = options.folder, options.settings, plan.figures_of
+    folder, how = options.folder, options.settings
     folder.mkdir(parents=True, exist_ok=True)
 
     def validate(network: nn.Module) -> dict[str, float]:
-        assert figures_of is not None
-        return plan.judge(figures_of(as_engine(network, world.device, how.precision), plan.card))
+        assert plan.validate is not None
+        return plan.validate(as_engine(network, world.device, how.precision), plan.card)
 
     def measure_file(path: Path, card: ModelCard) -> dict[str, Any]:
-        assert figures_of is not None
-        return figures_of(open_network(InstalledModel(card, path, ""), options.engine, "cpu", options.threads), card)
+        assert plan.describe is not None
+        return plan.describe(open_network(InstalledModel(card, path, ""), options.engine, "cpu", options.threads), card)
 
-    validates, measures = (validate, measure_file) if figures_of else (None, None)
+    validates = validate if plan.validate else None
+    measures = measure_file if plan.describe else None
     report = reporter(folder, plan.source.steps_per_epoch, draw)
     best = train(
         plan.task, plan.batches, how, folder, world, validates, plan.goal, plan.validated_on, plan.recipe, report

@@ -243,17 +243,19 @@ class _Run:
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         with autocast(device.type, settings.precision):
             terms: dict[str, Tensor] = self.wrapped(**batch)
-        values = {name: float(value.detach()) for name, value in terms.items()}
-        for name, value in values.items():
-            self._refuse_unless_finite(name, value)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(terms["loss"]).backward()
         self.scaler.unscale_(self.optimiser)
         norm = nn.utils.get_total_norm([each.grad for each in self.task.parameters() if each.grad is not None])
         if settings.clip:
             nn.utils.clip_grads_with_norm_(self.task.parameters(), settings.clip, norm)
+        # All at once: each number that is brought from a GPU waits until it has done all that it was told.
+        numbers = torch.stack([value.detach().float() for value in (*terms.values(), norm)]).tolist()
+        values = dict(zip(terms, numbers[:-1], strict=True))
+        for name, value in values.items():
+            self._refuse_unless_finite(name, value)
         if not self.scaler.is_enabled():  # in fp16 such steps are passed over, and the loss is scaled less
-            self._refuse_unless_finite("the gradient", float(norm))
+            self._refuse_unless_finite("the gradient", numbers[-1])
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.step += 1

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vidperson.errors import TrainingError
+from vidperson.networks.card import PictureInput
 from vidperson.training.batches import Normalise
 from vidperson.training.losses import IdentityLoss, cosine_distillation, relational_distillation
 from vidperson.types import Float, Image
@@ -76,6 +77,34 @@ class EmbedderTask(nn.Module):
                 terms["cosine"] = cosine_distillation(self.projection(embeddings), teacher)
                 total = total + self.cosine_weight * terms["cosine"]
         return {"loss": total, **terms}
+
+
+class TeacherModule(nn.Module):
+    """A teacher on the device that trains, after its card: cut-out, channel order, normalisation, mirrored pass.
+
+    module: (N, 3, H, W) float32 pictures to a list of tensors, the first (N, E). pictures: what it takes.
+    mirror: one of :data:`~vidperson.networks.card.MIRROR`.
+    """
+
+    def __init__(self, module: nn.Module, pictures: PictureInput, mirror: str) -> None:
+        super().__init__()
+        assert pictures.width and pictures.height
+        self.module, self.mirror = module, mirror
+        self.normalise = Normalise(pictures.mean, pictures.std)
+        self.height, self.width, self.flipped = pictures.height, pictures.width, pictures.channels == "bgr"
+
+    @torch.no_grad()
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What :class:`~vidperson.training.batches.TaughtBatches` asks of a teacher, for ``crops`` on its device."""
+        crops = batch["crops"]
+        top, left = (crops.shape[1] - self.height) // 2, (crops.shape[2] - self.width) // 2
+        crops = crops[:, top : top + self.height, left : left + self.width]
+        pictures = self.normalise(crops.flip(3) if self.flipped else crops)
+        embeddings = self.module(pictures)[0]
+        if self.mirror != "none":
+            both = embeddings, self.module(pictures.flip(3))[0]
+            embeddings = torch.cat(both, dim=1) if self.mirror == "concatenate" else both[0] + both[1]
+        return {"teacher": embeddings.float()}
 
 
 def ask_teacher(embed: Callable[[Image], Float]) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
