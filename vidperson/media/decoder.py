@@ -29,6 +29,7 @@ _SLACK_FRAMES = 4
 _SLACK = Fraction(1, 50)
 _COVER_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
 _PLAYLISTS = {"hls", "concat", "dash", "imf", "sdp", "rtsp", "image2", "webm_dash_manifest"}  # libav's names
+_SMEARING = {"mpeg4", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "h263", "flv"}  # give frames without a key frame, too
 _TEXT = "tty"  # libav would draw the text into images
 _BROKEN = "not a media file, or its header is damaged"
 
@@ -61,6 +62,7 @@ class Decoder:
         codec = self.stream.codec_context.codec
         self._independent = codec.intra_only and not codec.delay
         self.stream.codec_context.thread_type = "SLICE" if self._independent else "AUTO"  # "FRAME" gives frames late
+        self._smears = codec.name in _SMEARING
         self.clock = _clock(self.stream)
         self.decoded = 0
         self._intact = self._lost = 0
@@ -136,18 +138,25 @@ class Decoder:
     def _judged(self) -> Iterator[Shot]:
         """All frames in display order, without an image from a loss to the next key frame.
 
-        A packet that cannot be decoded counts as one lost frame at its own place.
+        A packet that cannot be decoded counts as one lost frame at its own place. What lies before the first key
+        frame, as where a film was cut there, was never to be seen and is left out.
         """
+        begun = False
         failed: list[int] = []  # timestamps of lost packets whose place in display order is still ahead
         broken_at: int | None = None  # timestamp of the last loss that no key frame has repaired yet
         for packet in self._packets():
             pictures = self._decode(packet)
+            if pictures is None and not begun and self._is_no_start(packet):
+                continue
             if pictures is None:
-                lost = _stamp(packet) or 0
+                begun, lost = True, _stamp(packet) or 0
                 heappush(failed, lost)
                 broken_at = lost if broken_at is None else max(lost, broken_at)
                 continue
             for picture in pictures:
+                begun = begun or picture.key_frame or not self._smears
+                if not begun:
+                    continue
                 stamp = picture.pts
                 while failed and stamp is not None and failed[0] < stamp:
                     yield self._shot(heappop(failed), None)
@@ -219,6 +228,10 @@ class Decoder:
             return False
         return not packet.is_corrupt
 
+    def _is_no_start(self, packet: av.Packet[Any] | None) -> bool:
+        """Whether decoding cannot begin here, though the packet is whole."""
+        return packet is not None and not packet.is_keyframe and self._is_whole(packet)
+
     def _lies_behind(self, stamp: int | None, loss: int) -> bool:
         """Whether a key frame comes after a loss; one far before it does too: its times have begun again."""
         return stamp is None or stamp > loss or (loss - stamp) * self._tick > self._reordering
@@ -247,8 +260,11 @@ class Decoder:
                 return True
         if container.duration is None:
             return False
-        promised = Fraction((container.start_time or 0) + container.duration, av.time_base)
-        return self._falls_short(self._end, promised)
+        start = container.start_time or 0
+        promised = container.duration  # since the first frame, or since zero (FLV, Matroska, ASF, ...)
+        if promised <= start:
+            promised += start
+        return self._falls_short(self._end, Fraction(promised, av.time_base))
 
     def _falls_short(self, end: Fraction, promised: Fraction) -> bool:
         return promised - end > max(_SLACK_FRAMES / self.clock.rate, promised * _SLACK)

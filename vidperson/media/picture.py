@@ -23,7 +23,7 @@ _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BIT
 
 def _of_new_kind(kinds: type[SideDataType], value: object) -> SideDataType:
     """A member for side data that FFmpeg knows and PyAV does not yet, as that of spatial video and EXIF."""
-    member: SideDataType = object.__new__(kinds)
+    member: Any = object.__new__(kinds)
     member._name_, member._value_ = f"KIND_{value}", value
     return member
 
