@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 
 from vidperson.errors import MediaError
 from vidperson.media.limits import USUAL_LIMITS, Limits
-from vidperson.media.other_files import refusal, why_other
+from vidperson.media.other_files import LIST, refusal, why_no_picture, why_other
 from vidperson.media.sampling import Clock, Shot
 
 _USUAL_RATE = Fraction(25)
@@ -260,11 +260,9 @@ class Decoder:
                 return True
         if container.duration is None:
             return False
-        start = container.start_time or 0
-        promised = container.duration  # since the first frame, or since zero (FLV, Matroska, ASF, ...)
-        if promised <= start:
-            promised += start
-        return self._falls_short(self._end, Fraction(promised, av.time_base))
+        start, length = container.start_time or 0, container.duration
+        end = length if length > start else start + length  # FLV, Matroska, ASF may count from zero, not from the start
+        return self._falls_short(self._end, Fraction(end, av.time_base))
 
     def _falls_short(self, end: Fraction, promised: Fraction) -> bool:
         return promised - end > max(_SLACK_FRAMES / self.clock.rate, promised * _SLACK)
@@ -280,7 +278,7 @@ def open_container(path: str | os.PathLike[str], limits: Limits = USUAL_LIMITS) 
     names = container.format.name.split(",")
     if _TEXT in names or not _PLAYLISTS.isdisjoint(names):
         container.close()
-        raise MediaError(why_other(path) or (_BROKEN if _TEXT in names else refusal("a list of other files")))
+        raise MediaError(why_other(path) or (_BROKEN if _TEXT in names else refusal(f"a {LIST}")))
     return container
 
 
@@ -291,8 +289,12 @@ def video_stream(container: InputContainer, path: str | os.PathLike[str]) -> Vid
     """
     streams = [stream for stream in container.streams.video if not int(stream.disposition) & _COVER_PICTURE]
     if not streams:
-        only = ", only sound" if container.streams.audio else ""
-        raise MediaError(why_other(path) or f"the file has no video stream{only}")
+        reason = "the file has no video stream"
+        if container.streams.audio:
+            reason = why_no_picture(container.format.name)
+        raise MediaError(why_other(path) or reason)
+    films = [stream for stream in streams if stream.frames != 1 or stream.duration is not None]
+    streams = films or streams  # the stills that go with an animated AVIF or HEIC have no duration
     if streams[0].codec_context is None:
         raise MediaError(why_other(path) or "the video codec is unknown")
     return streams[0]

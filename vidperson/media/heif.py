@@ -21,7 +21,12 @@ from vidperson.media.picture import to_rgb
 from vidperson.types import Image
 
 _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2", b"avif"}  # of image sequences: left to libav
-_CODECS = {b"hvc1": ("hevc", b"hvcC"), b"av01": ("libdav1d", b"av1C"), b"avc1": ("h264", b"avcC"), b"jpeg": ("mjpeg", b"")}
+_CODECS = {
+    b"hvc1": ("hevc", b"hvcC"),
+    b"av01": ("libdav1d", b"av1C"),
+    b"avc1": ("h264", b"avcC"),
+    b"jpeg": ("mjpeg", b""),
+}
 _UNKNOWN, _ITU601 = 2, 6  # AVCOL_SPC_*
 _LIMITED, _FULL = 1, 2  # AVCOL_RANGE_*
 _BROKEN = "the HEIF image cannot be decoded"
