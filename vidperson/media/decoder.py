@@ -153,6 +153,7 @@ class Decoder:
                 heappush(failed, lost)
                 broken_at = lost if broken_at is None else max(lost, broken_at)
                 continue
+            begun = begun or (packet is not None and packet.is_keyframe and packet.is_discard)  # cut by an edit list
             for picture in pictures:
                 begun = begun or picture.key_frame or not self._smears
                 if not begun:

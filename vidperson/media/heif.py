@@ -57,7 +57,7 @@ def decode_heif(data: bytes, limits: Limits) -> tuple[Image, str | None]:
     try:
         items, primary = _items(data)
         return _shown(items, primary, limits, deepest=4)
-    except (struct.error, LookupError, ValueError, OverflowError) as error:
+    except (struct.error, LookupError, ValueError, ArithmeticError) as error:
         raise MediaError(_BROKEN) from error
 
 
