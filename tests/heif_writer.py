@@ -50,7 +50,7 @@ def heic(
     kind: bytes = b"grid",
     in_idat: bool = True,
 ) -> bytes:
-    """A HEIC file. One tile alone is the primary image, without ``size``; otherwise the grid of ``size`` = (height, width).
+    """A HEIC file: of one tile that is the image, or of a grid where its ``size`` = (height, width) is given.
 
     turns: properties of the primary image, in their order. kind: of the item that is made of the tiles.
     in_idat: whether the description of the grid stands in the header.

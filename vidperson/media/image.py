@@ -40,7 +40,7 @@ def kind_of_image(head: bytes) -> str | None:
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) in pixels that the header of an image file tells; None if it does not."""
+    """(width, height) in pixels that the header of an image file tells; None if it does not, or is that of HEIF."""
     kind = kind_of_image(data[:12])
     try:
         if kind == "PNG":
@@ -52,6 +52,8 @@ def image_size(data: bytes) -> tuple[int, int] | None:
             width, height = _webp_size(data)
         elif kind == "TIFF":
             width, height = _tiff_size(data)
+        elif kind == "HEIF":
+            return None
         else:
             width, height = _jpeg_size(data)
     except (struct.error, LookupError, ValueError):
