@@ -56,6 +56,13 @@ def test_folder_odd_names_give_valid_sets_with_every_pair(tmp_path: Path, roots:
         assert data_dir.validate(path) == []
 
 
+def test_folder_pictures_and_films_of_phones_and_cameras_are_taken_lists_and_sounds_are_not(tmp_path: Path) -> None:
+    taken = ("Ann/IMG_1.HEIC", "Ann/IMG_1.MOV", "Ann/a.avif", "Ann/b.heif", "Ann/c.HIF", "Ann/d.jfif", "Ann/e.mxf")
+    persons = _touch(tmp_path / "p", *taken, "Ann/f.m3u8", "Ann/g.mpd", "Ann/h.m4a", "Ann/i.mp3")
+    enroll, _ = folder.prepare(tmp_path / "data", persons, _touch(tmp_path / "v", "x.heic"))
+    assert set(read_scp(enroll / "vid.scp").values()) == {f"{persons}/{name}" for name in taken}
+
+
 def test_folder_names_list_leads_back_to_every_original(tmp_path: Path, roots: tuple[Path, Path]) -> None:
     enroll, test = folder.prepare(tmp_path / "data", *roots)
     names = _names(enroll)

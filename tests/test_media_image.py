@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 import pytest
+from naive_decoder import numbered, write_video
 from numpy.typing import NDArray
 
 from vidperson.errors import MediaError
@@ -138,3 +139,74 @@ def test_image_gray_written_by_opencv_gives_equal_channels() -> None:
     data = cv2.imencode(".png", picture()[..., 0])[1].tobytes()
     shown, _ = decode_image(data)
     assert np.array_equal(shown, np.repeat(picture()[..., :1], 3, axis=2))
+
+
+def detailed(height: int = 240, width: int = 320) -> NDArray[np.uint8]:
+    """The smooth picture with noise on it, so that its code has no idle stretches."""
+    noise = np.random.default_rng(0).integers(-20, 20, (height, width, 3))
+    return (picture(height, width).astype(int) + noise).clip(0, 255).astype(np.uint8)
+
+
+def begin_of_scan(data: bytes) -> int:
+    return data.index(b"\xff\xda") + 14
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_image_jpeg_whose_code_ends_inside_is_damaged(options: dict[str, object], share: float) -> None:
+    """Its end marker is there, but the data before it are not: libjpeg shows grey and says nothing."""
+    data = saved("JPEG", detailed(), **({"subsampling": 2} | options))
+    begin = begin_of_scan(data)
+    at = begin + int((len(data) - 2 - begin) * share)
+    assert decode_image(data)[1] is None
+    shown, damage = decode_image(data[:at] + b"\xff\xd9")
+    assert damage == "a part of the JPEG image is lost"
+    assert shown.shape == (240, 320, 3)
+
+
+def test_image_jpeg_with_a_stretch_of_noise_inside_is_mostly_damaged() -> None:
+    """Codes that stay valid cannot be told from healthy ones."""
+    data, rng = saved("JPEG", detailed(), subsampling=2), np.random.default_rng(0)
+    begin = begin_of_scan(data)
+    found = 0
+    for _ in range(40):
+        at = int(rng.integers(begin, len(data) - 600))
+        found += decode_image(data[:at] + rng.bytes(500) + data[at + 500 :])[1] is not None
+    assert found >= 36
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}, {"quality": 1}, {"quality": 100}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_image_healthy_jpeg_of_any_kind_and_size_is_not_damaged(mode: str, options: dict[str, object]) -> None:
+    for width, height in ((1, 1), (7, 2), (8, 16), (17, 9), (33, 70)):
+        out = io.BytesIO()
+        PIL.Image.fromarray(detailed(height, width)).convert(mode).save(out, "JPEG", **options)
+        assert decode_image(out.getvalue())[1] is None
+
+
+@pytest.mark.parametrize("note", [b"Exif\0\0MM\0*\xff\xff", b"AVI1\1", b"Exif\0\0" + b"\xff\xd8\xff\xd9" * 9, b""])
+def test_image_jpeg_with_odd_notes_in_its_header_is_not_damaged(note: bytes) -> None:
+    data = saved("JPEG", picture())
+    for marker in (b"\xff\xe0", b"\xff\xe1", b"\xff\xfe"):
+        noted = data[:2] + marker + (len(note) + 2).to_bytes(2, "big") + note + data[2:]
+        assert decode_image(noted)[1] is None
+
+
+def test_image_all_jpegs_of_a_corpus_of_photos_are_whole(shared: Path) -> None:
+    paths = sorted((shared / "data" / "photos" / "deepface_pairs").glob("*.jpg"))
+    assert len(paths) > 50
+    assert [path.name for path in paths if decode_image(path.read_bytes())[1]] == []
+
+
+def test_reader_motion_photo_is_read_as_its_still(tmp_path: Path) -> None:
+    """Phones append a film to a JPEG; one whose still is cut short is damaged all the same."""
+    still = saved("JPEG", detailed())
+    film = write_video(tmp_path / "film.mp4", (numbered(i) for i in range(5))).read_bytes()
+    for name, data in (("MVIMG_1.jpg", still + film), ("x.MP.jpg", still + bytes(99) + film + b"MotionPhoto_Data")):
+        (tmp_path / name).write_bytes(data)
+        with FrameReader(tmp_path / name, UniformSampling(25)) as reader:
+            (frame,) = reader
+        assert reader.damage is None
+        assert np.array_equal(frame.image, decode_image(still)[0])
+    shortened = still[: len(still) // 2] + b"\xff\xd9" + film
+    assert decode_image(shortened)[1] == "a part of the JPEG image is lost"

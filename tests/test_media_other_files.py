@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from naive_decoder import numbered, write_video
 
 from vidperson.errors import MediaError
@@ -44,16 +45,24 @@ def write_wav(stream: io.BytesIO) -> None:
         sound.writeframes(bytes(8000))
 
 
-def sound(container_format: str, codec: str) -> bytes:
-    """Half a second of silence."""
+def sound(container_format: str, codec: str, cover: bool = False, brand: str | None = None) -> bytes:
+    """Half a second of silence, with a cover picture where it is asked for."""
 
     def write(stream: io.BytesIO) -> None:
-        with av.open(stream, "w", format=container_format) as container:
+        options = {"brand": brand} if brand else {}
+        with av.open(stream, "w", format=container_format, container_options=options) as container:
             track = container.add_stream(codec, rate=16000, layout="mono")
+            picture: list[av.Packet] = []
+            if cover:
+                image = container.add_stream("mjpeg", rate=1)
+                image.width, image.height, image.pix_fmt = 320, 48, "yuvj420p"
+                image.disposition = Disposition.attached_pic
+                shown = av.VideoFrame.from_ndarray(numbered(1), format="rgb24").reformat(format="yuvj420p")
+                picture = image.encode(shown) + image.encode()
             frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), format="s16", layout="mono")
             frame.sample_rate = 16000
-            container.mux(track.encode(frame))
-            container.mux(track.encode())
+            for packets in (track.encode(frame), picture, track.encode()):
+                container.mux(packets)
 
     return in_memory(write)
 
@@ -74,8 +83,19 @@ def sound(container_format: str, codec: str) -> bytes:
         (in_memory(write_wav), "a sound file (WAV)"),
         (sound("flac", "flac"), "a sound file (FLAC)"),
         (sound("mp3", "mp3"), "a sound file (MP3)"),
+        (sound("ipod", "aac"), "a sound file (M4A)"),
+        (sound("ogg", "libopus"), "a sound file (Ogg)"),
+        (sound("adts", "aac"), "a sound file (AAC)"),
+        (sound("mp3", "mp3", cover=True), "a sound file (MP3)"),
+        (sound("flac", "flac", cover=True), "a sound file (FLAC)"),
+        (sound("mp4", "aac", cover=True, brand="M4A "), "a sound file (M4A)"),
+        (sound("mp4", "aac", cover=True, brand="M4B "), "a sound file (M4B)"),
         (DASH.encode(), "a DASH list of other files"),
         (b"\xef\xbb\xbf\n" + DASH.encode(), "a DASH list of other files"),
+        (DASH.replace("<MPD", "<!--" + "licence " * 300 + "--><MPD").encode(), "a DASH list of other files"),
+        (DASH.replace("MPD", "d:MPD").replace("xmlns", "xmlns:d").encode(), "a DASH list of other files"),
+        (b'<?xml version="1.0"?><SmoothStreamingMedia/>', "a Smooth Streaming list of other files"),
+        (b"\xef\xbb\xbf#EXTM3U\r\n#EXTINF:4,\r\nx.ts\r\n", "an HLS list of other files"),
         (b"#EXTM3U\n#EXT-X-VERSION:3\n#EXTINF:4,\nx.ts\n", "an HLS list of other files"),
         (b"<!DOCTYPE html>\n<html><body>404</body></html>", "an HTML page"),
         (b"\n<HTML><svg></svg></HTML>", "an HTML page"),
@@ -119,3 +139,14 @@ def test_video_with_a_header_of_text_is_read(tmp_path: Path) -> None:
     (tmp_path / "v.y4m").write_bytes(b"YUV4MPEG2 W64 H64 F25:1\n" + frame * 3)
     with FrameReader(tmp_path / "v.y4m", UniformSampling(1)) as reader:
         assert len(list(reader)) == 1
+
+
+def test_list_is_refused_before_libav_opens_what_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr("vidperson.media.decoder.av.open", lambda *args, **_: opened.append(args))
+    for content in (DASH, "#EXTM3U\n#EXTINF:4,\nx.ts\n", "\ufeff#EXTM3U\nx.ts\n", "ffconcat version 1.0\nfile x.ts\n"):
+        (tmp_path / "x.mpd").write_text(content, encoding="utf-8")
+        for open_it in (lambda path: FrameReader(path, UniformSampling(1)), probe_duration):
+            with pytest.raises(MediaError, match="list of other files"):
+                open_it(tmp_path / "x.mpd")
+    assert opened == []

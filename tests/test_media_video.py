@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +14,10 @@ from pathlib import Path
 
 import av
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import pytest
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.stream import Disposition
 from naive_decoder import decode_all, numbered, pick_constant, pick_windows, read_number, write_video
 from numpy.typing import NDArray
@@ -535,3 +540,222 @@ def test_media_modules_print_nothing_about_damage(talk: Path, tmp_path: Path) ->
     )
     run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def with_exif(path: Path, orientation: int) -> Path:
+    """An MJPEG film of 5 frames as old cameras made them: each is a JPEG file with its own EXIF."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 48, "yuvj420p"
+        for i in range(5):
+            out, exif = io.BytesIO(), PIL.Image.Exif()
+            exif[0x010F], exif[0x0112] = "Camera", orientation
+            PIL.Image.fromarray(numbered(i)).save(out, "JPEG", exif=exif)
+            packet = av.Packet(out.getvalue())
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 25), True
+            packet.pts = packet.dts = i
+            container.mux(packet)
+    return path
+
+
+def kinds_of_side_data(path: Path) -> set[int]:
+    with av.open(str(path)) as container:
+        return {item.type.value for frame in container.decode(video=0) for item in SideDataContainer(frame)}  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("kind", [28, 29, 30, 31, 1000])  # in FFmpeg 8: LCEVC, two of spatial video (MV-HEVC), EXIF
+def test_side_data_without_a_name_in_pyav_have_their_number(kind: int) -> None:
+    assert Type(kind).value == kind
+    assert Type(6) is Type.DISPLAYMATRIX
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_reader_exif_in_the_frames_of_a_film_turns_them(tmp_path: Path, orientation: int) -> None:
+    path = with_exif(tmp_path / "camera.avi", orientation)
+    assert max(kinds_of_side_data(path)) > 27
+    with FrameReader(path, EVERY) as reader:
+        frames = list(reader)
+    assert reader.damage is None and len(frames) == 5
+    for i, frame in enumerate(frames):
+        exif = PIL.Image.Exif()
+        exif[0x0112] = orientation
+        out = io.BytesIO()
+        PIL.Image.fromarray(numbered(i)).save(out, "JPEG", exif=exif)
+        with PIL.Image.open(out) as image:
+            expected = np.asarray(PIL.ImageOps.exif_transpose(image))
+        assert frame.image.shape == expected.shape
+        assert np.abs(frame.image.astype(int) - expected).mean() < 3
+
+
+def test_reader_lets_go_of_pictures_with_side_data_of_new_kinds(tmp_path: Path) -> None:
+    path = with_exif(tmp_path / "camera.avi", 6)
+    gc.collect()
+    gc.disable()
+    try:
+        with FrameReader(path, EVERY) as reader:
+            assert sum(1 for _ in reader) == 5
+            assert sum(isinstance(item, av.VideoFrame) for item in gc.get_objects()) <= 2
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("pix_fmt", ["gray", "gray10le", "yuv420p"])
+def test_reader_grey_of_limited_range_is_stretched_as_that_of_colour_is(tmp_path: Path, pix_fmt: str) -> None:
+    levels = [0, 40, 128, 200, 255]
+    image = np.repeat(np.repeat(np.array(levels, np.uint8), 64)[None, :, None], 64, axis=0).repeat(3, axis=2)
+    path = write_video(tmp_path / "g.mkv", [image], pix_fmt="yuv420p", options={"crf": "1"}, colour=(6, 1))
+    limited = read(path)[0].image[32, 32::64]
+    with av.open(str(path)) as container, av.open(str(tmp_path / "grey.mkv"), "w") as target:
+        stream = target.add_stream("ffv1" if pix_fmt != "gray10le" else "libx265", rate=25)
+        stream.options = {"x265-params": "lossless=1:log-level=none"}
+        stream.width, stream.height, stream.pix_fmt = 320, 64, pix_fmt
+        stream.codec_context.color_range = 1
+        for frame in container.decode(video=0):
+            luma = frame.to_ndarray()[:64]
+            grey = av.VideoFrame.from_ndarray(luma, format="gray")
+            if pix_fmt == "gray10le":
+                grey = av.VideoFrame.from_ndarray(luma.astype(np.uint16) * 4, format="gray10le")
+            if pix_fmt == "yuv420p":
+                grey = frame
+            grey.pts, grey.color_range = 0, 1
+            target.mux(stream.encode(grey))
+        target.mux(stream.encode())
+    shown = read(tmp_path / "grey.mkv")[0].image[32, 32::64]
+    assert np.abs(limited.astype(int)[:, 0] - levels).max() <= 3
+    assert np.abs(shown.astype(int) - limited).max() <= 2
+
+
+def written_late(path: Path, codec: str, start_s: int, container_format: str | None = None) -> Path:
+    """100 numbered frames whose times begin at start_s."""
+    with av.open(str(path), "w", format=container_format) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 48, "yuv420p"
+        stream.codec_context.gop_size = 12
+        for i in range(100):
+            frame = av.VideoFrame.from_ndarray(numbered(i), format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = i + 25 * start_s, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("start_s", [1, 100])
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.flv", "libx264"),
+        ("a.mkv", "libx264"),
+        ("a.webm", "libvpx"),
+        ("a.asf", "msmpeg4"),
+        ("a.nut", "libx264"),
+        ("a.mp4", "libx264"),
+        ("a.ts", "libx264"),
+        ("a.wtv", "mpeg2video"),
+    ],
+)
+def test_reader_whole_file_whose_times_start_late_is_not_damaged(
+    tmp_path: Path, name: str, codec: str, start_s: int
+) -> None:
+    path = written_late(tmp_path / name, codec, start_s)
+    with FrameReader(path, UniformSampling(5)) as reader:
+        frames = list(reader)
+    assert [read_number(f.image) for f in frames] == list(range(0, 100, 5))
+    assert [f.time_s for f in frames] == pytest.approx([i / 5 for i in range(20)], abs=0.005)
+    assert reader.damage is None
+
+
+@pytest.mark.parametrize("from_zero", [True, False])
+def test_reader_flv_that_starts_late_is_damaged_only_if_cut_short(tmp_path: Path, from_zero: bool) -> None:
+    """Some programs count its duration from zero (live recordings), others from its first frame."""
+    path = written_late(tmp_path / "a.flv", "libx264", 2)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"duration\0") + 9
+    (duration,) = struct.unpack_from(">d", data, at)
+    assert duration == pytest.approx(4.08, abs=0.1)
+    struct.pack_into(">d", data, at, duration + 2 * from_zero)
+    for length, whole in ((len(data), True), (len(data) // 3, False)):
+        path.write_bytes(data[:length])
+        with FrameReader(path, UniformSampling(5)) as reader:
+            frames = list(reader)
+        assert [read_number(f.image) for f in frames] == list(range(0, 100, 5))[: len(frames)]
+        assert (len(frames) == 20 and reader.damage is None) is whole
+        assert whole or "ends early" in str(reader.damage)
+
+
+def with_edits(source: Path, path: Path, edits: list[tuple[int, int]]) -> Path:
+    """A copy of an MP4 file with another edit list: (milliseconds, first time in units of the track, -1: nothing)."""
+    data = bytearray(source.read_bytes())
+    at = data.index(b"elst") - 4
+    entries = b"".join(struct.pack(">Iihh", length, begin, 1, 0) for length, begin in edits)
+    box = struct.pack(">I4sII", 16 + len(entries), b"elst", 0, len(edits)) + entries
+    grown = len(box) - int.from_bytes(data[at : at + 4], "big")
+    data[at : at + int.from_bytes(data[at : at + 4], "big")] = box
+    for kind in (b"moov", b"trak", b"edts"):  # the header stands behind the frames, so none of these moves
+        place = data.index(kind) - 4
+        data[place : place + 4] = (int.from_bytes(data[place : place + 4], "big") + grown).to_bytes(4, "big")
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "options"),
+    [
+        ("libx264", "yuv420p", {"bf": "2"}),
+        ("libx264", "yuv420p", {"bf": "2", "x264-params": "open-gop=1"}),
+        ("libx265", "yuv420p", {"x265-params": "log-level=none"}),
+        ("mpeg4", "yuv420p", {}),
+        ("mjpeg", "yuvj420p", {}),
+        ("prores_ks", "yuv422p10le", {}),
+    ],
+)
+def test_reader_edit_list_that_cuts_or_delays_gives_what_is_shown(
+    tmp_path: Path, codec: str, pix_fmt: str, options: dict[str, str]
+) -> None:
+    source = write_video(tmp_path / "s.mov", map(numbered, range(50)), codec, pix_fmt, options=options)
+    data = source.read_bytes()
+    (first,) = struct.unpack_from(">i", data, data.index(b"elst") + 16)
+    step = 512  # units of a frame
+    for edits, shown in (
+        ([(1320, first + 17 * step)], range(17, 50)),  # the start is cut, amid a group of pictures
+        ([(1000, first)], range(25)),
+        ([(40, first + 5 * step)], [5]),
+        ([(500, -1), (2000, first)], range(50)),
+    ):
+        path = with_edits(source, tmp_path / "e.mov", edits)
+        with FrameReader(path, EVERY) as reader:
+            frames = list(reader)
+        assert [read_number(f.image) for f in frames] == list(shown)
+        assert [f.time_s for f in frames] == pytest.approx([i / 25 for i in range(len(shown))])
+        assert reader.damage is None
+
+
+@pytest.mark.parametrize("name", ["cut.mp4", "cut.mkv"])
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"bf": "2"}),
+        ("libx264", {"bf": "2", "x264-params": "open-gop=1"}),
+        ("libx265", {"x265-params": "log-level=none:open-gop=1"}),
+        ("mpeg4", {"bf": "2"}),
+        ("libvpx-vp9", {}),
+    ],
+)
+@pytest.mark.parametrize("behind", [0, 3])
+def test_reader_film_cut_before_a_key_frame_begins_with_it(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str], behind: int
+) -> None:
+    """Tools that cut without coding anew leave frames in front that need others that are gone."""
+    source = write_video(tmp_path / "s.mkv", map(numbered, range(60)), codec, options=options)
+    with av.open(str(source)) as container, av.open(str(tmp_path / name), "w") as target:
+        stream = target.add_stream_from_template(container.streams.video[0])
+        found = [packet for packet in container.demux(video=0) if packet.size]
+        begin = [i for i, packet in enumerate(found) if packet.is_keyframe][1] + behind
+        zero = min(packet.pts or 0 for packet in found[begin:])
+        for packet in found[begin:]:
+            packet.stream, packet.pts, packet.dts = stream, (packet.pts or 0) - zero, (packet.dts or 0) - zero
+            target.mux(packet)
+    with FrameReader(tmp_path / name, EVERY) as reader:
+        frames = list(reader)
+    assert [read_number(f.image) for f in frames] == list(range(24 if behind else 12, 60))
+    assert [f.time_s for f in frames] == pytest.approx([i / 25 for i in range(len(frames))], abs=0.002)
+    assert reader.damage is None

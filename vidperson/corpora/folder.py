@@ -22,35 +22,11 @@ from vidperson.errors import DataError
 
 log = logging.getLogger(__name__)
 
-MEDIA = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".png",
-        ".bmp",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".gif",
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".wmv",
-        ".flv",
-        ".3gp",
-        ".ogv",
-        ".vob",
-        ".y4m",
-    ]
-)
+PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+PICTURES += (".heic", ".heif", ".hif", ".avif")
+VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".asf")
+VIDEOS += (".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".vob", ".y4m", ".mxf", ".m2v", ".divx")
+MEDIA = frozenset(PICTURES + VIDEOS)
 
 
 def prepare(

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from vidperson.errors import MediaError
 from vidperson.media.hardware import GpuDecoder, NotOnGpu
 from vidperson.media.limits import USUAL_LIMITS, Limits
-from vidperson.media.other_files import refusal, why_other
+from vidperson.media.other_files import LIST, refusal, why_no_picture, why_other
 from vidperson.media.sampling import Clock, Shot
 
 _USUAL_RATE = Fraction(25)
@@ -32,6 +32,7 @@ _SLACK_FRAMES = 4
 _SLACK = Fraction(1, 50)
 _COVER_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
 _PLAYLISTS = {"hls", "concat", "dash", "imf", "sdp", "rtsp", "image2", "webm_dash_manifest"}  # libav's names
+_SMEARING = {"mpeg4", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "h263", "flv"}  # give frames without a key frame, too
 _TEXT = "tty"  # libav would draw the text into images
 _BROKEN = "not a media file, or its header is damaged"
 
@@ -75,6 +76,7 @@ class Decoder:
         codec = self.stream.codec_context.codec
         self._independent = codec.intra_only and not codec.delay
         self.stream.codec_context.thread_type = "SLICE" if self._independent else "AUTO"  # "FRAME" gives frames late
+        self._smears = codec.name in _SMEARING
         self.clock = _clock(self.stream)
         self.decoded = 0
         self._intact = self._lost = 0
@@ -177,18 +179,26 @@ class Decoder:
     def _judged(self) -> Iterator[Shot]:
         """All frames in display order, without an image from a loss to the next key frame.
 
-        A packet that cannot be decoded counts as one lost frame at its own place.
+        A packet that cannot be decoded counts as one lost frame at its own place. What lies before the first key
+        frame, as where a film was cut there, was never to be seen and is left out.
         """
+        begun = False
         failed: list[int] = []  # timestamps of lost packets whose place in display order is still ahead
         broken_at: int | None = None  # timestamp of the last loss that no key frame has repaired yet
         for packet in self._packets():
             pictures = self._decode(packet)
+            if pictures is None and not begun and self._is_no_start(packet):
+                continue
             if pictures is None:
-                lost = _stamp(packet) or 0
+                begun, lost = True, _stamp(packet) or 0
                 heappush(failed, lost)
                 broken_at = lost if broken_at is None else max(lost, broken_at)
                 continue
+            begun = begun or (packet is not None and packet.is_keyframe and packet.is_discard)  # cut by an edit list
             for picture in pictures:
+                begun = begun or picture.key_frame or not self._smears
+                if not begun:
+                    continue
                 stamp = picture.pts
                 while failed and stamp is not None and failed[0] < stamp:
                     yield self._shot(heappop(failed), None)
@@ -260,6 +270,10 @@ class Decoder:
             return False
         return not packet.is_corrupt
 
+    def _is_no_start(self, packet: av.Packet[Any] | None) -> bool:
+        """Whether decoding cannot begin here, though the packet is whole."""
+        return packet is not None and not packet.is_keyframe and self._is_whole(packet)
+
     def _lies_behind(self, stamp: int | None, loss: int) -> bool:
         """Whether a key frame comes after a loss; one far before it does too: its times have begun again."""
         return stamp is None or stamp > loss or (loss - stamp) * self._tick > self._reordering
@@ -288,8 +302,9 @@ class Decoder:
                 return True
         if container.duration is None:
             return False
-        promised = Fraction((container.start_time or 0) + container.duration, av.time_base)
-        return self._falls_short(self._end, promised)
+        start, length = container.start_time or 0, container.duration
+        end = length if length > start else start + length  # FLV, Matroska, ASF may count from zero, not from the start
+        return self._falls_short(self._end, Fraction(end, av.time_base))
 
     def _falls_short(self, end: Fraction, promised: Fraction) -> bool:
         return promised - end > max(_SLACK_FRAMES / self.clock.rate, promised * _SLACK)
@@ -310,7 +325,7 @@ def open_container(
     names = container.format.name.split(",")
     if _TEXT in names or not _PLAYLISTS.isdisjoint(names):
         container.close()
-        raise MediaError(why_other(path) or (_BROKEN if _TEXT in names else refusal("a list of other files")))
+        raise MediaError(why_other(path) or (_BROKEN if _TEXT in names else refusal(f"a {LIST}")))
     return container
 
 
@@ -321,8 +336,12 @@ def video_stream(container: InputContainer, path: str | os.PathLike[str]) -> Vid
     """
     streams = [stream for stream in container.streams.video if not int(stream.disposition) & _COVER_PICTURE]
     if not streams:
-        only = ", only sound" if container.streams.audio else ""
-        raise MediaError(why_other(path) or f"the file has no video stream{only}")
+        reason = "the file has no video stream"
+        if container.streams.audio:
+            reason = why_no_picture(container.format.name)
+        raise MediaError(why_other(path) or reason)
+    films = [stream for stream in streams if stream.frames != 1 or stream.duration is not None]
+    streams = films or streams  # the stills that go with an animated AVIF or HEIC have no duration
     if streams[0].codec_context is None:
         raise MediaError(why_other(path) or "the video codec is unknown")
     return streams[0]

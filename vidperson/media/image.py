@@ -1,14 +1,17 @@
-"""Still images: JPEG, PNG, WebP, BMP and TIFF, upright and in RGB."""
+"""Still images: JPEG, PNG, WebP, BMP, TIFF and HEIF (HEIC, AVIF), upright and in RGB."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 
+import av
 import cv2
 import numpy as np
 
 from vidperson.errors import MediaError
+from vidperson.media.heif import decode_heif, is_heif
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.types import Image
 
@@ -20,6 +23,9 @@ _SIGNATURES = {
     b"MM\0*": "TIFF",
 }
 _JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of the segments that tell the size
+_JPEG_HUFFMAN = {0xC0, 0xC1, 0xC2}  # of these: those of the kinds that libav decodes
+_JPEG_NOTES = {*range(0xE0, 0xF0), 0xFE}  # markers of segments that no decoder of the image needs
+_JPEG_SCAN = 0xDA
 _JPEG_BARE = {0x00, 0x01, *range(0xD0, 0xDA)}  # markers without a length after them
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_SHORT, _TIFF_LONG = 256, 257, 3, 4
 
@@ -28,11 +34,13 @@ def kind_of_image(head: bytes) -> str | None:
     """Name of the image format that the first 12 bytes of a file show, None if it is none of ours."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
+    if is_heif(head):
+        return "HEIF"
     return next((kind for signature, kind in _SIGNATURES.items() if head.startswith(signature)), None)
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) in pixels that the header of an image file tells; None if it does not."""
+    """(width, height) in pixels that the header of an image file tells; None if it does not, or is that of HEIF."""
     kind = kind_of_image(data[:12])
     try:
         if kind == "PNG":
@@ -44,6 +52,8 @@ def image_size(data: bytes) -> tuple[int, int] | None:
             width, height = _webp_size(data)
         elif kind == "TIFF":
             width, height = _tiff_size(data)
+        elif kind == "HEIF":
+            return None
         else:
             width, height = _jpeg_size(data)
     except (struct.error, LookupError, ValueError):
@@ -89,10 +99,13 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 def decode_image(data: bytes, limits: Limits = USUAL_LIMITS) -> tuple[Image, str | None]:
     """(height, width, 3) uint8 RGB with the EXIF orientation applied, and the damage (None if there is none).
 
-    A JPEG or PNG file that ends early gives the part that is there; the rest is grey or black.
+    A JPEG or PNG file that ends early gives the part that is there; the rest is grey or black. What follows a JPEG
+    image in its file, as the film of a motion photo, is left alone.
     Raises MediaError with the reason if there is nothing to show, or more pixels than the limits allow.
     """
     kind = kind_of_image(data[:12])
+    if kind == "HEIF":
+        return decode_heif(data, limits)
     size = image_size(data)
     if size is None:
         raise MediaError(f"the {kind or 'image'} file cannot be decoded")
@@ -108,6 +121,8 @@ def decode_image(data: bytes, limits: Limits = USUAL_LIMITS) -> tuple[Image, str
         image = None
     if image is None:
         raise MediaError(f"the {kind or 'image'} file cannot be decoded")
+    if kind == "JPEG" and damage is None and _jpeg_has_losses(data):
+        damage = "a part of the JPEG image is lost"
     return np.ascontiguousarray(image, dtype=np.uint8), damage
 
 
@@ -119,13 +134,41 @@ def decode_intact_image(data: bytes) -> Image:
     return image
 
 
-def _jpeg_is_whole(data: bytes) -> bool:
-    """Whether an end marker follows the start of the scan; a thumbnail in the header has its own."""
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, begin, end) of the segments up to the first scan, which reaches to the end of the data."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
-        if data[at + 1] == 0xDA:
-            return b"\xff\xd9" in data[at:]
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big") if data[at + 1] != 0xFF else 1
+        marker = data[at + 1]
+        if marker == 0xFF:  # filling
+            at += 1
+            continue
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big") if marker != _JPEG_SCAN else len(data)
+        yield marker, at, end
+        at = end
+
+
+def _jpeg_is_whole(data: bytes) -> bool:
+    """Whether an end marker follows the start of the scan; a thumbnail in the header has its own."""
+    return any(marker == _JPEG_SCAN and data.find(b"\xff\xd9", at) > 0 for marker, at, _ in _jpeg_segments(data))
+
+
+def _jpeg_has_losses(data: bytes) -> bool:
+    """Whether the coded data are damaged: libjpeg shows grey there and does not tell, the decoder of libav does.
+
+    It sees the image at an eighth of its size, without the notes in the header.
+    """
+    segments = [segment for segment in _jpeg_segments(data) if segment[0] not in _JPEG_NOTES]
+    if _JPEG_HUFFMAN.isdisjoint(marker for marker, _, _ in segments):
+        return False
+    decoder = av.CodecContext.create("mjpeg", "r")
+    decoder.thread_count = 1
+    decoder.options = {"err_detect": "explode", "lowres": "3"}
+    try:
+        decoder.decode(av.Packet(data[:2] + b"".join(data[at:end] for _, at, end in segments)))
+    except av.error.PatchWelcomeError:  # a kind of JPEG that only libjpeg knows
+        return False
+    except av.FFmpegError:
+        return True
     return False
 
 

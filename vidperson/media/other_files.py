@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-HEAD_BYTES = 1024
+HEAD_BYTES = 4096
+LIST = "list of other files"  # such kinds end so
 _SIGNATURES = (
     (0, b"%PDF-", "a PDF file"),
     (0, b"PK\x03\x04", "a ZIP archive"),
@@ -21,20 +22,34 @@ _SIGNATURES = (
     (8, b"AIFC", "a sound file (AIFF)"),
     (0, b"fLaC", "a sound file (FLAC)"),
     (0, b"ID3", "a sound file (MP3)"),
+    (4, b"ftypM4A", "a sound file (M4A)"),
+    (4, b"ftypM4B", "a sound file (M4B)"),
     (0, b".snd", "a sound file (AU)"),
     (0, b"#!AMR", "a sound file (AMR)"),
     (0, b"MThd", "a sound file (MIDI)"),
 )
 _TEXTS = (  # what a text begins with, in small letters, or holds near its beginning
-    ("#extm3u", "an HLS list of other files"),
-    ("ffconcat", "an ffconcat list of other files"),
+    ("#extm3u", f"an HLS {LIST}"),
+    ("ffconcat", f"an ffconcat {LIST}"),
     ("<!doctype html", "an HTML page"),
     ("<html", "an HTML page"),
-    ("<mpd", "a DASH list of other files"),
+    ("<mpd", f"a DASH {LIST}"),
+    ("<smoothstreamingmedia", f"a Smooth Streaming {LIST}"),
     ("<svg", "an SVG drawing"),
     ("<?xml", "an XML file"),
 )
+_DASH = "urn:mpeg:dash:schema:mpd"  # whatever its elements are called
 _MARKUP = "<"  # in texts that begin so, the first element may follow declarations and comments
+_SOUND_FORMATS = {
+    "mp3": "MP3",
+    "ogg": "Ogg",
+    "aac": "AAC",
+    "ac3": "AC-3",
+    "eac3": "E-AC-3",
+    "caf": "CAF",
+    "w64": "Wave64",
+}
+_SOUND_FORMATS |= {"wv": "WavPack", "ape": "Monkey's Audio", "tta": "TTA", "dts": "DTS", "mpc8": "Musepack"}
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\f\r\x1b") | {127}
 _MIN_ASCII = 0.7  # share of a text in an encoding that is not known
 
@@ -42,6 +57,12 @@ _MIN_ASCII = 0.7  # share of a text in an encoding that is not known
 def refusal(kind: str) -> str:
     """The reason for which a file is refused."""
     return f"this is {kind}, not a video or image"
+
+
+def why_no_picture(container_format: str) -> str:
+    """Of a file with sound, but without a video (a cover is none). container_format: its name in libav."""
+    name = _SOUND_FORMATS.get(container_format)
+    return refusal(f"a sound file ({name})") if name else "the file has no video stream, only sound"
 
 
 def why_other(path: str | os.PathLike[str]) -> str | None:
@@ -63,6 +84,8 @@ def other_kind(head: bytes) -> str | None:
     if text is None:
         return None
     text = text.lstrip("\ufeff \t\r\n").lower()
+    if text.startswith(_MARKUP) and _DASH in text:
+        return f"a DASH {LIST}"
     for word, kind in _TEXTS:
         if text.startswith(word) or (text.startswith(_MARKUP) and word.startswith("<") and word in text):
             return kind

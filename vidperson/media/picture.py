@@ -9,6 +9,7 @@ import av
 import cv2
 import numpy as np
 from av.sidedata.sidedata import SideDataContainer
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from vidperson.types import Image
@@ -16,7 +17,19 @@ from vidperson.types import Image
 # AVCOL_SPC_*: BT.709, FCC, BT.601 for 625 and 525 lines, SMPTE 240M, BT.2020
 _KNOWN_MATRICES = {1, 4, 5, 6, 7, 9}
 _HD_HEIGHT = 720
+_FULL_GREY = ((np.arange(256.0) - 16) * 255 / 219).round().clip(0, 255).astype(np.uint8)
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
+
+
+def _of_new_kind(kinds: type[SideDataType], value: object) -> SideDataType:
+    """A member for side data that FFmpeg knows and PyAV does not yet, as that of spatial video and EXIF."""
+    member: Any = object.__new__(kinds)
+    member._name_, member._value_ = f"KIND_{value}", value
+    return member
+
+
+# Python's enum asks this for values without a member; without it, one such item hides the frame's display matrix
+SideDataType._missing_ = classmethod(_of_new_kind)  # type: ignore[assignment]
 
 
 def to_rgb(frame: av.VideoFrame, aspect: Fraction, reformatter: VideoReformatter) -> Image:
@@ -41,6 +54,8 @@ def to_rgb(frame: av.VideoFrame, aspect: Fraction, reformatter: VideoReformatter
         threads=1,
     )
     rgb = np.asarray(converted.to_ndarray(), dtype=np.uint8)
+    if frame.color_range == ColorRange.MPEG and frame.format.name.startswith("gray"):
+        rgb = np.asarray(cv2.LUT(rgb, _FULL_GREY), dtype=np.uint8)  # libav takes all grey formats for full range
     if len(rgb) != height:
         rgb = _between_rows(rgb, height)
     return np.ascontiguousarray(_turned(_square(rgb, aspect), *turn))

@@ -20,7 +20,7 @@ from vidperson.media.decoder import Decoder, header_duration, open_container, vi
 from vidperson.media.hardware import GpuDecoder, NotOnGpu, in_memory
 from vidperson.media.image import decode_image, kind_of_image
 from vidperson.media.limits import USUAL_LIMITS, Limits
-from vidperson.media.other_files import other_kind, refusal
+from vidperson.media.other_files import HEAD_BYTES, LIST, other_kind, refusal
 from vidperson.media.picture import to_rgb
 from vidperson.media.plan import PlannedDecoder, Surprise
 from vidperson.media.sampling import Clock, Shot, UniformSampling, WindowSampling
@@ -31,8 +31,6 @@ __all__ = ["FrameReader", "Limits", "UniformSampling", "WindowSampling", "probe_
 _STILL_SECONDS = 0.04
 _USUAL_BYTES_PER_SECOND = 125_000
 _MAX_IMAGE_BYTES = 1 << 30
-_HEAD_BYTES = 12
-_PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat")  # libav would open what they name before it says what they are
 
 
 class FrameReader:
@@ -184,15 +182,16 @@ def _head(path: str | os.PathLike[str]) -> bytes:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise MediaError("not a regular file")
         with open(path, "rb") as file:
-            head = file.read(_HEAD_BYTES)
+            head = file.read(HEAD_BYTES)
     except OSError as error:
         raise MediaError((error.strerror or "the file cannot be opened").lower()) from error
     except ValueError as error:
         raise MediaError("not a file name") from error
     if not head:
         raise MediaError("the file is empty")
-    if head.startswith(_PLAYLIST_STARTS):
-        raise MediaError(refusal(other_kind(head) or "a list of other files"))
+    kind = other_kind(head)
+    if kind and kind.endswith(LIST):  # libav would open what it names before it says what it is
+        raise MediaError(refusal(kind))
     return head
 
 
