@@ -21,9 +21,9 @@ fi
 for modality in $modalities; do
   use_modality "$modality" detector
   for data_set in "${data_sets[@]}"; do
-    utils/validate_data_dir.sh "$data_dir/$data_set"
     for part in $(parts_of "$data_set"); do
       cut_items "$data_set" "$part"
     done
   done
 done
+make_sets

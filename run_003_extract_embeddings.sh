@@ -24,3 +24,4 @@ for modality in $modalities; do
     done
   done
 done
+make_sets

@@ -5,7 +5,8 @@
 #   data_sets, test_sets   the data folders of $trial_sets and the test sets among them, each once
 #   enroll_of              test set -> its enrolment set
 #
-# and defines use_modality, use_network, check_precision, need, system_options and pair_options.
+# and defines use_modality, use_network, check_precision, need, add_set, make_sets, system_options
+# and pair_options.
 
 data_sets=()
 test_sets=()
@@ -105,6 +106,15 @@ check_precision() {
       "${network_args[@]:0:8}" --threads "$threads" "${@:2}"
     precision_checked[$1]=true
   fi
+}
+
+# Note a set that is to be made. Arguments: those of utils/segment_jobs.py. make_sets makes all that are noted.
+sets_to_make=()
+add_set() {
+  sets_to_make+=(::: --nj "$nj" --force "$force" "$@")
+}
+make_sets() {
+  utils/segment_jobs.py "${sets_to_make[@]}"
 }
 
 # What the steps of stages 4 and 5 are told of all systems: sets the array `system_args`.

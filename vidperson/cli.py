@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 from vidperson.errors import VidPersonError, os_error_text
 
 T = TypeVar("T")
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -186,7 +187,7 @@ def main(function: Callable[..., Any], arguments: argparse.Namespace) -> NoRetur
 
     Exit status 0 when it returns, 1 with a one-line message for a :class:`VidPersonError` or an OSError.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
     try:
         function(**vars(arguments))
     except VidPersonError as error:
