@@ -134,7 +134,7 @@ class DetectOptions:
     selection: SelectionOptions = cli.group(SelectionOptions)
     limits: LimitOptions = cli.group(LimitOptions)
     engine: EngineOptions = cli.group(EngineOptions)
-    check: bool = cli.option(False, "true: only refuse wrong options, do nothing")
+    check: bool = cli.option(False, "true: only refuse wrong options, and import what the work needs")
 
 
 def detect_faces_supervised(options: DetectOptions) -> None:
@@ -142,6 +142,7 @@ def detect_faces_supervised(options: DetectOptions) -> None:
     from vidperson.supervision import run_supervised
 
     if options.check:
+        cli.load("cv2", "vidperson.face.detection", "vidperson.face.pipeline", "vidperson.networks.opening")
         return
 
     def work(watch: Watch) -> None:

@@ -36,7 +36,7 @@ cut_items() {
 embed_items() {
   use_network "$face_embedder" --embed-batch "$embed_batch"
   check_precision "$embed_dir" --items-dir "$items_dir/$2"
-  add_set --cmd "$launch" --states "ok no_face damaged unreadable" \
+  add_set --cmd "$launch" --check true --states "ok no_face damaged unreadable" \
     --archives embed.ark "${network_inputs[@]}" --per-segment "$items_dir/$2" --speed-args "$speed_args" \
     "$data_dir/$1/vid.scp" "$embed_dir/$2" -- \
     python steps_face/extract_embeddings.py --items-dir "$items_dir/$2" "${network_args[@]}" --mirror "$embed_mirror"

@@ -126,13 +126,19 @@ class Now:
     """What options, files and environment are at this moment.
 
     lines: segment -> the rest of its line in the list.
-    per_segment_files: inputs of the record that do not decide the outcome of all segments.
+    files: inputs of the record that do not decide the outcome of all segments.
+    of_sets: likewise, of sets, with their SHA-256.
     """
 
     lines: dict[str, str]
     plan: Plan
-    record: Record
-    per_segment_files: list[Path]
+    files: list[Path]
+    of_sets: dict[Path, str]
+
+    def record(self, options: Options) -> Record:
+        """What the set is made with."""
+        record = new_record(options.command, [*options.inputs, *self.files], hashed=self.of_sets)
+        return replace(record, stage=options.stage)
 
 
 @dataclass(frozen=True)
@@ -330,10 +336,9 @@ def read_now(options: Options) -> Now:
         of_sets |= {path / name: output.sha256 for name, output in record.outputs.items()}
     for path in options.inputs:
         checked(path)
-    record = replace(new_record(options.command, [*options.inputs, *files], hashed=of_sets), stage=options.stage)
     media_folder = options.scp.parent if options.media else None
     plan = Plan(segment_inputs(lines, options.per_segment, media_folder), options.archives)
-    return Now(lines, plan, record, [*files, *of_sets])
+    return Now(lines, plan, files, of_sets)
 
 
 def finished(path: Path) -> Record:
@@ -361,7 +366,7 @@ def is_done(options: Options, now: Now, folder: SetFolder) -> bool:
 
 def changes(options: Options, now: Now, record: Record) -> list[str]:
     """In what settings and inputs of all segments differ from those of a record."""
-    lines = differences(record, options.command, options.inputs, now.per_segment_files)
+    lines = differences(record, options.command, options.inputs, [*now.files, *now.of_sets])
     then, files = list(record.outputs), set_files(options.archives)
     return lines + ([f"< {' '.join(then)}", f"> {' '.join(files)}"] if then and set(then) != set(files) else [])
 
@@ -397,7 +402,8 @@ def refuse_other_settings(options: Options, now: Now, folder: SetFolder) -> None
 def work(options: Options, now: Now, folder: SetFolder, lock: int) -> Making:
     """Do what is left to do and write the set. As :func:`make_set`."""
     out, plan = options.out, now.plan
-    folder.begin(now.record)
+    record = now.record(options)
+    folder.begin(record)
     folder.take_finished(plan, options.states)
     left = plan.to_do()
     if plan.sources:
@@ -417,7 +423,7 @@ def work(options: Options, now: Now, folder: SetFolder, lock: int) -> Making:
         if code := (yield Array(options, jobs, lock, len(left))):
             return code
     outputs = collect(options, plan, jobs)
-    save_record(out, replace(now.record, outputs=outputs))
+    save_record(out, replace(record, outputs=outputs))
     folder.remove_leftovers()
     print(f"{out}: {summary(out / 'status', options.states)}")
     for line in reasons(out / "status", SHOWN):

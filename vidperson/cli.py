@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import gc
+import importlib
 import logging
 import sys
 import types
@@ -180,6 +182,15 @@ def run(function: Callable[[T], Any], options: type[T], doc: str | None) -> NoRe
     A dataclass may check its values when it is made: a :class:`VidPersonError` of it is a message, too.
     """
     main(lambda: function(parse(options, doc)), argparse.Namespace())
+
+
+def load(*modules: str) -> None:
+    """Import modules, in a process that is about to be forked: the forks need not do so, each for itself."""
+    gc.disable()  # hundreds of modules have much to visit, and nothing to free
+    for module in modules:
+        importlib.import_module(module)
+    gc.freeze()  # nor have forks
+    gc.enable()
 
 
 def main(function: Callable[..., Any], arguments: argparse.Namespace) -> NoReturn:
