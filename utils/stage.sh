@@ -113,6 +113,10 @@ check_precision() {
 each_part() {
   local data_set part
   for data_set in "${data_sets[@]}"; do
+    if [ ! -d "$data_dir/$data_set" ]; then
+      echo "$0: there is no $data_dir/$data_set; run ./run_001_prepare_data.sh" >&2
+      exit 1
+    fi
     for part in $(parts_of "$data_set"); do
       "$1" "$data_set" "$part"
     done
