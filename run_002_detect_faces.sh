@@ -7,6 +7,8 @@
 #         A set with labelled boxes has two parts: <set>_ref (the labelled persons) and
 #         <set>_facedet (every face).
 #
+# With --stop-stage 3 it does stage 3, too: the same files as by ./run_003_extract_embeddings.sh, sooner.
+#
 #   ./run_002_detect_faces.sh --config-file global_conf/config_r50.sh --nj 20
 set -euo pipefail
 if [ ! -f path.sh ]; then
@@ -14,16 +16,20 @@ if [ ! -f path.sh ]; then
   exit 1
 fi
 . ./cmd.sh
+stop_stage=2  # [2|3] last stage to run: 3 embeds what was found in the same process
 . ./utils/parse_options.sh
 . ./utils/stage.sh
 . ./path.sh
 
 for modality in $modalities; do
   use_modality "$modality" detector
-  for data_set in "${data_sets[@]}"; do
-    utils/validate_data_dir.sh "$data_dir/$data_set"
-    for part in $(parts_of "$data_set"); do
-      cut_items "$data_set" "$part"
-    done
-  done
+  each_part cut_items
 done
+if [ "$stop_stage" = 3 ]; then
+  stage_of_sets=./run_003_extract_embeddings.sh
+  for modality in $modalities; do
+    use_modality "$modality" detector embedder
+    each_part embed_items
+  done
+fi
+make_sets

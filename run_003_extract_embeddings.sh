@@ -17,10 +17,6 @@ fi
 
 for modality in $modalities; do
   use_modality "$modality" detector embedder
-  for data_set in "${data_sets[@]}"; do
-    for part in $(parts_of "$data_set"); do
-      need "$items_dir/$part/record.json" ./run_002_detect_faces.sh
-      embed_items "$data_set" "$part"
-    done
-  done
+  each_part embed_items
 done
+make_sets

@@ -145,7 +145,7 @@ class DetectOptions:
     decoder: str = cli.option(
         "software", "what decodes videos; cuda: an NVIDIA GPU, that of --device if given", choices=("software", "cuda")
     )
-    check: bool = cli.option(False, "true: only refuse wrong options, do nothing")
+    check: bool = cli.option(False, "true: only refuse wrong options, and import what the work needs")
 
 
 def detect_faces_supervised(options: DetectOptions) -> None:
@@ -153,6 +153,7 @@ def detect_faces_supervised(options: DetectOptions) -> None:
     from vidperson.supervision import run_supervised
 
     if options.check:
+        cli.load("cv2", "vidperson.face.detection", "vidperson.face.pipeline", "vidperson.networks.opening")
         return
 
     def work(watch: Watch) -> None:

@@ -36,6 +36,7 @@ class ExtractOptions:
         "", "mirrored crops; empty: as the network's card says", choices=["", "none", "concatenate", "sum"]
     )
     network: EngineOptions = cli.group(EngineOptions)
+    check: bool = cli.option(False, "true: only refuse wrong options, and import what the work needs")
 
 
 def extract_embeddings(options: ExtractOptions) -> None:
@@ -43,6 +44,9 @@ def extract_embeddings(options: ExtractOptions) -> None:
 
     Raises VidPersonError for archives, networks and options that are wrong.
     """
+    if options.check:
+        cli.load("vidperson.embedding", "vidperson.face.crops", "vidperson.face.embedder", "vidperson.networks.opening")
+        return
     import numpy as np
 
     from vidperson.embedding import embed_segments

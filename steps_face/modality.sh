@@ -13,7 +13,7 @@ parts_of() {
 
 # Stage 2: find the faces of a data set and cut them out aligned. Arguments: data set, part.
 cut_items() {
-  local data=$data_dir/$1 part=$items_dir/$2 inputs=() labels=() step label_unit conf_window
+  local data=$data_dir/$1 part=$items_dir/$2 inputs=() labels=() then=() label_unit conf_window
   use_network "$face_detector" --det-batch "$det_batch"
   if [ "$decoder" = cuda ]; then launch=$cuda_cmd; fi
   check_precision "$items_dir" --scp "$data/vid.scp" --max-size "$max_size"
@@ -23,27 +23,22 @@ cut_items() {
     labels=(--labels "$data/face_boundingbox" --label-unit "$label_unit" --det-window "${det_window:-$conf_window}"
       --max-centre-distance "$max_centre_distance")
   fi
-  step=(python steps_face/detect_faces.py "${network_args[@]}" --fps "$fps" --max-size "$max_size"
-    --det-scales "$det_scales" --det-mirror "$det_mirror" --det-threshold "$det_threshold"
-    --nms-threshold "$nms_threshold" --min-faces "$min_faces" --det-fallback "$det_fallback"
-    --discard-low-quality "$discard_low_quality" --max-pixels "$max_pixels"
-    --max-duration-s "$max_duration_s" --decoder "$decoder" "${labels[@]}")
-  if [ ! -f "$part/record.json" ]; then   # wrong values are refused before there are jobs
-    "${step[@]}" --scp "$data/vid.scp" --output-dir "$part" --check true
-  fi
-  utils/segment_jobs.py --cmd "$launch" --nj "$nj" --force "$force" --media true --states "ok unsure no_face damaged unreadable" \
-    --archives "faces.ark quality.ark crops.tar thumbs.tar" "${network_inputs[@]}" "${inputs[@]}" \
-    --speed-args "$speed_args --segment-timeout-s $segment_timeout_s" "$data/vid.scp" "$part" -- "${step[@]}"
-  if [ "$contact_sheet" = true ]; then
-    python steps/make_contact_sheet.py --items-dir "$part"
-  fi
+  if [ "$contact_sheet" = true ]; then then=(--then "python steps/make_contact_sheet.py --items-dir"); fi
+  add_set --cmd "$launch" --validate true --check true --media true --states "ok unsure no_face damaged unreadable" \
+    --archives "faces.ark quality.ark crops.tar thumbs.tar" "${network_inputs[@]}" "${inputs[@]}" "${then[@]}" \
+    --speed-args "$speed_args --segment-timeout-s $segment_timeout_s" "$data/vid.scp" "$part" -- \
+    python steps_face/detect_faces.py "${network_args[@]}" --fps "$fps" --max-size "$max_size" \
+    --det-scales "$det_scales" --det-mirror "$det_mirror" --det-threshold "$det_threshold" \
+    --nms-threshold "$nms_threshold" --min-faces "$min_faces" --det-fallback "$det_fallback" \
+    --discard-low-quality "$discard_low_quality" --max-pixels "$max_pixels" \
+    --max-duration-s "$max_duration_s" --decoder "$decoder" "${labels[@]}"
 }
 
 # Stage 3: turn the aligned faces of a part into embeddings. Arguments: data set, part.
 embed_items() {
   use_network "$face_embedder" --embed-batch "$embed_batch"
   check_precision "$embed_dir" --items-dir "$items_dir/$2"
-  utils/segment_jobs.py --cmd "$launch" --nj "$nj" --force "$force" --states "ok unsure no_face damaged unreadable" \
+  add_set --cmd "$launch" --check true --states "ok unsure no_face damaged unreadable" \
     --archives embed.ark "${network_inputs[@]}" --per-segment "$items_dir/$2" --speed-args "$speed_args" \
     "$data_dir/$1/vid.scp" "$embed_dir/$2" -- \
     python steps_face/extract_embeddings.py --items-dir "$items_dir/$2" "${network_args[@]}" --mirror "$embed_mirror"

@@ -75,16 +75,15 @@ class Work:
         """Make the set. Returns the segments that jobs have done."""
         self.calls.clear()
         labels = self.data / "labels"
-        code = segment_jobs.make_set(
-            segment_jobs.options_of(
-                [
-                    "--nj", str(nj), "--archives", " ".join(ARCHIVES), "--states", " ".join(STATES), "--media", "true",
-                    "--per-segment", str(labels), "--patience-s", "0", *options,
-                    str(self.data / "vid.scp"), str(out or self.out), "--",
-                    "python", "byte_step.py", "--add", str(labels), "--times", str(times),
-                ]
-            )
+        asked = segment_jobs.options_of(
+            [
+                "--cmd", "grid.py", "--nj", str(nj), "--archives", " ".join(ARCHIVES), "--states", " ".join(STATES),
+                "--media", "true", "--per-segment", str(labels), "--patience-s", "0", *options,
+                str(self.data / "vid.scp"), str(out or self.out), "--",
+                "python", "byte_step.py", "--add", str(labels), "--times", str(times),
+            ]
         )  # fmt: skip
+        code = segment_jobs.make_sets([asked])
         assert code == 0
         return sorted(self.calls)
 

@@ -38,7 +38,10 @@ ALLOWED: dict[str, set[str]] = {
 }
 USERS = re.compile(r"(local|steps(_[a-z]+)?|tests|benchmarks)/")
 # What programs of utils may import of vidperson; the others run before there is an environment.
-SET_MAKERS = {f"utils/{name}.py": {"io", "errors"} for name in ("segment_jobs", "once")}
+SET_MAKERS = {
+    "utils/segment_jobs.py": {"io", "errors", "supervision"},
+    "utils/workers.py": {"cli", "errors", "supervision"},
+}
 
 TOP_LEVEL = re.compile(
     r"run_00[0-5]_\w+\.sh|run_01\d_train_\w+\.sh|run_demo\.sh|run_tests\.sh|path\.sh|cmd\.sh|global_conf|local"

@@ -1,10 +1,10 @@
-"""What segment_jobs.py and once.py have in common: their options, and the launcher as a child."""
+"""What segment_jobs.py and once.py have in common: options, the launcher as a child, programs run in this process."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
-import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -71,6 +71,8 @@ def run_child(command: Sequence[str], keep_open: Collection[int] = ()) -> int:
     Returns the exit status of the command, or 128 + n after signal n; 127 where there is no such
     command.
     """
+    import subprocess  # the programs here answer sooner where they need none of it
+
     received: list[int] = []
     child: subprocess.Popen[bytes] | None = None
 
@@ -98,3 +100,35 @@ def run_child(command: Sequence[str], keep_open: Collection[int] = ()) -> int:
         for number in caught:
             signal.signal(number, before[number])
     return 128 + received[0] if received else code if code >= 0 else 128 - code
+
+
+def is_program(command: Sequence[str]) -> bool:
+    """Whether a command is a Python program that :func:`run_here` can run."""
+    return len(command) > 1 and command[0] == "python" and os.path.isfile(command[1])
+
+
+def run_here(words: Sequence[str]) -> int:
+    """Run a Python program, its path and arguments, in this process: to start another takes longer than much work.
+
+    Returns the exit status; leaves the process where there is no such program.
+    """
+    if not os.path.isfile(words[0]):
+        refuse(f"cannot run '{words[0]}': no such file")
+    import runpy
+    import traceback
+
+    own, sys.argv = sys.argv, list(words)
+    code: int | str | None = 0
+    try:
+        runpy.run_path(words[0], run_name="__main__")
+    except SystemExit as left:
+        code = left.code
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    finally:
+        sys.argv = own
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+        return 1
+    return code or 0

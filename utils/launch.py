@@ -6,19 +6,19 @@ end a launcher, and what it says about jobs that failed.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import shlex
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
+
+if TYPE_CHECKING:
+    import ctypes
 
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TAIL_BYTES = 16384
@@ -128,7 +128,7 @@ def now() -> str:
 def write_head(stream: BinaryIO, command: list[str], job_id: str = "") -> None:
     """Begin a log: the command, time, host, and on a grid the job's id."""
     as_id = f" as {job_id}" if job_id else ""
-    head = f"# {shlex.join(command)}\n# Started at {now()} on {socket.gethostname()}{as_id}\n#\n"
+    head = f"# {shlex.join(command)}\n# Started at {now()} on {os.uname().nodename}{as_id}\n#\n"
     stream.write(os.fsencode(head))
 
 
@@ -187,6 +187,8 @@ def bar_line(jobs: Sequence[Job], columns: int) -> str:
         unit = next(job.unit for job in jobs if job.total)
         texts += [f"{done}/{total} {unit}", f"{rate:.3g}/s"]
         if rate > 0:
+            from datetime import timedelta
+
             texts.append(f"{timedelta(seconds=int((total - done) / rate))} left")
     texts.append(f"{ended}/{len(jobs)} jobs done")
     if failed:
@@ -222,16 +224,17 @@ def remove_logs(jobs: Sequence[Job]) -> None:
             job.log.unlink()
 
 
-def report(jobs: Sequence[Job]) -> int:
+def report(jobs: Sequence[Job], launcher: str = "") -> int:
     """Say how many jobs failed, which logs tell why, and how the first log ends. Returns the exit status.
 
+    launcher: its name, where this program is another one.
     A step's own last word may stand further up: torchrun has much to say behind it.
     """
     failed = [job for job in jobs if job.exit_code != 0]
     if not failed:
         return 0
     logs = f"log{'s are' if len(failed) > 1 else ' is'} {' '.join(str(job.log) for job in failed)}"
-    print(f"{program()}: {len(failed)} / {len(jobs)} failed, {logs}", file=sys.stderr)
+    print(f"{launcher or program()}: {len(failed)} / {len(jobs)} failed, {logs}", file=sys.stderr)
     for job in failed:
         if job.reason:
             print(f"  {job.log}: {job.reason}", file=sys.stderr)
@@ -247,7 +250,7 @@ def report(jobs: Sequence[Job]) -> int:
     return 1
 
 
-def ended_by(number: int) -> int:
+def ended_by(number: int, launcher: str = "") -> int:
     """Say which signal ended the launcher. Returns the exit status."""
-    print(f"{program()}: ended by {signal.Signals(number).name}, and its jobs with it", file=sys.stderr)
+    print(f"{launcher or program()}: ended by {signal.Signals(number).name}, and its jobs with it", file=sys.stderr)
     return 128 + number

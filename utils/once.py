@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import io
 import os
-import runpy
 import subprocess
 import sys
 import time
@@ -35,7 +34,7 @@ if not __package__:  # run as a program: utils is this folder, whose queue.py mu
     sys.modules["utils"] = ModuleType("utils")
     sys.modules["utils"].__path__ = [HERE]
 
-from utils.commands import flag, number, parse, refuse, run_child
+from utils.commands import flag, is_program, number, parse, refuse, run_child, run_here
 
 DONE, TO_DO = 0, 3
 POLL_S = 0.5
@@ -71,33 +70,16 @@ def main(arguments: Sequence[str]) -> int:
 def check(command: Sequence[str]) -> tuple[int, str]:
     """Exit status of the step that is asked what there is to do, and what it said."""
     question = [*command, "--check", "true"]
-    if command[0] == "python" and len(command) > 1:
-        return ask_here(question[1:])
+    if is_program(command):
+        said = io.StringIO()
+        with redirect_stdout(said):
+            code = run_here(question[1:])
+        return code, said.getvalue()
     try:
         done = subprocess.run(question, stdout=subprocess.PIPE, text=True, errors="replace")
     except OSError as error:
         refuse(f"cannot start '{command[0]}': {error.strerror}")
     return done.returncode, done.stdout
-
-
-def ask_here(words: list[str]) -> tuple[int, str]:
-    """As :func:`check`, of a Python program, in this process: to start another takes longer than the answer."""
-    own, sys.argv = sys.argv, words
-    said = io.StringIO()
-    try:
-        with redirect_stdout(said):
-            runpy.run_path(words[0], run_name="__main__")
-        code: int | str | None = 0
-    except SystemExit as left:
-        code = left.code
-    except OSError as error:
-        refuse(f"cannot run '{words[0]}': {error.strerror}")
-    finally:
-        sys.argv = own
-    if isinstance(code, str):
-        print(code, file=sys.stderr)
-        return 1, said.getvalue()
-    return code or 0, said.getvalue()
 
 
 if __name__ == "__main__":

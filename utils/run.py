@@ -32,8 +32,11 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any, Protocol
 
 if not __package__:  # run as a program: utils is this folder, and no file of it or beside it hides Python's own modules
     HERE = os.path.dirname(os.path.abspath(__file__))
@@ -50,11 +53,22 @@ REFRESH_S = 0.5
 GRACE_S = 5.0
 
 
+class Process(Protocol):
+    """What is asked of a job's process: a ``Popen``, or a task of a worker."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+    def wait(self) -> int: ...
+
+
 @dataclass
 class Job(launch.Job):
-    """A job that may have a process on this machine."""
+    """A job that may have a process on this machine. stream: readable when it may have ended, besides SIGCHLD."""
 
-    process: subprocess.Popen[bytes] | None = None
+    process: Process | None = None
+    stream: Any = None
     start: float = 0.0
 
 
@@ -71,13 +85,19 @@ def parse(args: list[str]) -> tuple[list[Job], int]:
     return [Job(*call.job(number)) for number in call.numbers], limit
 
 
-def start(job: Job, libc: ctypes.CDLL) -> None:
-    """Start a job in a process group of its own, with its log open for it."""
+def begin(job: Job) -> None:
+    """Begin the log of a job that is to start."""
     job.start = time.monotonic()
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    parent = os.getpid()
     with open(job.log, "ab", buffering=0) as stream:
         launch.write_head(stream, job.command)
+
+
+def start(job: Job) -> None:
+    """Start a job in a process group of its own, with its log open for it."""
+    libc, parent = ctypes.CDLL(None, use_errno=True), os.getpid()
+    begin(job)
+    with open(job.log, "ab", buffering=0) as stream:
         try:
             job.process = subprocess.Popen(
                 job.command,
@@ -109,7 +129,7 @@ def draw_bar(jobs: list[Job]) -> None:
     launch.draw_bar(jobs)
 
 
-def signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
+def signal_group(process: Process, number: int) -> bool:
     """Signal a job and what it started (0 only asks); False when none of them lives any more."""
     process.poll()
     try:
@@ -133,35 +153,49 @@ def end_jobs(jobs: list[Job]) -> None:
             finish(job, job.process.wait())
 
 
-def run(jobs: list[Job], limit: int) -> int:
+@contextmanager
+def woken_by(numbers: set[signal.Signals]) -> Iterator[int]:
+    """:func:`utils.launch.wake_up_pipe`, and the handlers as they were before behind it."""
+    before = {number: signal.getsignal(number) for number in numbers}
+    stream = launch.wake_up_pipe(numbers)
+    try:
+        yield stream
+    finally:
+        os.close(signal.set_wakeup_fd(-1))
+        os.close(stream)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run(jobs: list[Job], limit: int, start: Callable[[Job], None] = start) -> int:
     """Run all jobs, at most ``limit`` at once. Returns 0, or the number of the signal that ended the run."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    woken = launch.wake_up_pipe({signal.SIGCHLD, *launch.ENDS})
     with_bar = sys.stderr.isatty()
     waiting, running = deque(jobs), list[Job]()
-    try:
-        while waiting or running:
-            while waiting and len(running) < limit:
-                job = waiting.popleft()
-                start(job, libc)
-                running += [job] if job.process is not None else []
+    with woken_by({signal.SIGCHLD, *launch.ENDS}) as woken:
+        try:
+            while waiting or running:
+                while waiting and len(running) < limit:
+                    job = waiting.popleft()
+                    start(job)
+                    running += [job] if job.process is not None else []
+                if with_bar:
+                    draw_bar(jobs)
+                streams = [job.stream for job in running if job.stream is not None]
+                if running and woken in select.select([woken, *streams], [], [], REFRESH_S if with_bar else None)[0]:
+                    for number in os.read(woken, 4096):
+                        if number in launch.ENDS:
+                            return number
+                for job in running:
+                    if job.process is not None and (code := job.process.poll()) is not None:
+                        finish(job, code)
+                running = [job for job in running if job.process is not None]
             if with_bar:
                 draw_bar(jobs)
-            if running and select.select([woken], [], [], REFRESH_S if with_bar else None)[0]:
-                for number in os.read(woken, 4096):
-                    if number in launch.ENDS:
-                        return number
-            for job in running:
-                if job.process is not None and (code := job.process.poll()) is not None:
-                    finish(job, code)
-            running = [job for job in running if job.process is not None]
-        if with_bar:
-            draw_bar(jobs)
-        return 0
-    finally:
-        end_jobs(jobs)
-        if with_bar:
-            print(file=sys.stderr)
+            return 0
+        finally:
+            end_jobs(jobs)
+            if with_bar:
+                print(file=sys.stderr)
 
 
 def main() -> int:

@@ -5,7 +5,8 @@
 #   data_sets, test_sets   the data folders of $trial_sets and the test sets among them, each once
 #   enroll_of              test set -> its enrolment set
 #
-# and defines use_modality, use_network, check_precision, need, system_options and pair_options.
+# and defines use_modality, use_network, check_precision, need, each_part, add_set, make_sets,
+# system_options and pair_options.
 
 data_sets=()
 test_sets=()
@@ -101,9 +102,38 @@ use_network() {
 declare -A precision_checked=()
 check_precision() {
   if [ "$precision" != fp32 ] && [ -z "${precision_checked[$1]-}" ]; then
+    make_sets   # the sample may be of those that wait
     $launch "$1/log/precision.log" python steps/check_precision.py \
       "${network_args[@]:0:8}" --threads "$threads" "${@:2}"
     precision_checked[$1]=true
+  fi
+}
+
+# Call a function with each data set and each of its parts. Arguments: function.
+each_part() {
+  local data_set part
+  for data_set in "${data_sets[@]}"; do
+    if [ ! -d "$data_dir/$data_set" ]; then
+      echo "$0: there is no $data_dir/$data_set; run ./run_001_prepare_data.sh" >&2
+      exit 1
+    fi
+    for part in $(parts_of "$data_set"); do
+      "$1" "$data_set" "$part"
+    done
+  done
+}
+
+# Note a set that is to be made, by the stage `stage_of_sets`; make_sets makes all that are noted.
+# Arguments: those of utils/segment_jobs.py.
+stage_of_sets=$VIDPERSON_STAGE
+sets_to_make=()
+add_set() {
+  sets_to_make+=(::: --stage "$stage_of_sets" --nj "$nj" --force "$force" "$@")
+}
+make_sets() {
+  if [ ${#sets_to_make[@]} != 0 ]; then
+    utils/segment_jobs.py "${sets_to_make[@]}"
+    sets_to_make=()
   fi
 }
 

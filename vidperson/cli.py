@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import gc
+import importlib
 import logging
 import sys
 import types
@@ -15,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 from vidperson.errors import VidPersonError, os_error_text
 
 T = TypeVar("T")
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -181,12 +184,21 @@ def run(function: Callable[[T], Any], options: type[T], doc: str | None) -> NoRe
     main(lambda: function(parse(options, doc)), argparse.Namespace())
 
 
+def load(*modules: str) -> None:
+    """Import modules, in a process that is about to be forked: the forks need not do so, each for itself."""
+    gc.disable()  # hundreds of modules have much to visit, and nothing to free
+    for module in modules:
+        importlib.import_module(module)
+    gc.freeze()  # nor have forks
+    gc.enable()
+
+
 def main(function: Callable[..., Any], arguments: argparse.Namespace) -> NoReturn:
     """Call ``function(**arguments)`` with logging set up and leave the process with its outcome.
 
     Exit status 0 when it returns, 1 with a one-line message for a :class:`VidPersonError` or an OSError.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
     try:
         function(**vars(arguments))
     except VidPersonError as error:

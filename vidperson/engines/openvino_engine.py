@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from vidperson.engines import Settings
 from vidperson.errors import ModelError
+
+_CONVERTER = "openvino.tools.ovc"
+
+
+def _import_runtime() -> Any:
+    """OpenVINO without its converter, which takes longer to import than the rest; whoever asks for that one gets it."""
+    if "openvino" in sys.modules or _CONVERTER in sys.modules:
+        import openvino
+
+        return openvino
+    sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # it counts as not installed, which OpenVINO allows
+    try:
+        import openvino
+    finally:
+        del sys.modules[_CONVERTER]
+
+    def converter(name: str) -> Any:
+        if name != "convert_model":
+            raise AttributeError(f"module 'openvino' has no attribute {name!r}")
+        from openvino.tools.ovc import convert_model
+
+        openvino.convert_model = convert_model
+        return convert_model
+
+    if not hasattr(openvino, "convert_model"):
+        openvino.__getattr__ = converter
+    return openvino
+
+
+openvino = _import_runtime()
 
 # Our names and OpenVINO's. A processor without bfloat16 instructions computes in float32 all the same.
 _HINTS = {"fp32": "f32", "bf16": "bf16"}

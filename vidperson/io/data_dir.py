@@ -9,7 +9,6 @@ absolute. Other files are left as they are.
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import re
@@ -25,8 +24,7 @@ from typing import NamedTuple
 
 from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write
-from vidperson.io.flawless import flawless_trial_lists
-from vidperson.io.lists import check_id, sort_key, write_lines
+from vidperson.io.lines import check_id, sort_key, write_lines
 
 PathLike = str | os.PathLike[str]
 
@@ -277,8 +275,13 @@ def validate(directory: PathLike, check_files: bool = False) -> list[str]:
         return [_problem(folder, None, f"no such folder; {AGAIN}", False)]
     problems: list[str] = []
     tables: dict[str, list[Row]] = {}
-    flawless = flawless_trial_lists(folder)
-    for name in _lists_in(folder):
+    names = _lists_in(folder)
+    flawless: list[str] = []
+    if any(name in TRIAL_LISTS for name in names):
+        from vidperson.io.flawless import flawless_trial_lists  # it takes NumPy
+
+        flawless = flawless_trial_lists(folder)
+    for name in names:
         if name in flawless:
             continue
         path = folder / name
@@ -472,6 +475,8 @@ def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Pat
 
 
 def main() -> None:
+    import argparse
+
     parser = argparse.ArgumentParser(prog="data_dir", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     verbs = {"validate": "name all that is wrong", "fix": "fix it", "split": "cut it into parts for jobs"}

@@ -18,13 +18,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,8 @@ MISSING = "missing"
 # Options that name a folder: a path below one of them stays the same when the folder is moved.
 FOLDER_OPTIONS = ("data_dir", "exp_dir")
 
+_SETTLED_NS = 2_000_000_000  # a file that has just been written may change once more at the same time of change
+_hashed: dict[tuple[int, ...], str] = {}  # state of a file -> SHA-256
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -79,9 +80,19 @@ def record_path(target: Path) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal digits. Raises OSError where the file cannot be read."""
+    """Hexadecimal digits; of a file that has not changed since this process hashed it, those of then.
+
+    Raises OSError where the file cannot be read.
+    """
     with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        found = os.fstat(stream.fileno())
+        state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        if state in _hashed:
+            return _hashed[state]
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _SETTLED_NS:
+        _hashed[state] = digest
+    return digest
 
 
 def new_record(
@@ -239,11 +250,18 @@ def _current_options() -> dict[str, str]:
 
 def _own_versions() -> dict[str, str]:
     package = __name__.partition(".")[0]
-    versions = {package: sys.modules[package].__version__, "python": platform.python_version()}
+    return {package: sys.modules[package].__version__, "python": sys.version.split()[0], **_numpy_version()}
+
+
+def _numpy_version() -> dict[str, str]:
+    if "numpy" in sys.modules:
+        return {"numpy": sys.modules["numpy"].__version__}
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return {**versions, "numpy": version("numpy")}
+        return {"numpy": version("numpy")}
     except PackageNotFoundError:
-        return versions
+        return {}
 
 
 def _path_text(path: Path) -> str:

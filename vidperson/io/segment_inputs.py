@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from vidperson.errors import DataError
-from vidperson.io.lists import read_lines
+from vidperson.io.lines import read_lines
 from vidperson.io.merging import read_outputs
 from vidperson.io.record import checked
 

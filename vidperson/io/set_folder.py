@@ -20,7 +20,7 @@ from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write
 from vidperson.io.data_dir import consecutive_parts
 from vidperson.io.job_store import JOURNAL, JobStore, forget_gone, read_notes
-from vidperson.io.lists import write_lines
+from vidperson.io.lines import write_lines
 from vidperson.io.merging import Plan, Source
 from vidperson.io.record import RECORD, UNFINISHED, Record, read_record, read_unfinished, save_unfinished
 from vidperson.io.segment_inputs import is_missing

@@ -23,6 +23,7 @@ from vidperson.errors import ModelError
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 ROLES = ("detector", "embedder", "classifier")
 MIRROR = ("none", "concatenate", "sum")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # written in C, where PyYAML has it
 _MAX_CARD_BYTES = 1 << 18
 _MAX_DEPTH = 16
 _MAX_EMBEDDING_SIZE = 1 << 16
@@ -259,14 +260,18 @@ def _parse_yaml(path: Path) -> Any:
         raise ValueError(f"expected at most {_MAX_CARD_BYTES} bytes, found {size}")
     text = path.read_text(encoding="utf-8")
     depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
+    for event in yaml.parse(text, _LOADER):
         line = f"line {event.start_mark.line + 1 if event.start_mark else '?'}"
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH:
             raise ValueError(f"{line}: nested more than {_MAX_DEPTH} deep")
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
             raise ValueError(f"{line}: anchors (&), aliases (*) and tags (!) have no place in a card")
-    return yaml.safe_load(text)
+    loader = _LOADER(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _shown(value: object) -> str:

@@ -12,12 +12,8 @@ import hashlib
 import logging
 import os
 import shutil
-import urllib.error
-import urllib.request
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from vidperson.errors import DataError, ModelError
@@ -124,6 +120,8 @@ def install_model(
             (os.link if path.parent == folder else shutil.copyfile)(path, folder / name)  # a download is there already
     shutil.copyfile(card_path(card_name), folder / f"{card.name}.yaml")
     made = [NETWORK, f"{card.name}.yaml", *(MXNET_FILES if card.mxnet else ())]
+    from importlib.metadata import version
+
     tools = ("torch", "onnx") if card.checkpoint else ("onnx",) if card.mxnet else ()
     outputs = [folder / name for name in made]
     write_record(folder, ["install_model", card.name], paths, outputs, {name: version(name) for name in tools})
@@ -208,13 +206,15 @@ def _download(
 
     Raises ModelError when none gives it, with all files of the card that ``find`` does not find.
     """
+    from zipfile import BadZipFile
+
     logging.info("%s: licence: %s; see %s", card.name, card.licence, card.homepage)
     reasons: list[str] = []
     for source in file.sources:
         logging.info("%s: downloading %s", card.name, source.url)
         try:
             return _fetch(card, file, source, folder, report)
-        except (OSError, urllib.error.URLError, zipfile.BadZipFile, KeyError, ModelError) as error:
+        except (OSError, BadZipFile, KeyError, ModelError) as error:
             reasons.append(f"{source.url}: {error}")
     tried = "; ".join(reasons) or "the card names no source"
     missing = [other for other in card.files if find(other) is None]
@@ -231,12 +231,14 @@ def _download(
 
 def _fetch(card: ModelCard, file: NetworkFile, source: Source, folder: Path, report: Report | None) -> Path:
     """Download one file; of a zip, the card's other files in it are unpacked at once."""
+    from zipfile import ZipFile
+
     partial = folder / (hashlib.sha256(source.url.encode()).hexdigest()[:16] + ".part")
     _resume_download(source.url, partial, report)
     if source.member is None:
         return _put(file, partial, folder)
     try:
-        with zipfile.ZipFile(partial) as archive:
+        with ZipFile(partial) as archive:
             for wanted in card.files:
                 member = next((s.member for s in wanted.sources if s.url == source.url), None)
                 if member is not None and (wanted is file or member in archive.namelist()):
@@ -262,11 +264,14 @@ def _put(file: NetworkFile, path: Path, folder: Path) -> Path:
 
 def _resume_download(url: str, partial: Path, report: Report | None) -> None:
     """Fetch ``url`` into ``partial``, resuming after what is there if the server can."""
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
     done = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    request = Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
-    except urllib.error.HTTPError as error:
+        response = urlopen(request, timeout=_TIMEOUT_S)
+    except HTTPError as error:
         if error.code == 416 and done:  # nothing is left to fetch
             return
         raise

@@ -16,7 +16,6 @@ from vidperson.errors import EngineError
 from vidperson.io.record import checked
 from vidperson.networks.card import ModelCard
 from vidperson.networks.install import MXNET_FILES, InstalledModel
-from vidperson.networks.mxnet_to_onnx import mxnet_outputs
 
 AUTO = "auto"
 
@@ -64,6 +63,8 @@ def open_network(
     def load(name: str) -> Network:
         if name != "mxnet":
             return load_network(installed.network, name, device, threads, precision, batch)
+        from vidperson.networks.mxnet_to_onnx import mxnet_outputs
+
         symbol, card = installed.mxnet_symbol, installed.card
         if card.mxnet is None:
             others = " ".join((AUTO, *ONNX_ENGINES))
