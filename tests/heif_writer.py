@@ -49,11 +49,13 @@ def heic(
     turns: Sequence[Property] = (),
     kind: bytes = b"grid",
     in_idat: bool = True,
+    repeats: int = 1,
 ) -> bytes:
     """A HEIC file: of one tile that is the image, or of a grid where its ``size`` = (height, width) is given.
 
     turns: properties of the primary image, in their order. kind: of the item that is made of the tiles.
-    in_idat: whether the description of the grid stands in the header.
+    in_idat: whether the description of the grid stands in the header. repeats: how often the coded data of an item are
+    named as its parts.
     """
     parts = [coded(tile) for tile in tiles]
     grid = b""
@@ -84,7 +86,7 @@ def heic(
             full(b"infe", struct.pack(">HH4s", n, 0, k), b"\0", version=2) for n, k in zip(numbers, kinds, strict=True)
         ]
         iloc = struct.pack(">HH", 0x4400, len(places)) + b"".join(
-            struct.pack(">HHHHII", n, method, 0, 1, offset, length)
+            struct.pack(">HHHH", n, method, 0, repeats) + struct.pack(">II", offset, length) * repeats
             for n, (method, offset, length) in zip(numbers, places, strict=True)
         )
         ipma = struct.pack(">I", len(used)) + b"".join(

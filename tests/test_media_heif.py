@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import resource
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -176,6 +177,14 @@ def test_heic_of_a_kind_that_is_not_known_is_refused_with_its_name() -> None:
 def test_heic_with_a_crop_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(MediaError, match="the HEIF image cannot be decoded"):
         decode_image(heic([scene(60, 100)], turns=[(b"clap", struct.pack(">IIIIiIiI", 9, 0, 30, 1, 0, 2, 3, 1))]))
+
+
+def test_heic_whose_items_name_the_same_data_again_and_again_is_refused_before_memory_is_taken() -> None:
+    data = heic([scene(600, 1000)], repeats=20_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(MediaError, match="the HEIF image cannot be decoded"):
+        decode_image(data)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
 def test_heic_that_is_made_of_itself_is_refused() -> None:

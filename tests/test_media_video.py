@@ -639,7 +639,6 @@ def written_late(path: Path, codec: str, start_s: int, container_format: str | N
     return path
 
 
-@pytest.mark.parametrize("start_s", [1, 100])
 @pytest.mark.parametrize(
     ("name", "codec"),
     [
@@ -653,10 +652,8 @@ def written_late(path: Path, codec: str, start_s: int, container_format: str | N
         ("a.wtv", "mpeg2video"),
     ],
 )
-def test_reader_whole_file_whose_times_start_late_is_not_damaged(
-    tmp_path: Path, name: str, codec: str, start_s: int
-) -> None:
-    path = written_late(tmp_path / name, codec, start_s)
+def test_reader_whole_file_whose_times_start_late_is_not_damaged(tmp_path: Path, name: str, codec: str) -> None:
+    path = written_late(tmp_path / name, codec, 100)
     with FrameReader(path, UniformSampling(5)) as reader:
         frames = list(reader)
     assert [read_number(f.image) for f in frames] == list(range(0, 100, 5))

@@ -22,11 +22,9 @@ from vidperson.errors import DataError
 
 log = logging.getLogger(__name__)
 
-PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
-PICTURES += (".heic", ".heif", ".hif", ".avif")
-VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".asf")
-VIDEOS += (".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".vob", ".y4m", ".mxf", ".m2v", ".divx")
-MEDIA = frozenset(PICTURES + VIDEOS)
+_PICTURES = ".jpg .jpeg .jpe .jfif .png .bmp .webp .tif .tiff .gif .heic .heif .hif .avif"
+_VIDEOS = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .asf .flv .f4v .3gp .3g2 .ogv .vob .y4m .mxf"
+MEDIA = frozenset(f"{_PICTURES} {_VIDEOS} .m2v .divx".split())
 
 
 def prepare(

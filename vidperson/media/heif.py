@@ -34,13 +34,27 @@ _BROKEN = "the HEIF image cannot be decoded"
 
 @dataclass
 class _Item:
-    """kind: of the item, as hvc1 or grid. properties: (kind, content), in the order in which they are applied."""
+    """kind: of the item, as hvc1 or grid. properties: (kind, content), in the order in which they are applied.
+
+    stretches: (begin, length) of its parts in ``holder``, one after the other; length 0 reaches to the end.
+    """
 
     kind: bytes = b""
     properties: list[tuple[bytes, bytes]] = field(default_factory=list)
     sources: list[int] = field(default_factory=list)  # items that it is made of
-    data: bytes = b""
-    whole: bool = True
+    holder: bytes = b""
+    stretches: list[tuple[int, int]] = field(default_factory=list)
+
+    def data(self) -> tuple[bytes, bool]:
+        """Its content, and whether that is all. Raises ValueError if it is more than the file holds."""
+        whole, content, room = True, [], len(self.holder)
+        for at, length in self.stretches:
+            content.append(self.holder[at : at + length] if length else self.holder[at:])
+            whole = whole and len(content[-1]) >= length
+            room -= len(content[-1])
+            if room < 0:
+                raise ValueError("parts of a HEIF item overlap")
+        return b"".join(content), whole and bool(content)
 
 
 def is_heif(head: bytes) -> bool:
@@ -62,12 +76,12 @@ def decode_heif(data: bytes, limits: Limits) -> tuple[Image, str | None]:
 
 
 def _shown(items: dict[int, _Item], number: int, limits: Limits, deepest: int) -> tuple[Image, str | None]:
-    """An item with its properties applied."""
+    """An item with its properties applied. deepest: how many steps further it may be made of others."""
     item = items[number]
     if size := dict(item.properties).get(b"ispe"):
         limits.check_size(*struct.unpack_from(">II", size, 4))
     if item.kind == b"grid" and deepest:
-        image, damage = _joined(items, item, limits, deepest)
+        image, damage = _joined(items, item, limits)
     elif item.kind == b"iden" and deepest:
         image, damage = _shown(items, item.sources[0], limits, deepest - 1)
     elif item.kind in _CODECS:
@@ -84,10 +98,11 @@ def _shown(items: dict[int, _Item], number: int, limits: Limits, deepest: int) -
     return np.ascontiguousarray(image), damage
 
 
-def _joined(items: dict[int, _Item], item: _Item, limits: Limits, deepest: int) -> tuple[Image, str | None]:
+def _joined(items: dict[int, _Item], item: _Item, limits: Limits) -> tuple[Image, str | None]:
     """A picture made of tiles in rows; the last ones may stick out."""
-    rows, columns = item.data[2] + 1, item.data[3] + 1
-    width, height = struct.unpack_from(">II" if item.data[1] & 1 else ">HH", item.data, 4)
+    layout, _ = item.data()
+    rows, columns = layout[2] + 1, layout[3] + 1
+    width, height = struct.unpack_from(">II" if layout[1] & 1 else ">HH", layout, 4)
     limits.check_size(width, height)
     if len(item.sources) != rows * columns:
         raise MediaError(_BROKEN)
@@ -95,7 +110,7 @@ def _joined(items: dict[int, _Item], item: _Item, limits: Limits, deepest: int) 
     tall = wide = lost = 0
     for place, source in enumerate(item.sources):
         try:
-            tile, damage = _shown(items, source, limits, deepest - 1)
+            tile, damage = _shown(items, source, limits, deepest=0)
         except MediaError:
             if not tall and place + 1 == len(item.sources):
                 raise
@@ -122,8 +137,9 @@ def _decoded(item: _Item, limits: Limits) -> tuple[Image, str | None]:
     context.options = {"max_pixels": str(limits.max_pixels)}
     if header:
         context.extradata = properties[header]
-    pictures, damage = [], None if item.whole else "the image is cut short"
-    for packet in (av.Packet(item.data), None):
+    data, whole = item.data()
+    pictures, damage = [], None if whole else "the image is cut short"
+    for packet in (av.Packet(data), None):
         try:
             pictures += context.decode(packet)
         except av.FFmpegError:
@@ -226,14 +242,11 @@ def _read_places(iloc: bytes, items: dict[int, _Item], data: bytes, idat: bytes)
         method = reader.number(2) & 15 if version else 0
         reader.number(2)  # the file that holds it; others are not opened
         base = reader.number(base_size)
-        source = idat if method == 1 else data
+        item.holder = (data, idat, b"")[min(method, 2)]
         for _ in range(reader.number(2)):
             reader.number(index_size if version else 0)
             at = base + reader.number(offset_size)
-            length = reader.number(length_size)
-            part = source[at : at + length] if length else source[at:]
-            item.whole = item.whole and len(part) >= length and method < 2
-            item.data += part
+            item.stretches.append((at, reader.number(length_size)))
 
 
 class _Reader:
