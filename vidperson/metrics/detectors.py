@@ -98,9 +98,12 @@ def describe(figures: dict[str, Any]) -> str:
     if "landmark_error" in figures:
         mean, median = figures["landmark_error"], figures["landmark_median"]
         landmarks = f", landmark error {mean:.2%} of the eyes' distance (median {median:.2%})"
+    between = ""
+    if "interval" in figures:
+        low, high = figures["interval"]["recall"]
+        between = f"; 95 % interval of the share of found faces, bootstrap over images: {low:.2%} to {high:.2%}"
     return (
-        f"{figures['num_found']} of {figures['num_faces']} faces found ({figures['recall']:.2%}, 95 % "
-        f"{figures['interval']['recall'][0]:.2%} to {figures['interval']['recall'][1]:.2%}), extra "
+        f"{figures['num_found']} of {figures['num_faces']} faces found ({figures['recall']:.2%}), extra "
         f"{figures['extra']:.2%}{landmarks}, AP {figures['average_precision']:.4f}, a face in "
-        f"{figures['picture_recall']:.2%} of the images that have one"
+        f"{figures['picture_recall']:.2%} of the images that have one{between}"
     )
