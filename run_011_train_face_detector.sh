@@ -27,12 +27,15 @@ train_sizes="256 320 448"                       # sides of the input; each step 
 train_held_out=0                                # [>=0] photos of train_data to validate on
 valid_data=                                     # folders or tars of other photos to validate on
 valid_annotations=                              # the faces marked in those
+test_data=                                      # yet others, for the card's figures only
+test_annotations=                               # the faces marked in those; empty: the teacher's
 . ./utils/parse_options.sh
 . ./utils/training.sh face "--face-embedder '' --face-detector"
 
-# shellcheck disable=SC2086,SC2154  # train_data and valid_data are lists of words
+# shellcheck disable=SC2086,SC2154  # train_data, valid_data and test_data are lists of words
 $launch "$output/log/train.log" "${python[@]}" steps_face/train_detector.py \
   --train-data $train_data --train-annotations "$train_annotations" --sizes "$train_sizes" \
   --held-out "$train_held_out" --valid-data $valid_data --valid-annotations "$valid_annotations" \
+  --test-data $test_data --test-annotations "$test_annotations" \
   "${training[@]}"
 echo "$output/$train_name.yaml"

@@ -8,6 +8,7 @@ train_name=retinaface_tiny_first
 train_data=${VIDPERSON_SHARED:-../shared}/data/photos/unlabelled_single.tar
 train_data+=" ${VIDPERSON_SHARED:-../shared}/data/photos/unlabelled_groups.tar"
 train_held_out=300
+test_data=${VIDPERSON_SHARED:-../shared}/data/faces/lfw_view1_photos.tar  # they choose nothing
 train_architecture=retinaface_tiny
 train_augment="mosaic=0.2 mirror=0.5 aim=0.7 zoom=0.8 colour=0.4 grey=0.1 blur=0.1 jpeg=0.2"
 train_sizes="96 96 128 128 128 128 160 160 160 160 192 192 192 256 256 320"

@@ -11,6 +11,8 @@ Inputs:
   HELD_OUT           so many photos, spread evenly, are not trained on but validated on after each
                      epoch
   VALID_ANNOTATIONS  validate on these marked photos of VALID_DATA instead
+  TEST_DATA          photos that choose nothing: only the exported network is measured on them, for
+                     its card; marked in TEST_ANNOTATIONS, if that is given
                      Reference faces are the marked ones; without marks, the teacher's.
   A photo that cannot be read is named in the log and left out.
 Outputs, in OUTPUT_DIR, which is named like the network:
@@ -56,6 +58,8 @@ class TrainDetectorOptions:
     held_out: int = cli.option(0, "photos to validate on, not to train on", convert=cli.whole(0))
     valid_data: list[str] = cli.option((), "folders or tars of photos to validate on")
     valid_annotations: str = cli.option("", "list of the faces marked in those")
+    test_data: list[str] = cli.option((), "folders or tars of other photos to measure the chosen network on")
+    test_annotations: str = cli.option("", "list of the faces marked in those")
 
 
 def train_detector(options: TrainDetectorOptions) -> dict[str, Any]:
@@ -75,24 +79,32 @@ def train_detector(options: TrainDetectorOptions) -> dict[str, Any]:
         raise TrainingError("there is nothing to learn from: give --train-annotations, or a --teacher, or both")
     if bool(options.valid_data) != bool(options.valid_annotations) or (options.valid_data and options.held_out):
         raise TrainingError("--valid-data and --valid-annotations are given together, and instead of --held-out")
-    photos, validation = _photos(options)
+    if options.test_annotations and not options.test_data:
+        raise TrainingError("--test-annotations are of the photos of --test-data: give both")
+    if options.test_data and not (options.test_annotations or options.training.teacher):
+        raise TrainingError("--test-data needs --test-annotations, or a --teacher that marks its faces")
+    photos, validation, test = _photos(options)
     card = detector_card(recipe, options.training)
     with join_world(options.training.device) as world:
-        plan = plan_detector(recipe, card, options.training, photos, validation, measure, world)
+        plan = plan_detector(recipe, card, options.training, photos, validation, test, measure, world)
         return command.run_plan(plan, options.training, world, training_curves)
 
 
-def _photos(options: TrainDetectorOptions) -> tuple[PhotoSet, PhotoSet]:
-    """Those to train on, and those to validate on."""
+def _photos(options: TrainDetectorOptions) -> tuple[PhotoSet, PhotoSet, PhotoSet]:
+    """Those to train on, to choose the epoch by, and to measure the chosen network on."""
     from vidperson.face.annotations import read_annotations
     from vidperson.face.photos import held_out, read_photos
 
     marks = read_annotations(options.train_annotations) if options.train_annotations else None
     photos = read_photos(options.training.train_data, marks)
     taught, kept = held_out(len(photos), options.held_out)
+    test = photos.pick([])
+    if options.test_data:
+        marked = read_annotations(options.test_annotations) if options.test_annotations else None
+        test = read_photos(options.test_data, marked)
     if options.valid_data:
-        return photos, read_photos(options.valid_data, read_annotations(options.valid_annotations))
-    return photos.pick(taught), photos.pick(kept)
+        return photos, read_photos(options.valid_data, read_annotations(options.valid_annotations)), test
+    return photos.pick(taught), photos.pick(kept), test
 
 
 def measure(images: Iterable[tuple[Detections, FaceMarks]]) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def test_figures_of_hand_made_faces_are_as_counted_by_hand() -> None:
     assert figures.pop("landmark_error") == figures.pop("landmark_median") == pytest.approx(2 / 20)
     # By falling score: hit, extra, two extra at 0.95, then the second hit: precisions 1 and 2 / 5 at 1 / 4 and 2 / 4.
     assert figures.pop("average_precision") == pytest.approx(0.25 * 1 + 0.25 * 2 / 5)
+    assert figures.pop("interval") == {"recall": [0.0, 0.5]}  # one found face in one of four images
     assert figures == {
         "recall": 1 / 4,
         "extra": 3 / 4,

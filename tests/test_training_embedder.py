@@ -19,12 +19,15 @@ import yaml
 from vidperson.engines import load_network
 from vidperson.errors import DataError, ModelError, TrainingError
 from vidperson.face.embedder import FaceEmbedder
+from vidperson.io.pairs import read_pairs
+from vidperson.io.pictures import list_pictures
 from vidperson.io.record import damaged_outputs, read_record, record_path
 from vidperson.networks.card import Output, PictureInput, load_card
 from vidperson.networks.install import install_model
 
 torch = pytest.importorskip("torch", reason="training needs the torch extra")
 
+from steps_face.evaluate_pairs import measure_pairs  # noqa: E402
 from steps_face.train_embedder import TrainEmbedderOptions, train_embedder  # noqa: E402
 from vidperson import cli  # noqa: E402
 from vidperson.networks.architectures.iresnet import BLOCKS, IResNet  # noqa: E402
@@ -36,6 +39,7 @@ from vidperson.training.losses import IdentityLoss  # noqa: E402
 from vidperson.training.task import EmbedderTask  # noqa: E402
 
 PEOPLE, TRAIN, HELD_OUT = 3, 10, 4
+OTHERS = (5, 6)  # persons whom nothing is learnt or chosen by
 RECIPE = {**os.environ, "VIDPERSON_PYTHON": sys.executable}
 INPUT = PictureInput("rgb", (127.5,) * 3, (127.5,) * 3, 112, 112)
 
@@ -54,7 +58,8 @@ def make_person(who: int, number: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``train/`` with one broken picture and one person of a single picture, ``held_out/`` and its ``pairs``."""
+    """``train/`` with one broken picture and one person of a single picture, ``held_out/`` and its ``pairs``;
+    ``test_pairs`` are of other persons."""
     root = tmp_path_factory.mktemp("people")
     for who in range(PEOPLE):
         for number in range(TRAIN + HELD_OUT):
@@ -64,13 +69,18 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "train/p0/broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     (root / "train/single").mkdir()
     cv2.imwrite(str(root / "train/single/0.png"), make_person(9, 0))
-    keys = [(who, f"p{who}/{number:02d}") for who in range(PEOPLE) for number in range(TRAIN, TRAIN + HELD_OUT)]
-    pairs = [
-        f"{a} {b} {'target' if who == other else 'nontarget'}\n"
-        for k, (who, a) in enumerate(keys)
-        for other, b in keys[k + 1 :]
-    ]
-    (root / "pairs").write_text("".join(pairs))
+    for who in OTHERS:
+        (root / f"held_out/p{who}").mkdir()
+        for number in range(TRAIN, TRAIN + HELD_OUT):
+            cv2.imwrite(str(root / f"held_out/p{who}/{number:02d}.png"), make_person(who, number)[..., ::-1])
+    for name, whom in (("pairs", range(PEOPLE)), ("test_pairs", OTHERS)):
+        keys = [(who, f"p{who}/{number:02d}") for who in whom for number in range(TRAIN, TRAIN + HELD_OUT)]
+        pairs = [
+            f"{a} {b} {'target' if who == other else 'nontarget'}\n"
+            for k, (who, a) in enumerate(keys)
+            for other, b in keys[k + 1 :]
+        ]
+        (root / name).write_text("".join(pairs))
     return root
 
 
@@ -92,7 +102,7 @@ def options(people: Path, output: Path, **more: Any) -> dict[str, Any]:
         "save_steps": 3,
         "valid_pictures": str(people / "held_out"),
         "valid_pairs": str(people / "pairs"),
-        "valid_threshold_pairs": str(people / "pairs"),
+        "test_pairs": str(people / "test_pairs"),
     } | more
 
 
@@ -109,7 +119,7 @@ def trained(people: Path, repo: Path, tmp_path_factory: pytest.TempPathFactory) 
         if name in ("output_dir", "log_steps"):
             continue
         name = {"batch_size": "batch"}.get(name, name).removeprefix("train_")
-        name = name if name.startswith("valid") else f"train_{name}"
+        name = name if name.startswith(("valid", "test")) else f"train_{name}"
         call += [f"--{name.replace('_', '-')}", " ".join(value) if isinstance(value, list) else str(value)]
     done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=300)
     folder = exp / "face_train/tiny"
@@ -129,10 +139,33 @@ def test_tiny_run_learns_to_tell_held_out_pictures(trained: tuple[Path, str]) ->
     folder, _ = trained
     losses = [entry["identity"] for entry in read_log(folder) if entry["kind"] == "train"]
     assert len(losses) == 4 and losses[-1] < 0.6 * losses[0]
-    figures = load_card(folder / "tiny.yaml").figures
-    assert figures["accuracy"] > 0.9 and figures["eer"] < 0.1
-    validated = [entry["eer"] for entry in read_log(folder) if entry["kind"] == "validate"]
-    assert len(validated) == 4 and figures["eer"] == pytest.approx(min(validated), abs=0.02)
+    validated = [entry for entry in read_log(folder) if entry["kind"] == "validate"]
+    assert len(validated) == 4 and min(entry["eer"] for entry in validated) < 0.1
+    assert validated[-1]["ten_fold_accuracy"] > 0.9 and validated[-1]["num_targets"] == 18
+
+
+def test_card_has_figures_with_intervals_of_the_pairs_that_chose_nothing(
+    people: Path, trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, said = trained
+    card = load_card(folder / "tiny.yaml")
+    figures = card.figures
+    assert (figures["measured_on"], figures["epoch_chosen_on"]) == ("test_pairs", "pairs")
+    assert (figures["num_targets"], figures["num_nontargets"], figures["num_persons"]) == (12, 16, 2)
+    embed = FaceEmbedder(load_network(folder / "tiny.onnx"), card).embed
+    pictures, test, chosen = list_pictures(people / "held_out"), people / "test_pairs", people / "pairs"
+    expected = measure_pairs(embed, pictures, read_pairs(test), read_pairs(chosen), 16, True)
+    for name in ("eer", "accuracy", "threshold"):
+        assert figures[name] == pytest.approx(expected[name], abs=1e-6)
+    low, high = figures["interval"]["accuracy"]
+    assert low <= figures["accuracy"] <= high and "the network that is kept, on test_pairs: EER" in said
+
+
+def test_step_with_persons_in_the_test_who_choose_the_epoch_says_so(people: Path, tmp_path: Path) -> None:
+    (tmp_path / "test").write_text("p5/10 p5/11 target\np5/10 p1/10 nontarget\n")
+    with pytest.raises(TrainingError, match="expected other persons than in .*; 1 are in both, first 'p1'"):
+        train(**options(people, tmp_path / "x", test_pairs=str(tmp_path / "test")))
+    assert not (tmp_path / "x").exists()
 
 
 def test_tiny_run_names_what_it_left_out_and_what_it_found(trained: tuple[Path, str]) -> None:
@@ -238,7 +271,7 @@ def test_step_with_a_list_of_pairs_that_cannot_be_used_says_so_before_it_trains(
     people: Path, tmp_path: Path, pairs: str, message: str
 ) -> None:
     (tmp_path / "pairs").write_text(pairs)
-    for name in ("valid_pairs", "valid_threshold_pairs"):
+    for name in ("valid_pairs", "test_pairs"):
         with pytest.raises(DataError, match=message):
             train(**options(people, tmp_path / "x", **{name: str(tmp_path / "pairs")}))
     assert not (tmp_path / "x").exists()
@@ -264,7 +297,7 @@ def test_step_whose_list_of_pairs_has_one_fold_validates_on_it(people: Path, tmp
             shutil.copyfile(picture, tmp_path / f"faces/p{who}/p{who}_{number:04d}.png")
     (tmp_path / "pairs").write_text("1 2\np0 1 2\np1 1 2\np0 1 p1 1\np0 2 p1 2\n")
     more = {"valid_pictures": str(tmp_path / "faces"), "valid_pairs": str(tmp_path / "pairs"), "epochs": 1}
-    figures = train(**options(people, tmp_path / "x", **more, valid_threshold_pairs=""))
+    figures = train(**options(people, tmp_path / "x", **more, test_pairs=""))
     assert figures["num_targets"] == 2 and "ten_fold_accuracy" not in figures
 
 

@@ -237,7 +237,7 @@ class _Validation:
         """The same with ``quality``, by which the epoch is chosen: faces found, and landmarks where they belong, if
         that is known.
         """
-        figures = self.describe(run, card)
+        figures = {name: value for name, value in self.describe(run, card).items() if name != "interval"}
         misplaced = min(1.0, figures.get("landmark_median", 1.0)) if self.with_landmarks else 0.0
         return {**figures, "quality": figures["average_precision"] - misplaced}
 
@@ -261,12 +261,14 @@ def plan_detector(
     options: TrainingOptions,
     photos: PhotoSet,
     validation: PhotoSet,
+    test: PhotoSet,
     measure: Measure,
     world: World,
 ) -> TrainingPlan:
     """The network, its batches and teacher. Raises VidPersonError for what is wrong with any of them.
 
     photos: to train on. validation: those that the first process measures each epoch on, by ``measure``; may be empty.
+    test: those that choose nothing, for the figures of the card; empty: it has those of ``validation``.
     """
     network, note = command.new_network(card, recipe.architecture, options)
     note |= _note(recipe, photos)
@@ -293,8 +295,13 @@ def plan_detector(
     )
     batches: Batches = source if teacher is None else TaughtBatches(source, teacher.ask())
     data = command.data_in_words(counted, options, None if teacher is None else teacher.installed)
+
     # Rank 0 validates; whether there is anything to be found is seen before the first epoch.
-    measured = _Validation(validation if world.rank == 0 else validation.pick([]), teacher, measure)
+    def lasting(photos: PhotoSet) -> _Validation:
+        return _Validation(photos if world.rank == 0 else photos.pick([]), teacher, measure)
+
+    measured = lasting(validation)
+    last = lasting(test) if len(test) else measured
     return TrainingPlan(
         card,
         DetectorTask(network, MEAN, STD),
@@ -303,7 +310,7 @@ def plan_detector(
         note,
         data,
         measured.validate if len(validation) else None,
-        measured.describe if len(validation) else None,
+        last.describe if len(test) or len(validation) else None,
         "quality",
         measured.photos.digest(),
     )

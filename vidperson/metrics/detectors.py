@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vidperson.errors import DataError
 from vidperson.metrics.boxes import average_precision, landmark_error, match_boxes
+from vidperson.metrics.intervals import Weights, drawn_units, interval
 from vidperson.types import Detections, Float
 
 MIN_OVERLAP = 0.5
@@ -32,13 +33,15 @@ def detector_figures(images: Iterable[tuple[Detections, Reference]], score: floa
     intersection over union of at least 0.5; extra: what is found from that score and height on without one, per
     reference box; landmark_error, landmark_median: distance of the landmarks over that of the eyes;
     average_precision: whatever the score; picture_recall: share of the images with a reference in which anything is
-    found from that score on; num_pictures, num_faces, num_found.
+    found from that score on; num_pictures, num_faces, num_found; interval: the 95 % interval of ``recall``, by the
+    bootstrap over images, see :mod:`vidperson.metrics.intervals`.
     Smaller reference boxes are neither asked for nor wrong. Raises DataError where there is none of that height.
     """
     scores: list[Float] = []
     correct: list[NDArray[np.bool_]] = []
     errors: list[NDArray[np.float64]] = []
     counts = {"num_pictures": 0, "num_faces": 0, "num_found": 0}
+    of_images: list[tuple[int, int]] = []  # faces and found faces
     extra = seen = with_faces = 0
     for found, reference in images:
         tall = heights(reference.boxes) >= min_height
@@ -53,6 +56,7 @@ def detector_figures(images: Iterable[tuple[Detections, Reference]], score: floa
         counts["num_pictures"] += 1
         counts["num_faces"] += int(tall.sum())
         counts["num_found"] += int((good & matched).sum())
+        of_images.append((int(tall.sum()), int((good & matched).sum())))
         if tall.any():
             with_faces += 1
             seen += bool((found.scores >= score).any())
@@ -69,7 +73,18 @@ def detector_figures(images: Iterable[tuple[Detections, Reference]], score: floa
         "average_precision": average_precision(np.concatenate(scores), np.concatenate(correct), counts["num_faces"]),
         "picture_recall": seen / with_faces,
         **counts,
+        "interval": {"recall": _recall_interval(np.array(of_images))},
     }
+
+
+def _recall_interval(of_images: NDArray[np.int64]) -> list[float]:
+    """of_images: (N, 2) faces and found faces."""
+
+    def recall(weights: Weights) -> float:
+        faces, found = (weights[:, None] * of_images).sum(axis=0).tolist()
+        return found / faces if faces else float("nan")
+
+    return interval(recall, list(drawn_units(len(of_images))))
 
 
 def heights(boxes: Float) -> Float:
@@ -83,8 +98,12 @@ def describe(figures: dict[str, Any]) -> str:
     if "landmark_error" in figures:
         mean, median = figures["landmark_error"], figures["landmark_median"]
         landmarks = f", landmark error {mean:.2%} of the eyes' distance (median {median:.2%})"
+    between = ""
+    if "interval" in figures:
+        low, high = figures["interval"]["recall"]
+        between = f"; 95 % interval of the share of found faces, bootstrap over images: {low:.2%} to {high:.2%}"
     return (
         f"{figures['num_found']} of {figures['num_faces']} faces found ({figures['recall']:.2%}), extra "
         f"{figures['extra']:.2%}{landmarks}, AP {figures['average_precision']:.4f}, a face in "
-        f"{figures['picture_recall']:.2%} of the images that have one"
+        f"{figures['picture_recall']:.2%} of the images that have one{between}"
     )

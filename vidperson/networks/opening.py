@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vidperson.engines import ENGINES, ONNX_ENGINES, Network, gpu_number, load_network
 from vidperson.engines.processor import processor_features
@@ -16,6 +17,9 @@ from vidperson.errors import EngineError
 from vidperson.io.record import checked
 from vidperson.networks.card import ModelCard
 from vidperson.networks.install import MXNET_FILES, InstalledModel
+
+if TYPE_CHECKING:
+    from torch import nn
 
 AUTO = "auto"
 
@@ -85,6 +89,19 @@ def open_network(
     engine, reason = cpu_engine(installed.card, precision, processor_features())
     logging.info("%s: engine auto takes %s: %s", installed.card.name, engine, reason)
     return load(engine)
+
+
+def as_module(installed: InstalledModel, precision: str = "fp32") -> nn.Module:
+    """The network as the engine torch runs it: a module in evaluation mode, (N, ...) float32 tensors to a list of them.
+
+    precision: fp32 or bf16. Raises ModelError for an operator that the engine does not know.
+    """
+    import torch
+
+    from vidperson.engines.torch_graph import OnnxModule
+
+    kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    return OnnxModule(str(installed.network), kind).eval()
 
 
 def cpu_engine(card: ModelCard, precision: str, features: Collection[str]) -> tuple[str, str]:

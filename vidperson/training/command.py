@@ -138,12 +138,9 @@ def teacher_module(installed: InstalledModel, options: TrainingOptions) -> nn.Mo
 
     In bf16 where that is trained in. Raises ModelError for an operator that the engine torch does not know.
     """
-    import torch
+    from vidperson.networks.opening import as_module
 
-    from vidperson.engines.torch_graph import OnnxModule
-
-    precision = torch.bfloat16 if options.settings.precision == "bf16" else torch.float32
-    return OnnxModule(str(installed.network), precision).eval()
+    return as_module(installed, "bf16" if options.settings.precision == "bf16" else "fp32")
 
 
 def data_in_words(counted: str, options: TrainingOptions, teacher: InstalledModel | None) -> str:
