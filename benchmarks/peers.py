@@ -120,12 +120,13 @@ def peers(
 ) -> None:
     """Print the tables."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    measured = revision()
     with work_folder(work_dir) as work:
         bench = Bench(detector, embedder, Path(bench_python), work)
         inputs = make_inputs(clip, work / "videos", dict(own_videos(line) for line in videos or []))
         prepare(bench, inputs)
         outcomes = measure(bench, inputs, repeat)
-        print(f"Revision {revision()}, networks `{detector}` and `{embedder}`, one core, median of {repeat} rounds.\n")
+        print(f"Revision {measured}, networks `{detector}` and `{embedder}`, one core, median of {repeat} rounds.\n")
         report(inputs, outcomes)
         if split:
             report_split(bench, inputs, outcomes)
