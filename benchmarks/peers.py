@@ -15,6 +15,7 @@ Example:
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import resource
@@ -122,7 +123,7 @@ def peers(
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     measured = revision()
     with work_folder(work_dir) as work:
-        bench = Bench(detector, embedder, Path(bench_python), work)
+        bench = Bench(detector, embedder, Path(bench_python).absolute(), work)
         inputs = make_inputs(clip, work / "videos", dict(own_videos(line) for line in videos or []))
         prepare(bench, inputs)
         outcomes = measure(bench, inputs, repeat)
@@ -187,13 +188,14 @@ def measure(bench: Bench, inputs: dict[str, list[Path]], repeat: int) -> dict[tu
     for program in PROGRAMS:
         for label in inputs:
             outcomes[label, program.name].reason = reason_to_skip(program, bench)
-    for _ in range(repeat):
+    for turn in range(1, repeat + 1):
         for number, (label, files) in enumerate(inputs.items()):
             for program in PROGRAMS:
                 outcome = outcomes[label, program.name]
                 if not outcome.reason:
                     seconds, outcome.faces = run_program(program, bench, f"set{number}", files)
                     outcome.seconds.append(seconds)
+                    logging.info("round %d of %d: %s: %s: %.2f CPU s", turn, repeat, label, program.name, seconds)
     return outcomes
 
 
@@ -209,7 +211,7 @@ def has(bench: Bench, package: str) -> bool:
     """Whether the interpreter of the peers is there and finds this package."""
     code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{package}') is None)"
     try:
-        return subprocess.run([bench.python, "-c", code], cwd="/", capture_output=True).returncode == 0
+        return subprocess.run([bench.python, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
     except OSError:
         return False
 
