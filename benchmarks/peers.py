@@ -1,6 +1,7 @@
 """CPU seconds of whole commands beside those of other programs on the same networks and videos, on one core.
 
 Inputs:  a clip with faces, of which the videos are made; --videos puts videos of your own in the place of some.
+         Networks that do not ship are looked for in VIDPERSON_MODEL_DIR.
 Outputs: Markdown tables: CPU seconds of our stages 2 and 3 and of InsightFace, with all processes that they start, the
          faces that each finds and how well their embeddings agree; then scoring beside scikit-learn and FAISS.
 
@@ -174,8 +175,9 @@ def prepare(bench: Bench, inputs: dict[str, list[Path]]) -> None:
     from vidperson.corpora.data_folder import Segment, write_data_folder
     from vidperson.networks.install import install_model
 
+    folders = [folder for folder in [os.environ.get("VIDPERSON_MODEL_DIR", "")] if folder]
     for network in (bench.detector, bench.embedder):
-        install_model(network, bench.models())
+        install_model(network, bench.models(), folders)
     for number, files in enumerate(inputs.values()):
         data = bench.work / "data" / f"set{number}"
         write_data_folder(data, [Segment(f"v{k:04d}", path, f"v{k:04d}") for k, path in enumerate(files)])
@@ -459,8 +461,8 @@ if __name__ == "__main__":
         "--videos", action="append", nargs="+", metavar="LABEL FILE",
         help="videos of your own, or folders of them, as the input of this label; may be given again",
     )  # fmt: skip
-    parser.add_argument("--detector", default="retinaface_tiny", help="name or card of a RetinaFace detector")
-    parser.add_argument("--embedder", default="arcface_tiny", help="name or card of a face embedder")
+    parser.add_argument("--detector", default="retinaface_tiny", help="name of a detector of decoder retinaface")
+    parser.add_argument("--embedder", default="arcface_tiny", help="name of a face embedder")
     parser.add_argument("--bench-python", default=".venv-bench/bin/python", help="interpreter of the peers")
     parser.add_argument("--repeat", type=cli.whole(1), default=3, help="rounds to take the median of")
     parser.add_argument("--scoring", type=cli.flag, default=True, help="also the table of scoring: true or false")
