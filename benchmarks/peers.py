@@ -1,6 +1,7 @@
 """CPU seconds of whole commands beside those of other programs on the same networks and videos, on one core.
 
 Inputs:  a clip with faces, of which the videos are made; --videos puts videos of your own in the place of some.
+         Networks that do not ship are looked for in VIDPERSON_MODEL_DIR.
 Outputs: Markdown tables: CPU seconds of our stages 2 and 3 and of InsightFace, with all processes that they start, the
          faces that each finds and how well their embeddings agree; then scoring beside scikit-learn and FAISS.
 
@@ -15,6 +16,7 @@ Example:
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import resource
@@ -120,12 +122,13 @@ def peers(
 ) -> None:
     """Print the tables."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    measured = revision()
     with work_folder(work_dir) as work:
-        bench = Bench(detector, embedder, Path(bench_python), work)
+        bench = Bench(detector, embedder, Path(bench_python).absolute(), work)
         inputs = make_inputs(clip, work / "videos", dict(own_videos(line) for line in videos or []))
         prepare(bench, inputs)
         outcomes = measure(bench, inputs, repeat)
-        print(f"Revision {revision()}, networks `{detector}` and `{embedder}`, one core, median of {repeat} rounds.\n")
+        print(f"Revision {measured}, networks `{detector}` and `{embedder}`, one core, median of {repeat} rounds.\n")
         report(inputs, outcomes)
         if split:
             report_split(bench, inputs, outcomes)
@@ -172,8 +175,9 @@ def prepare(bench: Bench, inputs: dict[str, list[Path]]) -> None:
     from vidperson.corpora.data_folder import Segment, write_data_folder
     from vidperson.networks.install import install_model
 
+    folders = [folder for folder in [os.environ.get("VIDPERSON_MODEL_DIR", "")] if folder]
     for network in (bench.detector, bench.embedder):
-        install_model(network, bench.models())
+        install_model(network, bench.models(), folders)
     for number, files in enumerate(inputs.values()):
         data = bench.work / "data" / f"set{number}"
         write_data_folder(data, [Segment(f"v{k:04d}", path, f"v{k:04d}") for k, path in enumerate(files)])
@@ -186,13 +190,14 @@ def measure(bench: Bench, inputs: dict[str, list[Path]], repeat: int) -> dict[tu
     for program in PROGRAMS:
         for label in inputs:
             outcomes[label, program.name].reason = reason_to_skip(program, bench)
-    for _ in range(repeat):
+    for turn in range(1, repeat + 1):
         for number, (label, files) in enumerate(inputs.items()):
             for program in PROGRAMS:
                 outcome = outcomes[label, program.name]
                 if not outcome.reason:
                     seconds, outcome.faces = run_program(program, bench, f"set{number}", files)
                     outcome.seconds.append(seconds)
+                    logging.info("round %d of %d: %s: %s: %.2f CPU s", turn, repeat, label, program.name, seconds)
     return outcomes
 
 
@@ -208,7 +213,7 @@ def has(bench: Bench, package: str) -> bool:
     """Whether the interpreter of the peers is there and finds this package."""
     code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{package}') is None)"
     try:
-        return subprocess.run([bench.python, "-c", code], cwd="/", capture_output=True).returncode == 0
+        return subprocess.run([bench.python, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
     except OSError:
         return False
 
@@ -456,8 +461,8 @@ if __name__ == "__main__":
         "--videos", action="append", nargs="+", metavar="LABEL FILE",
         help="videos of your own, or folders of them, as the input of this label; may be given again",
     )  # fmt: skip
-    parser.add_argument("--detector", default="retinaface_tiny", help="name or card of a RetinaFace detector")
-    parser.add_argument("--embedder", default="arcface_tiny", help="name or card of a face embedder")
+    parser.add_argument("--detector", default="retinaface_tiny", help="name of a detector of decoder retinaface")
+    parser.add_argument("--embedder", default="arcface_tiny", help="name of a face embedder")
     parser.add_argument("--bench-python", default=".venv-bench/bin/python", help="interpreter of the peers")
     parser.add_argument("--repeat", type=cli.whole(1), default=3, help="rounds to take the median of")
     parser.add_argument("--scoring", type=cli.flag, default=True, help="also the table of scoring: true or false")

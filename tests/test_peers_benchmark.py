@@ -38,38 +38,60 @@ def write_noise(path: Path) -> None:
         container.mux(stream.encode(None))  # type: ignore[attr-defined]
 
 
+def size_and_frames(path: Path) -> tuple[int, int, int]:
+    """Width, height, number of frames."""
+    import av
+
+    with av.open(str(path)) as container:
+        shots = list(container.decode(video=0))
+    return shots[0].width, shots[0].height, len(shots)
+
+
 def faces(*rows: tuple[int, int, list[float], list[float]]) -> Faces:
     """From (video, frame, box, embedding) each."""
     video, frame, box, embedding = zip(*rows, strict=True)
     return Faces(np.array(video), np.array(frame), np.array(box, np.float32), np.array(embedding, np.float32))
 
 
-def test_table_has_a_row_per_input_and_program_and_says_why_one_is_skipped(
+def test_table_has_a_row_per_program_and_says_why_one_is_skipped(
     cores: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_noise(tmp_path / "clip.mp4")
-    (tmp_path / "mine").mkdir()
-    write_noise(tmp_path / "mine" / "a.mp4")
     more = Program("ours, new", options=("--no-such-option", "1"))
-    monkeypatch.setattr(peers, "PROGRAMS", (peers.PROGRAMS[0], more, *(one for one in peers.PROGRAMS if one.det_size)))
-    monkeypatch.setattr(peers, "MADE", {"made": (2, 1.0, (160, 96), 0.5), "mine": (30, 60.0, (1280, 720), 2.0)})
+    monkeypatch.setattr(peers, "PROGRAMS", (Program("ours"), more, *(one for one in peers.PROGRAMS if one.det_size)))
+    monkeypatch.setattr(peers, "MADE", {"noise": (2, 1.0, (160, 96), 0.5)})
     monkeypatch.setattr(peers, "SCORING", {"few": (4, 3, 2, 5)})
-    own = [["mine", str(tmp_path / "mine")]]
-    peers.peers(str(tmp_path / "clip.mp4"), own, "retinaface_tiny", "arcface_tiny", ABSENT, 1, True, False, None)
+    networks = ("retinaface_tiny", "arcface_tiny")
+    peers.peers(str(tmp_path / "clip.mp4"), None, *networks, ABSENT, 1, scoring=True, split=False, work_dir=None)
     cells = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    videos, scoring = cells[1:9], {row[1]: row[2:] for row in cells[10:]}
-    assert [row[:2] for row in videos] == [
-        [label, program.name] for label in ("made", "mine") for program in peers.PROGRAMS
-    ]
-    for row in videos:
-        if row[1] == "ours":
-            assert float(row[2]) > 0 and row[5].split()[0] == "0"
-        else:
-            assert ("no --no-such-option yet" if row[1] == "ours, new" else "run utils/make_env.sh bench") in row[2]
+    videos, scoring = {row[1]: row for row in cells[1:5]}, {row[1]: row[2:] for row in cells[6:]}
+    assert list(videos) == [program.name for program in peers.PROGRAMS]
+    assert float(videos["ours"][2]) > 0 and videos["ours"][5].split()[0] == "0"
+    assert videos["ours, new"][2] == "skipped: the stages have no --no-such-option yet"
+    assert all(videos[name][2] == "skipped: not installed: run utils/make_env.sh bench" for name in peers.PEERS)
     assert set(scoring) == {name for name, _ in peers.WAYS.values()}
     assert all(float(scoring[name][1]) > 0 for name in ("float32 products only", "ours, `max`", "NumPy, float32"))
     assert float(scoring["NumPy, float32"][2]) < 1e-6
     assert "run utils/make_env.sh bench" in scoring["FAISS, `pairwise_distances`"][0]
+
+
+def test_options_of_the_stages_are_those_of_the_defaults_and_of_the_script() -> None:
+    options = peers.stage_options("run_001_prepare_data.sh")
+    assert {"--det-threshold", "--stop-stage"} <= options and "--no-such-option" not in options
+
+
+def test_own_videos_take_the_place_of_those_made_and_others_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("mine/b.mp4", "mine/a.mp4", "clip.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_noise(tmp_path / name)
+    monkeypatch.setattr(peers, "MADE", {"made": (2, 1.0, (64, 48), 0.5), "mine": (30, 60.0, (1280, 720), 2.0)})
+    own = dict(map(peers.own_videos, (["other", str(tmp_path / "clip.mp4")], ["mine", str(tmp_path / "mine")])))
+    inputs = peers.make_inputs(str(tmp_path / "clip.mp4"), tmp_path / "videos", own)
+    assert list(inputs) == ["made", "mine", "other"] and len(inputs["made"]) == 2
+    assert inputs["mine"] == [tmp_path / "mine" / "a.mp4", tmp_path / "mine" / "b.mp4"]
+    assert size_and_frames(inputs["made"][1]) == (64, 48, 25)
 
 
 def test_same_face_is_that_of_the_same_frame_with_the_best_overlap() -> None:
