@@ -204,6 +204,10 @@ class Decoder:
             reasons.append("a part is encrypted")
         return ", ".join([f"{self._intact} of {frames} frames decoded", *reasons]) if reasons else None
 
+    def reach(self) -> tuple[int, float]:
+        """How many frames there are up to the last that was read, and when it is shown."""
+        return self._seen, float(self._time)
+
     def why_nothing(self) -> str:
         """Why not a single frame came out."""
         if self._encrypted:

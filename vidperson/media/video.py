@@ -22,7 +22,7 @@ from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.other_files import other_kind, refusal
 from vidperson.media.picture import to_rgb
 from vidperson.media.plan import PlannedDecoder, Surprise
-from vidperson.media.sampling import Clock, Shot, UniformSampling, WindowSampling
+from vidperson.media.sampling import Clock, Sampling, Shot, UniformSampling, WindowSampling
 from vidperson.types import Frame, Image
 
 __all__ = ["FrameReader", "Limits", "UniformSampling", "WindowSampling", "probe_duration"]
@@ -47,6 +47,7 @@ class FrameReader:
     frames_decoded: intact frames that went through the decoder: those that were wanted and those that they are made
         from; see :mod:`vidperson.media.plan`.
     labels_past_end: labelled positions that lie past the end of the video.
+    total, last_s: frames up to the last that was read, lost ones too, and when that one is shown.
 
     After damage no frame is given until the next key frame, since what lies between is smeared. Damage in frames that
     no wanted one is made from goes unseen.
@@ -57,11 +58,13 @@ class FrameReader:
     damage: str | None = None
     frames_decoded: int = 0
     labels_past_end: int = 0
+    total: int = 1
+    last_s: float = 0.0
 
     def __init__(
         self,
         path: str | os.PathLike[str],
-        sampling: UniformSampling | WindowSampling,
+        sampling: Sampling,
         threads: int = 1,
         limits: Limits = USUAL_LIMITS,
     ) -> None:
@@ -103,6 +106,7 @@ class FrameReader:
                 yield Frame(self._converted(shot.picture, aspect, reformatter), shot.index, float(shot.time), label)
         self.frames_decoded = self._decoder.decoded
         self.damage = self._decoder.damage()
+        self.total, self.last_s = self._decoder.reach()
 
     def _wanted(self) -> Iterator[tuple[Shot, int | None]]:
         """The wanted frames; those that came before a surprise come again."""
