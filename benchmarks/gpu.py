@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Everything worth knowing from a GPU, in one call of less than eight minutes.
+"""Everything worth knowing from a GPU, in one call of less than eight minutes, or the parts that are asked for.
 
 Outputs: Markdown tables on stdout and in OUTPUT_DIR/gpu.md, which grows with each row:
   machine    card, driver, processor and versions
@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from vidperson.networks.install import InstalledModel
 
 ROOT = Path(__file__).resolve().parents[1]
-SECONDS = 450  # no row is begun later than this
+SECONDS = 450
+PARTS = ("matrices", "networks", "training", "stages", "tests")
 ENGINES = ("torch", "onnxruntime")
 CROP = PictureInput("rgb", (127.5,) * 3, (127.5,) * 3, 112, 112)
 FRAME = PictureInput("rgb", (104.0, 117.0, 123.0), (1.0,) * 3)
@@ -130,29 +131,36 @@ def _short(error: BaseException) -> str:
     return (text if len(text) <= 160 else text[:160] + " ...") or type(error).__name__
 
 
-def measure_gpu(device: str, quick: bool, output_dir: str, clip: str, threads: int) -> None:
+def measure_gpu(
+    device: str, quick: bool, parts: Sequence[str], seconds: float, output_dir: str, clip: str, threads: int
+) -> None:
     """Write the report. Leaves the process with status 1 when something that should run has failed."""
     import torch
 
     threads = 1 if quick else threads  # other work on the machine disturbs one thread least
     torch.set_num_threads(threads)
-    report = Report(Path(output_dir) / "gpu.md", SECONDS)
+    report = Report(Path(output_dir) / "gpu.md", seconds)
     report.line("# One GPU" if device != "cpu" else "# The same measurements without a GPU: a test of the script")
     describe_machine(report, device)
     if device != "cpu":
         _expect_gpu()
-    peaks = measure_matrices(report, device, 512 if quick else 8192)
+    peaks: dict[str, float] = {}
+    if "matrices" in parts:
+        peaks = measure_matrices(report, device, 512 if quick else 8192)
     with tempfile.TemporaryDirectory() as folder:
         made = Models(Path(folder) / "models")
-        cases = [case for case in CASES if case.quick or not quick]
+        cases = [case for case in CASES if "networks" in parts and (case.quick or not quick)]
         for case in cases:
             measure_network(report, case, made, device, peaks, case.batches[:1] if quick else case.batches, threads)
-        measure_training(report, device, peaks, quick, Path(folder) / "training")
-        embedder, minutes = ("small ResNet", 0) if quick else ("R100", 2)
-        counts = [threads] if quick else sorted({1, threads})
-        measure_stages(report, device, made, embedder, minutes, clip, counts, Path(folder))
-    run_engine_tests(report, quick)
-    report.line(f"\n{SECONDS - report.left():.0f} s in all.")
+        if "training" in parts:
+            measure_training(report, device, peaks, quick, Path(folder) / "training")
+        if "stages" in parts:
+            embedder, minutes = ("small ResNet", 0) if quick else ("R100", 2)
+            counts = [threads] if quick else sorted({1, threads})
+            measure_stages(report, device, made, embedder, minutes, clip, counts, Path(folder))
+    if "tests" in parts:
+        run_engine_tests(report, quick)
+    report.line(f"\n{seconds - report.left():.0f} s in all.")
     if report.failed:
         report.line("FAILED: " + "; ".join(report.failed))
         sys.exit(1)
@@ -633,6 +641,8 @@ if __name__ == "__main__":
         "--device", default="cuda", choices=["cuda", "cpu"], help="cuda: the first of CUDA_VISIBLE_DEVICES; cpu: a test"
     )
     parser.add_argument("--quick", action="store_true", help="few networks and small batches, for that test")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="what is measured")
+    parser.add_argument("--seconds", type=cli.whole(1), default=SECONDS, help="no row is begun later than this")
     parser.add_argument("--output-dir", default="exp/gpu", help="folder of gpu.md")
     parser.add_argument("--clip", default="", help="a video with faces; default: one of the demo corpus")
     parser.add_argument(
