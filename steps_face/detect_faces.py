@@ -50,6 +50,7 @@ from vidperson.supervision import UNWATCHED, Watch
 if TYPE_CHECKING:
     from vidperson.face.detector import FaceDetector
     from vidperson.face.pipeline import Task
+    from vidperson.media.hardware import GpuDecoder
 
 FALLBACKS = ("labelled", "always", "never")
 MAX_SCALE = 10  # larger ones show nothing more, and frames of such sizes fit into no memory
@@ -145,6 +146,9 @@ class DetectOptions:
     selection: SelectionOptions = cli.group(SelectionOptions)
     limits: LimitOptions = cli.group(LimitOptions)
     engine: EngineOptions = cli.group(EngineOptions)
+    decoder: str = cli.option(
+        "software", "what decodes videos; cuda: an NVIDIA GPU, that of --device if given", choices=("software", "cuda")
+    )
     check: bool = cli.option(False, "true: only refuse wrong options, do nothing")
 
 
@@ -180,6 +184,7 @@ def detect_faces(options: DetectOptions, watch: Watch = UNWATCHED) -> dict[str, 
 
     cv2.setNumThreads(options.engine.threads)
     tasks = _tasks(options)
+    gpu = _open_decoder(options)
     detector = _open_detector(options)
     limits = Limits(options.limits.max_pixels, options.limits.max_duration_s)
     with open_store(options.output_dir) as store:
@@ -192,9 +197,12 @@ def detect_faces(options: DetectOptions, watch: Watch = UNWATCHED) -> dict[str, 
             progress.step()
 
         batch, threads = options.detector.det_batch, options.engine.threads
-        found = find_faces(left, detector, selection_policy(options), batch, threads, limits, watch.begin, watch.alone)
+        policy = selection_policy(options)
+        found = find_faces(left, detector, policy, batch, threads, limits, watch.begin, watch.alone, gpu)
         with closing(found) as results:
             store_faces(store, results, stored)
+        if gpu:
+            logging.info(gpu.summary())
         return store.statuses
 
 
@@ -220,6 +228,14 @@ def _tasks(options: DetectOptions) -> list[Task]:
     if not how.labels:
         return uniform_tasks(segments, uniform, how.second_look)
     return labelled_tasks(segments, read_boxes(how.labels), how.label_unit, how.det_window)
+
+
+def _open_decoder(options: DetectOptions) -> GpuDecoder | None:
+    """What decodes videos instead of the CPU. Raises EngineError where it is not there."""
+    from vidperson.engines import gpu_number
+    from vidperson.media.hardware import GpuDecoder
+
+    return None if options.decoder == "software" else GpuDecoder(gpu_number(options.engine.device) or 0)
 
 
 def _open_detector(options: DetectOptions) -> FaceDetector:

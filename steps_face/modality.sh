@@ -15,6 +15,7 @@ parts_of() {
 cut_items() {
   local data=$data_dir/$1 part=$items_dir/$2 inputs=() labels=() step label_unit conf_window
   use_network "$face_detector" --det-batch "$det_batch"
+  if [ "$decoder" = cuda ]; then launch=$cuda_cmd; fi
   check_precision "$items_dir" --scp "$data/vid.scp" --max-size "$max_size"
   if [ "$2" = "$1_ref" ]; then
     inputs=(--per-segment "$data/face_boundingbox" --input "$data/face_boundingbox_conf")
@@ -26,7 +27,7 @@ cut_items() {
     --max-size "$max_size" --det-scales "$det_scales" --det-mirror "$det_mirror" --det-threshold "$det_threshold"
     --nms-threshold "$nms_threshold" --min-faces "$min_faces" --det-fallback "$det_fallback"
     --discard-low-quality "$discard_low_quality" --max-pixels "$max_pixels"
-    --max-duration-s "$max_duration_s" "${labels[@]}")
+    --max-duration-s "$max_duration_s" --decoder "$decoder" "${labels[@]}")
   if [ ! -f "$part/record.json" ]; then   # wrong values are refused before there are jobs
     "${step[@]}" --scp "$data/vid.scp" --output-dir "$part" --check true
   fi

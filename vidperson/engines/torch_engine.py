@@ -100,7 +100,8 @@ class _Pass:
                     module(self._items)
             self._compute.synchronize()
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, stream=self._compute):
+            # "thread_local": another thread may use the GPU meanwhile, as the decoder of videos does
+            with torch.cuda.graph(self._graph, stream=self._compute, capture_error_mode="thread_local"):
                 self._outputs = module(self._items)
         self._in_host = [torch.empty(shape, pin_memory=True) for _ in range(2)]
         self._in_device = [torch.empty(shape, device=device) for _ in range(2)]

@@ -27,6 +27,7 @@ from vidperson.errors import MediaError
 from vidperson.face.candidates import Boxes, Candidates, SelectedFaces, SelectionPolicy
 from vidperson.face.detector import DetectorPass, FaceDetector, Shape
 from vidperson.face.looks import Look, Seen, SeenFrame
+from vidperson.media.hardware import GpuDecoder
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.sampling import Sampling
 from vidperson.media.video import FrameReader
@@ -98,6 +99,7 @@ def find_faces(
     limits: Limits = USUAL_LIMITS,
     begin: Callable[[str], None] = UNWATCHED.begin,
     alone: Collection[str] = (),
+    gpu: GpuDecoder | None = None,
 ) -> Generator[Result, None, None]:
     """The status and faces of each task, in order. Neither depends on ``batch_size`` and the other tasks.
 
@@ -105,6 +107,7 @@ def find_faces(
     threads: of the decoder.
     begin: called, in another thread, before a segment is worked on.
     alone: segments that are done with no other one under way.
+    gpu: what decodes the videos that it can.
     """
     single, begun = set(alone), set[str]()
 
@@ -117,7 +120,7 @@ def find_faces(
         end = next((place for place in range(done, len(tasks)) if tasks[place].segment in single), len(tasks))
         together = tasks[done : max(end, done + 1)]
         try:
-            with closing(_find_together(together, detector, policy, batch_size, threads, limits, note)) as results:
+            with closing(_find_together(together, detector, policy, batch_size, threads, limits, note, gpu)) as results:
                 for result in results:
                     done += 1
                     yield result
@@ -137,11 +140,12 @@ def _find_together(
     threads: int,
     limits: Limits,
     begin: Callable[[str], None],
+    gpu: GpuDecoder | None,
 ) -> Generator[Result, None, None]:
     budget = MemoryBudget(_BUDGET * (batch_size + 1))
     answers = Answers[Sampling | None]()
     ahead = max(_SEGMENTS_AHEAD, batch_size)
-    decoded = _decode(tasks, threads, limits, begin, budget, answers, ahead)
+    decoded = _decode(tasks, threads, limits, begin, budget, answers, ahead, gpu)
     with (
         Prefetch(decoded, _FRAMES_AHEAD, silence=(_SILENCE_S, None)) as items,
         Prefetch(_gather(items, detector, batch_size), _BATCHES_AHEAD) as batches,
@@ -161,6 +165,7 @@ def _decode(
     budget: MemoryBudget,
     answers: Answers[Sampling | None],
     ahead: int,
+    gpu: GpuDecoder | None,
 ) -> Generator[_Item | None, None, None]:
     """The frames and the end of each look. None: nothing comes for a while, so nothing should wait for it.
 
@@ -170,7 +175,7 @@ def _decode(
     waiting: deque[Task] = deque()
 
     def look(task: Task, sampling: Sampling | None) -> Iterator[_Item | None]:
-        for content in _read(task, sampling, threads, limits):
+        for content in _read(task, sampling, threads, limits, gpu):
             if isinstance(content, Frame):
                 if not budget.has(content.image.nbytes):
                     yield None
@@ -195,12 +200,14 @@ def _decode(
         yield from look_again()
 
 
-def _read(task: Task, sampling: Sampling | None, threads: int, limits: Limits) -> Iterator[Frame | _End]:
+def _read(
+    task: Task, sampling: Sampling | None, threads: int, limits: Limits, gpu: GpuDecoder | None
+) -> Iterator[Frame | _End]:
     if sampling is None:
         yield _End(None, "no_face: no labelled box")
         return
     try:
-        with FrameReader(task.path, sampling, threads, limits) as reader:
+        with FrameReader(task.path, sampling, threads, limits, gpu) as reader:
             yield from reader
     except MediaError as error:
         yield _End(None, f"unreadable: {error}")

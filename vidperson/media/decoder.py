@@ -17,6 +17,7 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from vidperson.errors import MediaError
+from vidperson.media.hardware import GpuDecoder, NotOnGpu
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.other_files import refusal, why_other
 from vidperson.media.sampling import Clock, Shot
@@ -44,22 +45,33 @@ class Decoder:
     In a codec whose frames need no other one (MJPEG, ProRes, DNxHD, ...), a frame is decoded when its image is asked
     for, and damage in the others goes unseen.
 
-    Raises MediaError with the reason if there is no video stream with a known codec, or one beyond the limits.
+    gpu: what decodes instead of the threads. Frames are then in its memory, and damage goes unseen that only the
+    decoding of pixels would bring to light.
+
+    Raises MediaError with the reason if there is no video stream with a known codec, or one beyond the limits. It and
+    all methods that decode raise NotOnGpu where the file has to be decoded without ``gpu``.
     """
 
-    def __init__(self, path: str | os.PathLike[str], threads: int, limits: Limits = USUAL_LIMITS) -> None:
-        self.container = open_container(path, limits)
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        threads: int,
+        limits: Limits = USUAL_LIMITS,
+        gpu: GpuDecoder | None = None,
+    ) -> None:
+        self.container = open_container(path, limits, gpu)
         try:
             self.stream = video_stream(self.container, path)
             limits.check_size(self.stream.width, self.stream.height, self.pixel_aspect())
             limits.check_duration(header_duration(self.container, self.stream) or 0)
-        except MediaError:
+            self._decode_packet = gpu.decode_of(self.stream) if gpu else self.stream.codec_context.decode
+        except (MediaError, NotOnGpu):
             self.container.close()
             raise
         self._limits = limits
         self._too_long = False
         self.stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}  # where the size changes later
-        self.stream.codec_context.thread_count = threads
+        self.stream.codec_context.thread_count = 1 if gpu else threads
         codec = self.stream.codec_context.codec
         self._independent = codec.intra_only and not codec.delay
         self.stream.codec_context.thread_type = "SLICE" if self._independent else "AUTO"  # "FRAME" gives frames late
@@ -242,7 +254,7 @@ class Decoder:
         if packet is not None and not self._is_whole(packet):
             return None
         try:
-            return self.stream.codec_context.decode(packet)
+            return self._decode_packet(packet)
         except av.FFmpegError:
             return [] if packet is None else None
 
@@ -287,11 +299,16 @@ class Decoder:
         return promised - end > max(_SLACK_FRAMES / self.clock.rate, promised * _SLACK)
 
 
-def open_container(path: str | os.PathLike[str], limits: Limits = USUAL_LIMITS) -> InputContainer:
-    """The open file. Raises MediaError with the reason if it is not a media file, or one that names other files."""
+def open_container(
+    path: str | os.PathLike[str], limits: Limits = USUAL_LIMITS, gpu: GpuDecoder | None = None
+) -> InputContainer:
+    """The open file. Raises MediaError with the reason if it is not a media file, or one that names other files.
+
+    gpu: what is to decode it; then the reason may be the GPU's.
+    """
     options = {"protocol_whitelist": "file", "max_pixels": str(limits.max_pixels)}
     try:  # the prefix keeps names with a colon from being taken for a network address
-        container = av.open("file:" + os.fspath(path), options=options)
+        container = av.open("file:" + os.fspath(path), options=options, hwaccel=gpu.settings() if gpu else None)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise MediaError(why_other(path) or _BROKEN) from error
     names = container.format.name.split(",")

@@ -17,6 +17,7 @@ from av.video.reformatter import VideoReformatter
 
 from vidperson.errors import MediaError
 from vidperson.media.decoder import Decoder, header_duration, open_container, video_stream
+from vidperson.media.hardware import GpuDecoder, NotOnGpu, in_memory
 from vidperson.media.image import decode_image, kind_of_image
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.other_files import other_kind, refusal
@@ -41,6 +42,7 @@ class FrameReader:
     sampling: which frames to give.
     threads: decoder threads.
     limits: sizes and durations that are refused.
+    gpu: what decodes the video if it can; the frames are those of software.
 
     Complete after the iteration:
     damage: why and where a part of the file was lost, None if the file, as far as it was read, is intact.
@@ -67,27 +69,47 @@ class FrameReader:
         sampling: Sampling,
         threads: int = 1,
         limits: Limits = USUAL_LIMITS,
+        gpu: GpuDecoder | None = None,
     ) -> None:
-        self._path, self._sampling, self._threads, self._limits = path, sampling, threads, limits
+        self._path, self._sampling, self._threads, self._limits, self._gpu = path, sampling, threads, limits, gpu
         self._decoder: Decoder | None = None
         if kind_of_image(_head(path)):
             self._image, self.damage = decode_image(_content(path), limits)
             self.frames_decoded = 1
             return
+        self._begin(PlannedDecoder)
+        if gpu:
+            gpu.opened.add(os.fspath(path))
+
+    def _begin(self, kind: type[Decoder]) -> None:
+        """Begin to decode, in full where the plan fails, and in software where the GPU does. Raises MediaError."""
         try:
-            self._open(PlannedDecoder)
+            self._open(kind)
         except Surprise:
-            self._open(Decoder)
+            self._begin(Decoder)
+        except NotOnGpu as why:
+            self._leave_gpu(str(why))
+        except MediaError as error:
+            if self._gpu is None:
+                raise
+            self._leave_gpu(f"it makes nothing of it: {error}")
+
+    def _leave_gpu(self, why: str) -> None:
+        """Begin again in software."""
+        gpu, self._gpu = self._gpu, None
+        self._begin(PlannedDecoder)
+        if gpu:
+            gpu.log_left(self._path, why)
 
     def _open(self, kind: type[Decoder]) -> None:
-        """Begin to decode. Raises MediaError where no frame can be decoded, Surprise where another kind may do it."""
+        """Begin to decode. Raises MediaError where no frame can be decoded, Surprise and NotOnGpu where others may do it."""
         self.close()
-        self._decoder = kind(self._path, self._threads, self._limits)
+        self._decoder = kind(self._path, self._threads, self._limits, self._gpu)
         self._selected = self._decoder.selected(self._sampling.mark)
         try:
             if next(self._selected, None) is None:
                 raise MediaError(self._decoder.why_nothing())
-        except (MediaError, Surprise):
+        except (MediaError, NotOnGpu, Surprise):
             self.close()
             raise
 
@@ -99,22 +121,27 @@ class FrameReader:
                     yield Frame(shot.picture, shot.index, float(shot.time), label)
             return
         last = -1
-        reformatter, aspect = VideoReformatter(), self._decoder.pixel_aspect()
-        for shot, label in self._wanted():
-            if label is not None and shot.index > last and shot.picture is not None:
-                last = shot.index
-                yield Frame(self._converted(shot.picture, aspect, reformatter), shot.index, float(shot.time), label)
+        while True:
+            try:
+                for frame in self._frames(self._decoder, last):
+                    last = frame.index
+                    yield frame
+                break
+            except Surprise:
+                self._begin(Decoder)
+            except NotOnGpu as why:
+                self._leave_gpu(str(why))
         self.frames_decoded = self._decoder.decoded
         self.damage = self._decoder.damage()
         self.total, self.last_s = self._decoder.reach()
 
-    def _wanted(self) -> Iterator[tuple[Shot, int | None]]:
-        """The wanted frames; those that came before a surprise come again."""
-        try:
-            yield from self._counting(self._selected)
-        except Surprise:
-            self._open(Decoder)
-            yield from self._counting(self._selected)
+    def _frames(self, decoder: Decoder, last: int) -> Iterator[Frame]:
+        """The wanted frames behind the last one that was given: those before a surprise come again."""
+        reformatter, aspect = VideoReformatter(), decoder.pixel_aspect()
+        for shot, label in self._counting(self._selected):
+            if label is not None and shot.index > last and shot.picture is not None:
+                picture = in_memory(shot.picture)
+                yield Frame(self._converted(picture, aspect, reformatter), shot.index, float(shot.time), label)
 
     def _counting(self, frames: Generator[tuple[Shot, int | None], None, int]) -> Iterator[tuple[Shot, int | None]]:
         self.labels_past_end = yield from frames
