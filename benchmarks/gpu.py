@@ -509,7 +509,7 @@ def measure_stages(
 
     report.table(
         f"Stages 2 and 3 on {f'{minutes} min of 1280 x 720 video' if minutes else 'a short clip'}, 1 frame a second",
-        "what", "threads", "wall s", "s per minute of video", "times decoding only",
+        "what", "threads", "wall s", "CPU s", "s per minute of video", "times decoding only",
     )  # fmt: skip
     video, threads = folder / "video.mp4", counts[-1]
     bare: dict[int, float] = {}
@@ -517,11 +517,12 @@ def measure_stages(
     def timed(threads: int, task: Callable[[], object]) -> tuple[str, ...]:
         if not video.is_file():
             _make_video(clip, minutes, video)
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         task()
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu_start
         bare.setdefault(threads, seconds)
-        return f"{seconds:.2f}", f"{60 * seconds / _length_s(video):.2f}", f"{seconds / bare[threads]:.2f}"
+        per_minute, times = 60 * seconds / _length_s(video), seconds / bare[threads]
+        return f"{seconds:.2f}", f"{cpu:.2f}", f"{per_minute:.2f}", f"{times:.2f}"
 
     def row(what: str, count: int, task: Callable[[], object]) -> None:
         report.row((what, count), lambda: timed(count, task))
@@ -532,13 +533,13 @@ def measure_stages(
         install_model(name, folder / "shipped")
         return str(folder / "shipped" / name)
 
-    def detect(count: int) -> None:
-        detector = shipped("retinaface_tiny")
-        _stage2(video, detector, folder / f"stage2_{count}", device, count)
-        join(folder / f"stage2_{count}")
+    def detect(count: int, decoder: str) -> None:
+        detector, where = shipped("retinaface_tiny"), folder / f"stage2_{decoder}_{count}"
+        _stage2(video, detector, where, device, count, decoder)
+        join(where)
 
     def embed(model: str, precision: str) -> None:
-        where = folder / f"stage2_{threads}"
+        where = folder / f"stage2_software_{threads}"
         _stage3(model, where, where / f"embed_{Path(model).name}_{precision}", device, precision, threads)
 
     def embed_case(precision: str) -> None:
@@ -546,7 +547,9 @@ def measure_stages(
 
     for count in counts:
         row("decoding only (PyAV)", count, lambda count=count: _decode(video, count))  # type: ignore[misc]
-        row("stage 2, retinaface_tiny, fp32", count, lambda count=count: detect(count))  # type: ignore[misc]
+        for decoder in ("software",) if device == "cpu" else ("software", "cuda"):
+            what = "stage 2, retinaface_tiny, fp32" + (", decoder cuda" if decoder == "cuda" else "")
+            row(what, count, lambda count=count, decoder=decoder: detect(count, decoder))  # type: ignore[misc]
     row("stage 3, arcface_tiny, fp32", threads, lambda: embed(shipped("arcface_tiny"), "fp32"))
     for precision in ("fp32", "bf16"):
         row(f"stage 3, {embedder}, {precision}", threads, lambda p=precision: embed_case(p))  # type: ignore[misc]
@@ -574,14 +577,14 @@ def _length_s(video: Path) -> float:
         return (container.duration or 0) / av.time_base
 
 
-def _stage2(video: Path, detector: str, folder: Path, device: str, threads: int) -> None:
+def _stage2(video: Path, detector: str, folder: Path, device: str, threads: int, decoder: str) -> None:
     """One job of stage 2 in ``folder``, in batches of 8 frames."""
     from steps_face.detect_faces import DetectOptions, detect_faces
 
     folder.mkdir()
     scp, jobs = folder / "vid.scp", folder / "jobs" / "1"
     scp.write_text(f"video {video}\n")
-    how = {"device": device, "threads": threads, "det_batch": 8}
+    how = {"device": device, "threads": threads, "det_batch": 8, "decoder": decoder}
     detect_faces(cli.fill(DetectOptions, scp=str(scp), model=detector, output_dir=str(jobs), **how))
 
 
@@ -615,8 +618,8 @@ def _make_video(clip: str, minutes: int, video: Path) -> None:
 def run_engine_tests(report: Report, quick: bool) -> None:
     """pytest on what depends on the device: all engine tests, or with ``quick`` those of GPUs only."""
     report.table("Tests", "what", "outcome")
-    files = ("tests/test_engines.py", "tests/test_training_detector.py")
-    chosen = "gpu or cuda" if quick else "test_engines or cuda"
+    files = ("tests/test_engines.py", "tests/test_training_detector.py", "tests/test_media_hardware.py")
+    chosen = "gpu or cuda" if quick else "test_engines or cuda or test_media_hardware"
 
     def outcome() -> tuple[str]:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", chosen]

@@ -93,7 +93,7 @@ def test_stages_are_compared_with_decoding_only(
         "stage 2, retinaface_tiny, fp32",
         "stage 3, arcface_tiny, fp32",
     ]
-    assert found[0][4] == "1.00" and not report.failed, report.lines
+    assert found[0][5] == "1.00" and not report.failed, report.lines
 
 
 @pytest.mark.parametrize(
