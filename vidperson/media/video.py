@@ -102,7 +102,7 @@ class FrameReader:
             gpu.log_left(self._path, why)
 
     def _open(self, kind: type[Decoder]) -> None:
-        """Begin to decode. Raises MediaError where no frame can be decoded, Surprise and NotOnGpu where others may do it."""
+        """Begin to decode. Raises MediaError where no frame can be decoded, Surprise or NotOnGpu where others may."""
         self.close()
         self._decoder = kind(self._path, self._threads, self._limits, self._gpu)
         self._selected = self._decoder.selected(self._sampling.mark)
