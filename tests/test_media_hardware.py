@@ -223,10 +223,12 @@ def test_gpu_that_fails_on_the_way_gives_no_frame_twice(
     assert gpu.summary() == "decoded on the GPU: 0 of 1 videos" and "it fell off the bus" in caplog.text
 
 
-def test_bad_file_has_the_reason_of_software(tmp_path: Path) -> None:
+def test_bad_file_has_the_reason_of_software_and_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(bytes(range(256)) * 10)
+    gpu = StandIn()
     with pytest.raises(MediaError, match="not a media file"):
-        read(tmp_path / "bad.mp4", StandIn())
+        read(tmp_path / "bad.mp4", gpu)
+    assert gpu.summary() == "decoded on the GPU: 0 of 0 videos"
 
 
 # --- without a GPU
