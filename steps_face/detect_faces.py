@@ -18,8 +18,9 @@ Decoding, resizing, the network and writing run at the same time, in batches acr
 then started again. Frames and videos beyond --max-pixels and --max-duration-s are refused before
 memory is taken for them.
 
-Without labels, frames are sampled at --fps and every face is taken. With --labels, only the frames
-around each labelled time are searched, and only for the labelled person.
+Without labels, frames are sampled at --fps and every face is taken. Where a short video shows no
+sure face in them, up to --second-look frames are searched, spread over all of it. With --labels,
+only the frames around each labelled time are searched, and only for the labelled person.
 
 A face is sure from --det-threshold on. A segment whose best face is below has the status `unsure`.
 Its faces are kept only where --det-fallback allows it a lower threshold.
@@ -77,6 +78,9 @@ class SamplingOptions:
 
     fps: float = cli.option(
         UniformSampling.fps, "frames to take per second of video, without labels", convert=cli.positive
+    )
+    second_look: int = cli.option(
+        5, "frames to search of a shorter video in which none shows a sure face; 0: no more", convert=cli.whole(0)
     )
     labels: str | None = cli.option(None, "face_boundingbox: keep only the labelled person")
     label_unit: str = cli.option("seconds", "unit of the labelled times", choices=("seconds", "frames"))
@@ -223,7 +227,7 @@ def _tasks(options: DetectOptions) -> list[Task]:
     uniform = UniformSampling(how.fps)  # refused where it is wrong, even if labels are searched
     segments = read_paths(options.scp)
     if not how.labels:
-        return uniform_tasks(segments, uniform)
+        return uniform_tasks(segments, uniform, how.second_look)
     return labelled_tasks(segments, read_boxes(how.labels), how.label_unit, how.det_window)
 
 

@@ -34,8 +34,8 @@ class StandIn(GpuDecoder):
     """No GPU: the CPU decodes, through ``decode``, what the GPU is asked for."""
 
     def __init__(self, decode: Callable[[Any], Decode] | None = None) -> None:
-        self.gpu, self.least_pixels, self.opened, self.on_gpu = 0, 0, 0, 0
-        self._reasons = set()
+        self.gpu, self.least_pixels = 0, 0
+        self.opened, self.left, self._reasons = set(), set(), set()
         self._decode = decode
 
     def settings(self) -> None:  # type: ignore[override]
@@ -186,7 +186,7 @@ def test_videos_that_the_gpu_does_not_decode_are_the_same_and_logged_once(
     with caplog.at_level(logging.INFO):
         for _ in range(2):
             assert_same(read(talk, gpu), read(talk, None))
-    assert gpu.summary() == "decoded on the GPU: 0 of 2 videos"
+    assert gpu.summary() == "decoded on the GPU: 0 of 1 videos"  # one file, read twice
     assert [record.getMessage() for record in caplog.records] == [
         f"{talk}: decoded in software, as are others like it: h264: the decoder h264 uses no GPU"
     ]
@@ -195,7 +195,7 @@ def test_videos_that_the_gpu_does_not_decode_are_the_same_and_logged_once(
 def test_gpu_that_gives_nothing_is_replaced_by_software(talk: Path) -> None:
     gpu = StandIn(lambda stream: lambda packet: [])
     assert_same(read(talk, gpu), read(talk, None))
-    assert (gpu.on_gpu, gpu.opened) == (0, 1)
+    assert gpu.summary() == "decoded on the GPU: 0 of 1 videos"
 
 
 @pytest.mark.parametrize("fps", [1000, 5])
@@ -220,13 +220,15 @@ def test_gpu_that_fails_on_the_way_gives_no_frame_twice(
     frames = read(talk, gpu, UniformSampling(fps))
     assert_same(frames, read(talk, None, UniformSampling(fps)))
     assert [read_number(f.image) for f in frames] == [f.index for f in frames]
-    assert (gpu.on_gpu, gpu.opened) == (0, 1) and "it fell off the bus" in caplog.text
+    assert gpu.summary() == "decoded on the GPU: 0 of 1 videos" and "it fell off the bus" in caplog.text
 
 
-def test_bad_file_has_the_reason_of_software(tmp_path: Path) -> None:
+def test_bad_file_has_the_reason_of_software_and_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(bytes(range(256)) * 10)
+    gpu = StandIn()
     with pytest.raises(MediaError, match="not a media file"):
-        read(tmp_path / "bad.mp4", StandIn())
+        read(tmp_path / "bad.mp4", gpu)
+    assert gpu.summary() == "decoded on the GPU: 0 of 0 videos"
 
 
 # --- without a GPU
@@ -272,12 +274,12 @@ def gpu() -> GpuDecoder:
         pytest.skip(f"needs an NVIDIA GPU that decodes: {error}")
 
 
-@pytest.mark.parametrize(("pix_fmt", "on_gpu"), [("yuv420p", 1), ("yuv444p", 0)])
-def test_gpu_gives_the_frames_of_software(gpu: GpuDecoder, pix_fmt: str, on_gpu: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("pix_fmt", "on_gpu"), [("yuv420p", True), ("yuv444p", False)])
+def test_gpu_gives_the_frames_of_software(gpu: GpuDecoder, pix_fmt: str, on_gpu: bool, tmp_path: Path) -> None:
     images = (numbered(i, 854, 480) for i in range(40))
     path = write_video(tmp_path / "video.mp4", images, pix_fmt=pix_fmt, options={"bf": "2"}, colour=(1, 1))
     assert_same(read(path, gpu), read(path, None))
-    assert gpu.on_gpu == on_gpu
+    assert gpu.opened == {str(path)} and gpu.left == (set() if on_gpu else gpu.opened)
 
 
 def test_gpu_that_is_not_there_is_refused(gpu: GpuDecoder) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from naive_decoder import nearest, pick_constant, pick_nearest, pick_windows
 
 from vidperson.errors import VidPersonError
-from vidperson.media.sampling import Clock, Shot, UniformSampling, WindowSampling
+from vidperson.media.sampling import Clock, FrameSampling, Shot, UniformSampling, WindowSampling
 
 RATES = st.sampled_from(
     [Fraction(25), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(24), Fraction(1), Fraction(15, 2)]
@@ -21,11 +21,11 @@ FPS = st.sampled_from([0.1, 0.3, 0.4, 1.0, 2.0, 3.0, 7.5, 10.0, 12.5, 23.976, 25
 GAPS = st.lists(st.integers(1, 400), min_size=0, max_size=60)
 
 
-def shots(times: list[Fraction]) -> Iterator[Shot]:
+def shots(times: Iterable[Fraction]) -> Iterator[Shot]:
     return (Shot(i, time, object()) for i, time in enumerate(times))
 
 
-def run(sampling: Any, times: list[Fraction], clock: Clock) -> tuple[list[tuple[int, int]], int]:
+def run(sampling: Any, times: Iterable[Fraction], clock: Clock) -> tuple[list[tuple[int, int]], int]:
     picked, marked = [], []
     steps = sampling.mark(shots(times), clock)
     while True:
@@ -76,6 +76,13 @@ def test_uniform_rate_above_the_videos_gives_every_frame_once() -> None:
 def test_uniform_absurd_gap_between_frames_ends_at_once() -> None:
     times = [Fraction(0), Fraction(2**62)]
     assert run(UniformSampling(25), times, Clock(Fraction(25), constant=False))[0] == [(0, -1), (1, -1)]
+
+
+def test_frames_by_their_numbers_are_taken_and_nothing_behind_the_last_is_read() -> None:
+    times = iter([Fraction(i, 25) for i in range(100)])
+    assert run(FrameSampling(frozenset({3, 7})), times, Clock(Fraction(25), constant=True)) == ([(3, -1), (7, -1)], 0)
+    assert next(times) == Fraction(8, 25)
+    assert run(FrameSampling(frozenset({3, 700})), [Fraction(0)] * 9, Clock(Fraction(25), True)) == ([(3, -1)], 0)
 
 
 @settings(deadline=None)

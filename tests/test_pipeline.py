@@ -25,7 +25,9 @@ from vidperson.errors import MediaError, ModelError, VidPersonError
 from vidperson.face import pipeline
 from vidperson.face.candidates import Candidates, SelectionPolicy
 from vidperson.face.detector import FaceDetector, make_detector
+from vidperson.face.looks import MoreFrames, Seen, SeenFrame
 from vidperson.face.pipeline import OUT_OF_MEMORY, Result, Task, find_faces
+from vidperson.media.sampling import FrameSampling, Sampling
 from vidperson.media.video import FrameReader, UniformSampling, WindowSampling
 from vidperson.networks.card import load_card
 from vidperson.networks.install import install_model, installed_model
@@ -88,18 +90,30 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> list[Task]:
     tasks.insert(3, Task("labelled", str(folder / "3.mp4"), windows, labels))
     tasks.insert(5, Task("late", str(folder / "4.mp4"), WindowSampling((90.0,), "frames", 3), [[(0.0, 0.0, 9.0, 9.0)]]))
     tasks.append(Task("unlabelled", str(folder / "3.mp4"), None))
+    for number, (name, begin) in enumerate({"fades in": 9, "shows nobody": 99, "is seen at once": 0}.items()):
+        faces = (portrait(i) if i >= begin else np.zeros((320, 320, 3), np.uint8) for i in range(23))
+        path = write_video(folder / f"short{number}.mp4", faces, options={"bf": "2"})
+        tasks.insert(3 * number, Task(name, str(path), UniformSampling(1), looks=[MoreFrames(5)]))
+    tasks.append(Task("cut", str(folder / "damaged.ts"), UniformSampling(0.5), looks=[MoreFrames(5)]))
     return tasks
 
 
 def naive(task: Task, detector: FaceDetector, policy: SelectionPolicy) -> Result:
     """One frame after the other."""
     candidates = Candidates(policy, task.labels)
+    frames: list[Frame] = []
     if task.sampling is None:
         return Result(task.segment, "no_face: no labelled box", candidates.select())
     try:
         with FrameReader(task.path, task.sampling) as reader:
-            for frame in reader:
-                candidates.add(frame, detector.detect([frame.image], candidates.min_score)[0])
+            frames += reader
+        if task.looks and not any(detector.detect([frame.image], 0.9)[0] for frame in frames):
+            with FrameReader(task.path, EVERY) as other:
+                every = list(other)
+            more = {int(len(every) * share) for share in (0.1, 0.3, 0.5, 0.7, 0.9)}
+            frames = [frame for frame in every if frame.index in more | {frame.index for frame in frames}]
+        for frame in frames:
+            candidates.add(frame, detector.detect([frame.image], candidates.min_score)[0])
     except MediaError as error:
         return Result(task.segment, f"unreadable: {error}", Candidates(policy).select())
     faces = candidates.select()
@@ -142,25 +156,46 @@ def test_mixed_segments_give_the_same_bytes_in_room_for_hardly_a_frame_with_some
     assert list(map(content, find_faces(mixed, real, SelectionPolicy(), 4, alone=alone))) == expected
 
 
+def test_short_video_that_fades_in_from_black_is_found_by_the_second_look_only(
+    real: FaceDetector, mixed: list[Task]
+) -> None:
+    tasks = [task for task in mixed if task.looks]
+    once = [Task(task.segment, task.path, task.sampling) for task in tasks]
+    found = [[(r.segment, r.status.split(":")[0], len(r.faces.rows)) for r in find_faces(t, real, SelectionPolicy())]
+             for t in (once, tasks)]  # fmt: skip
+    assert found[0][0] == ("fades in", "no_face", 0)
+    assert found[1][0] == ("fades in", "ok", 3)  # at 11, 16 and 20 of 23 frames
+    assert [one[1] for one in found[0][1:]] == [one[1] for one in found[1][1:]] == ["no_face", "ok", "damaged"]
+
+
 # ----------------------------------------------------------------------------------------------------- made-up media
 
 
 class Media:
-    """Takes the place of FrameReader: the path says how many frames of which size, such as ``3x64x96``."""
+    """Takes the place of FrameReader: the path says how many frames of which size, such as ``3x64x96``.
 
-    def __init__(self, on_frame: Callable[[NDArray[np.uint8]], object] = id) -> None:
-        self.on_frame = on_frame
+    step: a first look takes every so-manieth.
+    """
+
+    def __init__(self, on_frame: Callable[[NDArray[np.uint8]], object] = id, step: int = 1) -> None:
+        self.on_frame, self.step = on_frame, step
         self.open = 0
+        self.looks: list[tuple[str, Sampling]] = []
 
-    def __call__(self, path: str, *arguments: Any) -> Media.Reader:
-        return Media.Reader(self, *map(int, path.split("x")))
+    def __call__(self, path: str, sampling: Sampling, *arguments: Any) -> Media.Reader:
+        self.looks.append((path, sampling))
+        return Media.Reader(self, sampling, *map(int, path.split("x")))
 
     class Reader:
         damage = None
         labels_past_end = 0
+        last_s = 1.0
 
-        def __init__(self, media: Media, count: int, height: int, width: int) -> None:
-            self.media, self.count, self.size = media, count, (height, width, 3)
+        def __init__(self, media: Media, sampling: Sampling, count: int, height: int, width: int) -> None:
+            first = range(0, count, media.step)
+            self.indices = sorted(sampling.indices) if isinstance(sampling, FrameSampling) else first
+            self.media, self.size = media, (height, width, 3)
+            self.total = count
 
         def __enter__(self) -> Media.Reader:
             self.media.open += 1
@@ -170,7 +205,7 @@ class Media:
             self.media.open -= 1
 
         def __iter__(self) -> Iterator[Frame]:
-            for index in range(self.count):
+            for index in self.indices:
                 picture = np.full(self.size, index % 256, np.uint8)
                 self.media.on_frame(picture)
                 yield Frame(picture, index, index / 25)
@@ -379,6 +414,57 @@ def test_segments_alone_begin_when_all_before_are_done_and_nothing_begins_beside
     assert events[:2] == ["s0", "s0 done"]
     assert events[2:8] == ["s1", "s1 done", "s2", "s2 done", "s3", "s3 done"]
     assert sorted(events[8:]) == ["s4", "s4 done", "s5", "s5 done"]
+
+
+def looking(*paths: str, most: int = 4) -> list[Task]:
+    return [Task(f"s{number}", path, EVERY, looks=[MoreFrames(most)]) for number, path in enumerate(paths)]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16])
+def test_second_looks_are_taken_while_other_segments_are_under_way_and_results_stay_in_order(
+    monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    media = use(monkeypatch, Media(step=5))
+    paths = ["2x32x32", "5x32x32", "1x32x32", "6x64x64", "0x32x32", "20x32x32", "2x32x64", *["9x32x32"] * 30]
+    begun: list[str] = []
+    recorder = Recorder()
+    find = find_faces(looking(*paths), recorder.detector, SelectionPolicy(), batch, begin=begun.append)
+    assert names(find) == begun == [f"s{number}" for number in range(len(paths))]
+    second = [path for path, sampling in media.looks if isinstance(sampling, FrameSampling)]
+    assert second == [path for path in paths if path not in ("1x32x32", "0x32x32", "20x32x32")]
+    kinds = [isinstance(sampling, FrameSampling) for _, sampling in media.looks]
+    assert kinds.index(True) == (7 if batch < 16 else 19)  # segments that wait for an answer: 4, or a batch
+    assert sum(recorder.batches) == sum(map(frames_looked_at, paths))
+
+
+def frames_looked_at(path: str) -> int:
+    """By a first look at every fifth frame, and a second one at up to four more if that took fewer."""
+    total = int(path.split("x")[0])
+    first = set(range(0, total, 5))
+    more = {int(total * share) for share in (1 / 8, 3 / 8, 5 / 8, 7 / 8)} if total > 1 and len(first) < 4 else set()
+    return len(first | more)
+
+
+@pytest.mark.parametrize("last", [0, 3, 9])
+def test_closing_while_a_second_look_is_waited_for_ends_all_threads(monkeypatch: pytest.MonkeyPatch, last: int) -> None:
+    before = threading.active_count()
+    media = use(monkeypatch, Media(step=5))
+    slow = threading.Event()
+    recorder = Recorder(lambda number: slow.wait(0.2) if number == last else None)
+    with closing(find_faces(looking(*["9x32x32"] * 30), recorder.detector, SelectionPolicy())) as results:
+        assert next(results).segment == "s0"
+    assert threading.active_count() == before and media.open == 0
+
+
+def test_second_look_spreads_over_what_the_first_left_out() -> None:
+    def seen(total: int, *numbers: int, sure: bool = False) -> Seen:
+        return Seen([SeenFrame(number, number / 25, sure) for number in numbers], total, total / 25)
+
+    look = MoreFrames(4)
+    assert look(seen(24, 0)) == FrameSampling(frozenset({3, 9, 15, 21}))
+    assert look(seen(24, 0, 9)) == FrameSampling(frozenset({3, 15, 21}))
+    assert look(seen(2, 0)) == FrameSampling(frozenset({1}))
+    assert look(seen(24, 0, sure=True)) is look(seen(500, 0, 25, 50, 75)) is look(seen(1, 0)) is look(seen(0)) is None
 
 
 @pytest.mark.parametrize("labels, options, message", [

@@ -10,7 +10,7 @@ from threading import Event
 
 import pytest
 
-from vidperson.prefetch import MemoryBudget, Prefetch
+from vidperson.prefetch import Answers, MemoryBudget, Prefetch
 
 LONG_S = 60  # for what is to come; no test waits so long unless it fails
 
@@ -188,3 +188,16 @@ def test_closed_room_lets_everybody_pass() -> None:
         assert waiting.is_alive()
     waiting.join(LONG_S)
     assert not waiting.is_alive()
+
+
+def test_answers_come_in_order_to_who_waits_for_them_and_none_when_there_are_no_more() -> None:
+    answers = Answers[int | None]()
+    taken: list[int | None] = []
+    waiter = threading.Thread(target=lambda: taken.extend(answers.take() for _ in range(4)))
+    with answers:
+        waiter.start()
+        assert not answers.has()
+        for answer in (3, None, 5):
+            answers.give(answer)
+    waiter.join(60)
+    assert taken == [3, None, 5, None] and answers.has() and answers.take() is None

@@ -1,4 +1,4 @@
-"""Work in other threads while its results are used: an iterator that is read ahead, and a memory budget.
+"""Work in other threads while its results are used: an iterator that is read ahead, answers, and a memory budget.
 
 Stages of a pipeline are generators; ``Prefetch`` between two of them lets both go on at the same time:
 ``with Prefetch(decoded(paths), 4) as frames, Prefetch(prepared(frames), 2) as batches: ...``
@@ -84,6 +84,43 @@ class Prefetch(Iterator[T], Generic[T]):
         self._error = None
 
     def __enter__(self) -> Prefetch[T]:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Answers(Generic[T]):
+    """What one thread finds out and another one waits for, in order."""
+
+    def __init__(self) -> None:
+        self._ready: deque[T] = deque()
+        self._closed = False
+        self._change = Condition()
+
+    def has(self) -> bool:
+        """Whether ``take`` would not wait."""
+        return self._closed or bool(self._ready)
+
+    def give(self, answer: T) -> None:
+        """The next answer."""
+        with self._change:
+            self._ready.append(answer)
+            self._change.notify_all()
+
+    def take(self) -> T | None:
+        """Waits for the next answer; None when there will be none."""
+        with self._change:
+            self._change.wait_for(self.has)
+            return self._ready.popleft() if self._ready else None
+
+    def close(self) -> None:
+        """Nobody has to wait any more."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+
+    def __enter__(self) -> Answers[T]:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -133,6 +133,7 @@ class Candidates:
             kept = kept[keep_labelled(match[kept, 0], match[kept, 1])]
         if self.policy.discard_low_quality:
             kept = kept[keep_quality(quality[kept, 0], quality[kept, 1])]
+        kept = kept[np.argsort(rows[kept, 0], kind="stable")]  # a later look may add frames between those before
         rows, quality = rows[kept], quality[kept]
         shown = Detections.from_rows(rows[rows[:, 0] == self._thumb_frame]) if len(rows) else self._thumb_faces
         scaled = Detections(shown.boxes * self._thumb_scale, shown.scores, shown.landmarks * self._thumb_scale)

@@ -9,6 +9,7 @@ import numpy as np
 
 from vidperson.face.candidates import SelectedFaces
 from vidperson.face.drawing import draw_faces
+from vidperson.face.looks import MoreFrames
 from vidperson.face.pipeline import Result, Task
 from vidperson.io.crops import tar_entry
 from vidperson.io.job_store import JobStore
@@ -21,9 +22,13 @@ ARCHIVES = ("faces.ark", "quality.ark", "crops.tar", "thumbs.tar")
 _THUMBNAIL = [cv2.IMWRITE_JPEG_QUALITY, 85]
 
 
-def uniform_tasks(segments: Mapping[str, str], sampling: UniformSampling) -> list[Task]:
-    """The segments (id -> path), each searched evenly in time for every face."""
-    return [Task(segment, path, sampling) for segment, path in segments.items()]
+def uniform_tasks(segments: Mapping[str, str], sampling: UniformSampling, second_look: int = 0) -> list[Task]:
+    """The segments (id -> path), each searched evenly in time for every face.
+
+    second_look: frames of a short video to search besides where none shows a sure face; 0: none.
+    """
+    looks = [MoreFrames(second_look)] if second_look else []
+    return [Task(segment, path, sampling, looks=looks) for segment, path in segments.items()]
 
 
 def labelled_tasks(

@@ -14,26 +14,30 @@ are and how many there are.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import NamedTuple
 
 from vidperson.engines import Network
 from vidperson.errors import MediaError
 from vidperson.face.candidates import Boxes, Candidates, SelectedFaces, SelectionPolicy
 from vidperson.face.detector import DetectorPass, FaceDetector, Shape
+from vidperson.face.looks import Look, Seen, SeenFrame
 from vidperson.media.hardware import GpuDecoder
 from vidperson.media.limits import USUAL_LIMITS, Limits
-from vidperson.media.sampling import UniformSampling, WindowSampling
+from vidperson.media.sampling import Sampling
 from vidperson.media.video import FrameReader
-from vidperson.prefetch import MemoryBudget, Prefetch
+from vidperson.prefetch import Answers, MemoryBudget, Prefetch
 from vidperson.supervision import UNWATCHED
 from vidperson.types import Detections, Float, Frame
 
 _FRAMES_AHEAD = 4  # decoded frames that wait; labelled windows come in bursts
 _BATCHES_AHEAD = 2  # one is on its way, beside it the end of a segment
+_SEGMENTS_AHEAD = 4  # that may wait to hear whether there is a further look at them
 _WAIT = 4  # a frame waits for others to fill its batch until so many batches' worth has passed it
 _SILENCE_S = 1.0  # or until the decoder gives nothing for so long
 _BUDGET = 32 << 20  # bytes of frames under way, per frame of a batch and once more; ten frames of 720p, one of 4K
@@ -46,12 +50,14 @@ class Task:
 
     sampling: the frames to decode, None where there is no label to search for.
     labels: the labelled boxes of each labelled time, as ``Frame.label`` counts them; empty: every face counts.
+    looks: what to search besides, one after the other, by what was found so far.
     """
 
     segment: str
     path: str
-    sampling: UniformSampling | WindowSampling | None
+    sampling: Sampling | None
     labels: Sequence[Boxes] = ()
+    looks: Sequence[Look] = ()
 
 
 class Result(NamedTuple):
@@ -63,14 +69,21 @@ class Result(NamedTuple):
 
 
 class _End(NamedTuple):
-    """The end of a segment: its status with faces, None if it cannot have any, and without."""
+    """The end of a look at a segment: its status with faces, None if it cannot have any, and without.
+
+    total, last_s: how far it reached, as FrameReader says it.
+    asks: an answer is waited for, which frames to look at next.
+    """
 
     with_faces: str | None
     without: str
+    total: int = 0
+    last_s: float = 0.0
+    asks: bool = False
 
 
 class _Item(NamedTuple):
-    """A frame or the end of a segment. number: its place among all of them."""
+    """A frame or the end of a look at a segment. number: its place among all of them."""
 
     number: int
     task: Task
@@ -130,15 +143,18 @@ def _find_together(
     gpu: GpuDecoder | None,
 ) -> Generator[Result, None, None]:
     budget = MemoryBudget(_BUDGET * (batch_size + 1))
-    decoded = _decode(tasks, threads, limits, begin, budget, gpu)
+    answers = Answers[Sampling | None]()
+    ahead = max(_SEGMENTS_AHEAD, batch_size)
+    decoded = _decode(tasks, threads, limits, begin, budget, answers, ahead, gpu)
     with (
         Prefetch(decoded, _FRAMES_AHEAD, silence=(_SILENCE_S, None)) as items,
         Prefetch(_gather(items, detector, batch_size), _BATCHES_AHEAD) as batches,
         Prefetch(map(partial(_run, detector.network), batches), _BATCHES_AHEAD) as outputs,
         budget,
+        answers,
     ):
         found = _detect(outputs, detector, Candidates(policy).min_score)
-        yield from _finish(_in_order(found), policy, budget)
+        yield from _finish(_in_order(found), policy, budget, answers)
 
 
 def _decode(
@@ -147,37 +163,62 @@ def _decode(
     limits: Limits,
     begin: Callable[[str], None],
     budget: MemoryBudget,
+    answers: Answers[Sampling | None],
+    ahead: int,
     gpu: GpuDecoder | None,
 ) -> Generator[_Item | None, None, None]:
-    """The frames and the end of each segment. None: nothing comes for a while, so nothing should wait for it."""
-    number = 0
-    for task in tasks:
-        begin(task.segment)
-        for content in _read(task, threads, limits, gpu):
+    """The frames and the end of each look. None: nothing comes for a while, so nothing should wait for it.
+
+    ahead: segments that may wait for an answer while others are begun.
+    """
+    numbers = count()
+    waiting: deque[Task] = deque()
+
+    def look(task: Task, sampling: Sampling | None) -> Iterator[_Item | None]:
+        for content in _read(task, sampling, threads, limits, gpu):
             if isinstance(content, Frame):
                 if not budget.has(content.image.nbytes):
                     yield None
                 budget.take(content.image.nbytes)
-            yield _Item(number, task, content)
-            number += 1
+            elif content.asks:
+                waiting.append(task)
+            yield _Item(next(numbers), task, content)
+
+    def look_again() -> Iterator[_Item | None]:
+        if not answers.has():
+            yield None
+        task, sampling = waiting.popleft(), answers.take()
+        if sampling is not None:
+            yield from look(task, sampling)
+
+    for task in tasks:
+        begin(task.segment)
+        yield from look(task, task.sampling)
+        while len(waiting) > ahead:
+            yield from look_again()
+    while waiting:
+        yield from look_again()
 
 
-def _read(task: Task, threads: int, limits: Limits, gpu: GpuDecoder | None) -> Iterator[Frame | _End]:
-    if task.sampling is None:
+def _read(
+    task: Task, sampling: Sampling | None, threads: int, limits: Limits, gpu: GpuDecoder | None
+) -> Iterator[Frame | _End]:
+    if sampling is None:
         yield _End(None, "no_face: no labelled box")
         return
     try:
-        with FrameReader(task.path, task.sampling, threads, limits, gpu) as reader:
+        with FrameReader(task.path, sampling, threads, limits, gpu) as reader:
             yield from reader
     except MediaError as error:
         yield _End(None, f"unreadable: {error}")
         return
+    asks = bool(task.looks) and reader.total > 1
     if reader.damage:
-        yield _End(f"damaged: {reader.damage}", f"damaged: {reader.damage}")
+        yield _End(f"damaged: {reader.damage}", f"damaged: {reader.damage}", reader.total, reader.last_s, asks)
         return
     late = reader.labels_past_end
     of_labels = f": {late} of {len(task.labels)} labelled times lie after the end of the video" if late else ""
-    yield _End("ok", f"no_face{of_labels}")
+    yield _End("ok", f"no_face{of_labels}", reader.total, reader.last_s, asks)
 
 
 class _Batch(NamedTuple):
@@ -243,21 +284,63 @@ def _in_order(found: Iterator[tuple[_Item, Detections]]) -> Iterator[tuple[_Item
             number += 1
 
 
+class _UnderWay:
+    """A segment whose frames come."""
+
+    def __init__(self, task: Task, policy: SelectionPolicy) -> None:
+        self.candidates = Candidates(policy, task.labels)
+        self.name = task.segment
+        self._task, self._policy = task, policy
+        self._looks = iter(task.looks)
+        self._frames: list[SeenFrame] = []
+        self._end: _End | None = None
+        self.is_done = False
+
+    def add(self, frame: Frame, faces: Detections) -> None:
+        self.candidates.add(frame, faces)
+        if self._task.looks:
+            sure = bool((faces.scores >= self._policy.threshold).any())
+            self._frames.append(SeenFrame(frame.index, frame.time_s, sure))
+
+    def end(self, end: _End) -> Sampling | None:
+        """A look has ended. Returns the frames to look at next; with None the segment is done."""
+        first = self._end or end
+        self._end = end if first.with_faces == "ok" else first
+        seen = Seen(self._frames, first.total, first.last_s)
+        for look in self._looks if end.asks else ():
+            if (sampling := look(seen)) is not None:
+                return sampling
+        self.is_done = True
+        return None
+
+    def result(self) -> Result:
+        assert self._end
+        counted = self.candidates if self._end.with_faces else Candidates(self._policy)
+        selected = counted.select()
+        return Result(self.name, _status(self._end, counted, len(selected.rows) > 0), selected)
+
+
 def _finish(
-    found: Iterator[tuple[_Item, Detections]], policy: SelectionPolicy, budget: MemoryBudget
+    found: Iterator[tuple[_Item, Detections]],
+    policy: SelectionPolicy,
+    budget: MemoryBudget,
+    answers: Answers[Sampling | None],
 ) -> Generator[Result, None, None]:
-    """Each segment's status and faces."""
-    candidates: Candidates | None = None
+    """Each segment's status and faces, in the order in which they were begun."""
+    under_way: dict[str, _UnderWay] = {}
     for (_, task, content), faces in found:
-        candidates = candidates or Candidates(policy, task.labels)
+        if task.segment not in under_way:
+            under_way[task.segment] = _UnderWay(task, policy)
+        segment = under_way[task.segment]
         if isinstance(content, Frame):
-            candidates.add(content, faces)
+            segment.add(content, faces)
             budget.give(content.image.nbytes)
             continue
-        counted = candidates if content.with_faces else Candidates(policy)
-        selected = counted.select()
-        yield Result(task.segment, _status(content, counted, len(selected.rows) > 0), selected)
-        candidates = None
+        sampling = segment.end(content)
+        if content.asks:
+            answers.give(sampling)
+        while under_way and (first := next(iter(under_way.values()))).is_done:
+            yield under_way.pop(first.name).result()
 
 
 def _status(end: _End, seen: Candidates, kept: bool) -> str:

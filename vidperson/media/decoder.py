@@ -226,6 +226,10 @@ class Decoder:
             reasons.append("a part is encrypted")
         return ", ".join([f"{self._intact} of {frames} frames decoded", *reasons]) if reasons else None
 
+    def reach(self) -> tuple[int, float]:
+        """How many frames there are up to the last that was read, and when it is shown."""
+        return self._seen, float(self._time)
+
     def why_nothing(self) -> str:
         """Why not a single frame came out."""
         if self._encrypted:
@@ -315,12 +319,14 @@ def open_container(
 ) -> InputContainer:
     """The open file. Raises MediaError with the reason if it is not a media file, or one that names other files.
 
-    gpu: what is to decode it; then the reason may be the GPU's.
+    gpu: what is to decode it; with it, NotOnGpu is raised for a file that cannot be opened.
     """
     options = {"protocol_whitelist": "file", "max_pixels": str(limits.max_pixels)}
     try:  # the prefix keeps names with a colon from being taken for a network address
         container = av.open("file:" + os.fspath(path), options=options, hwaccel=gpu.settings() if gpu else None)
     except (av.FFmpegError, OSError, ValueError) as error:
+        if gpu:
+            raise NotOnGpu(f"the GPU cannot be opened for it: {getattr(error, 'strerror', error)}") from error
         raise MediaError(why_other(path) or _BROKEN) from error
     names = container.format.name.split(",")
     if _TEXT in names or not _PLAYLISTS.isdisjoint(names):

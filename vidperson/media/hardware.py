@@ -31,7 +31,7 @@ class GpuDecoder:
 
     gpu: its number among those that CUDA_VISIBLE_DEVICES leaves.
     least_pixels: videos with smaller frames are decoded in software.
-    opened, on_gpu: videos so far, and those of them that the GPU decoded to the end.
+    opened, left: paths of the videos so far, and of those of them that went to software.
 
     Make it before an engine uses the GPU, in the process that decodes: all of them share one CUDA context.
     Raises EngineError where the GPU, its driver or the driver's video library is not there.
@@ -39,7 +39,7 @@ class GpuDecoder:
 
     def __init__(self, gpu: int, least_pixels: int = LEAST_PIXELS) -> None:
         self.gpu, self.least_pixels = gpu, least_pixels
-        self.opened = self.on_gpu = 0
+        self.opened, self.left = set[str](), set[str]()
         self._reasons = set[str]()
         self._cuda, self._context = _open_gpu(gpu)
 
@@ -87,14 +87,15 @@ class GpuDecoder:
         return decode
 
     def log_left(self, path: str | os.PathLike[str], why: str) -> None:
-        """Log, for the first of each kind, that a video goes to software."""
+        """Count a video that goes to software; the first of each kind is logged."""
+        self.left.add(os.fspath(path))
         if why not in self._reasons:
             self._reasons.add(why)
             logging.info("%s: decoded in software, as are others like it: %s", os.fspath(path), why)
 
     def summary(self) -> str:
         """For the end of a log."""
-        return f"decoded on the GPU: {self.on_gpu} of {self.opened} videos"
+        return f"decoded on the GPU: {len(self.opened - self.left)} of {len(self.opened)} videos"
 
 
 def in_memory(picture: av.VideoFrame) -> av.VideoFrame:

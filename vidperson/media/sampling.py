@@ -115,6 +115,22 @@ class UniformSampling:
 
 
 @dataclass(frozen=True)
+class FrameSampling:
+    """The frames with these numbers, in display order from 0."""
+
+    indices: frozenset[int]
+
+    def mark(self, shots: Iterator[Shot], clock: Clock) -> Generator[tuple[Shot, int | None], None, int]:
+        """As :meth:`UniformSampling.mark`; ends behind the last of them."""
+        last = max(self.indices, default=-1)
+        for shot in shots:
+            yield shot, -1 if shot.index in self.indices else None
+            if shot.index >= last:
+                break
+        return 0
+
+
+@dataclass(frozen=True)
 class WindowSampling:
     """All frames of windows around labelled positions.
 
@@ -174,3 +190,6 @@ class WindowSampling:
         for shot in waiting:
             yield shot, claim(shot)
         return len(unmet)
+
+
+Sampling = UniformSampling | FrameSampling | WindowSampling

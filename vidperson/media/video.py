@@ -23,7 +23,7 @@ from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.other_files import HEAD_BYTES, LIST, other_kind, refusal
 from vidperson.media.picture import to_rgb
 from vidperson.media.plan import PlannedDecoder, Surprise
-from vidperson.media.sampling import Clock, Shot, UniformSampling, WindowSampling
+from vidperson.media.sampling import Clock, Sampling, Shot, UniformSampling, WindowSampling
 from vidperson.types import Frame, Image
 
 __all__ = ["FrameReader", "Limits", "UniformSampling", "WindowSampling", "probe_duration"]
@@ -47,6 +47,7 @@ class FrameReader:
     frames_decoded: intact frames that went through the decoder: those that were wanted and those that they are made
         from; see :mod:`vidperson.media.plan`.
     labels_past_end: labelled positions that lie past the end of the video.
+    total, last_s: frames up to the last that was read, lost ones too, and when that one is shown.
 
     After damage no frame is given until the next key frame, since what lies between is smeared. Damage in frames that
     no wanted one is made from goes unseen.
@@ -57,11 +58,13 @@ class FrameReader:
     damage: str | None = None
     frames_decoded: int = 0
     labels_past_end: int = 0
+    total: int = 1
+    last_s: float = 0.0
 
     def __init__(
         self,
         path: str | os.PathLike[str],
-        sampling: UniformSampling | WindowSampling,
+        sampling: Sampling,
         threads: int = 1,
         limits: Limits = USUAL_LIMITS,
         gpu: GpuDecoder | None = None,
@@ -74,7 +77,7 @@ class FrameReader:
             return
         self._begin(PlannedDecoder)
         if gpu:
-            gpu.opened += 1
+            gpu.opened.add(os.fspath(path))
 
     def _begin(self, kind: type[Decoder]) -> None:
         """Begin to decode, in full where the plan fails, and in software where the GPU does. Raises MediaError."""
@@ -128,8 +131,7 @@ class FrameReader:
                 self._leave_gpu(str(why))
         self.frames_decoded = self._decoder.decoded
         self.damage = self._decoder.damage()
-        if self._gpu:
-            self._gpu.on_gpu += 1
+        self.total, self.last_s = self._decoder.reach()
 
     def _frames(self, decoder: Decoder, last: int) -> Iterator[Frame]:
         """The wanted frames behind the last one that was given: those before a surprise come again."""

@@ -1,0 +1,50 @@
+"""Which frames of a segment are searched: one look, and others where it did not find what it should."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from vidperson.media.sampling import FrameSampling, Sampling
+
+
+class SeenFrame(NamedTuple):
+    """A frame that was searched. number, time_s: as in ``Frame``. sure: it shows a face above the threshold."""
+
+    number: int
+    time_s: float
+    sure: bool
+
+
+class Seen(NamedTuple):
+    """What the looks at a segment have seen so far.
+
+    frames: in the order in which they were searched.
+    total, last_s: of all frames of the video how many there are, and when the last one is shown.
+    """
+
+    frames: list[SeenFrame]
+    total: int
+    last_s: float
+
+
+Look = Callable[[Seen], Sampling | None]
+"""The frames to search next, None where there is no need to."""
+
+
+@dataclass(frozen=True)
+class MoreFrames:
+    """For short videos without a sure face, such as one that fades in from black.
+
+    most: frames to search, spread evenly over all; none where as many were searched already.
+    """
+
+    most: int
+
+    def __call__(self, seen: Seen) -> Sampling | None:
+        if any(frame.sure for frame in seen.frames) or len(seen.frames) >= min(self.most, seen.total):
+            return None
+        spread = {(2 * place + 1) * seen.total // (2 * self.most) for place in range(self.most)}
+        left = spread - {frame.number for frame in seen.frames}
+        return FrameSampling(frozenset(left)) if left else None
