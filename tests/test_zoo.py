@@ -47,6 +47,15 @@ def test_card_of_a_shipped_network_has_its_hash_data_command_commit_figures_and_
     assert card.file.size_bytes == (ZOO / card.file.name).stat().st_size
     assert card.training_data and card.figures and "for trying" in card.description
     assert card.training["command"].startswith("./run_01") and len(card.training["commit"]) == 40
+    assert "teacher" in card.training_data and card.licence.startswith("Apache-2.0; learnt from")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_figures_of_a_shipped_network_are_of_what_chose_nothing_and_within_their_intervals(name: str) -> None:
+    figures = load_card(name).figures
+    assert figures["measured_on"] != figures["epoch_chosen_on"]
+    for figure, (low, high) in figures["interval"].items():
+        assert low < figures[figure] < high
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -82,7 +91,7 @@ def test_public_domain_portraits_are_found_and_told_apart(tiny: Path, detector: 
     assert min(same) > other.max() + 0.3
 
 
-def test_embedder_reaches_97_percent_on_lfw_view_1(tiny: Path, shared: Path) -> None:
+def test_embedder_reaches_98_percent_on_lfw_view_1_as_its_card_says(tiny: Path, shared: Path) -> None:
     from steps_face.evaluate_pairs import PairsOptions, evaluate_pairs
 
     faces = shared / "data/faces"
@@ -95,8 +104,10 @@ def test_embedder_reaches_97_percent_on_lfw_view_1(tiny: Path, shared: Path) -> 
         threads=2,
     )
     figures = evaluate_pairs(options)
-    assert figures["accuracy"] >= 0.97
-    assert figures["accuracy"] == pytest.approx(load_card("arcface_tiny").figures["accuracy"], abs=0.002)
+    assert figures["ten_fold_accuracy"] >= 0.978
+    said = load_card("arcface_tiny").figures
+    for name in ("accuracy", "ten_fold_accuracy", "eer"):
+        assert figures[name] == pytest.approx(said[name], abs=0.002)
 
 
 def measured(model: str, pictures: list[str], **options: Any) -> dict[str, Any]:
@@ -105,19 +116,16 @@ def measured(model: str, pictures: list[str], **options: Any) -> dict[str, Any]:
     return evaluate_detector(cli.fill(DetectorFiguresOptions, model=model, pictures=pictures, **options))
 
 
-def test_detector_agrees_with_its_teacher_on_held_out_photos_as_its_card_says(
+def test_detector_agrees_with_its_teacher_on_photos_that_chose_nothing_as_its_card_says(
     tiny: Path, models: Path, shared: Path
 ) -> None:
-    photos = [str(shared / f"data/photos/unlabelled_{kind}.tar") for kind in ("single", "groups")]
-    figures = measured(
-        str(tiny / "retinaface_tiny"), photos, held_out=300, reference_model=str(models / TEACHER), threads=2
-    )
-    assert figures["num_pictures"] == 300
+    photos = [str(shared / "data/faces/lfw_view1_photos.tar")]
+    figures = measured(str(tiny / "retinaface_tiny"), photos, reference_model=str(models / TEACHER), threads=2)
     said = load_card("retinaface_tiny").figures
-    for name in ("recall", "extra", "landmark_error", "average_precision", "picture_recall"):
+    assert figures["num_pictures"] == said["num_pictures"] == 416 and figures["picture_recall"] == 1
+    for name in ("recall", "extra", "landmark_error", "landmark_median", "average_precision"):
         assert figures[name] == pytest.approx(said[name], abs=0.005)
-    assert figures["recall"] >= 0.97 and figures["extra"] <= 0.03
-    assert figures["landmark_error"] <= 0.055
+    assert figures["recall"] >= 0.94 and figures["extra"] <= 0.01 and figures["landmark_median"] <= 0.042
 
 
 @pytest.mark.parametrize(
