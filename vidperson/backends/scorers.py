@@ -46,7 +46,7 @@ class Scorer(Protocol):
         """What ``compare`` needs of these rows of the test sets."""
 
     def every(self, models: Block, enrolment: Side, videos: Block, test: Side) -> Scores:
-        """(M, V) float32 or float64: the largest scores of the rows of each set of the one with each of the other block.
+        """(M, V) float32 or float64: the largest scores of the rows of each set of one block with each of the other.
 
         enrolment, test: the sides of the rows of the blocks.
         """

@@ -109,9 +109,9 @@ def _groups(
 def _are_few(scorer: Scorer, pairs: int, model_rows: Index, video_rows: Index) -> bool:
     """Whether so many pairs of these models and videos, one by one, take less time than all that there are."""
     share = pairs / (len(model_rows) * len(video_rows))
-    return scorer.cost(pairs, share * len(video_rows) * model_rows.sum(), share * len(model_rows) * video_rows.sum()) < (
-        model_rows.sum() * video_rows.sum()
-    )
+    return scorer.cost(
+        pairs, share * len(video_rows) * model_rows.sum(), share * len(model_rows) * video_rows.sum()
+    ) < (model_rows.sum() * video_rows.sum())
 
 
 def _table(scorer: Scorer, models: Index, videos: Index, blocks: tuple[int, int]) -> NDArray[np.float32]:

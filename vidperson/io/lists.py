@@ -413,7 +413,7 @@ def score_texts(scores: NDArray[np.float32]) -> list[bytes]:
     texts = orjson.dumps(np.ascontiguousarray(scores), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
     sizes = np.abs(scores)
     # With exponents orjson writes 1e-5 where str() writes 1e-05, and it has other bounds for them.
-    for row in np.flatnonzero(((sizes < 1e-4) & (sizes > 0)) | (sizes >= 1e6)).tolist():
+    for row in np.flatnonzero(((sizes <= 1e-4) & (sizes > 0)) | (sizes >= 1e6)).tolist():
         texts[row] = str(scores[row]).encode()
     return texts
 
