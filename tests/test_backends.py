@@ -364,3 +364,12 @@ def test_import_without_engines_and_opencv_works(package):
     absent = ["cv2", "av", "torch", "onnxruntime", "openvino", "matplotlib", "scipy", "kaldiio", "PIL"]
     code = f"import sys\nfor name in {absent}: sys.modules[name] = None\nimport {package}"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_score_pairs_list_that_is_almost_a_grid_gets_the_scores_of_its_own_pairs():
+    """The last of three videos named twice for the second model, and never for the first."""
+    rng = np.random.default_rng(0)
+    sides = [make_sets(random_arrays(rng, [2] * 3, 8)) for _ in range(2)]
+    table = max_cosine(*sides, all_pairs(3, 3)).reshape(3, 3)
+    listed = np.array([[0, 0], [0, 1], [1, 2], [1, 0], [1, 1], [1, 2], [2, 0], [2, 1], [2, 2]])
+    assert max_cosine(*sides, listed).tolist() == table[listed[:, 0], listed[:, 1]].tolist()

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import orjson
 from numpy.typing import ArrayLike, NDArray
 
 from vidperson.errors import DataError, ScoringError
@@ -408,6 +407,8 @@ class ScoreLines:
 
 def score_texts(scores: NDArray[np.float32]) -> list[bytes]:
     """The fewest digits that give each of (N,) finite float32 scores again, as str() writes them."""
+    import orjson  # here, since only scores need it
+
     if not len(scores):
         return []
     texts = orjson.dumps(np.ascontiguousarray(scores), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
