@@ -84,6 +84,11 @@ def test_score_texts_of_all_kinds_of_numbers_are_those_of_str() -> None:
 
 def test_written_scores_in_any_order_of_models_are_read_again(tmp_path: Path) -> None:
     pairs = [("m", "a"), ("ü", "a"), ("m", "b"), ("ü", "b"), ("ü", "c")]
+    by_model = [*(("m", f"{i}") for i in range(200_000)), *(("n", f"{i}") for i in range(7))]
+    (tmp_path / "long").write_text("".join(f"{m} {s}\n" for m, s in by_model))
+    write_scores(tmp_path / "scores", read_trials(tmp_path / "long"), np.arange(200_007) / 1e6)
+    expected = [f"{m} {s} {np.float32(i / 1e6)!s}\n" for i, (m, s) in enumerate(by_model)]
+    assert (tmp_path / "scores").read_text() == "".join(expected)
     (tmp_path / "trials").write_text("".join(f"{m} {s}\n" for m, s in pairs))
     values = [0.1, -1e-7, 2, 3e20, 0]
     write_scores(tmp_path / "scores", read_trials(tmp_path / "trials"), values)

@@ -400,6 +400,10 @@ class ScoreLines:
             # Lines of one model in a row are joined at once.
             models = model_index[some]
             heads = np.flatnonzero(np.append(True, models[1:] != models[:-1])).tolist()
+            if 3 * len(heads) > len(lines):
+                self._stream.write(b"\n".join(map(operator.add, map(self._models.__getitem__, models.tolist()), lines)))
+                self._stream.write(b"\n")
+                continue
             for head, end in itertools.pairwise([*heads, len(lines)]):
                 model = self._models[models[head]]
                 self._stream.write(b"%b%b\n" % (model, (b"\n" + model).join(lines[head:end])))
