@@ -43,9 +43,6 @@ from typing import TYPE_CHECKING
 from vidperson import cli
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from vidperson.backends import Backend, Context, EmbeddingSets, Scorer
     from vidperson.backends.scorers import CohortScorer
     from vidperson.backends.systems import System
