@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,6 +94,29 @@ def test_set_that_reads_another_one_is_made_behind_it(repo: Path, tmp_path: Path
     first_record = json.loads((tmp_path / "first" / RECORD).read_text())
     digests = {os.path.basename(path): digest for path, digest in record["inputs"].items() if "/first/" in path}
     assert digests == {name: output["sha256"] for name, output in first_record["outputs"].items()}
+
+
+def test_slow_job_keeps_no_other_one_waiting(repo: Path, tmp_path: Path) -> None:
+    """The first job of four ends when the others have ended: the other process has done all three."""
+    for number in range(16):
+        (tmp_path / f"{number}.bin").write_bytes(bytes([number]))
+    (tmp_path / "vid.scp").write_text("".join(f"s{n:02d} {tmp_path}/{n}.bin\n" for n in range(16)))
+    (tmp_path / "step.py").write_text(
+        "import os, runpy, sys, time\nfrom pathlib import Path\nprint('process', os.getpid(), flush=True)\n"
+        "job = Path(sys.argv[sys.argv.index('--output-dir') + 1])\ndeadline = time.monotonic() + 30\n"
+        "def done():\n    return sum(path.read_text().count(chr(10)) for path in job.parent.glob('*/journal.jsonl'))\n"
+        "while job.name == '1' and done() < 12:\n    assert time.monotonic() < deadline\n    time.sleep(0.02)\n"
+        f"sys.argv[0] = {str(repo / 'tests/byte_step.py')!r}\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    call = [
+        sys.executable, "utils/segment_jobs.py", "--nj", "2", "--archives", " ".join(ARCHIVES), f"{tmp_path}/vid.scp",
+        f"{tmp_path}/out", "--", "python", f"{tmp_path}/step.py",
+    ]  # fmt: skip
+    done = subprocess.run(call, cwd=repo, env=environment(repo), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    logs = [(tmp_path / "out" / "log" / f"{job}.log").read_text() for job in (1, 2, 3, 4)]
+    first, *others = [re.findall("^process .*", log, re.MULTILINE) for log in logs]
+    assert others[0] == others[1] == others[2] != first and len(first) == 1
 
 
 def test_supervisor_does_tasks_in_one_process_and_in_another_one_behind_a_crash(tmp_path: Path) -> None:
