@@ -16,6 +16,7 @@ from naive_decoder import write_video
 from recipe import Recipe
 from test_supervision import die, portrait
 
+from vidperson.engines.processor import processor_features
 from vidperson.errors import VidPersonError
 from vidperson.io.merging import set_files
 from vidperson.io.record import RECORD
@@ -195,6 +196,9 @@ def test_stages_2_and_3_in_one_call_give_the_files_of_two_calls(clip: Recipe) ->
     clip.run("002_detect_faces", *ONE, "--stop-stage", "3")
     assert files() == two
     assert json.loads((folders[1] / RECORD).read_text())["stage"] == "./run_003_extract_embeddings.sh"
+    computed_in = "bf16" if any("bf16" in feature for feature in processor_features()) else "fp32"
+    for folder, precision in zip(folders, ("fp32", computed_in), strict=True):  # what auto was, is in the record
+        assert f"--precision {precision}" in " ".join(json.loads((folder / RECORD).read_text())["command"])
     again = clip.run("002_detect_faces", *ONE, "--stop-stage", "3").stdout
     assert again.count("done already") == 2 and "(./run_003_extract_embeddings.sh --force true" in again
 
