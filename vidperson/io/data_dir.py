@@ -2,9 +2,9 @@
 
 A folder holds at least one of `vid.scp`, `wav.scp`, `frames.scp`, and `utt2spk` and `spk2utt` for
 the same segments. It may hold boxes, `<what>_boundingbox` with `<what>_boundingbox_conf`, `region`,
-`trials`, `trial_partitions` for the same pairs, and `vid2dur`. Every list is in the order of the C
-locale (`LC_ALL=C sort -c` agrees), no line is there twice. Paths are relative to the folder, or
-absolute. Other files are left as they are.
+`trials`, `trial_partitions` for the same pairs, `vid2dur` and `vid2pixels`. Every list is in the
+order of the C locale (`LC_ALL=C sort -c` agrees), no line is there twice. Paths are relative to the
+folder, or absolute. Other files are left as they are.
 """
 
 from __future__ import annotations
