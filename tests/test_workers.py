@@ -205,7 +205,7 @@ def test_stages_2_and_3_in_one_call_give_the_files_of_two_calls(clip: Recipe) ->
 
 def test_stage_that_finds_all_done_starts_one_python_program_without_numpy(clip: Recipe) -> None:
     clip.run("002_detect_faces", *ONE)
-    call = clip.command("002_detect_faces", *ONE, "--contact-sheet", "false")
+    call = clip.command("002_detect_faces", *ONE)
     traced = {**clip.environment, "PYTHONPROFILEIMPORTTIME": "1"}
     done = subprocess.run(call, cwd=clip.root, env=traced, capture_output=True, text=True, timeout=60)
     assert "done already" in done.stdout
