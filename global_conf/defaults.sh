@@ -48,7 +48,7 @@ engine=auto                  # [auto|openvino|onnxruntime|torch|mxnet] what runs
 
 ## How to run (stages 2 3)
 device=cpu                   # [cpu|cuda|cuda:N] where the networks run
-precision=fp32               # [fp32|bf16|fp16] 16 bits: a sample is compared with fp32
+precision=auto               # [auto|fp32|bf16|fp16] auto: bf16 where card and CPU allow it
 
 ## How to run (stage 0)
 model_dir=                   # folder of downloaded network files; empty: VIDPERSON_MODEL_DIR

@@ -18,7 +18,7 @@ from vidperson.io.lists import LabelledBox, sort_key, write_lines
 log = logging.getLogger(__name__)
 
 SHOWN = 5
-OPTIONAL = ("face_boundingbox", "face_boundingbox_conf", "trials", "trial_partitions", "names", "vid2dur")
+OPTIONAL = ("face_boundingbox", "face_boundingbox_conf", "trials", "trial_partitions", "names", "vid2dur", "vid2pixels")
 
 
 @dataclass(frozen=True)
