@@ -9,6 +9,7 @@ import itertools
 import math
 import operator
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO
