@@ -601,7 +601,9 @@ def test_unknown_option_of_demo_and_tests_is_refused_before_anything_runs(repo: 
     assert "--detctor" in done.stderr
 
 
-def test_demo_gives_its_options_to_every_stage_and_takes_help_in_a_value_for_a_value(recipe: Path, repo: Path) -> None:
+def test_demo_gives_its_options_to_every_stage_and_takes_help_in_a_value_for_a_value(
+    recipe: Path, repo: Path
+) -> None:
     of_the_recipe(recipe, repo, "run_demo")
     shutil.copy(repo / "run_demo.sh", recipe)
     stages = re.findall(r"\b00\d_\w+", (repo / "run_demo.sh").read_text())
