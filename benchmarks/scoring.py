@@ -72,7 +72,7 @@ def faiss_search(enrolment: EmbeddingSets, test: EmbeddingSets) -> dict[str, Cal
     """The nearest test face of each enrolled one: all products, and one largest for each row."""
     if find_spec("faiss") is None:
         return {}
-    import faiss  # type: ignore[import-not-found]
+    import faiss
 
     faiss.omp_set_num_threads(1)
     index = faiss.IndexFlatIP(test.embeddings.shape[1])
