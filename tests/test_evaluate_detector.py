@@ -174,6 +174,8 @@ def test_videos_are_looked_at_as_often_as_asked_and_broken_ones_left_out(
     (tmp_path / "vid.scp").write_text(f"bad {folder}/robustness/random_bytes.mp4\ngood {folder}/grid/GRID_bbaf2n.mpg\n")
     model = str(models / DETECTOR)
     with caplog.at_level(logging.INFO):
-        figures = evaluate(model, [], videos=str(tmp_path / "vid.scp"), fps=1.0, reference_model=model, max_size=320)
+        figures = evaluate(
+            model, [], videos=str(tmp_path / "vid.scp"), fps=1.0, reference_model=model, max_size=320
+        )
     assert figures["num_pictures"] == figures["num_found"] == 3 and figures["recall"] == 1
     assert "bad: left out: " in caplog.text and "3 of 3 faces found (100.00%)" in caplog.text

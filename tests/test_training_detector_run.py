@@ -236,7 +236,9 @@ def test_evaluation_of_the_held_out_photos_repeats_the_cards_figures(
 ) -> None:
     install_model(str(trained[0] / "tiny.yaml"), tmp_path)
     given = {"model": str(tmp_path / "tiny"), "pictures": [str(drawn / "photos")], "held_out": HELD_OUT}
-    figures = evaluate_detector(cli.fill(DetectorFiguresOptions, **given, annotations=str(drawn / "marks")))
+    figures = evaluate_detector(
+        cli.fill(DetectorFiguresOptions, **given, annotations=str(drawn / "marks"))
+    )
     assert figures == pytest.approx(load_card(trained[0] / "tiny.yaml").figures)
 
 

@@ -20,7 +20,6 @@ SCORE = 0.9  # from which on a detection is a face
 LOWEST_SCORE = 0.02  # from which on the average precision counts detections
 MIN_HEIGHT = 40.0  # pixels of a face that is to be found
 
-
 @dataclass(frozen=True)
 class FaceMarks:
     """The faces of one image, in its pixels. boxes: (M, 4) x1 y1 x2 y2. landmarks: (M, 5, 2), NaN where unknown."""

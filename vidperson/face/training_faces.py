@@ -130,7 +130,9 @@ def _open(source: str) -> tuple[Pictures | Utterances, list[str]]:
     pictures = list_pictures(source)
     names = [os.path.dirname(name) for name in pictures.names]
     if "" in names:
-        raise DataError(f"expected <identity>/<image>, found '{pictures.names[names.index('')]}' in no folder", source)
+        raise DataError(
+            f"expected <identity>/<image>, found '{pictures.names[names.index('')]}' in no folder", source
+        )
     if os.path.isdir(source):
         filled = set(names)
         for inside, below, _ in walk_folder(source):
