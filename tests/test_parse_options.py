@@ -504,7 +504,7 @@ def said_by(recipe: Path, repo: Path, script: str, *args: str) -> str:
     ("device", "", "one of cpu cuda cuda:N"),
     ("device", "*", "one of cpu cuda cuda:N"),
     ("engine", "tensorrt", "one of auto openvino onnxruntime torch mxnet"),
-    ("precision", "fp8", "one of fp32 bf16 fp16"),
+    ("precision", "fp8", "one of auto fp32 bf16 fp16"),
     ("embed-mirror", "both", "one of none concatenate sum"),
     ("primary-cost", "sre16", "one of sre19 sre21"),
     ("nj", "0", "a whole number from 1 on"),
