@@ -59,7 +59,7 @@ second_look=5                # [>=0] frames of short videos to search if none sh
 max_pixels=100000000         # [>=1] larger frames and images are refused as unreadable
 max_duration_s=86400.0       # [>0] longer videos are refused as unreadable (seconds)
 segment_timeout_s=3600.0     # [>=0] give up a segment after this (seconds); 0: never
-decoder=software             # [software|cuda] what decodes; cuda: an NVIDIA GPU, that of device if given
+decoder=software             # [software|cuda] what decodes videos; cuda: an NVIDIA GPU
 contact_sheet=false          # true: write an image of the faces found per segment
 
 ## Face (stages 0 2 3 4 5)

@@ -31,7 +31,7 @@ class DurationOptions:
 
 def get_durations(options: DurationOptions) -> None:
     """See the top of this file. Raises DataError for a list that is missing or malformed."""
-    from vidperson.io.lists import read_paths, read_scp, write_lines
+    from vidperson.io.lines import read_paths, read_scp, write_lines
     from vidperson.supervision import Watch, run_supervised
 
     segments = read_paths(options.data_dir / "vid.scp")

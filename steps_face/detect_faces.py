@@ -40,7 +40,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from steps.options import EngineOptions
+from steps.options import EngineOptions, open_model
 from vidperson import cli
 from vidperson.face.selection import SelectionPolicy
 from vidperson.media.limits import Limits
@@ -221,7 +221,8 @@ def selection_policy(options: DetectOptions) -> SelectionPolicy:
 
 def _tasks(options: DetectOptions) -> list[Task]:
     from vidperson.face.detection import labelled_tasks, uniform_tasks
-    from vidperson.io.lists import read_boxes, read_paths
+    from vidperson.io.lines import read_paths
+    from vidperson.io.lists import read_boxes
 
     how = options.sampling
     uniform = UniformSampling(how.fps)  # refused where it is wrong, even if labels are searched
@@ -241,13 +242,10 @@ def _open_decoder(options: DetectOptions) -> GpuDecoder | None:
 
 def _open_detector(options: DetectOptions) -> FaceDetector:
     from vidperson.face.detector import make_detector
-    from vidperson.networks.install import installed_model
-    from vidperson.networks.opening import open_network
 
-    engine, how = options.engine, options.detector
-    installed = installed_model(options.model)
-    network = open_network(installed, engine.engine, engine.device, engine.threads, engine.precision, how.det_batch)
-    return make_detector(network, installed.card, how.max_size, how.nms_threshold, how.det_scales, how.det_mirror)
+    how = options.detector
+    network, card = open_model(options.model, options.engine, how.det_batch)
+    return make_detector(network, card, how.max_size, how.nms_threshold, how.det_scales, how.det_mirror)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from vidperson.errors import DataError
 from vidperson.io import flawless
 from vidperson.io.data_dir import balanced_ranges, consecutive_parts, fix, require_valid, split, validate, work_list
 from vidperson.io.flawless import flawless_trial_lists
-from vidperson.io.lists import read_boxes, read_paths, read_scp, read_spk2utt, read_trials
+from vidperson.io.lines import read_paths, read_scp, read_spk2utt
+from vidperson.io.lists import read_boxes, read_trials
 
 GOOD = {
     "vid.scp": "B-1 /videos/a b.mp4\na-1 c.mp4\na-2 d.mp4\n\u00e9-1 \u00e9.mp4\n",

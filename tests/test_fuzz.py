@@ -33,7 +33,7 @@ from vidperson.corpora.folder import _read_key
 from vidperson.corpora.tables import Column, read_table
 from vidperson.errors import VidPersonError
 from vidperson.face.annotations import read_annotations
-from vidperson.io import data_dir, lists, matrices, pairs
+from vidperson.io import data_dir, lines, lists, matrices, pairs
 from vidperson.io.crops import read_tar_files, tar_entry
 from vidperson.io.job_store import JOURNAL, JobStore
 from vidperson.io.pictures import list_pictures
@@ -277,8 +277,8 @@ def tar_bytes() -> bytes:
 
 
 READERS: dict[str, tuple[Callable[[Path], Any], bytes, str]] = {
-    "scp": (lists.read_scp, b"a /x/a b.mp4\nb /x/b\n", "x"),
-    "spk2utt": (lists.read_spk2utt, b"m a b c\nn d\n", "x"),
+    "scp": (lines.read_scp, b"a /x/a b.mp4\nb /x/b\n", "x"),
+    "spk2utt": (lines.read_spk2utt, b"m a b c\nn d\n", "x"),
     "trials": (lists.read_trials, b"m a target\nm b nontarget\n\nn a target\n", "x"),
     "long trials": (long_list, b"m a target\nm b nontarget\n\nn a target\n", "x"),
     "scores": (lists.read_scores, b"m a 0.25\nm b -1e-7\n\nn\ta 12345678.123456789\n", "x"),

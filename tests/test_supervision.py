@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from steps.get_durations import DurationOptions, get_durations
 from vidperson.errors import DataError, VidPersonError
 from vidperson.face.detection import ARCHIVES, STATES
-from vidperson.io.lists import read_scp
+from vidperson.io.lines import read_scp
 from vidperson.io.matrices import load_matrices
 from vidperson.io.merging import merge_jobs
 from vidperson.media.video import Probed

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidperson.errors import DataError
-from vidperson.io.lists import LabelledBox, sort_key, write_lines
+from vidperson.io.lines import sort_key, write_lines
+from vidperson.io.lists import LabelledBox
 
 log = logging.getLogger(__name__)
 

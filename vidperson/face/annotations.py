@@ -12,13 +12,14 @@ import numpy as np
 
 from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write
-from vidperson.io.lists import read_lines
+from vidperson.io.lines import read_lines
 from vidperson.types import NUM_LANDMARKS, Float
 
 # What counts where a detector is measured against reference faces.
 SCORE = 0.9  # from which on a detection is a face
 LOWEST_SCORE = 0.02  # from which on the average precision counts detections
 MIN_HEIGHT = 40.0  # pixels of a face that is to be found
+
 
 @dataclass(frozen=True)
 class FaceMarks:

@@ -11,7 +11,7 @@ import numpy as np
 
 from vidperson.errors import DataError
 from vidperson.io.crops import read_tar_files
-from vidperson.io.lists import read_paths, read_scp
+from vidperson.io.lines import read_paths, read_scp
 from vidperson.io.matrices import load_matrices
 from vidperson.io.record import checked
 from vidperson.types import FACE_COLUMNS, Image

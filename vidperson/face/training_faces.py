@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.errors import DataError, MediaError
-from vidperson.io.lists import read_lines, read_scp
+from vidperson.io.lines import read_lines, read_scp
 from vidperson.io.pictures import SUFFIXES, Pictures, list_pictures, walk_folder
 from vidperson.training.augment import Augmentation, mix_pairs
 from vidperson.training.batches import Arrays, ShuffledBatches
@@ -130,9 +130,7 @@ def _open(source: str) -> tuple[Pictures | Utterances, list[str]]:
     pictures = list_pictures(source)
     names = [os.path.dirname(name) for name in pictures.names]
     if "" in names:
-        raise DataError(
-            f"expected <identity>/<image>, found '{pictures.names[names.index('')]}' in no folder", source
-        )
+        raise DataError(f"expected <identity>/<image>, found '{pictures.names[names.index('')]}' in no folder", source)
     if os.path.isdir(source):
         filled = set(names)
         for inside, below, _ in walk_folder(source):

@@ -20,15 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from vidperson.errors import DataError, ScoringError
 from vidperson.io.atomic import atomic_write
 from vidperson.io.columns import Block, IdCollector, Ids, read_blocks
-from vidperson.io.lines import PathLike as PathLike
-from vidperson.io.lines import check_id as check_id
-from vidperson.io.lines import read_lines as read_lines
-from vidperson.io.lines import read_paths as read_paths
-from vidperson.io.lines import read_scp as read_scp
-from vidperson.io.lines import read_spk2utt as read_spk2utt
-from vidperson.io.lines import resolved as resolved
-from vidperson.io.lines import sort_key as sort_key
-from vidperson.io.lines import write_lines as write_lines
+from vidperson.io.lines import PathLike, read_lines
 
 _WRITTEN_AT_ONCE = 1 << 16
 _LARGEST_SCORE = float(np.finfo(np.float32).max)
