@@ -239,7 +239,27 @@ def test_evaluation_of_the_held_out_photos_repeats_the_cards_figures(
     figures = evaluate_detector(
         cli.fill(DetectorFiguresOptions, **given, annotations=str(drawn / "marks"))
     )
-    assert figures == pytest.approx(load_card(trained[0] / "tiny.yaml").figures)
+    said = load_card(trained[0] / "tiny.yaml").figures
+    assert said.pop("measured_on") == said.pop("epoch_chosen_on") == f"{HELD_OUT - 1} photos (photos)"
+    assert figures.pop("interval")["recall"] == pytest.approx(said.pop("interval")["recall"])
+    assert figures == pytest.approx(said)
+
+
+@pytest.mark.usefixtures("no_export")
+def test_card_has_figures_of_the_photos_that_chose_nothing(
+    drawn: Path, trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    write_annotations(tmp_path / "marks", write_photos(tmp_path / "other", 14, 128))
+    given = options(drawn, tmp_path / "tiny", held_out=HELD_OUT, epochs=1, init=str(trained[0] / "best.pt"), lr=1e-9)
+    found = train(**given, test_data=[str(tmp_path / "other")], test_annotations=str(tmp_path / "marks"))
+    figures = load_card(tmp_path / "tiny/tiny.yaml").figures
+    assert figures == found and figures["num_pictures"] == 14
+    assert figures["measured_on"] == "14 photos (other)" and figures["epoch_chosen_on"] == "9 photos (photos)"
+    install_model(str(tmp_path / "tiny/tiny.yaml"), tmp_path / "installed")
+    given = {"model": str(tmp_path / "installed/tiny"), "pictures": [str(tmp_path / "other")]}
+    again = evaluate_detector(cli.fill(DetectorFiguresOptions, **given, annotations=str(tmp_path / "marks")))
+    for name in ("recall", "extra", "landmark_median", "average_precision", "num_faces"):
+        assert again[name] == pytest.approx(figures[name])
 
 
 def test_step_on_other_photos_to_validate_on_tells_the_loop_so(
@@ -292,6 +312,8 @@ def refusal(repo: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, An
         ({"held_out": 210}, "210 photos cannot be held out of 210"),
         ({"valid_data": ["x"]}, "--valid-data and --valid-annotations are given together"),
         ({"valid_data": ["x"], "valid_annotations": "y"}, "instead of --held-out"),
+        ({"test_annotations": "y"}, "--test-annotations are of the photos of --test-data: give both"),
+        ({"test_data": ["x"]}, "--test-data needs --test-annotations, or a --teacher that marks its faces"),
         ({"batch_size": 0}, "expected at least 1 photos in a batch, found 0"),
         ({"precision": "fp8"}, "precision: expected one of fp32"),
         ({"train_annotations": "none.txt"}, "none.txt: no such file"),

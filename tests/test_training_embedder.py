@@ -158,7 +158,7 @@ def test_card_has_figures_with_intervals_of_the_pairs_that_chose_nothing(
     for name in ("eer", "accuracy", "threshold"):
         assert figures[name] == pytest.approx(expected[name], abs=1e-6)
     low, high = figures["interval"]["accuracy"]
-    assert low <= figures["accuracy"] <= high and "the network that is kept, on test_pairs: EER" in said
+    assert low - 1e-9 <= figures["accuracy"] <= high + 1e-9 and "the network that is kept, on test_pairs: EER" in said
 
 
 def test_step_with_persons_in_the_test_who_choose_the_epoch_says_so(people: Path, tmp_path: Path) -> None:
@@ -424,7 +424,7 @@ def test_iresnet_names_its_weights_as_arcface_torch_does() -> None:
 
 
 def test_small_resnet_is_small() -> None:
-    assert 1.8e6 < sum(p.numel() for p in SmallResNet().parameters()) < 2.0e6
+    assert 2.0e6 < sum(p.numel() for p in SmallResNet().parameters()) < 2.2e6
 
 
 def test_network_exported_from_memory_equals_the_torch_module(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,10 @@ class PhotoSet:
     def name(self, item: int) -> str:
         """The photo's name in its source."""
         return self.sources[self.source[item]].names[self.number[item]]
+
+    def in_words(self) -> str:
+        """How many they are, and the names of their sources."""
+        return f"{len(self)} photos ({' '.join(Path(each.source).name for each in self.sources)})"
 
     def digest(self) -> str:
         """SHA-256 of the photos' names and of what is marked in them: other photos of the same number have another."""

@@ -310,10 +310,16 @@ def plan_detector(
         note,
         data,
         measured.validate if len(validation) else None,
-        last.describe if len(test) or len(validation) else None,
+        (lambda run, card: _figures(last, measured, run, card)) if len(test) or len(validation) else None,
         "quality",
         measured.photos.digest(),
     )
+
+
+def _figures(last: _Validation, chosen: _Validation, run: Run, card: ModelCard) -> dict[str, Any]:
+    """For the card: which photos the figures are of, and which chose the epoch, if any did."""
+    photos = {"measured_on": last.photos, "epoch_chosen_on": chosen.photos}
+    return {**{name: of.in_words() for name, of in photos.items() if len(of)}, **last.describe(run, card)}
 
 
 def _note(recipe: DetectorRecipe, photos: PhotoSet) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 # channels, blocks, stride of the first block; the stem halves the picture before
-STAGES = ((64, 2, 2), (128, 3, 2), (256, 1, 2))
+STAGES = ((64, 1, 2), (128, 4, 2), (256, 1, 2))
 STEM = 32
 
 
@@ -31,7 +31,7 @@ class _Block(nn.Module):
 class SmallResNet(nn.Module):
     """(N, 3, height, width) float images, multiples of 16, to (N, embedding_size), not length-normalised.
 
-    About 1.9 million parameters for 112 x 112 pixels and 128 values.
+    About 2.1 million parameters for 112 x 112 pixels and 128 values.
     """
 
     def __init__(self, height: int = 112, width: int = 112, embedding_size: int = 128) -> None:
