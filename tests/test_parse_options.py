@@ -234,7 +234,8 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
         kinds |= dict(line.split(": ") for line in (recipe / "kinds").read_text().splitlines())
     assert {name for name, kind in kinds.items() if kind == "whole"} == {
         "nj", "stage", "stop_stage", "threads", "max_size", "det_batch", "min_faces", "max_pixels", "embed_batch",
-        "ncoh", "ncoh_discard", "max_systems", "det_window", "second_look", "train_embedding_size", "train_sub_centres", "train_batch",
+        "ncoh", "ncoh_discard", "max_systems", "det_window", "second_look", "train_embedding_size", "train_sub_centres",
+            "train_batch",
         "train_epochs", "train_decay_epochs", "train_gpus", "train_processes", "train_workers", "train_threads",
         "train_seed", "train_valid_epochs", "train_save_steps", "train_held_out",
     }  # fmt: skip

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vidperson.media.sampling import FrameSampling, Sampling
+from vidperson.media.sampling import FrameSampling, Sampling, StretchSampling
+
+_STEPS_THAT_HOLD_A_FRAME = 1.25  # shorter stretches hold none, or hardly
 
 
 class SeenFrame(NamedTuple):
@@ -31,6 +33,28 @@ class Seen(NamedTuple):
 
 Look = Callable[[Seen], Sampling | None]
 """The frames to search next, None where there is no need to."""
+
+
+@dataclass(frozen=True)
+class FillGaps:
+    """After a look at key frames: what lies behind one without a sure face, and what lies between two far apart.
+
+    fps: frames to search there per second.
+    longest_s: seconds between two searched frames, or up to the end of the video, that are left unsearched.
+    """
+
+    fps: float
+    longest_s: float
+
+    def __call__(self, seen: Seen) -> Sampling | None:
+        begins = sorted(seen.frames, key=lambda frame: frame.time_s)
+        ends = [frame.time_s for frame in begins[1:]] + [seen.last_s + 0.5 / self.fps]
+        stretches = [
+            (frame.time_s, end)
+            for frame, end in zip(begins, ends, strict=False)
+            if end - frame.time_s > (self.longest_s if frame.sure else _STEPS_THAT_HOLD_A_FRAME / self.fps)
+        ]
+        return StretchSampling(self.fps, tuple(stretches)) if stretches else None
 
 
 @dataclass(frozen=True)
