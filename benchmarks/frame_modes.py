@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vidperson.face.pipeline import Task
     from vidperson.types import Float
 
-GAPS_S = (1.5, 2.5, 5.0, 10.0, 30.0)
+GAPS_S = (5.0, 12.0, 30.0)
 
 
 def frame_modes(clips: str, persons: str, detector: str, embedder: str, repeat: int) -> None:
@@ -80,7 +80,8 @@ def frame_modes(clips: str, persons: str, detector: str, embedder: str, repeat: 
             f"{100 * equal_error(scores, targets)[0]:.2f} % | {100 * recall:.1f} % |",
             flush=True,
         )
-    print(f"\n{int(targets.sum())} target and {int((~targets).sum())} non-target pairs, {len(told)} persons in segments")
+    pairs = f"{int(targets.sum())} target and {int((~targets).sum())} non-target pairs"
+    print(f"\n{pairs}, {len(told)} persons in segments")
 
 
 def compare(
