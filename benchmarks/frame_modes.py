@@ -39,7 +39,7 @@ def frame_modes(clips: str, persons: str, detector: str, embedder: str, repeat: 
     from vidperson.face.embedder import FaceEmbedder
     from vidperson.face.pipeline import find_faces
     from vidperson.face.selection import SelectionPolicy
-    from vidperson.io.lists import read_paths, read_scp
+    from vidperson.io.lines import read_paths, read_scp
     from vidperson.media.image import decode_intact_image
     from vidperson.media.sampling import UniformSampling
     from vidperson.networks.install import installed_model
