@@ -55,6 +55,8 @@ model_dir=                   # folder of downloaded network files; empty: VIDPER
 
 ## Video (stage 2)
 fps=1.0                      # [>0] frames per second of video that are searched
+frames=uniform               # [uniform|fast] which: fps; or key frames, others only where needed
+longest_gap_s=12.0           # [>0] fast: search between key frames further apart (seconds)
 second_look=5                # [>=0] frames of short videos to search if none shows a sure face
 max_pixels=100000000         # [>=1] larger frames and images are refused as unreadable
 max_duration_s=86400.0       # [>0] longer videos are refused as unreadable (seconds)

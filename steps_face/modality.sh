@@ -22,8 +22,9 @@ cut_items() {
     labels=(--labels "$data/face_boundingbox" --label-unit "$label_unit" --det-window "${det_window:-$conf_window}"
       --max-centre-distance "$max_centre_distance")
   fi
-  step=(python steps_face/detect_faces.py "${network_args[@]}" --fps "$fps" --second-look "$second_look"
-    --max-size "$max_size" --det-scales "$det_scales" --det-mirror "$det_mirror" --det-threshold "$det_threshold"
+  step=(python steps_face/detect_faces.py "${network_args[@]}" --fps "$fps" --frames "$frames"
+    --longest-gap-s "$longest_gap_s" --second-look "$second_look" --max-size "$max_size"
+    --det-scales "$det_scales" --det-mirror "$det_mirror" --det-threshold "$det_threshold"
     --nms-threshold "$nms_threshold" --min-faces "$min_faces" --det-fallback "$det_fallback"
     --discard-low-quality "$discard_low_quality" --max-pixels "$max_pixels"
     --max-duration-s "$max_duration_s" "${labels[@]}")
