@@ -16,7 +16,7 @@ if [ ! -f path.sh ]; then
   exit 1
 fi
 . ./cmd.sh
-stop_stage=2  # [2|3] last stage to run: 3 embeds what was found in the same process
+stop_stage=2  # [2..3] last stage: 3 also embeds what was found
 . ./utils/parse_options.sh
 . ./utils/stage.sh
 . ./path.sh

@@ -238,7 +238,7 @@ def stage2(videos: list[Path], detector: str, engine: str, folder: Path) -> None
 
 def join(folder: Path) -> None:
     from vidperson.face.detection import ARCHIVES, STATES
-    from vidperson.io.lists import read_scp
+    from vidperson.io.lines import read_scp
     from vidperson.io.merging import merge_jobs
 
     merge_jobs([folder / "jobs" / "1"], folder / "faces", ARCHIVES, STATES, read_scp(folder / "vid.scp"))

@@ -87,7 +87,7 @@ def campaign(
 def detect(work: Path, segments: dict[str, Path], nj: int, limit_s: float) -> dict[str, tuple[str, bytes, bytes, int]]:
     """Segment -> status, bytes of its faces and of its quality, hash of its crops."""
     from vidperson.io.crops import read_tar_files
-    from vidperson.io.lists import read_paths, read_scp
+    from vidperson.io.lines import read_paths, read_scp
     from vidperson.io.matrices import load_matrices
     from vidperson.types import FACE_COLUMNS
 

@@ -27,7 +27,7 @@ STEP = """
 import sys
 import numpy as np
 from vidperson.io.job_store import JobStore
-from vidperson.io.lists import read_scp
+from vidperson.io.lines import read_scp
 from vidperson.io.matrices import matrix_bytes
 scp, folder = sys.argv[sys.argv.index("--scp") + 1], sys.argv[sys.argv.index("--output-dir") + 1]
 row = np.arange(16, dtype=np.float32)[None]

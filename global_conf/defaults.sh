@@ -48,18 +48,20 @@ engine=auto                  # [auto|openvino|onnxruntime|torch|mxnet] what runs
 
 ## How to run (stages 2 3)
 device=cpu                   # [cpu|cuda|cuda:N] where the networks run
-precision=fp32               # [fp32|bf16|fp16] 16 bits: a sample is compared with fp32
+precision=auto               # [auto|fp32|bf16|fp16] auto: bf16 where card and CPU allow it
 
 ## How to run (stage 0)
 model_dir=                   # folder of downloaded network files; empty: VIDPERSON_MODEL_DIR
 
 ## Video (stage 2)
 fps=1.0                      # [>0] frames per second of video that are searched
+frames=uniform               # [uniform|fast] which: fps; or key frames, others only where needed
+longest_gap_s=12.0           # [>0] fast: search between key frames further apart (seconds)
 second_look=5                # [>=0] frames of short videos to search if none shows a sure face
 max_pixels=100000000         # [>=1] larger frames and images are refused as unreadable
 max_duration_s=86400.0       # [>0] longer videos are refused as unreadable (seconds)
 segment_timeout_s=3600.0     # [>=0] give up a segment after this (seconds); 0: never
-decoder=software             # [software|cuda] what decodes; cuda: an NVIDIA GPU, that of device if given
+decoder=software             # [software|cuda] what decodes videos; cuda: an NVIDIA GPU
 contact_sheet=false          # true: write an image of the faces found per segment
 
 ## Face (stages 0 2 3 4 5)

@@ -3,7 +3,9 @@
 
 Inputs:  an installed network, and a sample to try it on: for an embedder the output folder of
          stage 2 (--items-dir), for a detector a list of videos or images (--scp).
-Outputs: the figures in the log; exit status 1 when
+Outputs: with --card the figures in a model card, as bf16_check, once the check is passed in bf16:
+         stages 2 and 3 then take bf16 with --precision auto;
+         the figures in the log; exit status 1 when
          embedder: the cosine of the two embeddings of an item is below 0.999 for any of the sample
          detector: of the boxes that fp32 gives with a score of 0.9 or more, less than 99 % are
          among those found in the other precision, within 1 pixel on every side
@@ -44,6 +46,7 @@ class CheckOptions:
     items_dir: Path | None = cli.option(None, "output folder of stage 2, for an embedder")
     scp: Path | None = cli.option(None, "segment and path of videos or images, for a detector")
     max_size: int = cli.option(800, "long side that frames are brought down to", convert=cli.whole(1))
+    card: Path | None = cli.option(None, "card to note the figures in when bf16 passes: a .yaml file")
     sample: int = cli.option(64, "items or frames to compare, about", convert=cli.whole(1))
     network: EngineOptions = cli.group(EngineOptions)
 
@@ -66,7 +69,24 @@ def check_precision(options: CheckOptions) -> dict[str, float]:
     logging.info("%s in %s: %s", name, precision, found)
     if not passed:
         raise ModelError(f"{name}: {precision} is not exact enough: expected {wanted}, found: {found}; use fp32")
+    if options.card is not None:
+        _note(options.card, precision, figures)
     return figures
+
+
+def _note(path: Path, precision: str, figures: dict[str, float]) -> None:
+    """Raises ModelError for another precision than bf16, and for a file that is no card."""
+    from dataclasses import replace
+
+    from vidperson.errors import ModelError
+    from vidperson.io.atomic import atomic_write
+    from vidperson.networks.card import card_text, load_card
+
+    if precision != "bf16":
+        raise ModelError(f"{path}: a card notes checks of bf16, not of {precision}; leave --card out")
+    text = card_text(replace(load_card(path), bf16_check={name: round(value, 6) for name, value in figures.items()}))
+    with atomic_write(path) as stream:
+        stream.write(text)
 
 
 def _check_embedder(installed: InstalledModel, options: CheckOptions) -> tuple[dict[str, float], bool, str, str]:

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Durations of the videos of a data folder, from their headers, so that jobs can be balanced.
+"""Durations and sizes of the videos of a data folder, from their headers, so that jobs can be balanced.
 
 Inputs:  <data-dir>/vid.scp.
 Outputs: <data-dir>/vid2dur: segment and seconds; a file that cannot be read counts as 0, as does
          one with a header that crashes the reader or takes it longer than --file-timeout-s.
+         <data-dir>/vid2pixels: segment and 10^6 pixels that have to be decoded, 0 likewise.
          <data-dir>/vid2dur.notes: what is known of each file, so that only new and changed ones
          are read when the list changes.
 
@@ -30,11 +31,12 @@ class DurationOptions:
 
 def get_durations(options: DurationOptions) -> None:
     """See the top of this file. Raises DataError for a list that is missing or malformed."""
-    from vidperson.io.lists import read_paths, read_scp, write_lines
+    from vidperson.io.lines import read_paths, read_scp, write_lines
     from vidperson.supervision import Watch, run_supervised
 
     segments = read_paths(options.data_dir / "vid.scp")
     output, notes = options.data_dir / "vid2dur", options.data_dir / "vid2dur.notes"
+    pixels = options.data_dir / "vid2pixels"
     if output.is_file() and not notes.is_file() and list(read_scp(output)) == list(segments):
         return  # the user's own
     files = {path: _state(path) for path in segments.values()}
@@ -43,12 +45,12 @@ def get_durations(options: DurationOptions) -> None:
         """Those of these files: one that was cut short, or is of another file, goes."""
         known = _read_notes(notes)
         kept = {state: known[state] for state in files.values() if state in known}
-        write_lines(notes, (f"{seconds} {state}" for state, seconds in kept.items()))
+        write_lines(notes, (f"{figures} {state}" for state, figures in kept.items()))
         return kept
 
     def probe_files(watch: Watch) -> None:
         from vidperson.errors import MediaError
-        from vidperson.media.video import probe_duration
+        from vidperson.media.video import probe
 
         known = _read_notes(notes)
         for path, state in files.items():
@@ -56,19 +58,20 @@ def get_durations(options: DurationOptions) -> None:
                 continue
             watch.begin(path)
             try:
-                note(path, probe_duration(path))
+                note(path, *probe(path))
             except MediaError:
-                note(path, 0.0)
+                note(path)
             watch.end(path)
 
-    def note(path: str, seconds: float) -> None:
+    def note(path: str, seconds: float = 0.0, megapixels: float = 0.0) -> None:
         with open(notes, "a", encoding="utf-8") as stream:
-            stream.write(f"{seconds:.3f} {files[path]}\n")
+            stream.write(f"{seconds:.3f}:{megapixels:.3f} {files[path]}\n")
 
     if len(keep_notes()) < len(set(files.values())):
-        run_supervised(probe_files, lambda path, why: note(path, 0.0), options.file_timeout_s)
+        run_supervised(probe_files, lambda path, why: note(path), options.file_timeout_s)
     known = keep_notes()
-    write_lines(output, (f"{segment} {known[files[path]]}" for segment, path in segments.items()))
+    for place, file in enumerate((output, pixels)):
+        write_lines(file, (f"{segment} {known[files[path]].split(':')[place]}" for segment, path in segments.items()))
 
 
 def _state(path: str) -> str:
@@ -81,11 +84,11 @@ def _state(path: str) -> str:
 
 
 def _read_notes(notes: Path) -> dict[str, str]:
-    """State of a file -> seconds, as they were written."""
+    """State of a file -> ``<seconds>:<megapixels>``, as they were written; nothing of a list without pixels."""
     if not notes.exists():
         return {}
     lines = notes.read_bytes().decode().split("\n")[:-1]
-    return {state: seconds for seconds, _, state in (line.partition(" ") for line in lines)}
+    return {state: figures for figures, _, state in (line.partition(" ") for line in lines) if ":" in figures}
 
 
 if __name__ == "__main__":

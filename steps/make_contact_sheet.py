@@ -41,12 +41,7 @@ def make_contact_sheet(options: ContactSheetOptions) -> None:
 
     Raises DataError when an input is missing, damaged, edited or without segments.
     """
-    from vidperson.errors import DataError
-    from vidperson.io.atomic import atomic_write
-    from vidperson.io.lists import read_scp
     from vidperson.io.planned import Planned
-    from vidperson.io.record import checked
-    from vidperson.report.contact_sheet import Tile, compose, shown_segments
 
     folder = options.items_dir
     sheet, thumbs = folder / "contact_sheet.jpg", folder / "thumbs.tar"
@@ -54,6 +49,12 @@ def make_contact_sheet(options: ContactSheetOptions) -> None:
     planned = Planned(sheet, command, [folder / "status", thumbs])
     if not planned.reasons():
         return
+    from vidperson.errors import DataError
+    from vidperson.io.atomic import atomic_write
+    from vidperson.io.lines import read_scp
+    from vidperson.io.record import checked
+    from vidperson.report.contact_sheet import Tile, compose, shown_segments
+
     statuses = read_scp(checked(folder / "status"))
     if not statuses:
         raise DataError("no segments", folder / "status")

@@ -291,7 +291,7 @@ def _items_section(items: str, folders: Sequence[Path]) -> tuple[list[Row], Tabl
 def _items_part(items: str, folder: Path) -> tuple[Row, list[str]]:
     """Statistics of a part, and markup about it."""
     from vidperson.errors import DataError
-    from vidperson.io.lists import read_scp
+    from vidperson.io.lines import read_scp
     from vidperson.io.record import checked
     from vidperson.report import html, tables
     from vidperson.report.pictures import shrunken_jpeg

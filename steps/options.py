@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from argparse import ArgumentTypeError
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from vidperson import cli
-from vidperson.engines import ENGINES, PRECISIONS
+from vidperson.engines import ENGINES, PRECISIONS, Network
+
+if TYPE_CHECKING:
+    from vidperson.networks.card import ModelCard
 
 
 def device_name(value: str) -> str:
@@ -25,3 +31,17 @@ class EngineOptions:
     device: str = cli.option("cpu", "where it runs: cpu, cuda or cuda:<number>", convert=device_name)
     precision: str = cli.option("fp32", "what it computes in", choices=PRECISIONS)
     threads: int = cli.option(1, "CPU threads", convert=cli.whole(1))
+
+
+@lru_cache(maxsize=2)  # a detector and an embedder
+def open_model(folder: str | os.PathLike[str], options: EngineOptions, batch: int) -> tuple[Network, ModelCard]:
+    """The installed network of a folder, ready to run, and its card; the next job of this process gets the same.
+
+    batch: items per call. Raises as :func:`~vidperson.networks.opening.open_network` and ``installed_model``.
+    """
+    from vidperson.networks.install import installed_model
+    from vidperson.networks.opening import open_network
+
+    installed = installed_model(folder)
+    network = open_network(installed, options.engine, options.device, options.threads, options.precision, batch)
+    return network, installed.card

@@ -73,7 +73,7 @@ class ItemSet:
     @cached_property
     def crops(self) -> Mapping[str, str]:
         """Per segment with items, where its first crop is."""
-        from vidperson.io.lists import read_paths
+        from vidperson.io.lines import read_paths
         from vidperson.io.record import checked
 
         if self.folder is None or not (self.folder / "crops.scp").is_file():
@@ -118,7 +118,8 @@ def pick_trials(options: PickOptions) -> None:
     import json
 
     from vidperson.io.atomic import atomic_write
-    from vidperson.io.lists import read_scores_of, read_spk2utt, read_trials
+    from vidperson.io.lines import read_spk2utt
+    from vidperson.io.lists import read_scores_of, read_trials
     from vidperson.io.record import checked
 
     pair = options.pair

@@ -43,9 +43,6 @@ from typing import TYPE_CHECKING
 from vidperson import cli
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from vidperson.backends import Backend, Context, EmbeddingSets, Scorer
     from vidperson.backends.scorers import CohortScorer
     from vidperson.backends.systems import System
@@ -397,7 +394,7 @@ def checked_matrices(folder: Path, name: str, columns: int | None = None) -> Mat
 def read_inputs(options: ScoreOptions, trials: TrialList) -> Inputs:
     """Read the embeddings that the trials need; see :func:`score` for what is refused."""
     from vidperson.backends import EmbeddingSets
-    from vidperson.io.lists import read_spk2utt
+    from vidperson.io.lines import read_spk2utt
 
     pair, spk2utt = options.pair, read_spk2utt(options.pair.enroll_data / "spk2utt")
     _require(
@@ -580,7 +577,7 @@ def _log_each(names: list[str], log: Callable[..., None], what: str, folder: Pat
 
 def _statuses(folder: Path) -> dict[str, str]:
     """Segment -> status, as stage 2 gave it; none where a user's own embeddings have no such list."""
-    from vidperson.io.lists import read_scp
+    from vidperson.io.lines import read_scp
     from vidperson.io.record import checked
 
     return read_scp(checked(folder / "status")) if (folder / "status").is_file() else {}

@@ -18,9 +18,11 @@ Decoding, resizing, the network and writing run at the same time, in batches acr
 then started again. Frames and videos beyond --max-pixels and --max-duration-s are refused before
 memory is taken for them.
 
-Without labels, frames are sampled at --fps and every face is taken. Where a short video shows no
-sure face in them, up to --second-look frames are searched, spread over all of it. With --labels,
-only the frames around each labelled time are searched, and only for the labelled person.
+Without labels, frames are sampled at --fps and every face is taken. With --frames fast, key frames
+are searched first: what lies behind them is searched at --fps where one shows no sure face, or where
+the next one is more than --longest-gap-s away. Where a short video shows no sure face, up to
+--second-look frames are searched, spread over all of it. With --labels, only the frames around each
+labelled time are searched, and only for the labelled person.
 
 A face is sure from --det-threshold on. A segment whose best face is below has the status `unsure`.
 Its faces are kept only where --det-fallback allows it a lower threshold.
@@ -40,7 +42,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from steps.options import EngineOptions
+from steps.options import EngineOptions, open_model
 from vidperson import cli
 from vidperson.face.selection import SelectionPolicy
 from vidperson.media.limits import Limits
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from vidperson.media.hardware import GpuDecoder
 
 FALLBACKS = ("labelled", "always", "never")
+FRAMES = ("uniform", "fast")
 MAX_SCALE = 10  # larger ones show nothing more, and frames of such sizes fit into no memory
 
 
@@ -79,6 +82,13 @@ class SamplingOptions:
     fps: float = cli.option(
         UniformSampling.fps, "frames to take per second of video, without labels", convert=cli.positive
     )
+    frames: str = cli.option(
+        "uniform", "those at fps; or key frames first, at most fps, then only what these leave open", choices=FRAMES
+    )
+    longest_gap_s: float = cli.option(
+        12.0, "with frames fast: seconds from one face to the next key frame, beyond which it searches between them",
+        convert=cli.positive,
+    )  # fmt: skip
     second_look: int = cli.option(
         5, "frames to search of a shorter video in which none shows a sure face; 0: no more", convert=cli.whole(0)
     )
@@ -220,13 +230,16 @@ def selection_policy(options: DetectOptions) -> SelectionPolicy:
 
 
 def _tasks(options: DetectOptions) -> list[Task]:
-    from vidperson.face.detection import labelled_tasks, uniform_tasks
-    from vidperson.io.lists import read_boxes, read_paths
+    from vidperson.face.detection import fast_tasks, labelled_tasks, uniform_tasks
+    from vidperson.io.lines import read_paths
+    from vidperson.io.lists import read_boxes
 
     how = options.sampling
     uniform = UniformSampling(how.fps)  # refused where it is wrong, even if labels are searched
     segments = read_paths(options.scp)
     if not how.labels:
+        if how.frames == "fast":
+            return fast_tasks(segments, how.fps, how.longest_gap_s, how.second_look)
         return uniform_tasks(segments, uniform, how.second_look)
     return labelled_tasks(segments, read_boxes(how.labels), how.label_unit, how.det_window)
 
@@ -241,13 +254,10 @@ def _open_decoder(options: DetectOptions) -> GpuDecoder | None:
 
 def _open_detector(options: DetectOptions) -> FaceDetector:
     from vidperson.face.detector import make_detector
-    from vidperson.networks.install import installed_model
-    from vidperson.networks.opening import open_network
 
-    engine, how = options.engine, options.detector
-    installed = installed_model(options.model)
-    network = open_network(installed, engine.engine, engine.device, engine.threads, engine.precision, how.det_batch)
-    return make_detector(network, installed.card, how.max_size, how.nms_threshold, how.det_scales, how.det_mirror)
+    how = options.detector
+    network, card = open_model(options.model, options.engine, how.det_batch)
+    return make_detector(network, card, how.max_size, how.nms_threshold, how.det_scales, how.det_mirror)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from steps.options import EngineOptions
+from steps.options import EngineOptions, open_model
 from vidperson import cli
 
 
@@ -53,15 +53,12 @@ def extract_embeddings(options: ExtractOptions) -> None:
     from vidperson.face.crops import FaceCrops
     from vidperson.face.detection import STATES
     from vidperson.face.embedder import FaceEmbedder
-    from vidperson.io.lists import read_scp
-    from vidperson.networks.install import installed_model
-    from vidperson.networks.opening import open_network
+    from vidperson.io.lines import read_scp
 
     crops, segments = FaceCrops(options.items_dir), read_scp(options.scp)
     crops.require(segments)
-    installed, how = installed_model(options.model), options.network
-    network = open_network(installed, how.engine, how.device, how.threads, how.precision, options.embed_batch)
-    embedder = FaceEmbedder(network, installed.card, options.mirror or None)
+    network, card = open_model(options.model, options.network, options.embed_batch)
+    embedder = FaceEmbedder(network, card, options.mirror or None)
     embed_segments(
         {segment: crops.statuses[segment] for segment in segments},
         crops.read,

@@ -27,7 +27,8 @@ cut_items() {
   add_set --cmd "$launch" --validate true --check true --media true --states "ok unsure no_face damaged unreadable" \
     --archives "faces.ark quality.ark crops.tar thumbs.tar" "${network_inputs[@]}" "${inputs[@]}" "${then[@]}" \
     --speed-args "$speed_args --segment-timeout-s $segment_timeout_s" "$data/vid.scp" "$part" -- \
-    python steps_face/detect_faces.py "${network_args[@]}" --fps "$fps" --second-look "$second_look" --max-size "$max_size" \
+    python steps_face/detect_faces.py "${network_args[@]}" --fps "$fps" --frames "$frames" \
+    --longest-gap-s "$longest_gap_s" --second-look "$second_look" --max-size "$max_size" \
     --det-scales "$det_scales" --det-mirror "$det_mirror" --det-threshold "$det_threshold" \
     --nms-threshold "$nms_threshold" --min-faces "$min_faces" --det-fallback "$det_fallback" \
     --discard-low-quality "$discard_low_quality" --max-pixels "$max_pixels" \

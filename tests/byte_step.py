@@ -15,7 +15,7 @@ from vidperson import cli
 from vidperson.errors import DataError
 from vidperson.io.crops import tar_entry
 from vidperson.io.job_store import JobStore
-from vidperson.io.lists import read_paths
+from vidperson.io.lines import read_paths
 from vidperson.io.matrices import matrix_bytes
 
 ARCHIVES = ("bytes.ark", "bytes_in.tar")

@@ -7,6 +7,8 @@ import math
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+COSINE_ERROR = 1e-7
+
 
 def cosine(a, b):
     norms = math.sqrt(a @ a) * math.sqrt(b @ b)
@@ -94,34 +96,48 @@ def score(backend, models, videos, trials, cohort=None, ncoh=0, discard=0):
 
     With a cohort, (C, dim), adaptive s-norm; 0 for trials without a face on one side.
     """
+    return scores_and_errors(backend, models, videos, trials, cohort, ncoh, discard)[0]
+
+
+def scores_and_errors(backend, models, videos, trials, cohort=None, ncoh=0, discard=0):
+    """``score``, and by how much each may be off where cosines are off by 1e-7."""
     enrol, test = METHODS[backend]
-    scores = []
+    scores, errors = [], []
     for m, v in trials:
         segments = [segment.astype(np.float64) for segment in models[m] if len(segment)]
         faces = videos[v].astype(np.float64)
         if not segments or not len(faces):
             scores.append(0.0)
+            errors.append(0.0)
             continue
         vectors = [vector for segment in segments for vector in enrol(list(segment))]
         found = []
         for e, score_of in comparisons(backend, vectors, test(list(faces))):
             value = score_of(e)
-            found.append(value if cohort is None else snorm(value, e, score_of, cohort, ncoh, discard))
-        scores.append(max(found))
-    return np.array(scores)
+            plain = value, COSINE_ERROR
+            found.append(plain if cohort is None else snorm(value, e, score_of, cohort, ncoh, discard))
+        scores.append(max(value for value, _ in found))
+        errors.append(max(error for _, error in found))
+    return np.array(scores), np.array(errors)
 
 
 def snorm(value, e, score_of, cohort, ncoh, discard):
+    """The normalised score, and by how much it may be off; any number where another face may be among those chosen."""
     against_test = [score_of(c) for c in cohort.astype(np.float64)]
     against_enrolment = [cosine(e, c) for c in cohort.astype(np.float64)]
-    total = 0.0
+    total, error = 0.0, 0.0
     for choosing, scoring in ((against_test, against_enrolment), (against_enrolment, against_test)):
-        order = sorted(range(len(cohort)), key=lambda i: -choosing[i])[discard : discard + ncoh]
-        chosen = [scoring[i] for i in order]
+        order = sorted(range(len(cohort)), key=lambda i: -choosing[i])
+        for last in (discard - 1, discard + ncoh - 1):
+            if 0 <= last < len(order) - 1 and choosing[order[last]] - choosing[order[last + 1]] < 2 * COSINE_ERROR:
+                error = math.inf
+        chosen = [scoring[i] for i in order[discard : discard + ncoh]]
         average = sum(chosen) / ncoh
-        deviation = math.sqrt(sum((x - average) ** 2 for x in chosen) / ncoh)
-        total += (value - average) / max(deviation, 1e-5)
-    return total / math.sqrt(2)
+        deviation = max(math.sqrt(sum((x - average) ** 2 for x in chosen) / ncoh), 1e-5)
+        total += (value - average) / deviation
+        # The score and the mean are off by one cosine's error each, and so is the deviation.
+        error += COSINE_ERROR * (2 + abs(value - average) / deviation) / deviation
+    return total / math.sqrt(2), error / math.sqrt(2)
 
 
 def tracks(rows, faces, gap=2.5, overlap=0.1, similarity=0.5):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 import tracemalloc
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidperson.backends import EmbeddingSets, get_backend, replace_missing_reference, score_pairs
+from vidperson.backends import EmbeddingSets, get_backend, replace_missing_reference, score_pairs, tiles
+from vidperson.backends import trials as trials_module
 from vidperson.backends.exact import length_normalise
-from vidperson.backends.scorers import Cosine
+from vidperson.backends.scorers import Cosine, row_lengths
 from vidperson.backends.sets import row_blocks
 from vidperson.errors import ScoringError
 
@@ -81,36 +85,112 @@ def test_max_cosine_different_block_sizes_trial_subsets_and_orders_scores_identi
         assert scores.tobytes() == expected[order].tobytes(), block_size
 
 
-def near_ties(rng, faces, dim, spread):
-    """(faces, dim) unit vectors that differ by about ``spread``: their cosines differ by less than float32 tells."""
-    return length_normalise(rng.standard_normal(dim) + spread * rng.standard_normal((faces, dim)))
+def fused_by_fractions(x, y):
+    """The product by the definition in ``tiles``, each sum rounded once from exact numbers."""
+    total = None
+    for begin in (*range(0, len(x) - 511, 512), *range(len(x) // 512 * 512, len(x), 256)):
+        whole = begin + 512 <= len(x) and begin % 512 == 0
+        parts = []
+        for first in (begin, begin + 256) if whole else (begin,):
+            part = np.float32(0)
+            for a, b in zip(x[first : first + 256].tolist(), y[first : first + 256].tolist(), strict=True):
+                part = nearest_float32(Fraction(a) * Fraction(b) + Fraction(float(part)))
+            parts.append(part)
+        piece = parts[0] + parts[1] if whole else parts[0]
+        total = piece if total is None else total + piece
+    return total
 
 
-@pytest.mark.parametrize("spread", [1.0, 1e-2, 1e-3, 1e-4])
-@pytest.mark.parametrize("rows", [1, 100, 4096])
-def test_largest_products_near_ties_and_ragged_sets_equals_exact_products_to_the_bit(monkeypatch, spread, rows):
-    monkeypatch.setattr(maxima, "_ROWS", rows)
-    rng = np.random.default_rng(0)
-    starts, test_starts = np.array([0, 1, 40, 300]), np.array([0, 7, 8, 90, 333])
-    left, right = (near_ties(rng, faces, 64, spread) for faces in (350, 400))
-    left[5] = right[9] = 0
-    found = maxima.largest_products(left, starts, right, test_starts)
-    expected = maxima.largest(left @ right.T, starts, test_starts)
-    if spread >= 1e-2:
-        assert found is not None and found.tobytes() == expected.tobytes()
-    else:
-        assert found is None or found.tobytes() == expected.tobytes()
+def nearest_float32(value):
+    """Correctly rounded: of the neighbours of a first guess the nearest, of two the even one."""
+    guess = np.float32(float(value))
+    near = [np.nextafter(guess, np.float32(-np.inf)), guess, np.nextafter(guess, np.float32(np.inf))]
+    return min(near, key=lambda x: (abs(Fraction(float(x)) - value), int(x.view(np.int32)) & 1))
 
 
-def test_largest_products_that_are_all_equal_or_of_small_sets_are_left_to_exact_products():
-    starts = np.arange(0, 100, 20)
-    same = np.eye(1, 8).repeat(100, axis=0)
-    assert maxima.largest_products(same, starts, same, starts) is None
-    rows = near_ties(np.random.default_rng(0), 100, 8, 1.0)
-    assert maxima.largest_products(rows, starts, rows, starts) is not None
-    assert maxima.largest_products(rows, np.arange(100), rows, starts) is None
-    sets = EmbeddingSets(tuple("abcde"), same.astype(np.float32), np.append(starts, 100))
-    assert score_pairs(Cosine(sets, sets), np.array([[0, 4]])).tolist() == [1.0]
+@pytest.mark.parametrize("dim", [1, 3, 256, 300, 512, 700, 1100])
+def test_chains_equal_sums_of_exact_fractions_rounded_at_each_step(dim):
+    rng = np.random.default_rng(dim)
+    left, right = (rng.standard_normal((2, dim)).astype(np.float32) for _ in range(2))
+    found = tiles.chains(left, right)
+    assert found.tolist() == [[fused_by_fractions(x, y) for y in right] for x in left]
+
+
+def test_tiles_that_do_not_give_the_same_bits_at_each_place_are_not_used(monkeypatch):
+    multiply = tiles._multiply
+
+    def edges_apart(left, right, out, more):
+        found = multiply(left, right, out, more)
+        found[:, -1] = np.nextafter(found[:, -1], np.float32(2))
+        return found
+
+    monkeypatch.setattr(tiles, "_multiply", edges_apart)
+    tiles.tiling.cache_clear()
+    shapes = tiles.tiling(40)
+    tiles.tiling.cache_clear()
+    assert shapes is None or shapes.guard  # the last column is one that does not count
+
+
+def test_max_cosine_without_tiles_is_the_exact_one_and_within_rounding_of_the_other(monkeypatch):
+    rng = np.random.default_rng(2)
+    sides = [make_sets(random_arrays(rng, rng.integers(1, 9, 20), 512)) for _ in range(2)]
+    found = max_cosine(*sides, all_pairs(20, 20))
+    monkeypatch.setattr(trials_module, "tiling", lambda dim: None)
+    exact = max_cosine(*sides, all_pairs(20, 20))
+    units = [length_normalise(side.embeddings) for side in sides]
+    products = units[0] @ units[1].T
+    expected = np.maximum.reduceat(np.maximum.reduceat(products, sides[1].offsets[:-1], axis=1), sides[0].offsets[:-1])
+    np.testing.assert_array_equal(exact, expected.astype(np.float32).ravel())
+    np.testing.assert_allclose(found, exact, atol=5e-7)
+
+
+needs_tiles = pytest.mark.skipif(tiles.tiling(64) is None, reason="this BLAS library has no products in fixed tiles")
+
+
+@needs_tiles
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([16, 300, 512]))
+def test_max_cosine_any_blocks_parts_and_density_gives_the_chains_to_the_bit(seed, dim):
+    """The largest chain of the unit vectors, whatever else is compared beside it, and how."""
+    rng = np.random.default_rng(seed)
+    largest = rng.choice([1, 2, 6, 60], 2)
+    sides = [make_sets(random_arrays(rng, rng.integers(0, most + 1, rng.integers(1, 30)), dim)) for most in largest]
+    pairs = all_pairs(len(sides[0]), len(sides[1]))
+    pairs = rng.permutation(pairs)[: max(1, int(len(pairs) * rng.choice([0.02, 0.3, 1])))]
+    expected = max_cosine(*sides, pairs)
+    for _ in range(2):
+        blocks = tuple(rng.integers(1, 200, 2).tolist())
+        chosen = rng.permutation(len(pairs))[: rng.integers(1, len(pairs) + 1)]
+        assert max_cosine(*sides, pairs[chosen], blocks).tobytes() == expected[chosen].tobytes()
+    faces = [side[i] for side, i in zip(sides, pairs[0], strict=True)]
+    units = [(rows * (1 / row_lengths(rows))[:, None]).astype(np.float32) for rows in faces]
+    if min(map(len, units)):
+        assert np.clip(tiles.chains(*units).max() + 0.0, -1, 1) == expected[0]
+
+
+@needs_tiles
+@pytest.mark.parametrize("core", ["Haswell", "Zen", "SkylakeX"])
+def test_max_cosine_kernels_of_other_processors_give_the_same_bytes(core):
+    """Where NumPy has OpenBLAS, which obeys the variable; other libraries give the bytes of this process anyway."""
+    if "avx512f" not in Path("/proc/cpuinfo").read_text() if core == "SkylakeX" else not Path("/proc/cpuinfo").exists():
+        pytest.skip("this processor cannot run them")
+    found = [
+        subprocess.run([sys.executable, "-c", SCORES], check=True, capture_output=True, env=os.environ | more).stdout
+        for more in ({}, {"OPENBLAS_CORETYPE": core, "OMP_NUM_THREADS": "1"})
+    ]
+    assert found[0] == found[1] and len(found[0]) == 32 * 40 * 4
+
+
+SCORES = """
+import sys
+import numpy as np
+from vidperson.backends import EmbeddingSets, score_pairs
+from vidperson.backends.scorers import Cosine
+rng = np.random.default_rng(0)
+sides = [EmbeddingSets.from_items((str(i), rng.standard_normal((1 + i % 20, 512))) for i in range(n)) for n in (32, 40)]
+scores = score_pairs(Cosine(*sides), np.stack(np.divmod(np.arange(32 * 40), 40), axis=1))
+sys.stdout.buffer.write(scores.tobytes())
+"""
 
 
 def test_max_cosine_swapped_sides_scores_identical():
@@ -284,3 +364,12 @@ def test_import_without_engines_and_opencv_works(package):
     absent = ["cv2", "av", "torch", "onnxruntime", "openvino", "matplotlib", "scipy", "kaldiio", "PIL"]
     code = f"import sys\nfor name in {absent}: sys.modules[name] = None\nimport {package}"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_score_pairs_list_that_is_almost_a_grid_gets_the_scores_of_its_own_pairs():
+    """The last of three videos named twice for the second model, and never for the first."""
+    rng = np.random.default_rng(0)
+    sides = [make_sets(random_arrays(rng, [2] * 3, 8)) for _ in range(2)]
+    table = max_cosine(*sides, all_pairs(3, 3)).reshape(3, 3)
+    listed = np.array([[0, 0], [0, 1], [1, 2], [1, 0], [1, 1], [1, 2], [2, 0], [2, 1], [2, 2]])
+    assert max_cosine(*sides, listed).tolist() == table[listed[:, 0], listed[:, 1]].tolist()

@@ -10,7 +10,7 @@ from matplotlib import cbook, image
 from naive_decoder import write_video
 
 from benchmarks import faults, media_faults
-from vidperson.io.lists import read_scp
+from vidperson.io.lines import read_scp
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,12 @@ from steps import check_precision as step
 from steps.check_precision import CheckOptions, check_precision, compare_boxes, compare_embeddings
 from steps.options import EngineOptions
 from vidperson.errors import DataError, EngineError, ModelError
+from vidperson.face.embedder import FaceEmbedder
 from vidperson.face.sampling import sample_frames, sample_items
 from vidperson.io.crops import TAR_END, tar_entry
+from vidperson.networks.card import card_text, load_card
 from vidperson.networks.install import install_model
+from vidperson.networks.opening import open_network
 
 FRAME = np.zeros((100, 100, 3), np.uint8)
 
@@ -152,3 +158,65 @@ def test_stage_takes_the_batch_size_for_a_setting_where_it_may_change_the_last_d
     inputs = f"--input {folder}/network.onnx --input {folder}/tiny.yaml"
     arguments = f"--model {folder} --engine {engine} --device {device} --precision fp32{run}"
     assert found == f"{'here' if device == 'cpu' else 'there'}|{speed}|{arguments}|{inputs}\n"
+
+
+# ------------------------------------------------------------------------------------------------ precision auto
+
+
+@pytest.mark.parametrize(
+    ("options", "flags", "card", "expected"),
+    [
+        ("auto auto cpu", "avx2 avx512_bf16", "bf16_check:\n  items: 5\n", "bf16"),
+        ("auto openvino cpu", "avx2 amx_bf16", "bf16_check:\n  items: 5\n", "bf16"),
+        ("auto auto cpu", "avx2", "bf16_check:\n  items: 5\n", "fp32"),
+        ("auto auto cpu", "avx2 avx512_bf16", "description: has no bf16_check:\n", "fp32"),
+        ("auto auto cuda", "avx512_bf16", "bf16_check:\n  items: 5\n", "fp32"),
+        ("auto mxnet cpu", "avx512_bf16", "bf16_check:\n  items: 5\n", "fp32"),
+        ("fp32 auto cpu", "avx512_bf16", "bf16_check:\n  items: 5\n", "fp32"),
+        ("fp16 torch cuda", "avx2", "", "fp16"),
+    ],
+)
+def test_precision_auto_is_bf16_where_card_processor_and_engine_allow_it(
+    repo: Path, tmp_path: Path, options: str, flags: str, card: str, expected: str
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\nbugs\t\t: x\n")
+    (tmp_path / "card.yaml").write_text(f"name: x\n{card}")
+    function = re.search(r"^set_computes_in\(\) \{.*?^\}$", (repo / "utils/stage.sh").read_text(), re.M | re.S)
+    assert function is not None
+    script = f"set -euo pipefail\nread -r precision engine device <<< '{options}'\n{function[0]}\n"
+    script += f"set_computes_in '{tmp_path}/card.yaml' '{tmp_path}/cpuinfo'\necho $computes_in\n"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == expected
+
+
+def test_check_passed_is_noted_in_a_card_of_which_the_rest_stays(items_dir: Path, tmp_path: Path) -> None:
+    install_model("arcface_tiny", tmp_path)
+    card = tmp_path / "arcface_tiny" / "arcface_tiny.yaml"
+    before, mine = load_card(card), tmp_path / "arcface_tiny.yaml"
+    mine.write_text(card_text(replace(before, bf16_check={})))
+    options = CheckOptions(card.parent, items_dir, card=mine, sample=4, network=EngineOptions(precision="bf16"))
+    figures = check_precision(options)
+    assert load_card(mine) == replace(before, bf16_check={name: round(value, 6) for name, value in figures.items()})
+    with pytest.raises(ModelError, match="notes checks of bf16, not of fp32"):
+        check_precision(replace(options, network=EngineOptions(precision="fp32")))
+
+
+def test_networks_that_ship_with_a_check_pass_it_on_real_faces(shared: Path, tmp_path: Path) -> None:
+    """LFW View 1, faces of which the check that the card notes knows none."""
+    noted = [name for name in ("arcface_tiny", "retinaface_tiny") if load_card(name).bf16_check]
+    assert noted == ["arcface_tiny"]
+    installed = install_model(noted[0], tmp_path)
+    networks = (open_network(installed, "openvino", precision=precision) for precision in ("fp32", "bf16"))
+    exact, tried = (FaceEmbedder(network, installed.card) for network in networks)
+    crops = []
+    with tarfile.open(shared / "data/faces/lfw_view1_aligned.tar") as archive:
+        while len(crops) < 48 and (member := archive.next()):
+            if member.name.endswith(".jpg"):
+                content = archive.extractfile(member)
+                assert content is not None
+                crops.append(cv2.imdecode(np.frombuffer(content.read(), np.uint8), cv2.IMREAD_COLOR_RGB))
+    one, other = exact.embed(np.stack(crops)), tried.embed(np.stack(crops))
+    cosines = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    assert cosines.min() >= 0.999
+    alone = np.concatenate([tried.embed(np.stack(crops[i : i + 5])) for i in range(0, 48, 5)])
+    assert alone.tobytes() == other.tobytes()  # no number depends on the batch

@@ -14,7 +14,8 @@ import pytest
 from vidperson.corpora import folder
 from vidperson.errors import DataError
 from vidperson.io import data_dir
-from vidperson.io.lists import read_scp, read_spk2utt, read_trials
+from vidperson.io.lines import read_scp, read_spk2utt
+from vidperson.io.lists import read_trials
 
 PORTRAITS = (
     "José Pérez/my face (1).JPG",

@@ -12,7 +12,8 @@ import pytest
 
 from vidperson.corpora import janus_core, sre19_av
 from vidperson.errors import DataError
-from vidperson.io.lists import LabelledBox, read_boxes, read_scp, read_spk2utt, read_trials
+from vidperson.io.lines import read_scp, read_spk2utt
+from vidperson.io.lists import LabelledBox, read_boxes, read_trials
 
 Sre19 = dict[str, str]
 

@@ -17,7 +17,8 @@ from recipe import published
 from vidperson.corpora import sre21
 from vidperson.errors import DataError
 from vidperson.io.data_dir import validate
-from vidperson.io.lists import read_scp, read_spk2utt, read_trials
+from vidperson.io.lines import read_scp, read_spk2utt
+from vidperson.io.lists import read_trials
 from vidperson.media.video import FrameReader, UniformSampling
 
 Lists = dict[str, str]

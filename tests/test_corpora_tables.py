@@ -15,7 +15,8 @@ from vidperson.corpora.data_folder import Segment, Trial, safe_id, unique_ids, w
 from vidperson.corpora.tables import NUMBER, Column, read_table
 from vidperson.errors import DataError
 from vidperson.io import data_dir
-from vidperson.io.lists import LabelledBox, check_id, read_boxes, read_scp, read_spk2utt, read_trials
+from vidperson.io.lines import check_id, read_scp, read_spk2utt
+from vidperson.io.lists import LabelledBox, read_boxes, read_trials
 
 COLUMNS = {"model": Column(("modelid", "model")), "segment": Column(("segmentid",))}
 

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from vidperson.errors import DataError
 from vidperson.io import flawless
-from vidperson.io.data_dir import balanced_ranges, consecutive_parts, fix, require_valid, split, validate
+from vidperson.io.data_dir import balanced_ranges, consecutive_parts, fix, require_valid, split, validate, work_list
 from vidperson.io.flawless import flawless_trial_lists
-from vidperson.io.lists import read_boxes, read_paths, read_scp, read_spk2utt, read_trials
+from vidperson.io.lines import read_paths, read_scp, read_spk2utt
+from vidperson.io.lists import read_boxes, read_trials
 
 GOOD = {
     "vid.scp": "B-1 /videos/a b.mp4\na-1 c.mp4\na-2 d.mp4\n\u00e9-1 \u00e9.mp4\n",
@@ -470,6 +471,15 @@ def test_validate_says_the_same_of_trials_with_and_without_the_quick_check(
     monkeypatch.setattr(flawless, "flawless_trial_lists", lambda folder: [])
     assert quickly == validate(folder)
     assert bool(passed) == (not quickly) or flaw == "no line end"
+
+
+def test_work_of_decoding_goes_by_pixels_and_other_work_by_duration(folder: Path) -> None:
+    write(folder, {"vid2dur": "a-1 1\na-2 1\na-3 1\na-4 1\n", "vid2pixels": "a-1 90\na-2 10\na-3 10\na-4 10\n"})
+    segments = ["a-1", "a-2", "a-3", "a-4"]
+    for decodes, first in ((True, range(0, 1)), (False, range(0, 2))):
+        assert consecutive_parts(segments, work_list(folder, decodes), 2)[0] == first
+    (folder / "vid2pixels").unlink()
+    assert consecutive_parts(segments, work_list(folder, decodes=True), 2)[0] == range(0, 2)
 
 
 def test_validate_many_trials_takes_little_memory(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from vidperson.corpora import demo, sre19_av
 from vidperson.errors import DataError
-from vidperson.io.lists import LabelledBox, read_boxes, read_scp, read_trials
+from vidperson.io.lines import read_scp
+from vidperson.io.lists import LabelledBox, read_boxes, read_trials
 
 SECONDS = 0.4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import gc
 import json
 import logging
@@ -10,9 +11,12 @@ import re
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -21,6 +25,7 @@ from engines_here import ENGINES
 from vidperson.engines import join_parts, load_network, parts_of
 from vidperson.engines.processor import processor_features
 from vidperson.errors import DataError, EngineError, ModelError
+from vidperson.gpu import ONE_AT_A_TIME
 from vidperson.networks import opening
 from vidperson.networks.card import ZOO, ModelCard, NetworkFile, Output, PictureInput, VectorInput, WaveformInput
 from vidperson.networks.install import MXNET_FILES, InstalledModel, install_model, installed_model
@@ -635,6 +640,91 @@ def test_mxnet_worker_is_python_3_8_and_imports_nothing_of_ours(repo: Path) -> N
 
 
 # --- GPUs
+
+
+class Recorder:
+    """Stands in for the GPU under ``CudaNetwork``: all is computed on the CPU, the first recordings fail.
+
+    recorded: for each recording whether others were kept from the GPU, and garbage collection was off.
+    replayed: how many passes were graphs.
+    """
+
+    def __init__(self, failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        import torch
+
+        self.failures, self.recorded, self.replayed = failures, list[tuple[bool, bool]](), 0
+        self.stack = list[Any]()
+        nothing, empty = MagicMock(), torch.empty
+        for name in ("Stream", "Event", "current_stream", "synchronize", "device"):
+            monkeypatch.setattr(torch.cuda, name, nothing)
+        monkeypatch.setattr(torch.cuda, "stream", self._stream)
+        monkeypatch.setattr(torch.cuda, "graph", self._record)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=self._replay))
+        monkeypatch.setattr(torch, "empty", lambda *size, pin_memory=False, **other: empty(*size, **other))
+
+    @contextlib.contextmanager
+    def _stream(self, stream: Any) -> Iterator[None]:
+        depth = len(self.stack)
+        self.stack.append(stream)
+        try:
+            yield
+        finally:
+            del self.stack[depth:]
+
+    @contextlib.contextmanager
+    def _record(self, graph: Any, stream: Any, capture_error_mode: str) -> Iterator[None]:
+        self.stack.append(stream)  # as in PyTorch, where the end of a recording fails it stays the current stream
+        self.recorded.append((ONE_AT_A_TIME.locked(), not gc.isenabled()))
+        yield
+        self.failures -= 1
+        if self.failures >= 0:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+        self.stack.pop()
+
+    def _replay(self) -> None:
+        self.replayed += 1
+        pass_ = next(one for one in self.network._passes.values() if one._graph)
+        for kept, output in zip(pass_._outputs, pass_._module(pass_._items), strict=True):
+            kept.copy_(output)
+
+
+@needs_torch
+@pytest.mark.parametrize(("failures", "replayed"), [(0, 3), (1, 0)])
+def test_pass_whose_recording_fails_is_computed_without_a_graph_and_logged_once(
+    failures: int, replayed: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch
+
+    from vidperson.engines import Settings
+    from vidperson.engines.torch_engine import CudaNetwork
+
+    recorder = Recorder(failures, monkeypatch)
+    settings = Settings(None, 1, "fp32", 4, ())
+    network = recorder.network = CudaNetwork(str(ZOO / "arcface_tiny.onnx"), settings, torch.device("cpu"))
+    exact, batch = load_network(ZOO / "arcface_tiny.onnx", "onnxruntime"), batch_of("arcface_tiny", 12)
+    assert_close(network(batch), exact(batch), 1e-4, failures)
+    assert recorder.replayed == replayed and recorder.recorded == [(True, True)]
+    assert not ONE_AT_A_TIME.locked() and gc.isenabled() and recorder.stack == []
+    logged = [record.getMessage() for record in caplog.records]
+    assert len(logged) == failures and all("(4, 3, 112, 112) are computed without a CUDA graph" in m for m in logged)
+
+
+@needs_torch
+def test_recording_that_fails_is_no_reason_to_record_no_other_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from vidperson.engines import Settings
+    from vidperson.engines.torch_engine import CudaNetwork
+
+    recorder = Recorder(1, monkeypatch)
+    settings = Settings(None, 1, "fp32", 0, ())
+    network = recorder.network = CudaNetwork(str(ZOO / "arcface_tiny.onnx"), settings, torch.device("cpu"))
+    exact = load_network(ZOO / "arcface_tiny.onnx", "onnxruntime")
+    for count, replayed in ((2, 0), (3, 1), (2, 1)):
+        batch = batch_of("arcface_tiny", count)
+        assert_close(network(batch), exact(batch), 1e-4, count)
+        assert recorder.replayed == replayed
+    assert len(recorder.recorded) == 2
 
 
 @pytest.fixture(scope="module")

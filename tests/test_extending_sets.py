@@ -19,7 +19,7 @@ from byte_step import ARCHIVES, STATES
 
 from utils import segment_jobs
 from vidperson.errors import DataError
-from vidperson.io.lists import read_paths
+from vidperson.io.lines import read_paths
 from vidperson.io.matrices import load_matrices
 from vidperson.io.merging import read_outputs, set_files
 from vidperson.io.record import RECORD, checked, read_record

@@ -33,10 +33,11 @@ from vidperson.corpora.folder import _read_key
 from vidperson.corpora.tables import Column, read_table
 from vidperson.errors import VidPersonError
 from vidperson.face.annotations import read_annotations
-from vidperson.io import data_dir, lists, matrices, pairs
+from vidperson.io import data_dir, lines, lists, matrices, pairs
 from vidperson.io.crops import read_tar_files, tar_entry
 from vidperson.io.job_store import JOURNAL, JobStore
 from vidperson.io.pictures import list_pictures
+from vidperson.io.trial_list import TrialList
 from vidperson.media.image import decode_image
 from vidperson.networks.card import ZOO, load_card
 from vidperson.networks.install import installed_model
@@ -262,6 +263,11 @@ WIDER = "# a/1.jpg\n44 33 22 14 48.9 37.6 0 54.1 37.4 0 51.0 41.8 0 48.2 42.9 0 
 IMGLAB = "<dataset><images><image file='a.jpg'><box left='1' top='2' width='3' height='4'/></image></images></dataset>"
 
 
+def long_list(path: Path) -> None:
+    with TrialList(path, path.parent) as trials:
+        list(trials.parts(2))
+
+
 def ark_bytes() -> bytes:
     return matrices.matrix_bytes("a", np.ones((3, 4))) + matrices.matrix_bytes("b", np.ones((1, 4)))
 
@@ -271,9 +277,10 @@ def tar_bytes() -> bytes:
 
 
 READERS: dict[str, tuple[Callable[[Path], Any], bytes, str]] = {
-    "scp": (lists.read_scp, b"a /x/a b.mp4\nb /x/b\n", "x"),
-    "spk2utt": (lists.read_spk2utt, b"m a b c\nn d\n", "x"),
+    "scp": (lines.read_scp, b"a /x/a b.mp4\nb /x/b\n", "x"),
+    "spk2utt": (lines.read_spk2utt, b"m a b c\nn d\n", "x"),
     "trials": (lists.read_trials, b"m a target\nm b nontarget\n\nn a target\n", "x"),
+    "long trials": (long_list, b"m a target\nm b nontarget\n\nn a target\n", "x"),
     "scores": (lists.read_scores, b"m a 0.25\nm b -1e-7\n\nn\ta 12345678.123456789\n", "x"),
     "partitions": (lists.read_partitions, b"m a male\nm b female\n", "x"),
     "key": (lists.read_key, b"m a target\nm b nontarget\n", "x"),

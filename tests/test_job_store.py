@@ -22,7 +22,7 @@ from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write
 from vidperson.io.crops import read_tar_files, tar_entry
 from vidperson.io.job_store import JOURNAL, JobStore
-from vidperson.io.lists import read_paths, read_scp
+from vidperson.io.lines import read_paths, read_scp
 from vidperson.io.matrices import load_matrices, matrix_bytes
 from vidperson.io.merging import Plan, merge_jobs, summary
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from vidperson.errors import DataError, ScoringError
 from vidperson.io import columns
+from vidperson.io.lines import read_paths
 from vidperson.io.lists import (
     read_key,
     read_partitions,
-    read_paths,
     read_scores,
     read_scores_of,
     read_trials,

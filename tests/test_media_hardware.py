@@ -6,6 +6,7 @@ import ctypes
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ from naive_decoder import numbered, read_number, write_video
 from numpy.typing import NDArray
 
 from vidperson.errors import EngineError, MediaError
+from vidperson.gpu import ONE_AT_A_TIME
 from vidperson.media.hardware import GpuDecoder, NotOnGpu, in_memory
 from vidperson.media.picture import to_rgb
 from vidperson.media.sampling import UniformSampling
@@ -41,8 +43,8 @@ class StandIn(GpuDecoder):
     def settings(self) -> None:  # type: ignore[override]
         return None
 
-    def decode_of(self, stream: Any) -> Decode:
-        return self._decode(stream) if self._decode else super().decode_of(stream)
+    def decode_of(self, stream: Any, frames: float | None) -> Decode:
+        return self._decode(stream) if self._decode else super().decode_of(stream, frames)
 
 
 def read(path: Path, gpu: GpuDecoder | None, sampling: UniformSampling = EVERY) -> list[Frame]:
@@ -121,14 +123,51 @@ def picture(width: int = 1280, height: int = 720, name: str = "cuda") -> Any:
     [
         (stream("mjpeg"), "mjpeg: only the wanted frames are decoded"),
         (stream("libdav1d", accelerated=False), "av1: the decoder libdav1d uses no GPU"),
-        (stream(size=(640, 479)), "less than 307200 pixels are faster in software"),
     ],
 )
 def test_stream_for_software_is_refused_with_the_reason(found: Any, reason: str) -> None:
-    gpu = StandIn()
-    gpu.least_pixels = 640 * 480
     with pytest.raises(NotOnGpu, match=reason):
-        gpu.decode_of(found)
+        StandIn().decode_of(found, 1000)
+
+
+def test_stream_of_few_pixels_in_all_is_for_software() -> None:
+    gpu = StandIn()
+    gpu.least_pixels = 1280 * 720 * 250
+    with pytest.raises(NotOnGpu, match="fewer than 230400000 pixels in all frames take no longer in software"):
+        gpu.decode_of(stream(), 249)
+    for frames in (250, None):  # the length is unknown: it may be a long one
+        gpu.decode_of(stream(), frames)
+
+
+def test_frames_of_a_video_are_told_by_its_headers(talk: Path) -> None:
+    gpu, told = StandIn(), list[float | None]()
+
+    def decode_of(stream: Any, frames: float | None) -> Decode:
+        told.append(frames)
+        raise NotOnGpu("short")
+
+    gpu.decode_of = decode_of  # type: ignore[method-assign]
+    read(talk, gpu)
+    assert told == [pytest.approx(60)] and gpu.summary() == "decoded on the GPU: 0 of 1 videos"
+
+
+def test_gpu_is_not_called_while_a_graph_is_recorded() -> None:
+    called, begun = threading.Event(), threading.Event()
+
+    def decode(packet: Any) -> list[Any]:
+        called.set()
+        return [picture()]
+
+    def use() -> None:
+        begun.set()
+        StandIn().decode_of(stream(decode=decode), None)(None)
+
+    thread = threading.Thread(target=use)
+    with ONE_AT_A_TIME:
+        thread.start()
+        assert begun.wait(10) and not called.wait(0.1)
+    thread.join(10)
+    assert called.is_set() and not ONE_AT_A_TIME.locked()
 
 
 @pytest.mark.parametrize(
@@ -147,7 +186,7 @@ def test_first_frame_that_is_not_the_gpus_goes_to_software(first: Any, reason: s
         return [first]
 
     with pytest.raises(NotOnGpu, match=reason):
-        StandIn().decode_of(stream(decode=decode))(None)
+        StandIn().decode_of(stream(decode=decode), None)(None)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +202,7 @@ def test_later_error_is_damage_only_where_it_is_the_files(later: Exception, rais
             raise answer
         return answer
 
-    on_gpu = StandIn().decode_of(stream(decode=decode))
+    on_gpu = StandIn().decode_of(stream(decode=decode), None)
     assert len(on_gpu(None)) == 1
     with pytest.raises(raised):
         on_gpu(None)
@@ -269,7 +308,7 @@ def test_step_without_a_driver_fails_before_its_first_segment(
 @pytest.fixture
 def gpu() -> GpuDecoder:
     try:
-        return GpuDecoder(0)
+        return GpuDecoder(0, least_pixels=0)
     except EngineError as error:
         pytest.skip(f"needs an NVIDIA GPU that decodes: {error}")
 

@@ -170,6 +170,21 @@ def test_interlaced_h264_whose_frames_may_be_two_packets_is_decoded_in_full(tmp_
     assert same(found, in_full(path, UniformSampling(2))[0]) and reader.frames_decoded == 50
 
 
+def test_mpeg2_whose_size_changes_has_the_frames_that_the_decoder_gives_there(tmp_path: Path) -> None:
+    parts = [
+        write_video(
+            tmp_path / f"{width}.m2v", (numbered(i, width) for i in range(40)), "mpeg2video",
+            container_format="mpeg2video",
+        )
+        for width in (320, 352, 320)
+    ]  # fmt: skip
+    both = tmp_path / "changes.m2v"
+    both.write_bytes(b"".join(part.read_bytes() for part in parts))
+    for sampling in (UniformSampling(1), WindowSampling((2.0,), "seconds", 1)):
+        found, reader = read(both, sampling)
+        assert same(found, in_full(both, sampling)[0]) and reader.frames_decoded > 40
+
+
 def test_packets_called_key_frames_by_the_container_alone_are_no_place_to_begin(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", (numbered(i) for i in range(COUNT)), options={"bf": "0"}, gop=30)
     path = tmp_path / "keys.mkv"

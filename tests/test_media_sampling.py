@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from naive_decoder import nearest, pick_constant, pick_nearest, pick_windows
 
 from vidperson.errors import VidPersonError
-from vidperson.media.sampling import Clock, FrameSampling, Shot, UniformSampling, WindowSampling
+from vidperson.media.sampling import (
+    Clock,
+    FrameSampling,
+    KeyFrameSampling,
+    Shot,
+    StretchSampling,
+    UniformSampling,
+    WindowSampling,
+)
 
 RATES = st.sampled_from(
     [Fraction(25), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(24), Fraction(1), Fraction(15, 2)]
@@ -83,6 +91,33 @@ def test_frames_by_their_numbers_are_taken_and_nothing_behind_the_last_is_read()
     assert run(FrameSampling(frozenset({3, 7})), times, Clock(Fraction(25), constant=True)) == ([(3, -1), (7, -1)], 0)
     assert next(times) == Fraction(8, 25)
     assert run(FrameSampling(frozenset({3, 700})), [Fraction(0)] * 9, Clock(Fraction(25), True)) == ([(3, -1)], 0)
+
+
+def keys(times: list[Fraction], clock: Clock, fps: float, every: int) -> list[int]:
+    shots = (Shot(i, time, object(), i % every == 0) for i, time in enumerate(times))
+    return [shot.index for shot, label in KeyFrameSampling(fps).mark(shots, clock) if label is not None]
+
+
+def test_key_frames_are_taken_at_most_so_many_per_second_and_others_not() -> None:
+    clock, times = Clock(Fraction(25), constant=True), [Fraction(i, 25) for i in range(100)]
+    assert keys(times, clock, 1, 60) == [0, 60]
+    assert keys(times, clock, 1, 10) == [0, 30, 60, 90]
+    assert keys(times, clock, 5, 10) == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]
+    assert keys(times, clock, 1, 1) == [0, 25, 50, 75]
+    late = [time + Fraction(i, 30_000) for i, time in enumerate(times)]
+    assert keys(late, Clock(Fraction(25), constant=False), 1, 25) == [0, 25, 50, 75]
+
+
+@settings(deadline=None)
+@given(gaps=GAPS, ends=st.lists(st.integers(0, 9000), max_size=6, unique=True), fps=FPS)
+def test_stretches_give_the_uniform_frames_within(gaps: list[int], ends: list[int], fps: float) -> None:
+    times = [Fraction(sum(gaps[:i]), 100) for i in range(len(gaps) + 1)]
+    clock = Clock(Fraction(len(times)) / (times[-1] or 1), constant=False)
+    bounds = [end / 100 for end in sorted(ends)]
+    stretches = tuple(zip(bounds[::2], bounds[1::2], strict=False))
+    picked, _ = run(StretchSampling(fps, stretches), times, clock)
+    all_picked, _ = run(UniformSampling(fps), times, clock)
+    assert picked == [(i, -1) for i, _ in all_picked if any(begin < times[i] < end for begin, end in stretches)]
 
 
 @settings(deadline=None)

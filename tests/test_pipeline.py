@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import weakref
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from matplotlib import cbook, image
-from naive_decoder import write_video
+from naive_decoder import decode_all, pick_constant, write_video
 from numpy.typing import NDArray
 
 from steps_face.detect_faces import DetectOptions, detect_faces, scales
@@ -25,9 +27,9 @@ from vidperson.errors import MediaError, ModelError, VidPersonError
 from vidperson.face import pipeline
 from vidperson.face.candidates import Candidates, SelectionPolicy
 from vidperson.face.detector import FaceDetector, make_detector
-from vidperson.face.looks import MoreFrames, Seen, SeenFrame
+from vidperson.face.looks import FillGaps, MoreFrames, Seen, SeenFrame
 from vidperson.face.pipeline import OUT_OF_MEMORY, Result, Task, find_faces
-from vidperson.media.sampling import FrameSampling, Sampling
+from vidperson.media.sampling import FrameSampling, KeyFrameSampling, Sampling, StretchSampling
 from vidperson.media.video import FrameReader, UniformSampling, WindowSampling
 from vidperson.networks.card import load_card
 from vidperson.networks.install import install_model, installed_model
@@ -35,6 +37,7 @@ from vidperson.types import Frame, Image
 
 LONG_S = 60  # for what is to come; no test waits so long unless it fails
 EVERY = UniformSampling(1000)
+FAST = [FillGaps(5, 1.3), MoreFrames(5)]
 Outputs = list[NDArray[np.float32]]
 
 
@@ -94,6 +97,11 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> list[Task]:
         faces = (portrait(i) if i >= begin else np.zeros((320, 320, 3), np.uint8) for i in range(23))
         path = write_video(folder / f"short{number}.mp4", faces, options={"bf": "2"})
         tasks.insert(3 * number, Task(name, str(path), UniformSampling(1), looks=[MoreFrames(5)]))
+    for number, name in enumerate(["short0.mp4", "short2.mp4", "whole.ts", "picture.png", "changes.m2v"]):
+        tasks.append(Task(f"fast{number}", str(folder / name), KeyFrameSampling(2), looks=FAST))
+    images = (portrait(i) if i < 10 or i > 40 else np.zeros((320, 320, 3), np.uint8) for i in range(75))
+    long = write_video(folder / "long.mp4", images, options={"bf": "2", "x264-params": "scenecut=0"}, gop=20)
+    tasks.append(Task("fast long", str(long), KeyFrameSampling(2), looks=FAST))
     tasks.append(Task("cut", str(folder / "damaged.ts"), UniformSampling(0.5), looks=[MoreFrames(5)]))
     return tasks
 
@@ -106,7 +114,7 @@ def naive(task: Task, detector: FaceDetector, policy: SelectionPolicy) -> Result
         return Result(task.segment, "no_face: no labelled box", candidates.select())
     try:
         with FrameReader(task.path, task.sampling) as reader:
-            frames += reader
+            frames += fast_frames(task.path, detector) if isinstance(task.sampling, KeyFrameSampling) else reader
         if task.looks and not any(detector.detect([frame.image], 0.9)[0] for frame in frames):
             with FrameReader(task.path, EVERY) as other:
                 every = list(other)
@@ -120,6 +128,27 @@ def naive(task: Task, detector: FaceDetector, policy: SelectionPolicy) -> Result
     late = f": {reader.labels_past_end} of {len(task.labels)} labelled times lie after the end of the video"
     status = "ok" if len(faces.rows) else "no_face" + (late if reader.labels_past_end else "")
     return Result(task.segment, f"damaged: {reader.damage}" if reader.damage else status, faces)
+
+
+def fast_frames(path: str, detector: FaceDetector) -> list[Frame]:
+    """Key frames half a second apart; behind one without a sure face and in gaps of 1.3 s five frames a second."""
+    with FrameReader(path, EVERY) as reader:
+        every = list(reader)
+    if len(every) == 1:
+        return every
+    times, decoded, rate = decode_all(Path(path))
+    taken: list[int] = []
+    for index, frame in enumerate(decoded):
+        if frame.key_frame and (not taken or times[index] - times[taken[-1]] > 0.47):
+            taken.append(index)
+    grid = set(pick_constant(len(every), rate, 5))
+    for begin, end in pairwise([*taken, len(every)]):
+        sure = len(detector.detect([every[begin].image], 0.9)[0]) > 0
+        if (min(end, len(every) - 1) - begin) / 25 > (1.3 if sure else 0.25):
+            taken += [index for index in range(begin + 1, end) if index in grid]
+    if len(taken) == 1:
+        taken.append(len(every) // 2)
+    return [every[index] for index in sorted(taken)]
 
 
 def content(result: Result) -> tuple[Any, ...]:
@@ -159,7 +188,7 @@ def test_mixed_segments_give_the_same_bytes_in_room_for_hardly_a_frame_with_some
 def test_short_video_that_fades_in_from_black_is_found_by_the_second_look_only(
     real: FaceDetector, mixed: list[Task]
 ) -> None:
-    tasks = [task for task in mixed if task.looks]
+    tasks = [task for task in mixed if len(task.looks) == 1]
     once = [Task(task.segment, task.path, task.sampling) for task in tasks]
     found = [[(r.segment, r.status.split(":")[0], len(r.faces.rows)) for r in find_faces(t, real, SelectionPolicy())]
              for t in (once, tasks)]  # fmt: skip
@@ -465,6 +494,26 @@ def test_second_look_spreads_over_what_the_first_left_out() -> None:
     assert look(seen(24, 0, 9)) == FrameSampling(frozenset({3, 15, 21}))
     assert look(seen(2, 0)) == FrameSampling(frozenset({1}))
     assert look(seen(24, 0, sure=True)) is look(seen(500, 0, 25, 50, 75)) is look(seen(1, 0)) is look(seen(0)) is None
+
+
+def test_gaps_are_filled_behind_a_key_frame_without_a_sure_face_and_where_the_next_one_is_far() -> None:
+    def stretches(last_s: float, *frames: tuple[float, bool]) -> tuple[tuple[float, float], ...]:
+        seen = Seen([SeenFrame(int(25 * time), time, sure) for time, sure in frames], int(25 * last_s) + 1, last_s)
+        found = FillGaps(1, 12)(seen)
+        return found.stretches if isinstance(found, StretchSampling) else ()
+
+    assert stretches(30.0, (0.0, True), (10.0, True), (20.0, True)) == ()
+    assert stretches(33.0, (0.0, True), (12.5, True), (20.0, True)) == ((0.0, 12.5), (20.0, math.inf))
+    assert stretches(30.0, (0.0, True), (10.0, False), (20.0, True)) == ((10.0, 20.0),)
+    found = stretches(30.0, (20.0, False), (0.0, False), (1.0, True))
+    assert found == ((1.0, 20.0), (20.0, math.inf))  # 0 to 1 s holds no frame to add
+    assert stretches(0.9, (0.0, False)) == stretches(0.0) == ()
+
+
+def test_short_video_with_one_key_frame_is_searched_in_its_middle_too() -> None:
+    assert FillGaps(1, 12)(Seen([SeenFrame(0, 0.0, True)], 100, 3.96)) == FrameSampling(frozenset({50}))
+    assert FillGaps(1, 12)(Seen([SeenFrame(0, 0.0, True)], 1, 0.0)) is None
+    assert FillGaps(1, 12)(Seen([SeenFrame(n, n / 25, True) for n in (0, 50)], 100, 3.96)) is None
 
 
 @pytest.mark.parametrize("labels, options, message", [

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from recipe import Recipe, outputs
 
 from vidperson.io.crops import TAR_END
-from vidperson.io.lists import read_scp, read_spk2utt, read_trials
+from vidperson.io.lines import read_scp, read_spk2utt
+from vidperson.io.lists import read_trials
 from vidperson.io.matrices import load_matrices
 from vidperson.io.record import write_record
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from recipe import PUBLISHED, SHIPPED, STAGES, Recipe, link, published
 
-from vidperson.io.lists import read_scp
+from vidperson.io.lines import read_scp
 from vidperson.io.matrices import load_matrices
 
 

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from steps.get_durations import DurationOptions, get_durations
 from vidperson.errors import DataError, VidPersonError
 from vidperson.face.detection import ARCHIVES, STATES
-from vidperson.io.lists import read_scp
+from vidperson.io.lines import read_scp
 from vidperson.io.matrices import load_matrices
 from vidperson.io.merging import merge_jobs
+from vidperson.media.video import Probed
 from vidperson.supervision import Watch, run_supervised
 
 
@@ -317,27 +318,28 @@ def test_durations_of_files_that_crash_or_hang_the_reader_are_zero(repo: Path, t
             write_video(tmp_path / f"{name}.mp4", (portrait(i) for i in range(25)))
     (tmp_path / "vid.scp").write_text("".join(f"s{name[0]} {tmp_path}/{name}.mp4\n" for name in names))
     code = (
-        "import os, signal, time, sys\nfrom vidperson.media import video\nprobe = video.probe_duration\n"
+        "import os, signal, time, sys\nfrom vidperson.media import video\nprobe = video.probe\n"
         "def faulty(path):\n"
         "    if 'crash' in path:\n        os.kill(os.getpid(), signal.SIGSEGV)\n"
         "    if 'hang' in path:\n        time.sleep(600)\n"
         "    return probe(path)\n"
-        "video.probe_duration = faulty\n"
+        "video.probe = faulty\n"
         "from pathlib import Path\n"
         "from steps.get_durations import DurationOptions, get_durations\n"
         "get_durations(DurationOptions(Path(sys.argv[1]), 2))"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=repo, check=True, timeout=200)
     assert read_scp(tmp_path / "vid2dur") == {"s1": "1.000", "s2": "0.000", "s3": "0.000", "s4": "0.000", "s5": "1.000"}
+    assert list(read_scp(tmp_path / "vid2pixels").values()) == ["2.560", "0.000", "0.000", "0.000", "2.560"]
 
 
 def test_durations_of_a_list_that_grew_are_read_of_new_and_changed_files_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def note(path: str) -> float:
+    def note(path: str) -> Probed:
         with open(tmp_path / "probed", "a") as stream:
             stream.write(Path(path).name)
-        return float(len(Path(path).read_text()))
+        return Probed(float(len(Path(path).read_text())), 0.5)
 
     def probed(*names: str) -> str:
         (tmp_path / "probed").write_text("")
@@ -346,7 +348,7 @@ def test_durations_of_a_list_that_grew_are_read_of_new_and_changed_files_only(
         get_durations(DurationOptions(tmp_path))
         return (tmp_path / "probed").read_text()
 
-    monkeypatch.setattr("vidperson.media.video.probe_duration", note)
+    monkeypatch.setattr("vidperson.media.video.probe", note)
     for name in "abc":
         (tmp_path / name).write_text("x")
     assert probed("a", "b") == "ab"

@@ -261,7 +261,7 @@ def test_path_given_interpreter_without_the_packages_is_refused_naming_them(reci
     bare.chmod(0o755)
     status, out, err = source(recipe, "echo on", VIDPERSON_PYTHON=str(bare))
     assert (status, out) == (1, "")
-    assert "cannot import numpy, av, cv2, kaldiio, yaml, matplotlib; install what requirements/ pins" in err
+    assert "cannot import numpy, av, cv2, kaldiio, orjson, yaml, matplotlib; install what requirements/ pins" in err
     assert "skimage" in source(recipe, VIDPERSON_PYTHON=str(bare), VIDPERSON_EXTRAS="demo")[2]
 
 

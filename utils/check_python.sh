@@ -12,7 +12,7 @@ fail() { echo "VIDPERSON_PYTHON=$1: $2" >&2; exit 1; }
 path=$(type -P -- "$1") || fail "$1" "no such program"
 case $path in /*) ;; *) path=$PWD/$path ;; esac
 
-modules="numpy av cv2 kaldiio yaml matplotlib"   # not the engines: the one that is asked for says when it is missing
+modules="numpy av cv2 kaldiio orjson yaml matplotlib"   # not the engines: the one that is asked for says when it is missing
 for extra in ${VIDPERSON_EXTRAS:-}; do
   case $extra in
     demo) modules+=" skimage" ;;

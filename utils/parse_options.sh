@@ -35,8 +35,7 @@
 # An option with an empty default may be empty; with a range, it takes whole numbers, too.
 #
 # Two variables are exported for the records of what is computed. VIDPERSON_OPTIONS has one line
-# name='value' for each option, sorted by name, but stage and stop_stage: they say what is run, not
-# how. VIDPERSON_STAGE is how the script was called.
+# name='value' for each option, sorted by name. VIDPERSON_STAGE is how the script was called.
 #
 # All names here begin with po_, because the names of the script's options are not known. The
 # usual path starts no process.
@@ -392,7 +391,6 @@ for po_name in "${po_names[@]}"; do
   fi
   printf -v "po_of_$po_name" %s "${!po_name}"
 done
-unset po_of_stage po_of_stop_stage
 for po_name in "${!po_of_@}"; do
   VIDPERSON_OPTIONS+="${po_name#po_of_}='${!po_name//\'/$po_quote}'"$'\n'
 done

@@ -5,7 +5,8 @@ Usage: utils/segment_jobs.py [options] <list> <output folder> -- <command> [<arg
          [::: [options] <list> <output folder> -- <command> [<argument> ...]] ...
 
   --cmd CMD            launcher (default: utils/run.py)
-  --nj N               number of jobs; never more than segments (default: 1)
+  --nj N               number of jobs; never more than segments (default: 1); on this machine the number
+                       of processes, which take smaller jobs first come, first served
   --archives NAMES     archives that a job writes
   --states STATES      what the status of a segment may begin with (default: ok)
   --input FILE         a file that decides the outcome of every segment; may be given again
@@ -59,6 +60,7 @@ if not __package__:  # run as a program: utils is this folder, whose queue.py mu
 
 from utils.commands import flag, is_program, number, parse, refuse, run_child, run_here
 from vidperson.errors import DataError, MediaError, VidPersonError, os_error_text
+from vidperson.io.data_dir import work_list
 from vidperson.io.lines import read_scp
 from vidperson.io.merging import Plan, check_segments, merge, reasons, set_files, summary
 from vidperson.io.record import (
@@ -77,6 +79,8 @@ from vidperson.io.set_folder import SetFolder, job_folders
 
 RUN = Path(__file__).with_name("run.py")
 SHOWN = 20
+PARTS = 4  # jobs per process, on this machine; each has at least so many segments:
+LEAST = 4
 SMALL = 100  # sets are made together until there is so much to do for each job, in segments
 DIFFERENCES_SHOWN = 12
 POLL_S = 0.5
@@ -413,12 +417,13 @@ def work(options: Options, now: Now, folder: SetFolder, lock: int) -> Making:
         for path in options.per_segment:
             if path.is_dir():
                 check_segments(path, left, finished(path).cure)
-        jobs = folder.jobs()
+        jobs, parts = folder.jobs(), parts_of(options, len(left))
         if jobs is None:
             # a part lies elsewhere than the list: its paths are absolute
             paths = {segment: os.path.abspath(options.scp.parent / now.lines[segment]) for segment in left}
-            jobs = folder.start_jobs(options.scp.name, paths, options.scp.parent / "vid2dur", plan, options.nj)
-        elif (count := len(job_folders(jobs))) != min(options.nj, len(left)):
+            work = work_list(options.scp.parent, decodes=options.media)
+            jobs = folder.start_jobs(options.scp.name, paths, work, plan, parts)
+        elif (count := len(job_folders(jobs))) != min(parts, len(left)):
             print(f"{out}: resumes with the {count} jobs that it was started with")
         if code := (yield Array(options, jobs, lock, len(left))):
             return code
@@ -429,6 +434,13 @@ def work(options: Options, now: Now, folder: SetFolder, lock: int) -> Making:
     for line in reasons(out / "status", SHOWN):
         print(f"  {line}")
     return run_then(options)
+
+
+def parts_of(options: Options, segments: int) -> int:
+    """How many jobs the work is dealt to; on this machine more than run at once, so that none waits for a slow one."""
+    if options.nj == 1 or not options.is_local:
+        return options.nj
+    return max(options.nj, min(PARTS * options.nj, segments // LEAST))
 
 
 def try_settings(options: Options, lock: int) -> int:

@@ -79,6 +79,27 @@ use_modality() {
   . "./steps_$modality/modality.sh"
 }
 
+# Set `computes_in` to what --precision says. For auto: bf16 for a network whose card notes that it
+# passed steps/check_precision.py, on a CPU that has instructions for it; fp32 otherwise.
+# It is settled here, not in the jobs, so that all jobs and the record of the set agree.
+# Arguments: card; where the CPU is described, /proc/cpuinfo.
+set_computes_in() {
+  local line found="" card cpu=${2:-/proc/cpuinfo}
+  computes_in=$precision
+  [ "$precision" = auto ] || return 0
+  computes_in=fp32
+  if [ "$device" = cpu ] && [[ $engine == @(auto|openvino) && -r $cpu ]]; then
+    while read -r line; do
+      if [[ $line == flags* ]]; then
+        found=$line
+        break
+      fi
+    done < "$cpu"
+    read -r -d "" card < "$1" || true   # up to its end
+    if [[ $found == *bf16* && $card == *$'\n'bf16_check:* ]]; then computes_in=bf16; fi
+  fi
+}
+
 # How a step runs its network: sets `launch` (the launcher), `network_args`, `speed_args` and
 # `network_inputs`, the files that decide what the network gives (its record also says how it was installed).
 # Arguments: name of the network, name and value of its batch option.
@@ -88,7 +109,8 @@ use_network() {
   network_inputs=(--input "$folder/network.onnx" --input "$folder/$1.yaml")
   launch=$cmd
   if [ "$device" != cpu ]; then launch=$cuda_cmd; fi
-  network_args=(--model "$folder" --engine "$engine" --device "$device" --precision "$precision")
+  set_computes_in "$folder/$1.yaml"
+  network_args=(--model "$folder" --engine "$engine" --device "$device" --precision "$computes_in")
   speed_args="--threads $threads"
   if [ "$device" = cpu ] && [ "$engine" != mxnet ]; then
     speed_args+=" $2 $3"
@@ -97,11 +119,11 @@ use_network() {
   fi
 }
 
-# Compare a sample with fp32 where the precision is another one, and fail when they differ too much; once per folder.
+# Compare a sample with fp32 where another precision is asked for, and fail when they differ too much; once per folder.
 # Arguments: folder of the log, arguments of the step that say what to take the sample from.
 declare -A precision_checked=()
 check_precision() {
-  if [ "$precision" != fp32 ] && [ -z "${precision_checked[$1]-}" ]; then
+  if [[ $precision == @(bf16|fp16) && -z ${precision_checked[$1]-} ]]; then
     make_sets   # the sample may be of those that wait
     $launch "$1/log/precision.log" python steps/check_precision.py \
       "${network_args[@]:0:8}" --threads "$threads" "${@:2}"
@@ -125,7 +147,7 @@ each_part() {
 
 # Note a set that is to be made, by the stage `stage_of_sets`; make_sets makes all that are noted.
 # Arguments: those of utils/segment_jobs.py.
-stage_of_sets=$VIDPERSON_STAGE
+stage_of_sets=${VIDPERSON_STAGE-}
 sets_to_make=()
 add_set() {
   sets_to_make+=(::: --stage "$stage_of_sets" --nj "$nj" --force "$force" "$@")

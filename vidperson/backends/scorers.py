@@ -26,6 +26,8 @@ class Scorer(Protocol):
     """Two ragged sets of rows and how two rows are compared.
 
     enrolment_offsets, test_offsets: (S + 1,) int64; set s has the rows ``offsets[s]`` to ``offsets[s + 1]``.
+    most_rows: of the enrolment and the test side in a block; more are no faster. The more of the enrolment side, the
+        less often the test side is prepared.
     enrolment_row_bytes, test_row_bytes, pair_bytes: memory that a block takes per row and per pair of rows.
     held_bytes: memory taken in any case.
     bounds: the least and the largest score there can be.
@@ -33,6 +35,7 @@ class Scorer(Protocol):
 
     enrolment_offsets: Index
     test_offsets: Index
+    most_rows: tuple[int, int]
     enrolment_row_bytes: int
     test_row_bytes: int
     pair_bytes: int
@@ -46,7 +49,7 @@ class Scorer(Protocol):
         """What ``compare`` needs of these rows of the test sets."""
 
     def every(self, models: Block, enrolment: Side, videos: Block, test: Side) -> Scores:
-        """(M, V) float32 or float64: the largest scores of the rows of each set of the one with each of the other block.
+        """(M, V) float32 or float64: the largest scores of the rows of each set of one block with each of the other.
 
         enrolment, test: the sides of the rows of the blocks.
         """
@@ -80,6 +83,8 @@ class CohortScorer(Scorer, Protocol):
 
 class Pairwise:
     """A scorer that compares all rows of two blocks, or those of one pair of sets after the other."""
+
+    most_rows = (4096, 1024)
 
     def compare(self, enrolment: Side, test: Side) -> Double:
         raise NotImplementedError
@@ -155,6 +160,8 @@ class TiledCosine:
         self._enrolment, self._test = cosine.enrolment, cosine.test
         self.enrolment_offsets, self.test_offsets = cosine.enrolment_offsets, cosine.test_offsets
         self._turned = self._test.mean_count > self._enrolment.mean_count
+        high, wide = shapes.heights[0], shapes.widths[0]
+        self.most_rows = (4 * wide, 2 * high) if self._turned else (16 * high, wide)
         self._scales = tuple(1 / row_lengths(sets.embeddings) for sets in (self._enrolment, self._test))
         self.enrolment_row_bytes = self.test_row_bytes = 20 * cosine.dim
         self.held_bytes = cosine.held_bytes + sum(scales.nbytes for scales in self._scales)

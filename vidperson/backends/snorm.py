@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vidperson.backends.exact import UNIT_BITS, Double, bits_for_sum, length_normalise, round_to_grid
 from vidperson.backends.scorers import CohortScorer, Pairwise, Side
-from vidperson.backends.sets import EmbeddingSets
+from vidperson.backends.sets import EmbeddingSets, Index
 from vidperson.errors import ScoringError
 
 STD_FLOOR = 1e-5

@@ -180,7 +180,7 @@ def every_maximum(shapes: Tiling, left: Float, lefts: Block, right: Float, right
 
 
 def each_cost(shapes: Tiling, rows: float, columns: float) -> float:
-    """As many products of :func:`maxima` take as long as :func:`each_maximum` of pairs with so many rows and columns."""
+    """As many products of :func:`maxima` take as long as :func:`each_maximum` of pairs with so many rows, columns."""
     packs = max(rows / shapes.heights[0], columns / shapes.widths[-1], 1)
     return packs * _PAIRS_PER_PACK + rows * shapes.widths[-1]
 

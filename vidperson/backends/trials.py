@@ -12,8 +12,6 @@ from vidperson.backends.sets import Block, Index, row_blocks
 from vidperson.backends.tiles import tiling
 from vidperson.errors import ScoringError
 
-# Larger blocks are no faster; of the enrolment side they save preparing the test side as often.
-_MOST_ROWS = (8 * 528, 1024)
 _TABLE_SCORES = 2**24  # of some models with all videos
 _TRIALS_AT_ONCE = 2**16
 _TRIALS_PER_CALL = 2**20
@@ -65,8 +63,11 @@ def score_pairs(
             pairs = rows[trials[mine, 0]], columns[trials[mine, 1]]
             scores[mine] = _each(scorer, models, videos, *pairs, blocks)
             continue
-        rows *= len(videos)
         table = _table(scorer, models, videos, blocks).ravel()
+        if isinstance(mine, slice) and _is_grid(trials[mine], models, videos):
+            scores[mine] = table
+            continue
+        rows *= len(videos)
         for some in _parts(mine):
             places = rows.take(trials[some, 0])
             places += columns.take(trials[some, 1])
@@ -74,6 +75,14 @@ def score_pairs(
     np.clip(scores, *scorer.bounds, out=scores)
     scores += 0.0  # no negative zeros in score files
     return scores
+
+
+def _is_grid(trials: NDArray[np.integer], models: Index, videos: Index) -> bool:
+    """Whether the trials, ascending by model, are all these models with all these videos, ascending, too."""
+    if len(trials) != len(models) * len(videos):
+        return False
+    grid = trials.reshape(len(models), len(videos), 2)
+    return bool((grid[:, [0, -1], 0] == models[:, None]).all() and (grid[..., 1] == videos).all())
 
 
 def _parts(rows: slice | Index) -> Iterator[slice | Index]:
@@ -109,9 +118,9 @@ def _groups(
 def _are_few(scorer: Scorer, pairs: int, model_rows: Index, video_rows: Index) -> bool:
     """Whether so many pairs of these models and videos, one by one, take less time than all that there are."""
     share = pairs / (len(model_rows) * len(video_rows))
-    return scorer.cost(pairs, share * len(video_rows) * model_rows.sum(), share * len(model_rows) * video_rows.sum()) < (
-        model_rows.sum() * video_rows.sum()
-    )
+    return scorer.cost(
+        pairs, share * len(video_rows) * model_rows.sum(), share * len(model_rows) * video_rows.sum()
+    ) < (model_rows.sum() * video_rows.sum())
 
 
 def _table(scorer: Scorer, models: Index, videos: Index, blocks: tuple[int, int]) -> NDArray[np.float32]:
@@ -188,7 +197,7 @@ def rows_in_memory(scorer: Scorer, mem_gb: float, num_trials: int = 0, others_by
     most = [
         int(min(limit, share * left / max(1, row_bytes)))
         for limit, share, row_bytes in zip(
-            _MOST_ROWS, (0.5, 0.25), (scorer.enrolment_row_bytes, scorer.test_row_bytes), strict=True
+            scorer.most_rows, (0.5, 0.25), (scorer.enrolment_row_bytes, scorer.test_row_bytes), strict=True
         )
     ]
     if min(most) < 1:

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidperson.errors import DataError
-from vidperson.io.lists import LabelledBox, sort_key, write_lines
+from vidperson.io.lines import sort_key, write_lines
+from vidperson.io.lists import LabelledBox
 
 log = logging.getLogger(__name__)
 
 SHOWN = 5
-OPTIONAL = ("face_boundingbox", "face_boundingbox_conf", "trials", "trial_partitions", "names", "vid2dur")
+OPTIONAL = ("face_boundingbox", "face_boundingbox_conf", "trials", "trial_partitions", "names", "vid2dur", "vid2pixels")
 
 
 @dataclass(frozen=True)

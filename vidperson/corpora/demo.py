@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write
-from vidperson.io.lists import write_lines
+from vidperson.io.lines import write_lines
 
 Pixels = NDArray[np.uint8]
 Matrix = NDArray[np.float64]

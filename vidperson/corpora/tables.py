@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidperson.errors import DataError
-from vidperson.io.lists import check_id
+from vidperson.io.lines import check_id
 
 PathLike = str | os.PathLike[str]
 

@@ -7,6 +7,8 @@ two turns, while the pass before is computed.
 from __future__ import annotations
 
 import contextlib
+import gc
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator
 
@@ -17,12 +19,14 @@ from numpy.typing import NDArray
 from vidperson.engines import Settings, join_parts, missing_gpu, parts_of
 from vidperson.engines.torch_graph import OnnxModule
 from vidperson.errors import EngineError, ModelError
+from vidperson.gpu import ONE_AT_A_TIME
 
 # float16 is slow on CPUs, or not there at all.
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _MAX_SHAPES = 8  # recorded passes that are kept; each holds the memory of its own
 _WARM_UP = 3  # passes before one is recorded, in which libraries settle on algorithms and memory
+_LOST: list[torch.cuda.CUDAGraph] = []  # whose recording failed: PyTorch's allocator goes on to point to them
 Arrays = list[NDArray[np.float32]]
 
 
@@ -88,27 +92,48 @@ class CudaNetwork(TorchNetwork):
 
 
 class _Pass:
-    """One recorded pass for one shape, with two turns of memory to bring items in and results out."""
+    """One recorded pass for one shape, with two turns of memory to bring items in and results out.
+
+    Where recording fails, the passes of this shape are computed without a graph, and the log says so.
+    """
 
     def __init__(self, module: OnnxModule, shape: tuple[int, ...], device: torch.device) -> None:
         self._up, self._compute, self._down = (torch.cuda.Stream(device) for _ in range(3))
-        self._items = _laid_out(torch.zeros(shape, device=device))
+        self._module, self._items = module, _laid_out(torch.zeros(shape, device=device))
         self._compute.wait_stream(torch.cuda.current_stream(device))
         with _exact_numbers():
             with torch.cuda.stream(self._compute):
                 for _ in range(_WARM_UP):
-                    module(self._items)
+                    self._outputs = module(self._items)
             self._compute.synchronize()
-            self._graph = torch.cuda.CUDAGraph()
-            # "thread_local": another thread may use the GPU meanwhile, as the decoder of videos does
-            with torch.cuda.graph(self._graph, stream=self._compute, capture_error_mode="thread_local"):
-                self._outputs = module(self._items)
+            self._graph = self._recorded()
         self._in_host = [torch.empty(shape, pin_memory=True) for _ in range(2)]
         self._in_device = [torch.empty(shape, device=device) for _ in range(2)]
         self._out_device = [[torch.empty_like(output) for output in self._outputs] for _ in range(2)]
         self._out_host = [[torch.empty(output.shape, pin_memory=True) for output in self._outputs] for _ in range(2)]
         self._uploaded, self._computed, self._downloaded = ([torch.cuda.Event() for _ in range(2)] for _ in range(3))
         torch.cuda.synchronize(device)
+
+    def _recorded(self) -> torch.cuda.CUDAGraph | None:
+        """The pass as a graph that fills the outputs, None where that fails."""
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with (
+                ONE_AT_A_TIME,
+                _no_collection(),
+                torch.cuda.stream(self._compute),  # leaves the stream even where the end of the recording fails
+                torch.cuda.graph(graph, stream=self._compute, capture_error_mode="thread_local"),
+            ):
+                outputs = self._module(self._items)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            _LOST.append(graph)
+            reason, shape = " ".join(str(error).split())[:200], tuple(self._items.shape)
+            logging.warning("batches of shape %s are computed without a CUDA graph, slower: %s", shape, reason)
+            return None
+        self._outputs = outputs
+        return graph
 
     def start(self, turn: int, part: NDArray[np.float32]) -> None:
         """Begin a pass; what this turn did before must be finished."""
@@ -119,7 +144,11 @@ class _Pass:
         with torch.cuda.stream(self._compute):
             self._compute.wait_event(self._uploaded[turn])
             self._items.copy_(self._in_device[turn])
-            self._graph.replay()
+            if self._graph:
+                self._graph.replay()
+            else:
+                with _exact_numbers():
+                    self._outputs = self._module(self._items)
             for kept, output in zip(self._out_device[turn], self._outputs, strict=True):
                 kept.copy_(output)  # the next pass writes over the recorded one's memory
             self._computed[turn].record(self._compute)
@@ -133,6 +162,18 @@ class _Pass:
         """Wait for the pass of this turn; its outputs."""
         self._downloaded[turn].synchronize()
         return [host.numpy().copy() for host in self._out_host[turn]]
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """No garbage collection: it might free a decoder or a graph, which ends a recording."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _exact_numbers() -> contextlib.AbstractContextManager[None]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write
-from vidperson.io.lists import read_lines
+from vidperson.io.lines import read_lines
 from vidperson.types import NUM_LANDMARKS, Float
 
 # What counts where a detector is measured against reference faces.

@@ -11,7 +11,7 @@ import numpy as np
 
 from vidperson.errors import DataError
 from vidperson.io.crops import read_tar_files
-from vidperson.io.lists import read_paths, read_scp
+from vidperson.io.lines import read_paths, read_scp
 from vidperson.io.matrices import load_matrices
 from vidperson.io.record import checked
 from vidperson.types import FACE_COLUMNS, Image
@@ -61,10 +61,10 @@ class FaceCrops:
             return
         where = self._places[segment]
         for name, png in read_tar_files(where, count if most is None else min(most, count)):
-            crop = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+            crop = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB)
             if crop is None or not name.startswith(f"{segment}/"):
                 raise DataError(f"'{name}' at {where} is not a crop of {segment}; {_STAGE} again")
-            yield np.asarray(crop[..., ::-1], np.uint8)
+            yield np.asarray(crop, np.uint8)
 
     def sample(self, wanted: int) -> Iterator[Image]:
         """About ``wanted`` crops, of segments spread over the set."""

@@ -9,13 +9,13 @@ import numpy as np
 
 from vidperson.face.candidates import SelectedFaces
 from vidperson.face.drawing import draw_faces
-from vidperson.face.looks import MoreFrames
+from vidperson.face.looks import FillGaps, Look, MoreFrames
 from vidperson.face.pipeline import Result, Task
 from vidperson.io.crops import tar_entry
 from vidperson.io.job_store import JobStore
 from vidperson.io.lists import LabelledBox
 from vidperson.io.matrices import matrix_bytes
-from vidperson.media.sampling import UniformSampling, WindowSampling
+from vidperson.media.sampling import KeyFrameSampling, UniformSampling, WindowSampling
 
 STATES = ("ok", "unsure", "no_face", "damaged", "unreadable")
 ARCHIVES = ("faces.ark", "quality.ark", "crops.tar", "thumbs.tar")
@@ -29,6 +29,18 @@ def uniform_tasks(segments: Mapping[str, str], sampling: UniformSampling, second
     """
     looks = [MoreFrames(second_look)] if second_look else []
     return [Task(segment, path, sampling, looks=looks) for segment, path in segments.items()]
+
+
+def fast_tasks(segments: Mapping[str, str], fps: float, longest_gap_s: float, second_look: int = 0) -> list[Task]:
+    """The segments (id -> path), searched in key frames first, then where these left something open.
+
+    fps: most frames to search per second. longest_gap_s: see :class:`~vidperson.face.looks.FillGaps`; second_look: see
+    :func:`uniform_tasks`.
+    """
+    looks: list[Look] = [FillGaps(fps, longest_gap_s)]
+    if second_look:
+        looks.append(MoreFrames(second_look))
+    return [Task(segment, path, KeyFrameSampling(fps), looks=looks) for segment, path in segments.items()]
 
 
 def labelled_tasks(

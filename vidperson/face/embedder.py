@@ -36,10 +36,10 @@ class FaceEmbedder:
         one_pass = card.output.embedding_size // (2 if card.output.mirror == "concatenate" else 1)
         self.embedding_size = one_pass * (2 if self.mirror == "concatenate" else 1)
         top, left = (CROP_SIZE - pictures.height) // 2, (CROP_SIZE - pictures.width) // 2
-        self._cut = np.s_[:, top : top + pictures.height, left : left + pictures.width]
-        self._order = np.array((0, 1, 2) if pictures.channels == "rgb" else (2, 1, 0))
-        self._mean = np.array(pictures.mean, np.float32)
-        self._scale = np.reciprocal(np.array(pictures.std, np.float32))
+        order = np.s_[:: 1 if pictures.channels == "rgb" else -1]
+        self._cut = np.s_[:, top : top + pictures.height, left : left + pictures.width, order]
+        self._mean = np.array(pictures.mean, np.float32)[:, None, None]
+        self._scale = np.reciprocal(np.array(pictures.std, np.float32))[:, None, None]
 
     def embed(self, crops: Image) -> Float:
         """(N, 112, 112, 3) uint8 RGB crops to (N, embedding_size) float32, not length-normalised.
@@ -48,7 +48,9 @@ class FaceEmbedder:
         """
         if not len(crops):
             return np.zeros((0, self.embedding_size), np.float32)
-        pictures = ((crops[self._cut][..., self._order] - self._mean) * self._scale).transpose(0, 3, 1, 2)
+        planes = np.ascontiguousarray(crops[self._cut].transpose(0, 3, 1, 2))
+        pictures = np.subtract(planes, self._mean, dtype=np.float32)
+        pictures *= self._scale
         embeddings = self.network(pictures)[0]
         if self.mirror != "none":
             mirrored = self.network(pictures[..., ::-1])[0]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
-from vidperson.media.sampling import FrameSampling, Sampling
+from vidperson.media.sampling import FrameSampling, Sampling, StretchSampling
+
+_HOLDS_A_FRAME = 1.25  # so many steps between two frames, else there is hardly one to add
 
 
 class SeenFrame(NamedTuple):
@@ -31,6 +34,33 @@ class Seen(NamedTuple):
 
 Look = Callable[[Seen], Sampling | None]
 """The frames to search next, None where there is no need to."""
+
+
+@dataclass(frozen=True)
+class FillGaps:
+    """After a look at key frames: what lies behind one without a sure face, and what lies between two far apart.
+
+    A short video with one key frame is searched in its middle, too.
+
+    fps: frames to search there per second.
+    longest_s: seconds between two searched frames, or up to the end of the video, that are left unsearched.
+    """
+
+    fps: float
+    longest_s: float
+
+    def __call__(self, seen: Seen) -> Sampling | None:
+        frames = sorted(seen.frames, key=lambda frame: frame.time_s)
+        stretches = [
+            (frame.time_s, end)
+            for frame, end in zip(frames, [*(frame.time_s for frame in frames[1:]), inf], strict=False)
+            if min(end, seen.last_s) - frame.time_s > (self.longest_s if frame.sure else _HOLDS_A_FRAME / self.fps)
+        ]
+        if stretches:
+            return StretchSampling(self.fps, tuple(stretches))
+        if len(frames) == 1 < seen.total:  # of a short video; its first frame alone is often a poor one
+            return FrameSampling(frozenset({(frames[0].number + seen.total) // 2}))
+        return None
 
 
 @dataclass(frozen=True)

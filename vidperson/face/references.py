@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from vidperson.errors import MediaError
 from vidperson.face.annotations import MIN_HEIGHT, SCORE, FaceMarks
 from vidperson.face.photos import PhotoSet, held_out, read_photos
-from vidperson.io.lists import read_paths
+from vidperson.io.lines import read_paths
 from vidperson.media.image import decode_intact_image
 from vidperson.media.sampling import UniformSampling
 from vidperson.media.video import FrameReader

@@ -14,7 +14,7 @@ from vidperson.errors import MediaError
 from vidperson.face.crops import FaceCrops
 from vidperson.face.detector import make_detector
 from vidperson.face.embedder import FaceEmbedder
-from vidperson.io.lists import read_paths
+from vidperson.io.lines import read_paths
 from vidperson.media.sampling import UniformSampling
 from vidperson.media.video import FrameReader
 from vidperson.networks.card import ModelCard

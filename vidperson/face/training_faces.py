@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.errors import DataError, MediaError
-from vidperson.io.lists import read_lines, read_scp
+from vidperson.io.lines import read_lines, read_scp
 from vidperson.io.pictures import SUFFIXES, Pictures, list_pictures, walk_folder
 from vidperson.training.augment import Augmentation, mix_pairs
 from vidperson.training.batches import Arrays, ShuffledBatches

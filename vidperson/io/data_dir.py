@@ -2,9 +2,9 @@
 
 A folder holds at least one of `vid.scp`, `wav.scp`, `frames.scp`, and `utt2spk` and `spk2utt` for
 the same segments. It may hold boxes, `<what>_boundingbox` with `<what>_boundingbox_conf`, `region`,
-`trials`, `trial_partitions` for the same pairs, and `vid2dur`. Every list is in the order of the C
-locale (`LC_ALL=C sort -c` agrees), no line is there twice. Paths are relative to the folder, or
-absolute. Other files are left as they are.
+`trials`, `trial_partitions` for the same pairs, `vid2dur` and `vid2pixels`. Every list is in the
+order of the C locale (`LC_ALL=C sort -c` agrees), no line is there twice. Paths are relative to the
+folder, or absolute. Other files are left as they are.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ FORMATS = {
     "spk2utt": _Format("<model> <segment> ...", lambda f: len(f) > 1, segments=slice(1, None), ids=slice(None)),
     "region": _Format("<segment> <x1> <y1> <x2> <y2>", _is_region),
     "vid2dur": _Format("<segment> <seconds>", _is_duration),
+    "vid2pixels": _Format("<segment> <megapixels>", _is_duration),
     "trials": _Format(
         "<model> <segment> [target|nontarget]",
         lambda f: len(f) == 2 or (len(f) == 3 and f[2] in ("target", "nontarget")),
@@ -420,16 +421,25 @@ def balanced_ranges(weights: Sequence[int], parts: int) -> list[range]:
     return ranges
 
 
-def consecutive_parts(segments: Sequence[str], vid2dur: Path, parts: int) -> list[range]:
-    """Positions of consecutive segments per part, the longest part as short as can be.
+def consecutive_parts(segments: Sequence[str], work: Path, parts: int) -> list[range]:
+    """Positions of consecutive segments per part, the part with the most work with as little as can be.
 
-    vid2dur: durations, which count to the millisecond; a segment that it lacks counts as the mean
-        of the others, and where it is missing all count the same.
+    work: a list such as vid2dur or vid2pixels; its numbers count to the thousandth. A segment that it
+        lacks counts as the mean of the others, and where it is missing all count the same.
     """
-    rows = _parse(vid2dur, _read_lines(vid2dur))[0] if vid2dur.is_file() else []
-    length_ms = {row.fields[0]: max(1, round(1000 * float(row.fields[1]))) for row in rows}
-    mean = sum(length_ms.values()) // len(length_ms) if length_ms else 1
-    return balanced_ranges([length_ms.get(segment, mean) for segment in segments], parts)
+    rows = _parse(work, _read_lines(work))[0] if work.is_file() else []
+    weights = {row.fields[0]: max(1, round(1000 * float(row.fields[1]))) for row in rows}
+    mean = sum(weights.values()) // len(weights) if weights else 1
+    return balanced_ranges([weights.get(segment, mean) for segment in segments], parts)
+
+
+def work_list(folder: Path, decodes: bool) -> Path:
+    """The list of a data folder that tells how much work each segment is; it may be missing.
+
+    decodes: the work is that of decoding, which goes by pixels; or else by duration.
+    """
+    by_pixels = folder / "vid2pixels"
+    return by_pixels if decodes and by_pixels.is_file() else folder / "vid2dur"
 
 
 def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Path:
@@ -453,7 +463,7 @@ def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Pat
         tables[scp] = [Row(row.line, [row.fields[0], os.path.abspath(folder / row.fields[1])]) for row in tables[scp]]
     segments = [row.fields[0] for row in tables["utt2spk"]]
     top = folder / f"split{jobs}" if output is None else Path(output)
-    for number, part in enumerate(consecutive_parts(segments, folder / "vid2dur", jobs), 1):
+    for number, part in enumerate(consecutive_parts(segments, work_list(folder, decodes=True), jobs), 1):
         chosen = set(segments[part.start : part.stop])
         lists = {
             name: [row.text for row in rows if row.fields[0] in chosen]

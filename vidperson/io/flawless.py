@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.errors import DataError
-from vidperson.io.lists import Pairs, check_id, read_partitions, read_scp, read_trials
+from vidperson.io.lines import check_id, read_scp
+from vidperson.io.lists import Pairs, read_partitions, read_trials
 
 _CHUNK_BYTES = 1 << 20
 

@@ -9,26 +9,18 @@ import itertools
 import math
 import operator
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO
 
 import numpy as np
-import orjson
 from numpy.typing import ArrayLike, NDArray
 
 from vidperson.errors import DataError, ScoringError
 from vidperson.io.atomic import atomic_write
 from vidperson.io.columns import Block, IdCollector, Ids, read_blocks
-from vidperson.io.lines import PathLike as PathLike
-from vidperson.io.lines import check_id as check_id
-from vidperson.io.lines import read_lines as read_lines
-from vidperson.io.lines import read_paths as read_paths
-from vidperson.io.lines import read_scp as read_scp
-from vidperson.io.lines import read_spk2utt as read_spk2utt
-from vidperson.io.lines import resolved as resolved
-from vidperson.io.lines import sort_key as sort_key
-from vidperson.io.lines import write_lines as write_lines
+from vidperson.io.lines import PathLike, read_lines
 
 _WRITTEN_AT_ONCE = 1 << 16
 _LARGEST_SCORE = float(np.finfo(np.float32).max)
@@ -345,6 +337,10 @@ class ScoreLines:
             # Lines of one model in a row are joined at once.
             models = model_index[some]
             heads = np.flatnonzero(np.append(True, models[1:] != models[:-1])).tolist()
+            if 3 * len(heads) > len(lines):
+                self._stream.write(b"\n".join(map(operator.add, map(self._models.__getitem__, models.tolist()), lines)))
+                self._stream.write(b"\n")
+                continue
             for head, end in itertools.pairwise([*heads, len(lines)]):
                 model = self._models[models[head]]
                 self._stream.write(b"%b%b\n" % (model, (b"\n" + model).join(lines[head:end])))
@@ -352,11 +348,13 @@ class ScoreLines:
 
 def score_texts(scores: NDArray[np.float32]) -> list[bytes]:
     """The fewest digits that give each of (N,) finite float32 scores again, as str() writes them."""
+    import orjson  # here, since only scores need it
+
     if not len(scores):
         return []
     texts = orjson.dumps(np.ascontiguousarray(scores), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
     sizes = np.abs(scores)
     # With exponents orjson writes 1e-5 where str() writes 1e-05, and it has other bounds for them.
-    for row in np.flatnonzero(((sizes < 1e-4) & (sizes > 0)) | (sizes >= 1e6)).tolist():
+    for row in np.flatnonzero(((sizes <= 1e-4) & (sizes > 0)) | (sizes >= 1e6)).tolist():
         texts[row] = str(scores[row]).encode()
     return texts

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.errors import DataError
-from vidperson.io.lists import read_scp, resolved
+from vidperson.io.lines import read_scp, resolved
 from vidperson.io.places import open_place
 
 Float = NDArray[np.float32]

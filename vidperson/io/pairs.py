@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.errors import DataError
-from vidperson.io.lists import read_lines
+from vidperson.io.lines import read_lines
 from vidperson.io.pictures import SUFFIXES, Pictures
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from vidperson.errors import DataError
-from vidperson.io.lists import PathLike, read_lines
+from vidperson.io.lines import PathLike, read_lines
 
 _FORM = "<model> <rank> <segment> <score>"
 

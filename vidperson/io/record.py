@@ -33,6 +33,8 @@ from vidperson.io.atomic import atomic_write
 RECORD = "record.json"
 UNFINISHED = "unfinished.json"
 MISSING = "missing"
+# Options that say what is run, not how.
+UNRECORDED_OPTIONS = ("stage", "stop_stage")
 # Options that name a folder: a path below one of them stays the same when the folder is moved.
 FOLDER_OPTIONS = ("data_dir", "exp_dir")
 
@@ -243,9 +245,10 @@ def _is_whole(path: Path, output: Output, written_ns: int | None) -> bool:
 def _current_options() -> dict[str, str]:
     text = os.environ.get("VIDPERSON_OPTIONS", "")
     try:
-        return dict(word.split("=", 1) for word in shlex.split(text))
+        options = dict(word.split("=", 1) for word in shlex.split(text))
     except ValueError:
         raise DataError(f"expected lines name='value' in VIDPERSON_OPTIONS, found '{text[:200]}'") from None
+    return {name: value for name, value in options.items() if name not in UNRECORDED_OPTIONS}
 
 
 def _own_versions() -> dict[str, str]:

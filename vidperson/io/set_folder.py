@@ -136,18 +136,18 @@ class SetFolder:
         """The folder of the jobs that were started; None: none were."""
         return next(iter(self._numbered("jobs")), None)
 
-    def start_jobs(self, name: str, lines: Mapping[str, str], vid2dur: Path, plan: Plan, most: int) -> Path:
+    def start_jobs(self, name: str, lines: Mapping[str, str], work: Path, plan: Plan, most: int) -> Path:
         """Deal what is left to do to at most so many jobs, consecutive segments to each.
 
         name: file name of the part of the list that each job gets.
         lines: segment -> the rest of its line there.
-        vid2dur: durations of segments; may be missing.
+        work: list of how much work each segment is; may be missing.
         Returns the folder of the jobs.
         """
         left = plan.to_do()
         count = min(most, len(left))
         self._discard(self._parts)
-        for number, part in enumerate(consecutive_parts(left, vid2dur, count), 1):
+        for number, part in enumerate(consecutive_parts(left, work, count), 1):
             write_lines(self._parts / str(number) / name, (f"{s} {lines[s]}" for s in left[part.start : part.stop]))
         with atomic_write(self._parts / _PLAN) as stream:
             stream.writelines(f"{segment} {plan.input_of(segment)}\n" for segment in left)

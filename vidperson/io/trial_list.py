@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class TrialList:
         Raises DataError as :func:`vidperson.io.lists.read_trials`, OSError where there is no room.
         """
         self.path = path
-        self._file: BinaryIO = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=folder)  # type: ignore[assignment]
+        self._file = cast(BinaryIO, tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=os.fspath(folder)))  # noqa: SIM115
         models, segments = IdCollector("model"), IdCollector("segment")
         self._count, self.by_model = 0, True
         ascending, last = True, -1
@@ -71,7 +71,7 @@ class TrialList:
         return self._count
 
     def parts(self, most: int = _AT_ONCE) -> Iterator[Numbers]:
-        """(T, 2) int32 positions in ``model_ids`` and ``segment_ids``, of at most ``most`` lines at a time, in order."""
+        """(T, 2) int32 positions in ``model_ids`` and ``segment_ids``, at most ``most`` lines at a time, in order."""
         for begin in range(0, self._count, most):
             self._file.seek(begin * _PAIR_BYTES)
             content = self._file.read(min(most, self._count - begin) * _PAIR_BYTES)

@@ -64,8 +64,11 @@ class Decoder:
         try:
             self.stream = video_stream(self.container, path)
             limits.check_size(self.stream.width, self.stream.height, self.pixel_aspect())
-            limits.check_duration(header_duration(self.container, self.stream) or 0)
-            self._decode_packet = gpu.decode_of(self.stream) if gpu else self.stream.codec_context.decode
+            seconds = header_duration(self.container, self.stream)
+            limits.check_duration(seconds or 0)
+            self.clock = _clock(self.stream)
+            frames = None if seconds is None else seconds * float(self.clock.rate)
+            self._decode_packet = gpu.decode_of(self.stream, frames) if gpu else self.stream.codec_context.decode
         except (MediaError, NotOnGpu):
             self.container.close()
             raise
@@ -77,7 +80,6 @@ class Decoder:
         self._independent = codec.intra_only and not codec.delay
         self.stream.codec_context.thread_type = "SLICE" if self._independent else "AUTO"  # "FRAME" gives frames late
         self._smears = codec.name in _SMEARING
-        self.clock = _clock(self.stream)
         self.decoded = 0
         self._intact = self._lost = 0
         self._reordering = DEEPEST_REORDERING / self.clock.rate

@@ -15,8 +15,9 @@ from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.video.stream import VideoStream
 
 from vidperson.errors import EngineError
+from vidperson.gpu import ONE_AT_A_TIME
 
-LEAST_PIXELS = 640 * 480  # of a frame; smaller ones take less CPU time in software, see benchmarks/README.md
+LEAST_PIXELS = 200_000_000  # of all frames: 9 s of 720p; opening a GPU takes longer than less, see benchmarks/README.md
 _ON_GPU = "cuda"  # FFmpeg's name for the format of a frame in the memory of an NVIDIA GPU
 _WAIT_WITHOUT_SPINNING = 4  # CU_CTX_SCHED_BLOCKING_SYNC
 _INSTEAD = "or use the decoder 'software'"
@@ -30,7 +31,7 @@ class GpuDecoder:
     """The decoders of one GPU, and how many videos they were used for.
 
     gpu: its number among those that CUDA_VISIBLE_DEVICES leaves.
-    least_pixels: videos with smaller frames are decoded in software.
+    least_pixels: videos with fewer, all frames together, are decoded in software.
     opened, left: paths of the videos so far, and of those of them that went to software.
 
     Make it before an engine uses the GPU, in the process that decodes: all of them share one CUDA context.
@@ -50,8 +51,12 @@ class GpuDecoder:
         options: dict[str, object] = {"primary_ctx": "0", "current_ctx": "1"}
         return HWAccel("cuda", device=str(self.gpu), options=options, is_hw_owned=True)
 
-    def decode_of(self, stream: VideoStream) -> Callable[[av.Packet[VideoStream] | None], list[av.VideoFrame]]:
+    def decode_of(
+        self, stream: VideoStream, frames: float | None
+    ) -> Callable[[av.Packet[VideoStream] | None], list[av.VideoFrame]]:
         """The ``decode`` of a stream that was opened with :meth:`settings`; it raises NotOnGpu, too.
+
+        frames: how many there are by the headers, None where they do not tell.
 
         Raises NotOnGpu where the stream is for software.
         """
@@ -60,15 +65,16 @@ class GpuDecoder:
             raise NotOnGpu(f"{name}: only the wanted frames are decoded, as each stands alone")
         if not codec.is_hwaccel:
             raise NotOnGpu(f"{name}: the decoder {codec.name} uses no GPU")
-        if codec.width * codec.height < self.least_pixels:
-            raise NotOnGpu(f"frames of less than {self.least_pixels} pixels are faster in software")
+        if frames is not None and codec.width * codec.height * frames < self.least_pixels:
+            raise NotOnGpu(f"fewer than {self.least_pixels} pixels in all frames take no longer in software")
         size = codec.width, codec.height
         begun = False
 
         def decode(packet: av.Packet[VideoStream] | None) -> list[av.VideoFrame]:
             nonlocal begun
             try:
-                pictures = codec.decode(packet)
+                with ONE_AT_A_TIME:
+                    pictures = codec.decode(packet)
             except av.InvalidDataError as error:
                 if begun:
                     raise
@@ -103,7 +109,8 @@ def in_memory(picture: av.VideoFrame) -> av.VideoFrame:
     if picture.format.name != _ON_GPU:
         return picture
     try:
-        return picture.reformat(format=picture.sw_format.name)  # type: ignore[union-attr]
+        with ONE_AT_A_TIME:
+            return picture.reformat(format=picture.sw_format.name)  # type: ignore[union-attr]
     except av.FFmpegError as error:
         raise NotOnGpu(f"the GPU fails: {error.strerror}") from error
 

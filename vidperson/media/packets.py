@@ -60,6 +60,12 @@ def kind_reader(codec: str, extradata: bytes | None) -> KindOf | None:
     }.get(codec)
 
 
+def sequence_size(codec: str, data: bytes) -> bytes | None:
+    """The bytes of an MPEG-1 or MPEG-2 packet that tell the size of frames from here on, None where there are none."""
+    at = data.find(b"\0\0\1\xb3") if codec in ("mpeg1video", "mpeg2video") else -1
+    return data[at + 4 : at + 7] if at >= 0 else None
+
+
 def nal_units(data: bytes, lengths: int) -> Iterator[tuple[int, int]]:
     """(first byte, byte behind the last one) of each unit. lengths: bytes of its length in front; 0: start codes."""
     at = 0

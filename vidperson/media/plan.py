@@ -18,7 +18,7 @@ import av
 from av.video.frame import PictureType
 
 from vidperson.media.decoder import DEEPEST_REORDERING, Decoder, Marking
-from vidperson.media.packets import Kind, kind_reader
+from vidperson.media.packets import Kind, kind_reader, sequence_size
 from vidperson.media.sampling import Shot
 
 _LONGEST_QUEUE = 1500  # packets that wait to be left out, a minute of video
@@ -59,6 +59,7 @@ class PlannedDecoder(Decoder):
         self._kind_of = kind_of
         self._queue: deque[_Entry] = deque()  # in the order of decoding
         self._queued = 0  # bytes
+        self._size: bytes | None = None
         self._expected: list[int] = []  # heap of the stamps of frames that the decoder has not given yet
         self._held: dict[int, av.VideoFrame] = {}  # by stamp: frames decoded before it is known whether they are wanted
         self._wanted: dict[int, tuple[Shot, int | None]] = {}  # by stamp: to come out of the decoder
@@ -109,7 +110,12 @@ class PlannedDecoder(Decoder):
     def _entry(self, packet: av.Packet[Any]) -> _Entry:
         if packet.pts is None or not self._is_whole(packet) or _has_new_headers(packet):
             raise Surprise
-        entry = _Entry(packet, self._kind_of(bytes(packet), packet.is_keyframe))
+        data = bytes(packet)
+        entry = _Entry(packet, self._kind_of(data, packet.is_keyframe))
+        size = sequence_size(self.stream.codec_context.codec.canonical_name, data)
+        if size and self._size and size != self._size:
+            raise Surprise  # the decoder drops frames there
+        self._size = size or self._size
         if not self._queue and self._packets_seen == 1 and not entry.entry:
             raise Surprise
         return entry

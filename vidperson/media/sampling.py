@@ -115,6 +115,52 @@ class UniformSampling:
 
 
 @dataclass(frozen=True)
+class KeyFrameSampling:
+    """Key frames, at most ``fps`` per second; of files whose frames all have to be decoded, or need no other, any.
+
+    Raises VidPersonError unless fps > 0.
+    """
+
+    fps: float = UniformSampling.fps
+
+    def __post_init__(self) -> None:
+        UniformSampling(self.fps)
+
+    def mark(self, shots: Iterator[Shot], clock: Clock) -> Generator[tuple[Shot, int | None], None, int]:
+        """As :meth:`UniformSampling.mark`."""
+        step = 1 / _exact("fps", self.fps)
+        due = Fraction(0)
+        for shot in shots:
+            taken = shot.key and shot.time + HALF / clock.rate >= due
+            yield shot, -1 if taken else None
+            if taken:
+                due = shot.time + step
+        return 0
+
+
+@dataclass(frozen=True)
+class StretchSampling:
+    """Of the frames of a :class:`UniformSampling` those within stretches of time.
+
+    stretches: from and to in seconds, both excluded; in order.
+    """
+
+    fps: float
+    stretches: tuple[tuple[float, float], ...]
+
+    def mark(self, shots: Iterator[Shot], clock: Clock) -> Generator[tuple[Shot, int | None], None, int]:
+        """As :meth:`UniformSampling.mark`; ends behind the last stretch."""
+        left = deque(self.stretches)
+        for shot, label in UniformSampling(self.fps).mark(shots, clock):
+            while left and left[0][1] <= shot.time:
+                left.popleft()
+            if not left:
+                break
+            yield shot, label if left[0][0] < shot.time else None
+        return 0
+
+
+@dataclass(frozen=True)
 class FrameSampling:
     """The frames with these numbers, in display order from 0."""
 
@@ -192,4 +238,4 @@ class WindowSampling:
         return len(unmet)
 
 
-Sampling = UniformSampling | FrameSampling | WindowSampling
+Sampling = UniformSampling | KeyFrameSampling | StretchSampling | FrameSampling | WindowSampling

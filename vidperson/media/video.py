@@ -11,6 +11,7 @@ import stat
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from types import TracebackType
+from typing import NamedTuple
 
 import av
 from av.video.reformatter import VideoReformatter
@@ -26,10 +27,11 @@ from vidperson.media.plan import PlannedDecoder, Surprise
 from vidperson.media.sampling import Clock, Sampling, Shot, UniformSampling, WindowSampling
 from vidperson.types import Frame, Image
 
-__all__ = ["FrameReader", "Limits", "UniformSampling", "WindowSampling", "probe_duration"]
+__all__ = ["FrameReader", "Limits", "UniformSampling", "WindowSampling", "probe", "probe_duration"]
 
 _STILL_SECONDS = 0.04
 _USUAL_BYTES_PER_SECOND = 125_000
+_USUAL_RATE, _FASTEST_RATE = 25.0, 240.0
 _MAX_IMAGE_BYTES = 1 << 30
 
 
@@ -165,17 +167,32 @@ class FrameReader:
         self.close()
 
 
-def probe_duration(path: str | os.PathLike[str]) -> float:
-    """Seconds that a video lasts by its headers, 0.04 for a still image; for balancing jobs only.
+class Probed(NamedTuple):
+    """How long a file lasts (seconds), and how much there is to decode (10^6 pixels); for balancing jobs only."""
 
-    Where the headers do not tell, it is guessed from the size of the file at 1 Mbit/s. Raises MediaError if
-    the file cannot be opened or holds no video.
+    duration_s: float
+    megapixels: float
+
+
+def probe(path: str | os.PathLike[str]) -> Probed:
+    """By the headers of a video, 0.04 s for a still image.
+
+    Where the headers do not tell, the duration is guessed from the size of the file at 1 Mbit/s, and the pixels of a
+    still image at 4 bits each. Raises MediaError if the file cannot be opened or holds no video.
     """
     if kind_of_image(_head(path)):
-        return _STILL_SECONDS
+        return Probed(_STILL_SECONDS, 2 * os.path.getsize(path) / 1e6)
     with open_container(path) as container:
-        told = header_duration(container, video_stream(container, path))
-    return os.path.getsize(path) / _USUAL_BYTES_PER_SECOND if told is None else told
+        stream = video_stream(container, path)
+        told = header_duration(container, stream)
+        duration_s = os.path.getsize(path) / _USUAL_BYTES_PER_SECOND if told is None else told
+        rate = min(float(stream.average_rate or _USUAL_RATE), _FASTEST_RATE)  # frames per second
+        return Probed(duration_s, duration_s * rate * stream.width * stream.height / 1e6)
+
+
+def probe_duration(path: str | os.PathLike[str]) -> float:
+    """The seconds of :func:`probe`."""
+    return probe(path).duration_s
 
 
 def _head(path: str | os.PathLike[str]) -> bytes:

@@ -26,7 +26,9 @@ class Reference(Protocol):
     def landmarks(self) -> Float: ...
 
 
-def detector_figures(images: Iterable[tuple[Detections, Reference]], score: float, min_height: float) -> dict[str, Any]:
+def detector_figures(
+    images: Iterable[tuple[Detections, Reference]], score: float, min_height: float
+) -> dict[str, Any]:
     """What a detector finds in images, best first, against what is there; shares 0..1.
 
     recall: share of the reference boxes of at least ``min_height`` pixels that are found from ``score`` on, with an

@@ -207,7 +207,8 @@ class ModelCard:
     """One network. ``name`` is also the folder name below ``exp/<modality>_models``.
 
     kind: ``<modality>_<role>``, the role one of ``ROLES``.
-    figures: what was measured, and on what. training: how it was trained, for our own networks.
+    figures: what was measured, and on what. bf16_check: what ``steps/check_precision.py`` found when the network passed
+    it in bf16; ``--precision auto`` takes bf16 for such a network. training: how it was trained, for our own networks.
     """
 
     name: str
@@ -222,6 +223,7 @@ class ModelCard:
     checkpoint: Checkpoint | None = None
     mxnet: MxnetCheckpoint | None = None
     figures: dict[str, Any] = field(default_factory=dict)
+    bf16_check: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
 
     @property
