@@ -65,9 +65,9 @@ class Program:
 
 
 PROGRAMS = (
-    Program("ours"),
-    Program("ours, --frames fast", options=("--frames", "fast")),
-    Program("ours, stages 2-3 in one call", BOTH_STAGES[:1], ("--stages", "2-3")),
+    Program("ours, two calls"),
+    Program("ours, one call", BOTH_STAGES[:1], ("--stop-stage", "3")),
+    Program("ours, one call, --frames fast", BOTH_STAGES[:1], ("--stop-stage", "3", "--frames", "fast")),
     Program("InsightFace, 640 x 640", (), det_size="640"),
     Program("InsightFace, our sizes", (), det_size="ours"),
 )
