@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vidperson.errors import MediaError
 from vidperson.media.image import decode_image
 from vidperson.media.limits import Limits
-from vidperson.media.video import FrameReader, UniformSampling, probe_duration
+from vidperson.media.video import FrameReader, UniformSampling, probe
 
 Picture = NDArray[np.uint8]
 
@@ -113,7 +113,7 @@ def test_reader_heif_of_any_name_is_a_video_of_one_frame(tmp_path: Path, make: C
         (frame,) = reader
     assert (frame.index, frame.time_s, reader.damage, reader.frames_decoded) == (0, 0.0, None, 1)
     assert np.abs(frame.image.astype(int) - scene(60, 100)).mean() < 2
-    assert probe_duration(path) == 0.04
+    assert probe(path).duration_s == 0.04
 
 
 def test_reader_animated_avif_is_a_video(tmp_path: Path) -> None:

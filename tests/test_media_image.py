@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vidperson.errors import MediaError
 from vidperson.media.image import decode_image
-from vidperson.media.video import FrameReader, UniformSampling, WindowSampling, probe_duration
+from vidperson.media.video import FrameReader, UniformSampling, WindowSampling, probe
 
 FORMATS = {
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -54,7 +54,7 @@ def test_reader_still_picture_of_any_name_is_a_video_of_one_frame(tmp_path: Path
         assert (frame.index, frame.time_s, reader.damage, reader.frames_decoded) == (0, 0.0, None, 1)
         assert frame.label == (0 if isinstance(sampling, WindowSampling) else -1)
         assert np.abs(frame.image.astype(int) - picture()).max() <= (6 if kind == "JPEG" else 0)
-    assert probe_duration(path) == 0.04
+    assert probe(path).duration_s == 0.04
 
 
 def test_reader_label_past_a_still_picture_is_counted(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from vidperson.face.detector import DetectorPass, FaceDetector
 from vidperson.face.pipeline import Task, find_faces
 from vidperson.media.image import decode_image, image_size
 from vidperson.media.limits import Limits
-from vidperson.media.video import FrameReader, UniformSampling, WindowSampling, probe_duration
+from vidperson.media.video import FrameReader, UniformSampling, WindowSampling, probe
 from vidperson.networks.card import load_card
 from vidperson.types import Detections, Float, Frame
 
@@ -175,7 +175,7 @@ def test_playlist_that_names_another_file_is_refused(tmp_path: Path, text: str) 
     write_video(tmp_path / "secret.ts", (numbered(i) for i in range(30)), container_format="mpegts")
     path = tmp_path / "list.mp4"
     path.write_text(text.format("secret.ts"))
-    for read in (lambda: FrameReader(path, EVERY), lambda: probe_duration(path)):
+    for read in (lambda: FrameReader(path, EVERY), lambda: probe(path)):
         with pytest.raises(MediaError, match="this is an (HLS|ffconcat) list of other files, not a video or image"):
             read()
 

@@ -18,7 +18,7 @@ from naive_decoder import numbered, write_video
 
 from vidperson.errors import MediaError
 from vidperson.media.other_files import other_kind
-from vidperson.media.video import FrameReader, UniformSampling, probe_duration
+from vidperson.media.video import FrameReader, UniformSampling, probe
 
 DASH = '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period/></MPD>\n'
 
@@ -106,7 +106,7 @@ def sound(container_format: str, codec: str, cover: bool = False, brand: str | N
 )
 def test_file_of_another_kind_is_refused_as_what_it_is(tmp_path: Path, name: str, content: bytes, kind: str) -> None:
     (tmp_path / name).write_bytes(content)
-    for open_it in (lambda path: FrameReader(path, UniformSampling(1)), probe_duration):
+    for open_it in (lambda path: FrameReader(path, UniformSampling(1)), probe):
         with pytest.raises(MediaError) as error:
             open_it(tmp_path / name)
         assert str(error.value) == f"this is {kind}, not a video or image"
@@ -146,7 +146,7 @@ def test_list_is_refused_before_libav_opens_what_it_names(tmp_path: Path, monkey
     monkeypatch.setattr("vidperson.media.decoder.av.open", lambda *args, **_: opened.append(args))
     for content in (DASH, "#EXTM3U\n#EXTINF:4,\nx.ts\n", "\ufeff#EXTM3U\nx.ts\n", "ffconcat version 1.0\nfile x.ts\n"):
         (tmp_path / "x.mpd").write_text(content, encoding="utf-8")
-        for open_it in (lambda path: FrameReader(path, UniformSampling(1)), probe_duration):
+        for open_it in (lambda path: FrameReader(path, UniformSampling(1)), probe):
             with pytest.raises(MediaError, match="list of other files"):
                 open_it(tmp_path / "x.mpd")
     assert opened == []

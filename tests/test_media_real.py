@@ -13,7 +13,7 @@ from naive_decoder import decode_all, nearest, pick_constant, pick_nearest, pick
 
 from vidperson.errors import MediaError
 from vidperson.media.picture import to_rgb
-from vidperson.media.video import FrameReader, UniformSampling, WindowSampling, probe_duration
+from vidperson.media.video import FrameReader, UniformSampling, WindowSampling, probe
 from vidperson.types import Frame
 
 # name: frames at one per second, height, width
@@ -142,7 +142,7 @@ def test_reader_sound_file_gives_its_frames_without_damage(video: Path, name: st
     count, height, width = SOUND[name]
     assert [f.image.shape for f in frames] == [(height, width, 3)] * count
     if name != "odd/moviepy_no_duration.webm":
-        assert abs(probe_duration(video / name) - frames[-1].time_s) <= 2
+        assert abs(probe(video / name).duration_s - frames[-1].time_s) <= 2
 
 
 @pytest.mark.parametrize("name", DAMAGED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -106,6 +107,14 @@ def test_key_frames_are_taken_at_most_so_many_per_second_and_others_not() -> Non
     assert keys(times, clock, 1, 1) == [0, 25, 50, 75]
     late = [time + Fraction(i, 30_000) for i, time in enumerate(times)]
     assert keys(late, Clock(Fraction(25), constant=False), 1, 25) == [0, 25, 50, 75]
+
+
+def test_ends_of_stretches_that_no_float_holds_are_excluded() -> None:
+    rate = Fraction(30000, 1001)
+    times = [index / rate for index in range(361)]
+    ends = [float(times[index]) for index in range(0, 361, 60)]
+    picked, _ = run(StretchSampling(1, tuple(pairwise(ends))), times, Clock(rate, constant=True))
+    assert picked and not {index for index, _ in picked} & set(range(0, 361, 60))
 
 
 @settings(deadline=None)

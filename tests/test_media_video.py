@@ -23,7 +23,7 @@ from naive_decoder import decode_all, numbered, pick_constant, pick_windows, rea
 from numpy.typing import NDArray
 
 from vidperson.errors import MediaError
-from vidperson.media.video import FrameReader, UniformSampling, WindowSampling, probe_duration
+from vidperson.media.video import FrameReader, UniformSampling, WindowSampling, probe
 from vidperson.types import Frame
 
 EVERY = UniformSampling(1000)
@@ -329,7 +329,7 @@ def test_reader_any_file_name_is_read(talk: Path, tmp_path: Path, name: str | by
     path = tmp_path / os.fsdecode(name)
     path.write_bytes(talk.read_bytes())
     assert len(read(path, UniformSampling(1))) == 4
-    assert probe_duration(path) == pytest.approx(4)
+    assert probe(path).duration_s == pytest.approx(4)
 
 
 def packets(path: Path) -> list[av.Packet]:
@@ -422,7 +422,7 @@ def test_reader_path_that_is_no_file_gives_a_reason(tmp_path: Path) -> None:
         with pytest.raises(MediaError, match=reason):
             FrameReader(path, EVERY)
         with pytest.raises(MediaError, match=reason):
-            probe_duration(path)
+            probe(path)
     with pytest.raises(MediaError, match="name"):
         FrameReader("a\0b", EVERY)
 
@@ -435,7 +435,7 @@ def test_reader_sound_alone_is_no_video(tmp_path: Path) -> None:
         frame.sample_rate = 16000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    for function in (probe_duration, lambda path: FrameReader(path, EVERY)):
+    for function in (probe, lambda path: FrameReader(path, EVERY)):
         with pytest.raises(MediaError, match="no video stream"):
             function(path)
 
@@ -526,9 +526,9 @@ def test_reader_long_video_takes_no_more_memory_than_a_short_one(tmp_path: Path)
     assert peaks[1] - peaks[0] < 25  # MB; the long video holds 350 MB of pictures
 
 
-def test_probe_duration_header_without_duration_is_guessed_from_the_size(talk: Path, tmp_path: Path) -> None:
+def test_probe_header_without_duration_is_guessed_from_the_size(talk: Path, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.h264", (numbered(i) for i in range(20)), container_format="h264")
-    assert 0 < probe_duration(path) < 60
+    assert 0 < probe(path).duration_s < 60
 
 
 def test_media_modules_print_nothing_about_damage(talk: Path, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class FillGaps:
         ]
         if stretches:
             return StretchSampling(self.fps, tuple(stretches))
-        if len(frames) == 1 < seen.total:  # of a short video; its first frame alone is often a poor one
+        if len(frames) == 1 and frames[0].number + 1 < seen.total:  # short; a first frame alone is often a poor one
             return FrameSampling(frozenset({(frames[0].number + seen.total) // 2}))
         return None
 

@@ -169,32 +169,32 @@ def _decode(
 ) -> Generator[_Item | None, None, None]:
     """The frames and the end of each look. None: nothing comes for a while, so nothing should wait for it.
 
-    ahead: segments that may wait for an answer while others are begun.
+    ahead: segments that are begun at most while one waits for its answer: their results wait, too.
     """
     numbers = count()
-    waiting: deque[Task] = deque()
+    waiting: deque[tuple[int, Task]] = deque()  # with their places
 
-    def look(task: Task, sampling: Sampling | None) -> Iterator[_Item | None]:
+    def look(place: int, task: Task, sampling: Sampling | None) -> Iterator[_Item | None]:
         for content in _read(task, sampling, threads, limits, gpu):
             if isinstance(content, Frame):
                 if not budget.has(content.image.nbytes):
                     yield None
                 budget.take(content.image.nbytes)
             elif content.asks:
-                waiting.append(task)
+                waiting.append((place, task))
             yield _Item(next(numbers), task, content)
 
     def look_again() -> Iterator[_Item | None]:
         if not answers.has():
             yield None
-        task, sampling = waiting.popleft(), answers.take()
+        (place, task), sampling = waiting.popleft(), answers.take()
         if sampling is not None:
-            yield from look(task, sampling)
+            yield from look(place, task, sampling)
 
-    for task in tasks:
+    for place, task in enumerate(tasks):
         begin(task.segment)
-        yield from look(task, task.sampling)
-        while len(waiting) > ahead:
+        yield from look(place, task, task.sampling)
+        while waiting and (answers.has() or place - waiting[0][0] >= ahead):
             yield from look_again()
     while waiting:
         yield from look_again()

@@ -42,6 +42,7 @@ class Decoder:
 
     stream, clock: the stream and the times of its frames.
     decoded: frames decoded so far without damage.
+    tells_keys: whether shots say which frames are key frames. Else each counts as one: all are decoded anyway.
 
     In a codec whose frames need no other one (MJPEG, ProRes, DNxHD, ...), a frame is decoded when its image is asked
     for, and damage in the others goes unseen.
@@ -81,6 +82,7 @@ class Decoder:
         self.stream.codec_context.thread_type = "SLICE" if self._independent else "AUTO"  # "FRAME" gives frames late
         self._smears = codec.name in _SMEARING
         self.decoded = 0
+        self.tells_keys = False
         self._intact = self._lost = 0
         self._reordering = DEEPEST_REORDERING / self.clock.rate
         self._seen = 0
@@ -208,7 +210,8 @@ class Decoder:
                     broken_at = stamp or 0
                 elif broken_at is not None and picture.key_frame and self._lies_behind(stamp, broken_at):
                     broken_at = None
-                yield self._shot(stamp, picture if broken_at is None else None)
+                shot = self._shot(stamp, picture if broken_at is None else None)
+                yield replace(shot, key=picture.key_frame and broken_at is None) if self.tells_keys else shot
         while failed:
             yield self._shot(heappop(failed), None)
         self._ended = True

@@ -15,11 +15,13 @@ class Kind(NamedTuple):
     shown: a frame is shown for it.
     spare: no other frame is made from it.
     entry: decoding can begin here: no frame shown from here on needs a frame before it.
+    heads: a bit for each kind of header that it holds and that later packets need.
     """
 
     shown: bool
     spare: bool
     entry: bool
+    heads: int = 0
 
 
 KindOf = Callable[[bytes, bool], Kind]  # of a packet's bytes, and whether the container calls it a key frame
@@ -27,12 +29,14 @@ KindOf = Callable[[bytes, bool], Kind]  # of a packet's bytes, and whether the c
 _I, _B = 1, 3  # picture types of MPEG-1 and MPEG-2
 _VOP_I, _VOP_B = 0, 2  # of MPEG-4 part 2
 _SLICE, _IDR, _SEI, _AUD, _FILLER = 1, 5, 6, 9, 12  # NAL units of H.264
+_HEADS = {7, 8, 13, 15}  # sequence and picture parameter sets
 _RECOVERY_POINT = 6  # an SEI message of H.264
 _HEVC_CODED = range(32)  # NAL units of HEVC: slices
 _HEVC_NEEDED_BY_NONE = {0, 2, 4, 6, 8}  # TRAIL_N, TSA_N, STSA_N, RADL_N, RASL_N: by none of their layer
 _HEVC_ENTRIES = range(16, 22)  # BLA, IDR, CRA
 _HEVC_BESIDE = {35, 38, 39, 40}  # access unit delimiter, filler, SEI messages
 _HEVC_VPS = 32
+_HEVC_HEADS = range(32, 35)  # video, sequence and picture parameter sets
 _NEEDED = Kind(shown=True, spare=False, entry=False)
 
 
@@ -83,7 +87,7 @@ def nal_units(data: bytes, lengths: int) -> Iterator[tuple[int, int]]:
 
 def _h264(units: Iterator[tuple[int, int]], data: bytes, key: bool) -> Kind:
     coded = idr = recovers = False
-    spare = True
+    spare, heads = True, 0
     for begin, end in units:
         if begin >= len(data):
             break
@@ -95,7 +99,8 @@ def _h264(units: Iterator[tuple[int, int]], data: bytes, key: bool) -> Kind:
             recovers = recovers or _recovers_at_once(data[begin + 1 : end])
         elif kind not in (_AUD, _FILLER):
             spare = False
-    return Kind(shown=True, spare=coded and spare, entry=coded and (idr or (key and recovers)))
+            heads |= 1 << kind if kind in _HEADS else 0
+    return Kind(shown=True, spare=coded and spare, entry=coded and (idr or (key and recovers)), heads=heads)
 
 
 def _recovers_at_once(messages: bytes) -> bool:
@@ -120,7 +125,7 @@ def _recovers_at_once(messages: bytes) -> bool:
 def _hevc(units: Iterator[tuple[int, int]], data: bytes, layers: int) -> Kind:
     """layers: temporal sub-layers. A frame that none of its own layer needs may be needed by higher ones."""
     coded = entry = False
-    spare = True
+    spare, heads = True, 0
     for begin, _ in units:
         if begin + 1 >= len(data):
             break
@@ -130,7 +135,8 @@ def _hevc(units: Iterator[tuple[int, int]], data: bytes, layers: int) -> Kind:
             spare = spare and kind in _HEVC_NEEDED_BY_NONE and layer == layers
         elif kind not in _HEVC_BESIDE:
             spare = False
-    return Kind(shown=True, spare=coded and spare, entry=coded and entry)
+            heads |= 1 << kind if kind in _HEVC_HEADS else 0
+    return Kind(shown=True, spare=coded and spare, entry=coded and entry, heads=heads)
 
 
 def _hevc_layers(head: bytes) -> int:
@@ -146,8 +152,8 @@ def _mpeg12(data: bytes, key: bool) -> Kind:
     if at < 0 or at + 5 >= len(data):
         return _NEEDED
     kind = data[at + 5] >> 3 & 7
-    heads = b"\0\0\1\xb3" in data[:at] or b"\0\0\1\xb8" in data[:at]  # of the sequence or the group
-    return Kind(shown=True, spare=kind == _B and not heads, entry=kind == _I)
+    sequence, group = b"\0\0\1\xb3" in data[:at], b"\0\0\1\xb8" in data[:at]  # headers
+    return Kind(shown=True, spare=kind == _B and not sequence and not group, entry=kind == _I, heads=int(sequence))
 
 
 def _mpeg4(data: bytes, key: bool) -> Kind:
@@ -156,7 +162,9 @@ def _mpeg4(data: bytes, key: bool) -> Kind:
         return _NEEDED
     kind = data[at + 4] >> 6
     several = data.find(b"\0\0\1\xb6", at + 4) >= 0
-    return Kind(shown=True, spare=kind == _VOP_B and not several and not at, entry=kind == _VOP_I and not several)
+    layer = any(data[begin] & 0xF0 == 0x20 for begin, _ in nal_units(data[:at], 0) if begin < at)  # its header
+    spare = kind == _VOP_B and not several and not at
+    return Kind(shown=True, spare=spare, entry=kind == _VOP_I and not several, heads=int(layer))
 
 
 def _vp8(data: bytes, key: bool) -> Kind:

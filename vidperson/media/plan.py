@@ -36,10 +36,11 @@ class _Entry:
     taken: it left the queue. after_gap: before it, some were left out that others need.
     """
 
-    __slots__ = ("after_gap", "entry", "packet", "spare", "stamp", "taken")
+    __slots__ = ("after_gap", "entry", "heads", "packet", "spare", "stamp", "taken")
 
     def __init__(self, packet: av.Packet[Any], kind: Kind) -> None:
         self.packet, self.entry, self.spare = packet, kind.entry, kind.spare and not kind.entry
+        self.heads = kind.heads
         self.stamp = packet.pts if kind.shown and not packet.is_discard else None
         self.taken = self.after_gap = False
 
@@ -142,6 +143,8 @@ class PlannedDecoder(Decoder):
         stamp = entry.stamp or 0
         before = list(takewhile(lambda one: one is not entry, self._queue))
         if entry.taken or any(one.stamp is not None and one.stamp > stamp for one in before):
+            return
+        if any(one.heads & ~entry.heads for one in before):  # it needs headers that it does not repeat
             return
         left_out = [self._take() for _ in before]
         if not all(one.spare for one in left_out):  # they make the frames behind it that are shown before it

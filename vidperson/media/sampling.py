@@ -152,11 +152,12 @@ class StretchSampling:
         """As :meth:`UniformSampling.mark`; ends behind the last stretch."""
         left = deque(self.stretches)
         for shot, label in UniformSampling(self.fps).mark(shots, clock):
-            while left and left[0][1] <= shot.time:
+            time = float(shot.time)  # as the stretches tell it
+            while left and left[0][1] <= time:
                 left.popleft()
             if not left:
                 break
-            yield shot, label if left[0][0] < shot.time else None
+            yield shot, label if left[0][0] < time else None
         return 0
 
 

@@ -27,7 +27,7 @@ from vidperson.media.plan import PlannedDecoder, Surprise
 from vidperson.media.sampling import Clock, Sampling, Shot, UniformSampling, WindowSampling
 from vidperson.types import Frame, Image
 
-__all__ = ["FrameReader", "Limits", "UniformSampling", "WindowSampling", "probe", "probe_duration"]
+__all__ = ["FrameReader", "Limits", "UniformSampling", "WindowSampling", "probe"]
 
 _STILL_SECONDS = 0.04
 _USUAL_BYTES_PER_SECOND = 125_000
@@ -105,6 +105,7 @@ class FrameReader:
         """Begin to decode. Raises MediaError where no frame can be decoded, Surprise or NotOnGpu where others may."""
         self.close()
         self._decoder = kind(self._path, self._threads, self._limits, self._gpu)
+        self._decoder.tells_keys = kind is Decoder  # then it goes on where the plan failed: the same frames are wanted
         self._selected = self._decoder.selected(self._sampling.mark)
         try:
             if next(self._selected, None) is None:
@@ -188,11 +189,6 @@ def probe(path: str | os.PathLike[str]) -> Probed:
         duration_s = os.path.getsize(path) / _USUAL_BYTES_PER_SECOND if told is None else told
         rate = min(float(stream.average_rate or _USUAL_RATE), _FASTEST_RATE)  # frames per second
         return Probed(duration_s, duration_s * rate * stream.width * stream.height / 1e6)
-
-
-def probe_duration(path: str | os.PathLike[str]) -> float:
-    """The seconds of :func:`probe`."""
-    return probe(path).duration_s
 
 
 def _head(path: str | os.PathLike[str]) -> bytes:
