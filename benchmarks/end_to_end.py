@@ -85,7 +85,7 @@ class Stopwatch:
         """Time the opening and the calls of the stage's network, and keep its batches."""
         import vidperson.networks.install
         import vidperson.networks.opening
-        from steps.options import open_model
+        from steps.options import kept_open
 
         original = vidperson.networks.opening.open_network
 
@@ -101,8 +101,8 @@ class Stopwatch:
             return timed
 
         self._patches.enter_context(mock.patch.object(vidperson.networks.opening, "open_network", open_network))
-        open_model.cache_clear()  # a network that is open already would not be timed
-        self._patches.callback(open_model.cache_clear)
+        kept_open.cache_clear()  # a network that is open already would not be timed
+        self._patches.callback(kept_open.cache_clear)
         self.function(vidperson.networks.install, "installed_model", OPENING)
 
     def __enter__(self) -> Stopwatch:

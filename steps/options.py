@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from argparse import ArgumentTypeError
@@ -33,12 +34,22 @@ class EngineOptions:
     threads: int = cli.option(1, "CPU threads", convert=cli.whole(1))
 
 
-@lru_cache(maxsize=2)  # a detector and an embedder
 def open_model(folder: str | os.PathLike[str], options: EngineOptions, batch: int) -> tuple[Network, ModelCard]:
     """The installed network of a folder, ready to run, and its card; the next job of this process gets the same.
 
     batch: items per call. Raises as :func:`~vidperson.networks.opening.open_network` and ``installed_model``.
     """
+    hits = kept_open.cache_info().hits
+    network, card = kept_open(folder, options, batch)
+    if kept_open.cache_info().hits > hits:
+        engine = type(network).__module__.rpartition(".")[2].removesuffix("_engine")
+        logging.info("%s: engine %s, open since an earlier job of this process", card.name, engine)
+    return network, card
+
+
+@lru_cache(maxsize=2)  # a detector and an embedder
+def kept_open(folder: str | os.PathLike[str], options: EngineOptions, batch: int) -> tuple[Network, ModelCard]:
+    """See :func:`open_model`."""
     from vidperson.networks.install import installed_model
     from vidperson.networks.opening import open_network
 
