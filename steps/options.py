@@ -40,7 +40,7 @@ def open_model(folder: str | os.PathLike[str], options: EngineOptions, batch: in
     batch: items per call. Raises as :func:`~vidperson.networks.opening.open_network` and ``installed_model``.
     """
     hits = kept_open.cache_info().hits
-    network, card = kept_open(folder, options, batch)
+    network, card = kept_open(os.fspath(folder), options, batch)
     if kept_open.cache_info().hits > hits:
         engine = type(network).__module__.rpartition(".")[2].removesuffix("_engine")
         logging.info("%s: engine %s, open since an earlier job of this process", card.name, engine)
@@ -48,7 +48,7 @@ def open_model(folder: str | os.PathLike[str], options: EngineOptions, batch: in
 
 
 @lru_cache(maxsize=2)  # a detector and an embedder
-def kept_open(folder: str | os.PathLike[str], options: EngineOptions, batch: int) -> tuple[Network, ModelCard]:
+def kept_open(folder: str, options: EngineOptions, batch: int) -> tuple[Network, ModelCard]:
     """See :func:`open_model`."""
     from vidperson.networks.install import installed_model
     from vidperson.networks.opening import open_network
