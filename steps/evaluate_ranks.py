@@ -71,11 +71,10 @@ def figures(
     """Name -> figure; "models": model -> its average precision and the rank of its first relevant segment."""
     from statistics import fmean
 
-    from vidperson.metrics.ranking import average_precisions, check_lengths, first_hits, match_rate
+    from vidperson.metrics.ranking import average_precisions, first_hits, match_rate, mean_average_precision
 
-    check_lengths(ranked, max_rank)
+    result: dict[str, Any] = {"mAP": mean_average_precision(ranked, relevant, max_rank)}
     precisions, hits = average_precisions(ranked, relevant), first_hits(ranked, relevant)
-    result: dict[str, Any] = {"mAP": fmean(precisions.values())}
     if max_rank is not None:
         result["mAP capped"] = fmean(average_precisions(ranked, relevant, max_rank).values())
     if groups:

@@ -18,6 +18,7 @@ cut_items() {
   if [ "$decoder" = cuda ]; then launch=$cuda_cmd; fi
   check_precision "$items_dir" --scp "$data/vid.scp" --max-size "$max_size"
   if [ "$2" = "$1_ref" ]; then
+    need "$data/face_boundingbox_conf" ./run_001_prepare_data.sh
     inputs=(--per-segment "$data/face_boundingbox" --input "$data/face_boundingbox_conf")
     read -r label_unit conf_window < "$data/face_boundingbox_conf" || [ -n "$conf_window" ]   # the line end may lack
     labels=(--labels "$data/face_boundingbox" --label-unit "$label_unit" --det-window "${det_window:-$conf_window}"

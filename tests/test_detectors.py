@@ -21,7 +21,6 @@ from vidperson.face.detector import (
     FaceDetector,
     RetinaFaceMxnetDetector,
     ScrfdDetector,
-    _warn_without_landmarks,
     make_anchors,
     make_detector,
 )
@@ -144,7 +143,6 @@ def test_detections_are_suppressed_cut_at_the_border_and_sorted(decoder: str) ->
 def test_landmarks_that_the_network_lacks_lie_where_they_usually_do(caplog: pytest.LogCaptureFixture) -> None:
     outputs = random_outputs("scrfd", 1, 32, 32, False)
     detector = make_detector(lambda batch: outputs, card_for("scrfd"))
-    _warn_without_landmarks.cache_clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             ((boxes, _, points),) = detector.decode(outputs, 32, 32, 0.9)

@@ -80,6 +80,16 @@ def test_set_with_a_job_that_dies_fails_with_its_log_and_the_other_set_is_writte
     assert not (tmp_path / "bad" / RECORD).exists() and (tmp_path / "good" / RECORD).exists()
 
 
+def test_set_that_is_refused_leaves_those_before_it_done(repo: Path, tmp_path: Path) -> None:
+    assert byte_sets(repo, tmp_path, {"one": "", "two": ""}).returncode == 0
+    before = contents(tmp_path / "one")
+    done = byte_sets(repo, tmp_path, {"new": "", "two": "crash"})  # other settings for the second
+    assert done.returncode == 1 and "two was made with other settings" in done.stderr
+    assert {name: data for name, data in contents(tmp_path / "new").items() if name != RECORD} == {
+        name: data for name, data in before.items() if name != RECORD
+    }
+
+
 def test_set_that_reads_another_one_is_made_behind_it(repo: Path, tmp_path: Path) -> None:
     made = byte_sets(repo, tmp_path, {"first": ""})
     assert made.returncode == 0

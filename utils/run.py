@@ -131,7 +131,8 @@ def draw_bar(jobs: list[Job]) -> None:
 
 def signal_group(process: Process, number: int) -> bool:
     """Signal a job and what it started (0 only asks); False when none of them lives any more."""
-    process.poll()
+    if process.poll() is not None and hasattr(process, "stream"):
+        return False  # it was the job of a worker, which goes on
     try:
         os.killpg(process.pid, number)
     except ProcessLookupError:

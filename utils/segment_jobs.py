@@ -220,7 +220,11 @@ def make_sets(asked: Sequence[Options]) -> int:
                 begun.append((making, next(making)))
             except StopIteration as end:
                 if end.value:
+                    end_sets(begun)  # what is begun is not left behind unfinished
                     return end.value
+            except (VidPersonError, OSError, SystemExit):
+                end_sets(begun)
+                raise
         return end_sets(begun)
 
 

@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -75,6 +75,7 @@ class FaceDetector(ABC):
         self.network, self.card = any_batch(network, card.input.batch), card
         self.max_size, self.nms_threshold = max_size, nms_threshold
         self.scales, self.mirror = tuple(scales), mirror
+        self._warned = False
         pictures = picture_input(card)
         order = (0, 1, 2) if pictures.channels == "rgb" else (2, 1, 0)
         self._order = np.array(order)
@@ -98,6 +99,13 @@ class FaceDetector(ABC):
     def landmarks(self, anchors: Float, codes: Float) -> Float:
         """(K, 5, 2) network pixels from anchors (K, 4) and codes (K, 5, 2)."""
 
+    def _warn_without_landmarks(self) -> None:
+        """Once."""
+        if not self._warned:
+            self._warned = True
+            name = self.card.name
+            logging.warning("%s finds no landmarks: faces are cut out by their boxes, and not turned upright", name)
+
     def decode(self, outputs: Sequence[Float], height: int, width: int, min_score: float) -> list[Faces]:
         """Per picture: boxes (K, 4), scores (K,) and landmarks (K, 5, 2) with score >= min_score, in network pixels.
 
@@ -112,7 +120,7 @@ class FaceDetector(ABC):
             picked = np.flatnonzero(scores[item] >= min_score)
             boxes = self.boxes(anchors[picked], codes[item, picked])
             if points is None:
-                _warn_without_landmarks(self.card.name)
+                self._warn_without_landmarks()
                 landmarks = boxes[:, None, :2] + USUAL_LANDMARKS * (boxes[:, None, 2:] - boxes[:, None, :2])
             else:
                 landmarks = self.landmarks(anchors[picked], points[item, picked].reshape(-1, NUM_LANDMARKS, 2))
@@ -217,11 +225,6 @@ class FaceDetector(ABC):
         planes[:] = image.transpose(2, 0, 1)[self._order]
         planes -= self._mean
         planes *= self._scale
-
-
-@cache
-def _warn_without_landmarks(name: str) -> None:
-    logging.warning("%s finds no landmarks: faces are cut out by their boxes, and not turned upright", name)
 
 
 def non_maximum_suppression(boxes: Float, threshold: float) -> NDArray[np.intp]:

@@ -447,8 +447,8 @@ def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Pat
 
     output: where `<1..jobs>/` go instead, for data folders that cannot be written.
 
-    Each part has the scps with absolute paths, utt2spk, spk2utt, boxes (with conf), region and
-    vid2dur of its segments; with fewer segments than jobs the last parts have empty lists. The same
+    Each part has the scps with absolute paths, utt2spk, spk2utt, boxes (with conf), region, vid2dur
+    and vid2pixels of its segments; with fewer segments than jobs the last parts have empty lists. The same
     folder gives the same files, and files that are right already are not written again.
 
     Returns the folder of the parts. Raises DataError when the data folder is malformed.
