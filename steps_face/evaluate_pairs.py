@@ -13,7 +13,8 @@ Output, as JSON to OUTPUT if it is given, and in words to the log:
   eer, tar_at_far (true accept rate per false accept rate), ten_fold_accuracy and ten_fold_std
   (threshold of each fold from the nine others), accuracy and threshold (with THRESHOLD_PAIRS);
   interval (95 % intervals of eer and accuracies: bootstrap over persons, who are the images'
-  folders), num_persons; shares 0..1, thresholds are cosines.
+  folders) and num_persons, both left out where the folders are not persons; shares 0..1,
+  thresholds are cosines.
 
 Example:
   python steps_face/evaluate_pairs.py --model exp/face_models/mobilefacenet_casia_pytorch \\
@@ -70,6 +71,8 @@ def measure_pairs(
     if threshold_pairs is not None:
         others = pair_scores(embed, pictures, threshold_pairs, batch), threshold_pairs.is_target
     persons = pairs.persons() if with_intervals else None
+    if with_intervals and persons is None:
+        logging.warning("the folders of the pairs' images are not persons (one folder each): no intervals")
     return pair_figures(scores, pairs.is_target, pairs.folds, others, persons)
 
 

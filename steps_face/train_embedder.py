@@ -104,8 +104,16 @@ def _validation(options: ValidationOptions) -> Validation | None:
     pairs, test = read_usable_pairs(options.valid_pairs, pictures), None
     if options.test_pairs:
         test = read_usable_pairs(options.test_pairs, pictures)
-        both = sorted(set(pairs.persons()) & set(test.persons()))
-        if both:
+        choosing, tested = pairs.persons(), test.persons()
+        both = sorted(set(choosing or ()) & set(tested or ()))
+        if choosing is None or tested is None:
+            logging.warning(
+                "%s: folders are not persons (one folder each): it cannot be told whether %s shares persons with %s",
+                options.valid_pairs if choosing is None else options.test_pairs,
+                options.test_pairs,
+                options.valid_pairs,
+            )
+        elif both:
             raise TrainingError(
                 f"{options.test_pairs}: expected other persons than in {options.valid_pairs}, which chooses the epoch; "
                 f"{len(both)} are in both, first '{both[0]}'"

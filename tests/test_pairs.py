@@ -217,6 +217,34 @@ def test_pair_figures_of_faces_told_by_colour_are_perfect(tmp_path: Path, monkey
     )
 
 
+@pytest.mark.parametrize(
+    ("lines", "persons"),
+    [
+        ("A/1 A/2 target\nA/1 B/1 nontarget\n", ["A", "A", "A", "B"]),
+        ("all/a1 all/a2 target\nall/a1 all/b1 nontarget\n", None),  # a flat folder
+        ("a1 a2 target\na1 b1 nontarget\n", None),  # no folder
+        ("s1/1 s2/2 target\ns1/1 s3/1 nontarget\n", None),  # a folder per session
+    ],
+)
+def test_folders_are_persons_only_where_all_pairs_agree(tmp_path: Path, lines: str, persons: list[str] | None) -> None:
+    (tmp_path / "pairs").write_text(lines)
+    assert read_pairs(tmp_path / "pairs").persons() == persons
+
+
+def test_pairs_of_a_flat_folder_have_no_intervals_and_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_faces(tmp_path / "faces", [f"{who}/{who}{k}.png" for who in "AB" for k in (1, 2)])
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in folder.glob("*/*.png"):
+        path.rename(flat / path.name)
+    (tmp_path / "pairs").write_text("A1 A2 target\nB1 B2 target\nA1 B1 nontarget\n")
+    figures = measure_pairs(mean_colour, list_pictures(flat), read_pairs(tmp_path / "pairs"), None, 4, True)
+    assert figures["eer"] == 0 and not {"interval", "num_persons"} & figures.keys()
+    assert "are not persons" in caplog.text
+
+
 def test_pair_picture_cut_short_or_of_another_size_is_named(tmp_path: Path) -> None:
     folder = make_faces(tmp_path / "faces", ["A/A_0001.jpg", "A/A_0002.jpg", "B/B_0001.jpg"])
     (tmp_path / "pairs").write_text("1\nA 1 2\nA 1 B 1\n")

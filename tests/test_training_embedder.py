@@ -28,7 +28,12 @@ from vidperson.networks.install import install_model
 torch = pytest.importorskip("torch", reason="training needs the torch extra")
 
 from steps_face.evaluate_pairs import measure_pairs  # noqa: E402
-from steps_face.train_embedder import TrainEmbedderOptions, train_embedder  # noqa: E402
+from steps_face.train_embedder import (  # noqa: E402
+    TrainEmbedderOptions,
+    ValidationOptions,
+    _validation,
+    train_embedder,
+)
 from vidperson import cli  # noqa: E402
 from vidperson.networks.architectures.iresnet import BLOCKS, IResNet  # noqa: E402
 from vidperson.networks.architectures.small_resnet import SmallResNet  # noqa: E402
@@ -166,6 +171,22 @@ def test_step_with_persons_in_the_test_who_choose_the_epoch_says_so(people: Path
     with pytest.raises(TrainingError, match="expected other persons than in .*; 1 are in both, first 'p1'"):
         train(**options(people, tmp_path / "x", test_pairs=str(tmp_path / "test")))
     assert not (tmp_path / "x").exists()
+
+
+def test_pairs_of_a_flat_folder_may_choose_and_test_with_a_warning(
+    people: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "faces/flat").mkdir(parents=True)
+    for path in (people / "held_out").glob("*/*.png"):
+        shutil.copyfile(path, tmp_path / "faces/flat" / f"{path.parent.name}_{path.name}")
+    for name in ("pairs", "test_pairs"):
+        lines = (people / name).read_text()
+        (tmp_path / name).write_text(lines.replace("/", "_").replace("p", "flat/p"))
+    given = {name: str(tmp_path / name.removeprefix("valid_")) for name in ("valid_pairs", "test_pairs")}
+    validation = _validation(ValidationOptions(valid_pictures=str(tmp_path / "faces"), **given))
+    assert validation is not None and "it cannot be told whether" in caplog.text
+    figures = validation.describe(lambda crops: crops.mean(axis=(1, 2), dtype=np.float32))
+    assert figures["num_targets"] == 12 and "interval" not in figures
 
 
 def test_tiny_run_names_what_it_left_out_and_what_it_found(trained: tuple[Path, str]) -> None:

@@ -29,9 +29,14 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.first)
 
-    def persons(self) -> list[str]:
-        """Whose image each is, by its folder, or by itself where it is in none: the first ones, then the second."""
-        return [os.path.dirname(key) or key for key in self.first + self.second]
+    def persons(self) -> list[str] | None:
+        """Whose image each is, by its folder, or by itself where it is in none: the first ones, then the second.
+
+        None where folders are not persons: a target pair is of two, or another pair of one, as in a flat folder.
+        """
+        persons = [os.path.dirname(key) or key for key in self.first + self.second]
+        same = [one == other for one, other in zip(persons[: len(self)], persons[len(self) :], strict=True)]
+        return persons if same == self.is_target.tolist() else None
 
     def digest(self) -> str:
         """SHA-256 of who is compared with whom and which are the same person: another list has another."""

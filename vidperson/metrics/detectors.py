@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vidperson.errors import DataError
 from vidperson.metrics.boxes import average_precision, landmark_error, match_boxes
-from vidperson.metrics.intervals import Weights, drawn_units, interval
+from vidperson.metrics.intervals import Weights, drawn_units, intervals, num_draws
 from vidperson.types import Detections, Float
 
 MIN_OVERLAP = 0.5
@@ -26,9 +26,7 @@ class Reference(Protocol):
     def landmarks(self) -> Float: ...
 
 
-def detector_figures(
-    images: Iterable[tuple[Detections, Reference]], score: float, min_height: float
-) -> dict[str, Any]:
+def detector_figures(images: Iterable[tuple[Detections, Reference]], score: float, min_height: float) -> dict[str, Any]:
     """What a detector finds in images, best first, against what is there; shares 0..1.
 
     recall: share of the reference boxes of at least ``min_height`` pixels that are found from ``score`` on, with an
@@ -75,18 +73,18 @@ def detector_figures(
         "average_precision": average_precision(np.concatenate(scores), np.concatenate(correct), counts["num_faces"]),
         "picture_recall": seen / with_faces,
         **counts,
-        "interval": {"recall": _recall_interval(np.array(of_images))},
+        "interval": _recall_interval(np.array(of_images)),
     }
 
 
-def _recall_interval(of_images: NDArray[np.int64]) -> list[float]:
+def _recall_interval(of_images: NDArray[np.int64]) -> dict[str, list[float]]:
     """of_images: (N, 2) faces and found faces."""
 
     def recall(weights: Weights) -> float:
-        faces, found = (weights[:, None] * of_images).sum(axis=0).tolist()
+        faces, found = (weights @ of_images).tolist()
         return found / faces if faces else float("nan")
 
-    return interval(recall, list(drawn_units(len(of_images))))
+    return intervals({"recall": recall}, drawn_units(len(of_images), num_draws(len(of_images))))
 
 
 def heights(boxes: Float) -> Float:

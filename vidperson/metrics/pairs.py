@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.metrics.detection import eer, roc
-from vidperson.metrics.intervals import Weights, drawn_pairs, interval, weighted_share
+from vidperson.metrics.intervals import Weights, drawn_pairs, intervals, weighted_share
 from vidperson.metrics.verification import (
     accuracy,
     best_threshold,
@@ -76,9 +76,8 @@ def _intervals(
         repeated, target = np.repeat(scores, weights), np.repeat(is_target, weights)
         return eer(roc(repeated[target], repeated[~target])) if 0 < target.sum() < len(target) else float("nan")
 
-    draws = drawn_pairs(persons)
-    found = {"eer": interval(weighted_eer, draws)}
-    return found | {name: interval(partial(weighted_share, right), draws) for name, right in decided.items()}
+    shares = {name: partial(weighted_share, right) for name, right in decided.items()}
+    return intervals({"eer": weighted_eer, **shares}, drawn_pairs(persons))
 
 
 def describe(figures: dict[str, Any]) -> str:
