@@ -4,17 +4,18 @@
 Inputs:
   RANKS      <model> <rank> <segment> <score>, best first
   RELEVANT   <model> <segment>: what belongs to each model; a model without a list counts 0
-  SEARCH     optional, <model> <group>: then also the mean of the means of the groups, such as films
+  SEARCH     optional, <model> <group>, such as the film that a model is searched in
 Outputs, on stdout and in JSON:
   mAP        mean average precision over the models, 0..1, divided by all relevant segments as the
              challenges iQIYI-VID and WIDER Person Search do
   mAP capped, with --max-rank: at most that many relevant segments are counted on
-  mAP per group, with SEARCH
+  mAP per group, with SEARCH: the mean of the means of the groups, which are in the JSON
   rank-1, rank-5, rank-10   share of the models with a relevant segment so far up
-  counts     models, models without a list, relevant segments, segments that came again
+  counts     models, models without a list, lists of other models, relevant segments, segments that
+             came again
 
 Example:
-  steps/evaluate_ranks.py --ranks exp/scores/x/max/films_ranks --relevant data/films/relevant
+  steps/evaluate_ranks.py --ranks ranks --relevant relevant
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ RANKS_SHOWN = (1, 5, 10)
 class EvaluateRanksOptions:
     ranks: Path = cli.option(help="ranked lists")
     relevant: Path = cli.option(help="what belongs to each model")
-    search: Path | None = cli.option(None, "groups of segments that are searched for each model")
+    search: Path | None = cli.option(None, "list: model and the group that it is searched in")
     max_rank: int | None = cli.option(None, "longer lists are refused; by default none is", convert=cli.whole(1))
     json: Path | None = cli.option(None, "file to write all figures to, those of each model included")
 
@@ -78,7 +79,8 @@ def figures(
     if max_rank is not None:
         result["mAP capped"] = fmean(average_precisions(ranked, relevant, max_rank).values())
     if groups:
-        result["mAP per group"] = fmean(fmean(values) for values in by_group(precisions, groups).values())
+        means = {" ".join(group): fmean(values) for group, values in by_group(precisions, groups).items()}
+        result |= {"mAP per group": fmean(means.values()), "groups": means}
     result |= {f"rank-{rank}": match_rate(hits, rank) for rank in RANKS_SHOWN}
     result["number of models"] = len(relevant)
     result["models without a list"] = sum(model not in ranked for model in relevant)

@@ -43,7 +43,10 @@ def open_model(folder: str | os.PathLike[str], options: EngineOptions, batch: in
     network, card = kept_open(os.fspath(folder), options, batch)
     if kept_open.cache_info().hits > hits:
         engine = type(network).__module__.rpartition(".")[2].removesuffix("_engine")
-        logging.info("%s: engine %s, open since an earlier job of this process", card.name, engine)
+        logging.info(
+            "network %s: engine %s, device %s, %s, %d threads; open since an earlier job of this process",
+            *(folder, engine, options.device, options.precision, options.threads),
+        )
     return network, card
 
 
