@@ -23,6 +23,7 @@ from vidperson.media.sampling import Shot
 
 _LONGEST_QUEUE = 1500  # packets that wait to be left out, a minute of video
 _LARGEST_QUEUE = 16 << 20  # their bytes
+_SHORT_REST = 64  # packets behind the last wanted frame that are decoded all the same
 
 
 class Surprise(Exception):
@@ -50,7 +51,7 @@ class PlannedDecoder(Decoder):
 
     Where it does not know the codec or the container, it does as that one does. :meth:`selected` raises Surprise
     where packets and frames do not match one to one, and at any damage in what is decoded; damage elsewhere goes
-    unseen.
+    unseen. What little follows the last wanted frame is decoded, so that a file that was cut is noticed.
     """
 
     def selected(self, marking: Marking) -> Generator[tuple[Shot, int | None], None, int]:
@@ -74,6 +75,8 @@ class PlannedDecoder(Decoder):
                 past_end = end.value
                 break
             yield from self._decide(shot, label)
+        if self._ended and 0 < len(self._queue) <= _SHORT_REST:
+            yield from self._rest()
         yield from self._drained()
         return past_end
 
@@ -158,7 +161,7 @@ class PlannedDecoder(Decoder):
         self._queued -= entry.packet.size
         return entry
 
-    def _decode_through(self, last: _Entry, decided: int) -> Iterator[tuple[Shot, int | None]]:
+    def _decode_through(self, last: _Entry, decided: float) -> Iterator[tuple[Shot, int | None]]:
         """Decode the queue up to an entry, but what no frame needs.
 
         decided: the stamp up to which it is known what is wanted.
@@ -174,6 +177,12 @@ class PlannedDecoder(Decoder):
                 if stamp is not None:
                     heappush(self._expected, stamp)
                 yield from self._given(self._decoded(entry.packet), decided)
+
+    def _rest(self) -> Iterator[tuple[Shot, int | None]]:
+        """Decode the end, too: a file that was cut is often seen by its last frame only."""
+        for entry in self._queue:
+            entry.spare = False
+        yield from self._decode_through(self._queue[-1], inf)
 
     def _decoded(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
         pictures = self._decode(packet)
