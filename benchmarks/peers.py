@@ -54,7 +54,7 @@ SHARED = 0.5  # of two boxes, from which they are of the same face
 class Program:
     """One line of the table.
 
-    commands: our stages; none: InsightFace, whose detector sees pictures of the size `det_size` (peer_insightface.py).
+    commands: our stages; none: InsightFace. Its detector sees pictures of `det_size` (peer_insightface.py).
     options: of our stages, name and value by turns.
     """
 

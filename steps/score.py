@@ -565,7 +565,7 @@ def _require(
 
 
 def _log_each(names: list[str], log: Callable[..., None], what: str, folder: Path | None = None) -> None:
-    """Log each name and how many there are. folder: of the embeddings, whose statuses say why."""
+    """Log each name and how many there are. folder: of the embeddings; its statuses say why."""
     statuses = _statuses(folder) if names and folder else {}
     for name in names:
         log("%s: %s%s", name, what, f" ({statuses[name]})" if name in statuses else "")

@@ -24,7 +24,7 @@ the next one is more than --longest-gap-s away. Where a short video shows no sur
 --second-look frames are searched, spread over all of it. With --labels, only the frames around each
 labelled time are searched, and only for the labelled person.
 
-A face is sure from --det-threshold on. A segment whose best face is below has the status `unsure`.
+A face is sure from --det-threshold on. A segment with no sure face has the status `unsure`.
 Its faces are kept only where --det-fallback allows it a lower threshold.
 
 Example:

@@ -199,7 +199,7 @@ def test_image_all_jpegs_of_a_corpus_of_photos_are_whole(shared: Path) -> None:
 
 
 def test_reader_motion_photo_is_read_as_its_still(tmp_path: Path) -> None:
-    """Phones append a film to a JPEG; one whose still is cut short is damaged all the same."""
+    """Phones append a film to a JPEG. A still that is cut short is damaged all the same."""
     still = saved("JPEG", detailed())
     film = write_video(tmp_path / "film.mp4", (numbered(i) for i in range(5))).read_bytes()
     for name, data in (("MVIMG_1.jpg", still + film), ("x.MP.jpg", still + bytes(99) + film + b"MotionPhoto_Data")):

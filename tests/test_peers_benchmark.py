@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from naive_decoder import write_video
 
 from benchmarks import peer_scoring, peers
 from benchmarks.peers import Bench, Faces, Program
@@ -27,15 +28,8 @@ def cores() -> Iterator[None]:
 
 def write_noise(path: Path) -> None:
     """Half a second without faces."""
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", 25)
-        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"  # type: ignore[attr-defined]
-        for number in range(13):
-            pixels = np.random.default_rng(number).integers(0, 256, (96, 160, 3), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))  # type: ignore[attr-defined]
-        container.mux(stream.encode(None))  # type: ignore[attr-defined]
+    noise = (np.random.default_rng(number).integers(0, 256, (96, 160, 3), np.uint8) for number in range(13))
+    write_video(path, noise)
 
 
 def size_and_frames(path: Path) -> tuple[int, int, int]:

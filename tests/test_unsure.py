@@ -1,4 +1,4 @@
-"""Segments whose best face is below --det-threshold: said so, and kept only where --det-fallback allows it."""
+"""Segments without a face from --det-threshold on: said so, and kept only where --det-fallback allows it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@
 # .venv/stamp says what .venv holds: the names of the pin files, then the place, the interpreter's version and
 # the sha256 of the pins. While .venv is being changed the file is called .venv/making; found later, it tells
 # that somebody was killed at it, and .venv is made again. .venv.lock lets one shell at a time do it. The same goes
-# for .venv-mxnet, whose stamp has the name of the package instead, and for .venv-bench.
+# for .venv-bench, and for .venv-mxnet: its stamp has the name of the package instead.
 set -euo pipefail
 
 place=$(pwd -P)      # one name, also where the folder is entered by a link
