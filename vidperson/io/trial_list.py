@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from vidperson.errors import DataError
 from vidperson.io.columns import IdCollector
+from vidperson.io.lines import PathLike
 from vidperson.io.lists import line_number, trial_blocks
 
-PathLike = str | os.PathLike[str]
 Numbers = NDArray[np.int32]
 
 _IN_MEMORY = 2**25  # bytes of numbers that no file is made for
