@@ -32,12 +32,15 @@ def link(units: Double, faces: Float) -> NDArray[np.int64]:
     the links possible in a frame those with the largest cosines are taken first; a track has one face per frame.
     """
     order = np.lexsort(faces[:, [5, 4, 3, 2, 0]].T)  # by frame, then by box: not as they were listed
+    if _is_chain(units[order], faces[order]):
+        return np.zeros(len(units), dtype=np.int64)
     labels = np.full(len(units), -1, dtype=np.int64)
     last = np.zeros(0, dtype=np.int64)  # the last face of each track
     for group in np.split(order, np.flatnonzero(np.diff(faces[order, 0])) + 1):
         recent = np.flatnonzero(faces[group[0], 1] - faces[last, 1] <= MAX_GAP_S)
         cosines = units[last[recent]] @ units[group].T
-        allowed = (_overlaps(faces[last[recent], 2:6], faces[group, 2:6]) >= MIN_OVERLAP) & (cosines >= MIN_COSINE)
+        overlaps = _overlaps(faces[last[recent], None, 2:6], faces[None, group, 2:6])
+        allowed = (overlaps >= MIN_OVERLAP) & (cosines >= MIN_COSINE)
         cosines[~allowed] = -np.inf
         while cosines.size and np.isfinite(best := cosines.max()):
             track, face = np.argwhere(cosines == best)[0]
@@ -50,9 +53,22 @@ def link(units: Double, faces: Float) -> NDArray[np.int64]:
     return labels
 
 
+def _is_chain(units: Double, faces: Float) -> bool:
+    """Whether each face goes on with the one before it, and no frame has two: the common case, without a loop.
+
+    units, faces: as for :func:`link`, by frame.
+    """
+    if not (np.diff(faces[:, 0]) > 0).all() or not (np.diff(faces[:, 1]) <= MAX_GAP_S).all():
+        return False
+    cosines = (units[:-1] * units[1:]).sum(axis=1)  # exact, see length_normalise
+    return bool(
+        (cosines >= MIN_COSINE).all() and (_overlaps(faces[:-1, 2:6], faces[1:, 2:6]) >= MIN_OVERLAP).all()
+    )
+
+
 def _overlaps(left: Float, right: Float) -> Double:
-    """(A, 4) and (B, 4) boxes to the (A, B) intersections over unions."""
-    a, b = left[:, None].astype(np.float64), right[None].astype(np.float64)
+    """Boxes, (..., 4) of two shapes that broadcast, to their intersections over unions."""
+    a, b = left.astype(np.float64), right.astype(np.float64)
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     common = np.maximum(sides, 0.0).prod(axis=-1)
     union = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1) - common
