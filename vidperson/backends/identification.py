@@ -21,7 +21,7 @@ from vidperson.backends.exact import (
     mean_row,
     round_to_grid,
     shares,
-    weighted_means,
+    with_lengths,
 )
 from vidperson.backends.tiles import maxima, tiling
 from vidperson.backends.tracks import link
@@ -108,10 +108,9 @@ def pool(embeddings: Sequence[Float], items: Float | None, weights: Double) -> P
         raise ScoringError(f"expected frames and boxes of {count} items, found {items.shape}")
     if not count:
         return Pooled(np.zeros((0, sum(rows.shape[1] for rows in embeddings)), np.float32), weights, np.zeros(0, int))
-    lengths = [np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1)) for rows in embeddings]
+    units, lengths = zip(*map(with_lengths, embeddings), strict=True)
     if not all(np.isfinite(each).all() for each in lengths):
         raise ScoringError("NaN or infinite embedding; extract it again")
-    units = [length_normalise(rows) for rows in embeddings]
     labels = np.zeros(count, dtype=np.int64) if items is None else link(units[0], items)
     tracks = int(labels.max()) + 1
     members = labels == np.arange(tracks)[:, None]
@@ -124,7 +123,7 @@ def _means(units: Double, members: NDArray[np.bool_], weights: Double) -> Float:
     each = np.where(members, weights, 0.0)
     most = each.max(axis=1, keepdims=True)
     each = np.where(most > 0, each / np.where(most > 0, most, 1.0), members)
-    return length_normalise(weighted_means(shares(each), units)).astype(np.float32)
+    return length_normalise(shares(each) @ units).astype(np.float32)  # exact, see UNIT_BITS
 
 
 def _sums(members: NDArray[np.bool_], weights: Double) -> Double:
