@@ -13,6 +13,7 @@ Inputs:
 Outputs, on stdout and in JSON:
   mAP        mean average precision over the models, 0..1, divided by all relevant segments as the
              challenges iQIYI-VID and WIDER Person Search do
+             (its 95 % interval, by the bootstrap over models, is in the JSON)
   mAP capped, with --max-rank: at most that many relevant segments are counted on
   mAP per group, with SEARCH: the mean of the means of the groups, which are in the JSON
   rank-1, rank-5, rank-10   share of the models with a relevant segment so far up
@@ -52,7 +53,7 @@ class EvaluateRanksOptions:
     persons: Path | None = cli.option(None, "list: the best models of each segment")
     segments: Path | None = cli.option(None, "list that begins with each segment that was searched")
     nobody: Path | None = cli.option(None, "list: probability that a segment shows no model")
-    threshold: float | None = cli.option(None, "score of PERSONS from which a model counts as found", convert=float)
+    threshold: float | None = cli.option(None, "score of PERSONS above which a model counts as found", convert=float)
     fpirs: str = cli.option("0.01 0.001", "shares of false positives at which misses are told")
     max_rank: int | None = cli.option(None, "longer lists are refused; by default none is", convert=cli.whole(1))
     json: Path | None = cli.option(None, "file to write all figures to, those of each model included")
@@ -174,6 +175,7 @@ def figures(
 
     result: dict[str, Any] = {"mAP": mean_average_precision(ranked, relevant, max_rank)}
     precisions, hits = average_precisions(ranked, relevant), first_hits(ranked, relevant)
+    result["mAP interval"] = mean_interval(list(precisions.values()))
     if max_rank is not None:
         result["mAP capped"] = fmean(average_precisions(ranked, relevant, max_rank).values())
     if groups:
@@ -196,6 +198,17 @@ def figures(
     return result
 
 
+def mean_interval(values: Sequence[float]) -> list[float]:
+    """The 95 % interval, [low, high], of their mean, by the bootstrap over them."""
+    import numpy as np
+
+    from vidperson.metrics.intervals import drawn_units, intervals, num_draws
+
+    table = np.array(values)
+    draws = drawn_units(len(table), num_draws(len(table)))
+    return intervals({"mean": lambda weights: float(weights @ table) / len(table)}, draws)["mean"]
+
+
 def by_group(
     precisions: Mapping[str, float], groups: Mapping[str, Sequence[str]]
 ) -> dict[tuple[str, ...], list[float]]:
@@ -215,12 +228,14 @@ def by_group(
 
 def segment_figures(lists: Lists, fpirs: Sequence[float], threshold: float | None) -> dict[str, Any]:
     """What the lists of models per segment give; open-set figures where there are strangers."""
-    from vidperson.metrics.open_set import curve, operating_point, searches
+    from vidperson.metrics.open_set import above, curve, operating_point, searches
     from vidperson.metrics.ranking import first_hits, match_rate
 
     shown, persons = lists.shown(), lists.persons or {}
     hits = first_hits({segment: [model for model, _ in found] for segment, found in persons.items()}, shown)
     result: dict[str, Any] = {f"rank-{rank}": match_rate(hits, rank) for rank in SEGMENT_RANKS}
+    longest = max((len(found) for found in persons.values()), default=0)
+    result["cmc"] = [match_rate(hits, rank) for rank in range(1, longest + 1)]
     strangers = [segment for segment in lists.segments if segment not in shown]
     result |= {"number": len(lists.segments), "strangers": len(strangers)}
     result["without a list"] = sum(segment not in persons for segment in lists.segments)
@@ -229,7 +244,7 @@ def segment_figures(lists: Lists, fpirs: Sequence[float], threshold: float | Non
     found = searches(persons, shown, [*shown, *strangers])
     result["points"] = [operating_point(found, fpir) for fpir in fpirs]
     if threshold is not None:
-        alarms, misses = found.fpir(threshold), found.fnir(threshold)
+        alarms, misses = found.fpir(above(threshold)), found.fnir(above(threshold))
         result["decided"] = {"threshold": threshold, "false alarms": alarms, "misses": misses}
     result["curve"] = curve(found)
     return result | {"intervals": _segment_intervals(found, shown, fpirs)}

@@ -66,11 +66,11 @@ class Searches:
     def threshold(self, fpir: float) -> float:
         """The lowest threshold at which no larger share of the strangers is at or above it: next to a score above."""
         allowed = math.floor(fpir * len(self.highest) + _ROUNDING)
-        return _above(self.highest[allowed]) if allowed < len(self.highest) else -math.inf
+        return above(self.highest[allowed]) if allowed < len(self.highest) else -math.inf
 
 
-def _above(score: float) -> float:
-    """The next number above a score, -inf included."""
+def above(score: float) -> float:
+    """The next number above a score; -inf stays, since it stands for no score."""
     return float(np.nextafter(score, math.inf)) if math.isfinite(score) else -math.inf
 
 
@@ -128,15 +128,15 @@ def curve(found: Searches) -> dict[str, list[float]]:
     At most about 500 of them, evenly spaced on a logarithmic axis of FPIR.
     """
     distinct = np.unique(found.highest)[::-1]
-    thresholds = np.array([*map(_above, distinct), -math.inf])
+    thresholds = np.array([*map(above, distinct), -math.inf])
     if len(thresholds) > MOST_POINTS:
         chosen = np.geomspace(1, len(thresholds), MOST_POINTS).round().astype(np.int64) - 1
         thresholds = thresholds[np.unique(chosen)]
     thresholds = np.unique(thresholds)[::-1]
-    above = len(found.highest) - np.searchsorted(found.highest[::-1], thresholds)
-    above[~np.isfinite(thresholds)] = np.isfinite(found.highest).sum()
+    passed = len(found.highest) - np.searchsorted(found.highest[::-1], thresholds)
+    passed[~np.isfinite(thresholds)] = np.isfinite(found.highest).sum()
     return {
-        "fpir": (above / len(found.highest)).tolist(),
+        "fpir": (passed / len(found.highest)).tolist(),
         "fnir": (1 - _reached(found.scores, thresholds) / len(found.scores)).tolist(),
         "dir": (_reached(found.scores[found.ranks == 1], thresholds) / len(found.scores)).tolist(),
     }
@@ -183,4 +183,4 @@ def _drawn_threshold(found: Searches, weights: Weights, fpir: float) -> float:
     """The threshold of a draw, in which the strangers count ``weights`` times each."""
     reached = np.cumsum(weights[found.order])
     first = int(np.searchsorted(reached, fpir * reached[-1] + _ROUNDING, side="right"))
-    return _above(found.highest[first]) if first < len(reached) else -math.inf
+    return above(found.highest[first]) if first < len(reached) else -math.inf
