@@ -88,9 +88,7 @@ def _similarity(scale: float, degrees: float, source: tuple[float, float], targe
 class Actor:
     """A portrait, cut out with soft edges and scaled to the wanted face height, that sways in the scene."""
 
-    def __init__(
-        self, portrait: Portrait, at: tuple[float, float], face_px: float, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, portrait: Portrait, at: tuple[float, float], face_px: float, rng: np.random.Generator) -> None:
         import cv2
 
         x1, y1, x2, y2 = portrait.face
