@@ -140,11 +140,17 @@ class Actor:
 
 
 def film(
-    path: Path, seed: Sequence[int], cast: Mapping[str, Portrait], background: Pixels, frames: int
+    path: Path,
+    seed: Sequence[int],
+    cast: Mapping[str, Portrait],
+    background: Pixels,
+    frames: int,
+    face_px: tuple[float, float] = (85.0, 140.0),
 ) -> dict[str, Matrix]:
     """Encode one video (H.264, no sound); returns person -> (frames, 4) face boxes in pixels.
 
     seed: of everything random in it. cast: up to two persons, by name. background: (H, W, 3) RGB.
+    face_px: smallest and largest height of a face.
     """
     import av
     import cv2
@@ -157,7 +163,7 @@ def film(
     to_scene = _similarity(1, 0, (scene.shape[1] / 2, scene.shape[0] / 2), (WIDTH / 2, HEIGHT / 2))
     spots = rng.permutation([185.0, 455.0]) if len(cast) > 1 else rng.uniform(230, 410, 1)
     actors = {
-        person: Actor(portrait, (float(x), rng.uniform(150, 175)), rng.uniform(85, 140), rng)
+        person: Actor(portrait, (float(x), rng.uniform(150, 175)), rng.uniform(*face_px), rng)
         for (person, portrait), x in zip(cast.items(), spots, strict=False)
     }
     camera = [Wave(rng) for _ in range(4)]
