@@ -1,8 +1,8 @@
 """Pickles of plain data and NumPy arrays, read without Python's unpickler: nothing in them is ever run.
 
-Read are dictionaries of numbers, strings, bytes, lists, tuples, dictionaries and arrays of numbers, in protocols 0 to 5,
-as Python 2 and 3 write them. A pickle is a program for a small machine. This machine knows seven functions, and they
-only make arrays, data types, scalars and bytes; whatever else a pickle asks for is refused by name.
+Read are dictionaries of numbers, strings, bytes, lists, tuples, dictionaries and arrays of numbers, in protocols 0 to
+5, as Python 2 and 3 write them. A pickle is a program for a small machine. This machine knows seven functions, and
+they only make arrays, data types, scalars and bytes; whatever else a pickle asks for is refused by name.
 
 The items of the dictionary are handed out while the file is read, in the pickler's own portions of 1,000 (one by one in
 protocol 0). Picklers number almost every object, in case that it comes again. Of items that were handed out only short
