@@ -222,8 +222,12 @@ def _legend(figure: Figure, panels: Sequence[Axes], columns: int | None = None) 
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(str(name), handle)
     figure.legend(
-        list(handles.values()), list(handles), loc="outside upper center", ncols=columns or len(handles),
-        frameon=False, fontsize=8,
+        list(handles.values()),
+        list(handles),
+        loc="outside upper center",
+        ncols=columns or len(handles),
+        frameon=False,
+        fontsize=8,
     )
 
 

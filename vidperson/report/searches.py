@@ -1,4 +1,4 @@
-"""What the report says of searched sets: tables of systems, of persons and of segments, and the items that decided."""
+"""What the report says of searched sets: tables of systems, persons and segments, and the items that decided."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def map_table(results: Sequence[Result]) -> Table:
     """Systems with the figures of their lists per model and per segment, in per cent but for counts."""
     several, sets = several_modalities(results), len({result["name"] for result in results}) > 1
     length = "/".join(dict.fromkeys(f"{result['max_rank']}" for result in results))
-    head = [*_head(sets, several), f"mAP@{length} %", "95 % interval", "capped %", "clip rank-1 %", "rank-5 %"]
+    head = [*_head(sets, several), f"mAP@{length} %", "95 % interval", "capped %", "segment rank-1 %", "rank-5 %"]
     body = []
     for result in best_first(results):
         segments = result.get("segments") or {}
@@ -103,24 +103,32 @@ def set_table(results: Sequence[Result]) -> Table:
         counts = [result["num_segments"], segments.get("strangers"), sum(result["without_items"].values())]
         counts += [result["num_models"], result.get("number of models"), result.get("relevant segments")]
         body.append([result["name"], *("-" if count is None else str(count) for count in counts)])
-    head = ["set", "clips", "of strangers", "without a usable item", "persons searched", "with a key", "right clips"]
+    head = [
+        "set",
+        "segments",
+        "of strangers",
+        "without a usable item",
+        "persons searched",
+        "with a key",
+        "right segments",
+    ]
     return head, body
 
 
 def search_note(results: Sequence[Result]) -> str:
     """What the figures mean, and how far to trust them."""
     parts = [
-        "mAP: mean average precision over the persons of the key, divided by all right clips, as iQIYI-VID defines it; "
-        "a person without a list counts 0. Capped: divided by at most as many clips as a list may hold. "
-        "The intervals are bootstraps over persons. Clip rank-1: share of the clips with a person whose best one is "
+        "mAP: mean average precision over the persons of the key, divided by all right segments, as iQIYI-VID defines "
+        "it; a person without a list counts 0. Capped: divided by at most as many segments as a list may hold. The "
+        "intervals are bootstraps over persons. Segment rank-1: share of the segments with a person whose best one is "
         "right."
     ]
     keyed = [result for result in results if result.get("segments")]
     strangers = sorted({result["segments"].get("strangers", 0) for result in keyed})
     if keyed and strangers[-1]:
         parts.append(
-            "FNIR: share of those clips without the right person at the threshold that lets pass at most that share of "
-            "strangers (FPIR). DIR: share with the right person first, at that threshold."
+            "FNIR: share of those segments without the right person at the threshold that lets pass at most that share "
+            "of strangers (FPIR). DIR: share with the right person first, at that threshold."
         )
         unresolved = [p["fpir"] for r in keyed for p in r["segments"].get("points", ()) if not p["resolved"]]
         if unresolved:
@@ -133,7 +141,7 @@ def search_note(results: Sequence[Result]) -> str:
         parts.append("There are no strangers: no open-set figures.")
     if any(result.get("nobody") for result in keyed):
         parts.append(
-            "P(nobody): cross-entropy in bits per clip of the probability that a clip shows no person that is "
+            "P(nobody): cross-entropy in bits per segment of the probability that a segment shows no person that is "
             "searched; least: after the best monotone map; constant: of the share of strangers."
         )
     on = sorted({result["calibrated_on"] for result in results if result["calibrated_on"]})
@@ -155,28 +163,35 @@ def _percent(share: float | None) -> str:
     return cell(None if share is None else 100 * share, 2)
 
 
+PICKED_NOTE = (
+    "Each person with the right segment that was ranked best, wrong ones that were ranked best, and right ones that "
+    "were ranked behind a wrong one or not at all. Shown are the track nearest to the mean of what the person was "
+    "enrolled with, and the enrolled segment nearest to that track."
+)
+
+
 def persons_table(picked: Mapping[str, Any]) -> tuple[str, int, Table]:
     """Title, number in all, and table of the persons that steps/pick_ranks.py wrote: those that went worst first."""
-    head = ["person", "AP %", "first right", "right clips", "found", "best clips"]
+    head = ["person", "AP %", "first right", "right segments", "found", "best segments"]
     body = []
     for row in picked["persons"]:
         keyed = row["average_precision"] is not None
         first = "-" if row["first_hit"] is None else str(row["first_hit"])
         counts = [str(row["relevant"]), str(row["found"])] if keyed else ["-", "-"]
-        clips = " ".join(_clip(*clip) for clip in row["best"])
-        body.append([row["model"], _percent(row["average_precision"]), first, *counts, clips or "-"])
+        segments = " ".join(_segment(*segment) for segment in row["best"])
+        body.append([row["model"], _percent(row["average_precision"]), first, *counts, segments or "-"])
     return "Persons", picked["num_persons"], (head, body)
 
 
-def _clip(segment: str, score: float, right: bool | None) -> str:
+def _segment(segment: str, score: float, right: bool | None) -> str:
     mark = {True: "\N{CHECK MARK}", False: "\N{MULTIPLICATION X}", None: ""}[right]
     return f"{mark}{segment} ({score:.3f})"
 
 
 def segments_table(picked: Mapping[str, Any]) -> tuple[str, int, Table]:
-    """Likewise of clips: what went wrong first."""
+    """Likewise of segments: what went wrong first."""
     probable = any(row["nobody"] is not None for row in picked["segments"])
-    head = ["clip", "shows", "result", *(["P(nobody)"] if probable else []), "score", "best persons", "status"]
+    head = ["segment", "shows", "result", *(["P(nobody)"] if probable else []), "score", "best persons", "status"]
     body = []
     for row in picked["segments"]:
         best = row["best"]
@@ -185,22 +200,26 @@ def segments_table(picked: Mapping[str, Any]) -> tuple[str, int, Table]:
         score = f"{best[0][1]:.3f}" if best else "-"
         chance = [cell(row["nobody"], 3)] if probable else []
         body.append([row["segment"], shows, row["result"], *chance, score, persons, row["status"]])
-    return "Clips", picked["num_segments"], (head, body)
+    return "Segments", picked["num_segments"], (head, body)
 
 
-def picked_persons(persons: Sequence[Mapping[str, Any]], item: str) -> str:
-    """The persons with the items that decided; ``item`` is the word for one, such as face."""
-    return "\n".join(_person(person, item) for person in persons)
+def picked_persons(persons: Sequence[Mapping[str, Any]]) -> str:
+    """The persons with the items that decided."""
+    return "\n".join(map(_person, persons))
 
 
-def _person(person: Mapping[str, Any], item: str) -> str:
-    first = "no right clip listed" if person["first_hit"] is None else f"first right clip at rank {person['first_hit']}"
+def _person(person: Mapping[str, Any]) -> str:
+    first = (
+        "no right segment listed"
+        if person["first_hit"] is None
+        else f"first right segment at rank {person['first_hit']}"
+    )
     facts = f"AP {100 * person['average_precision']:.1f} % \N{MIDDLE DOT} {first} \N{MIDDLE DOT} "
-    facts += f"{person['relevant']} right clips \N{MIDDLE DOT} enrolled with {person['enrolled']}"
+    facts += f"{person['relevant']} right segments \N{MIDDLE DOT} enrolled with {person['enrolled']}"
     parts = [f'<h4>{escape(person["model"])} <span class="facts">{escape(facts)}</span></h4>']
     if person["cases"]:
         parts.append('<div class="trials">')
-        parts += [_case(case, item) for case in person["cases"]]
+        parts += map(_case, person["cases"])
         parts.append("</div>")
     return '<section class="person">' + "\n".join(parts) + "</section>"
 
@@ -208,7 +227,7 @@ def _person(person: Mapping[str, Any], item: str) -> str:
 _KINDS = {"right": "right, ranked best", "wrong": "wrong", "missed": "right, ranked too low"}
 
 
-def _case(case: Mapping[str, Any], item: str) -> str:
+def _case(case: Mapping[str, Any]) -> str:
     place = "not listed" if case["rank"] is None else f"rank <b>{case['rank']}</b>, score <b>{case['score']:.3f}</b>"
     shows = "" if case["kind"] != "wrong" else f" \N{MIDDLE DOT} shows {escape(' '.join(case['shows']) or 'nobody')}"
     head = f'<p><span class="kind {case["kind"]}">{_KINDS[case["kind"]]}</span>{place}{shows}</p>'
@@ -219,5 +238,5 @@ def _case(case: Mapping[str, Any], item: str) -> str:
         content = f'<div class="pair">{pair}</div>'
         if case["cosine"] is not None:
             tracks = f", 1 of {case['tracks']} tracks" if case["tracks"] > 1 else ""
-            content += html.note(f"cosine {case['cosine']:.3f} of the two {item} tracks{tracks}")
+            content += html.note(f"cosine {case['cosine']:.3f} of the two tracks{tracks}")
     return f'<article class="trial">{head}{content}</article>'
