@@ -109,6 +109,7 @@ class TrainingPlan:
     None: none are known.
     validated_on: digest of what ``validate`` measures on.
     valid_precision: what the network computes in then; empty: what it is trained in.
+    from_the_start: the network may be kept as it begins.
     """
 
     card: ModelCard
@@ -122,6 +123,7 @@ class TrainingPlan:
     goal: str
     validated_on: str
     valid_precision: str = ""
+    from_the_start: bool = False
 
 
 def begin(threads: int) -> None:
@@ -209,8 +211,9 @@ def train_plan(
 
     validates = validate if plan.validate else None
     report = reporter(folder, plan.source.steps_per_epoch, draw)
+    to_measure = validates, plan.goal, plan.validated_on
     best = train(
-        plan.task, plan.batches, how, folder, world, validates, plan.goal, plan.validated_on, plan.recipe, report
+        plan.task, plan.batches, how, folder, world, *to_measure, plan.recipe, report, plan.from_the_start
     )
     if world.rank == 0:
         warn_of_left_out(plan.source)

@@ -217,7 +217,8 @@ def _plan(
         return {GOAL: figure}
 
     # In the digits of 16 bits many scores would be equal.
-    return dataclasses.replace(plan, validate=validate, validated_on=valid.digest(), valid_precision="fp32")
+    more = {"valid_precision": "fp32", "from_the_start": True}
+    return dataclasses.replace(plan, validate=validate, validated_on=valid.digest(), **more)
 
 
 def _export(
@@ -252,7 +253,7 @@ def _export(
         **first.recipe,
         **dataclasses.asdict(options.settings),
         "architecture": str(shape),
-        "best_epoch": [int(each["epoch"]) + 1 for each in best.values()],
+        "best_epoch": [int(each["epoch"]) + 1 for each in best.values()],  # 0: as it began
     }
     write_card(options.folder, dataclasses.replace(card, training=training, figures=figures), weights)
     return figures
