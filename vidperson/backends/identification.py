@@ -36,6 +36,7 @@ SCORE_COLUMN = 6
 NEAREST_STRANGERS = 30
 STRANGER_SHARE = 0.5
 _ROWS_AT_ONCE = 2112
+_ROWS_OF_NEAR = 528
 
 
 def item_weights(
@@ -108,7 +109,8 @@ def pool(embeddings: Sequence[Float], items: Float | None, weights: Double) -> P
         raise ScoringError(f"expected frames and boxes of {count} items, found {items.shape}")
     if not count:
         return Pooled(np.zeros((0, sum(rows.shape[1] for rows in embeddings)), np.float32), weights, np.zeros(0, int))
-    units, lengths = zip(*map(with_lengths, embeddings), strict=True)
+    with np.errstate(invalid="ignore"):
+        units, lengths = zip(*map(with_lengths, embeddings), strict=True)
     if not all(np.isfinite(each).all() for each in lengths):
         raise ScoringError("NaN or infinite embedding; extract it again")
     labels = np.zeros(count, dtype=np.int64) if items is None else link(units[0], items)
@@ -137,7 +139,7 @@ def _sums(members: NDArray[np.bool_], weights: Double) -> Double:
 class Searcher(Protocol):
     """What scores vectors for persons.
 
-    models: the persons, in the order of the scores.
+    models: the persons, in the order of the scores, which is that of the C locale.
     """
 
     models: tuple[str, ...]
@@ -169,7 +171,7 @@ class Products:
         self._count, dim = vectors.shape
         self._shapes = tiling(dim)
         if self._shapes is None:  # no tiles on this machine: exact products, which are slower
-            self._right = length_normalise(vectors).T
+            self._exact = length_normalise(vectors).T
         else:
             guard = self._shapes.guard
             self._right = np.zeros((dim, self._shapes.columns(self._count)), dtype=np.float32)
@@ -179,7 +181,7 @@ class Products:
         """(V, D) vectors, which are made unit vectors -> (V, P) float32 cosines."""
         units = length_normalise(vectors)
         if self._shapes is None:
-            return np.asarray(units @ self._right, dtype=np.float32)
+            return np.asarray(units @ self._exact, dtype=np.float32)
         left = np.zeros((self._shapes.rows(len(units)), units.shape[1]), dtype=np.float32)
         left[: len(units)] = units
         rows, columns = np.arange(len(units)), np.arange(self._count)
@@ -215,11 +217,15 @@ class ShiftedClassMean(ClassMean):
         self._nearest = min(NEAREST_STRANGERS, len(strangers))
 
     def scores(self, vectors: Float) -> Float:
-        near = self._strangers(vectors)
-        # Sorted, so that the sum does not depend on the order of the strangers.
-        near = np.sort(np.partition(near, -self._nearest, axis=1)[:, -self._nearest :], axis=1)
-        shift = STRANGER_SHARE * near.mean(axis=1, dtype=np.float64)
+        means = [self._near(vectors[i : i + _ROWS_OF_NEAR]) for i in range(0, len(vectors), _ROWS_OF_NEAR)]
+        shift = STRANGER_SHARE * np.concatenate([np.zeros(0), *means])
         return np.asarray(super().scores(vectors) - shift[:, None], dtype=np.float32)
+
+    def _near(self, vectors: Float) -> Double:
+        """(V,) float64 mean cosines of the nearest strangers."""
+        near = np.partition(self._strangers(vectors), -self._nearest, axis=1)[:, -self._nearest :]
+        # Sorted, so that the sum does not depend on the order of the strangers.
+        return np.asarray(np.sort(near, axis=1).astype(np.float64).sum(axis=1) / self._nearest)
 
 
 class Identifier:
