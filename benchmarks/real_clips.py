@@ -24,12 +24,13 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vidperson import cli
+from vidperson.errors import DataError
 
 PIECE_S = 4
 TALKS = {"Obama_": "Obama", "feifeili_": "Fei-Fei Li", "andrew_": "Andrew Ng"}
@@ -37,7 +38,17 @@ LEFT_OUT = {
     "GRID_bbaf2n.mpg",  # the same file as s1_bbaf2n.mpg
     "id2_vcd_swwp2s.mpg",  # perhaps one of the speakers GRID_*
 }
-STAGES = ("000_get_pretrained_models", "001_prepare_data", "002_detect_faces", "003_extract_embeddings")
+ROOT = Path(__file__).resolve().parents[1]
+IDENTIFIER = "real_clips"
+VALID = "0.34"  # of three videos one, of two one, of a single one none
+OPTIONS = (
+    "--config-file", "global_conf/config_clips.sh", "--clips-valid", VALID,
+    "--trial-sets", "clips_train:clips_valid clips_train+clips_valid:clips_test",
+    "--face-detector", "retinaface_tiny", "--face-embedder", "arcface_tiny",
+    "--search-backends", "class-mean class-mean-shift", "--identifiers", IDENTIFIER,
+    "--search-fusion", f"class-mean {IDENTIFIER}", "--calibration-set", "clips_valid",
+)  # fmt: skip
+TRAINING = ("--train-name", IDENTIFIER, "--train-sets", "clips_train", "--valid-set", "clips_valid")
 
 
 class Source(NamedTuple):
@@ -46,13 +57,6 @@ class Source(NamedTuple):
     path: Path
     person: str = ""
     cut_s: float = 0.0
-
-
-class Clip(NamedTuple):
-    """A clip that is searched."""
-
-    name: str
-    persons: frozenset[str]
 
 
 def sources(shared: Path) -> Iterator[Source]:
@@ -141,3 +145,92 @@ def encode(pictures: Sequence[Any], path: Path, rate: Fraction) -> None:
             picture.pict_type = 0
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
+
+
+def run_stages(work: Path, options: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Run the stages on `corpus`; returns the stage -> wall seconds, CPU seconds with those of all processes."""
+    corpus = work / "corpus"
+    given = [
+        *OPTIONS, "--data-dir", f"{work}/data", "--exp-dir", f"{work}/exp",
+        "--clips-persons", f"{corpus}/persons", "--clips-strangers", f"{corpus}/strangers",
+        "--clips-search", f"{corpus}/search", "--clips-key", f"{corpus}/search.key", *options,
+    ]  # fmt: skip
+    stages = {
+        "000_get_pretrained_models": (), "001_prepare_data": (), "002_detect_faces": ("--stop-stage", "3"),
+        "014_train_identifier": TRAINING, "004_score": (), "005_eval": (),
+    }  # fmt: skip
+    spent: dict[str, tuple[float, float]] = {}
+    for stage, own in stages.items():
+        begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        environment = {"VIDPERSON_PYTHON": sys.executable, **os.environ}
+        done = subprocess.run([f"./run_{stage}.sh", *given, *own], cwd=ROOT, env=environment, stdout=sys.stderr)
+        if done.returncode:
+            raise DataError(f"run_{stage}.sh gave {done.returncode}; see its output above")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        spent[stage] = time.monotonic() - begin, cpu
+    return spent
+
+
+def not_first(
+    ranks: Mapping[str, Sequence[str]], relevant: Mapping[str, Sequence[str]], status: Mapping[str, str]
+) -> Iterator[tuple[str, str, str]]:
+    """Model, segment and reason of each segment that does not stand before all strangers in its model's list.
+
+    The reason begins with `status` where the segment has no face.
+    """
+    known = {segment for segments in relevant.values() for segment in segments}
+    for model, segments in sorted(relevant.items()):
+        listed = ranks.get(model, ())
+        for segment in sorted(segments):
+            if segment in listed:
+                before = [other for other in listed[: listed.index(segment)] if other not in known]
+                if before:
+                    yield model, segment, f"behind {' '.join(before)}"
+            elif status[segment].startswith("ok"):
+                yield model, segment, "has a face and is not listed"
+            else:
+                yield model, segment, f"status {status[segment]}"
+
+
+def real_clips(out_dir: str, shared: str, options: Sequence[str]) -> None:
+    from vidperson.io.lines import read_scp
+    from vidperson.io.ranks import read_ranks, read_relevant
+    from vidperson.metrics.ranking import mean_average_precision
+
+    work = Path(out_dir).resolve()
+    if (work / "corpus").exists():
+        raise DataError("expected a folder without a corpus; remove it, or choose another one", work)
+    found = list(sources(Path(shared).resolve()))
+    begin = time.process_time()
+    lay_out(found, work / "corpus")
+    print(f"folders of clips: {time.process_time() - begin:.1f} CPU seconds")
+    spent = run_stages(work, options)
+    for stage, (wall, cpu) in spent.items():
+        print(f"run_{stage}.sh: {wall:.1f} s, {cpu:.1f} CPU seconds")
+    print(
+        f"all stages: {sum(wall for wall, _ in spent.values()):.1f} s, {sum(cpu for _, cpu in spent.values()):.1f} CPU"
+    )
+    relevant = read_relevant(work / "data/clips_test/relevant")
+    status = read_scp(work / "exp/face_det/retinaface_tiny/clips_test/status")
+    print(f"{len(relevant)} persons, {sum(map(len, relevant.values()))} clips of them, {len(status)} clips searched")
+    failed = False
+    for path in sorted((work / "exp/scores").glob("*/*/clips_test_ranks")):
+        ranks = read_ranks(path)
+        late = list(not_first(ranks, relevant, status))
+        print(f"{path.parent.name}: mAP@100 {mean_average_precision(ranks, relevant, 100):.4f}")
+        for model, segment, reason in late:
+            print(f"  {model}: {segment}: {reason}")
+        failed = failed or any(not reason.startswith("status") for _, _, reason in late)
+    if failed:
+        raise DataError("clips with a face do not stand before all strangers, see above")
+
+
+if __name__ == "__main__":
+    parser = cli.parser(__doc__)
+    parser.add_argument("--out-dir", required=True, help="new folder for the corpus, data and results")
+    parser.add_argument(
+        "--shared", default=os.environ.get("VIDPERSON_SHARED", "../shared"), help="folder of the real media"
+    )
+    parser.add_argument("--options", nargs="*", default=(), help="further options of the stages")
+    cli.main(real_clips, parser.parse_args())

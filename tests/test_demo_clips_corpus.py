@@ -32,7 +32,7 @@ def test_folders_hold_persons_strangers_and_clips_to_search(corpus: Path) -> Non
     persons = {folder: number for folder, number in files.items() if folder.startswith("persons/")}
     assert len(persons) == 10 and set(persons.values()) == {5}
     assert files["strangers"] == 12 and files["search"] == 10 * 2 + 6 + 3
-    assert sum(files.values()) == demo_clips.NUM_CLIPS == len(set(path.read_bytes() for path in corpus.rglob("*.mp4")))
+    assert sum(files.values()) == demo_clips.NUM_CLIPS == len({path.read_bytes() for path in corpus.rglob("*.mp4")})
 
 
 def test_key_names_each_person_and_no_stranger_and_two_clips_of_two_persons(corpus: Path) -> None:
