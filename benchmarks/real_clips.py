@@ -1,6 +1,6 @@
 """Real clips from folder to report: is every clip of a person ranked before all clips of strangers?
 
-Inputs:  the real media that tests use (VIDPERSON_SHARED, see docs/develop.md): 16 persons with two to ten clips,
+Inputs:  the real media that tests use (VIDPERSON_SHARED, see docs/develop.md): 17 persons with two to ten clips,
          speakers and films of other people, damaged and odd files without a face.
 Outputs: <out-dir>/corpus with the folders of the corpus `clips`, <out-dir>/data, <out-dir>/exp with the report, and
          on stdout the figures, a line per clip that does not stand before all strangers, CPU and wall seconds.
@@ -8,6 +8,7 @@ Outputs: <out-dir>/corpus with the folders of the corpus `clips`, <out-dir>/data
 Of a person with n videos, n // 2 (at least 1) are to learn from; the others are validated on and tested in turn, the
 first one is tested. Talks are cut into pieces of 4 s that do not overlap; all pieces of a talk stay on one side. Every
 other video of strangers, in the order of their names, is to learn from. Other videos are links to the originals.
+The man of robustness/base.mp4 is one of the persons (cosine 0.96): that folder is left out.
 
 Exit status 1 where a clip stands behind a stranger and its faces were found.
 
@@ -76,7 +77,6 @@ def sources(shared: Path) -> Iterator[Source]:
         yield Source(path, person, 60.0)
     yield Source(video / "hamilton/short_hamilton_clip.mp4", cut_s=7.0)  # after that Obama is in the audience
     yield Source(video / "titanic/test.mp4", cut_s=60.0)
-    yield Source(video / "robustness/base.mp4")
     for path in sorted([*video.glob("odd/*.*"), video / "robustness/black_silent_noface.mp4"]):
         yield Source(path)
 
