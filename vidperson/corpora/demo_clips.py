@@ -4,8 +4,8 @@ Eileen Collins and Grace Hopper are those of vidperson/corpora/demo.py. The othe
 Wild, 25 x 25 pixels in grey, that scikit-image carries without names. All are filmed by the same virtual camera.
 Each of the others is one picture, so that clips of a person look alike: error rates say nothing about real data.
 
-Persons to learn have four clips each. Known strangers have one. The folders `valid` and `search` have clips of the
-persons, of strangers that are in no other folder, of two persons, and of nobody.
+Ten persons have five clips each to learn from, twelve strangers one each. The folder `search` has two clips of each
+person, clips of six other strangers, two of two persons, and one of nobody.
 """
 
 from __future__ import annotations
@@ -27,13 +27,9 @@ RECIPE = "1"
 FACES = (0, 3, 11, 14, 18, 29, 43, 67, 2, 6, 8, 15, 21, 25, 34, 38, 40, 46, 49, 54, 61, 65, 71, 79, 88, 95)
 """Those of LFW that are filmed: people that look different, and that both networks of the demo see well."""
 NUM_PERSONS = 10
-LEARN_CLIPS = 4
-KNOWN_STRANGERS = 8
-SEARCHED = {"valid": (1, 4), "search": (2, 6)}
-"""Folder -> clips of each person, clips of strangers."""
-NUM_CLIPS = NUM_PERSONS * LEARN_CLIPS + KNOWN_STRANGERS + sum(
-    NUM_PERSONS * clips + strangers + 3 for clips, strangers in SEARCHED.values()
-)
+LEARN_CLIPS, SEARCH_CLIPS = 5, 2
+KNOWN_STRANGERS, OTHER_STRANGERS = 12, 6
+NUM_CLIPS = NUM_PERSONS * (LEARN_CLIPS + SEARCH_CLIPS) + KNOWN_STRANGERS + OTHER_STRANGERS + 3
 FACE_PX = (40.0, 130.0)
 SCALE, RIM = 6, 6
 
@@ -47,9 +43,9 @@ class Clip:
 
 
 def build(out_dir: str | os.PathLike[str], seconds: float = 1.6, on_video: Callable[[], None] = lambda: None) -> bool:
-    """Make `<out_dir>` with the folders `persons/<person>`, `strangers`, `valid` and `search`, and the truth.
+    """Make the folders `persons/<person>`, `strangers` and `search`, and `search.key`, who is in what is searched.
 
-    That is in `valid.key` and `search.key`, lines `<person><tab><clip>` of the persons to learn.
+    The key has lines `<person><tab><clip>`. It names persons to learn only.
     seconds: length of every clip. on_video is called after each of the ``NUM_CLIPS`` clips.
 
     Returns and raises as :func:`vidperson.corpora.film.make_once`; DataError also for a missing package.
@@ -65,10 +61,9 @@ def build(out_dir: str | os.PathLike[str], seconds: float = 1.6, on_video: Calla
             film(folder / clip.path, [3, number], cast, background, frames, FACE_PX)
             on_video()
         persons = people()[:NUM_PERSONS]
-        for name in SEARCHED:
-            shown = [(who, clip.path) for clip in clips() for who in clip.cast if clip.path.startswith(f"{name}/")]
-            lines = [f"{who}\t{Path(path).name}" for who, path in shown if who in persons]
-            write_lines(folder / f"{name}.key", lines)
+        searched = [clip for clip in clips() if clip.path.startswith("search/")]
+        shown = [(who, Path(clip.path).name) for clip in searched for who in clip.cast if who in persons]
+        write_lines(folder / "search.key", [f"{who}\t{name}" for who, name in shown])
 
     return make_once(out_dir, f"recipe {RECIPE}, {seconds:g} s\n", make)
 
@@ -86,15 +81,14 @@ def clips() -> Iterator[Clip]:
             yield Clip(f"persons/{person}/{number + 1}.mp4", (person,))
     for number in range(KNOWN_STRANGERS):
         yield Clip(f"strangers/{number + 1}.mp4", (next(strangers),))
-    for folder, (repeats, unknown) in SEARCHED.items():
-        names = (f"{folder}/{number:03d}.mp4" for number in count(1))
-        for person in persons * repeats:
-            yield Clip(next(names), (person,))
-        for _ in range(unknown):
-            yield Clip(next(names), (next(strangers),))
-        yield Clip(next(names), (persons[0], persons[-1]))
-        yield Clip(next(names), (persons[1], persons[2]))
-        yield Clip(next(names), ())
+    names = (f"search/{number:03d}.mp4" for number in count(1))
+    for person in persons * SEARCH_CLIPS:
+        yield Clip(next(names), (person,))
+    for stranger in strangers:
+        yield Clip(next(names), (stranger,))
+    yield Clip(next(names), (persons[0], persons[-1]))
+    yield Clip(next(names), (persons[1], persons[2]))
+    yield Clip(next(names), ())
 
 
 def _lfw_portraits() -> dict[str, Portrait]:
