@@ -37,6 +37,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from steps.evaluate import read_pairs
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from vidperson.report.tables import Row, Table
 
 SHEET_WIDTH = 1400
+_ABOUT = ("snorm_cohort", "calibrated_on")
 
 
 @dataclass(frozen=True)
@@ -102,46 +104,52 @@ def write_report(
     test_sets: Sequence[str],
     found: Sequence[tuple[str, Path]],
     embedders: Sequence[str] = (),
+    searches: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[Path]:
     """Write tables and report of the results in a folder; returns the files.
 
     systems: folders below ``results_dir``. found: modality and folder of each part of stage 2.
-    embedders: instructive trials of these are shown.
+    embedders: instructive trials of these are shown. searches: searched set -> its systems' folders.
     Raises DataError as :func:`make_report`.
     """
     import json
 
     from vidperson.io.atomic import atomic_write
     from vidperson.report import html, tables
+    from vidperson.report.searches import search_rows
 
     results: list[dict[str, Any]] = []
+    searched: list[dict[str, Any]] = []
     sections: list[Section] = []
     for name in dict.fromkeys(test_sets):
         of_set, section = _set_section(results_dir, systems, name, embedders)
         results += of_set
         sections.append(section)
-    rows = tables.result_rows(results)
-    head = [tables.result_table(results), tables.dcf_table(results), tables.trial_table(results)]
-    named = list(zip(("Results", "Detection costs at each prior", "Trials"), head, strict=True))
-    gathered: dict[str, Any] = {"results": rows}
+    for name, folders in searches.items():
+        of_set, section = search_section(results_dir, folders, name)
+        searched += of_set
+        sections.append(section)
+    named, summary = _head_tables(results, searched)
+    gathered: dict[str, Any] = {"results": tables.result_rows(results)} if results else {}
+    gathered |= {"searches": search_rows(searched)} if searched else {}
+    rows = [row for kind in gathered.values() for row in kind]
     for items, parts in _by_items(found).items():
         gathered[items], table, section = _items_section(items, parts)
-        named.append((f"{items.capitalize()} found", table))
+        named.append((f"{items.capitalize()} found", table, ""))
         sections.append(section)
-    named = [(title, table) for title, table in named if table[1]]
-    note = tables.result_note(results)
-    sections.insert(0, html.Section("Results", _summary(head, note)))
+    named = [(title, table, note) for title, table, note in named if table[1]]
+    sections.insert(0, html.Section("Results", summary))
     outputs = {
         "results.txt": "\n".join(
-            tables.text_table(table) + (note + "\n" if title == "Results" else "") for title, table in named
+            tables.text_table(table) + (note + "\n" if note else "") for title, table, note in named
         ),
         "results.md": "\n".join(
-            f"## {title}\n\n{tables.markdown_table(table)}" + (f"\n{note}\n" if title == "Results" else "")
-            for title, table in named
+            f"## {title}\n\n{tables.markdown_table(table)}" + (f"\n{note}\n" if note else "")
+            for title, table, note in named
         ),
         "results.csv": tables.csv_table(rows),
         "results.json": json.dumps(gathered, indent=1, ensure_ascii=False) + "\n",
-        "report.html": html.page(*_titles(results, systems, test_sets), sections),
+        "report.html": html.page(*_titles(results, searched), sections),
     }
     for name, content in outputs.items():
         with atomic_write(results_dir / name) as stream:
@@ -151,13 +159,40 @@ def write_report(
     return [results_dir / name for name in outputs]
 
 
-def _titles(results: Sequence[Mapping[str, Any]], systems: Sequence[str], test_sets: Sequence[str]) -> tuple[str, str]:
+def _head_tables(
+    results: Sequence[dict[str, Any]], searched: Sequence[dict[str, Any]]
+) -> tuple[list[tuple[str, Table, str]], list[str]]:
+    """Title, table and note of what is true of all sets, and the same as markup."""
+    from vidperson.report import html, searches, tables
+
+    named, markup = [], []
+    if results:
+        head = [tables.result_table(results), tables.dcf_table(results), tables.trial_table(results)]
+        note = tables.result_note(results)
+        titles = ("Results", "Detection costs at each prior", "Trials")
+        named += list(zip(titles, head, (note, "", ""), strict=True))
+        markup += _summary(head, note)
+    if searched:
+        head = [searches.map_table(searched), searches.open_set_table(searched), searches.set_table(searched)]
+        note = searches.search_note(searched)
+        named += list(zip(("Ranked lists", "Open set", "Searched sets"), head, (note, "", ""), strict=True))
+        tables_of_sets = [html.heading("Searched sets"), html.table(head[2])]
+        markup += [html.table(head[0]), html.table(head[1]) if head[1][1] else "", html.note(note), *tables_of_sets]
+    return named, markup
+
+
+def _titles(results: Sequence[Mapping[str, Any]], searched: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """Title and subtitle of the report."""
-    plain = [result for result in results if result["backend"] != "fusion"]
+    plain = [result for result in (*results, *searched) if result["backend"] != "fusion"]
     modalities = " and ".join(dict.fromkeys(str(result["modality"]) for result in plain))
     networks = ", ".join(dict.fromkeys(str(result["system"]) for result in plain))
-    counts = f"{len(dict.fromkeys(systems))} systems on {len(dict.fromkeys(test_sets))} test sets"
-    return f"{modalities.capitalize()} verification with {networks}", counts
+    tasks = " and ".join(task for task, some in (("verification", results), ("identification", searched)) if some)
+    counts = []
+    for some, kind in ((results, "test"), (searched, "searched")):
+        systems = {(result["system"], result["backend"], *map(result.get, _ABOUT)) for result in some}
+        sets = {result["name"] for result in some}
+        counts += [f"{len(systems)} systems on {len(sets)} {kind} sets"] if some else []
+    return f"{modalities.capitalize()} {tasks} with {networks}", ", ".join(counts)
 
 
 def _summary(head: Sequence[Table], note: str) -> list[str]:
@@ -196,6 +231,74 @@ def _set_section(
             except (KeyError, TypeError, ValueError) as error:
                 raise DataError(f"not written by pick_trials.py ({error!r}); delete it", picked) from None
     return results, html.Section(f"Test set {name}", parts)
+
+
+def search_section(results_dir: Path, systems: Sequence[str], name: str) -> tuple[list[dict[str, Any]], Section]:
+    """The results of all systems for a searched set, and the part of the report about it."""
+    from vidperson.errors import DataError
+    from vidperson.report import html, searches
+
+    results = []
+    for path in (results_dir / system / f"{name}.json" for system in dict.fromkeys(systems)):
+        result = _read_json(path, "evaluate_searches.py")
+        try:
+            searches.search_rows([result])
+        except (KeyError, TypeError, AttributeError) as error:
+            cure = "delete it or evaluate again"
+            raise DataError(f"not a result of evaluate_searches.py ({error!r}); {cure}", path) from None
+        results.append(result)
+    parts = _search_plots(results)
+    picked = results_dir / "picks" / f"{name}.json"
+    if picked.is_file():
+        try:
+            parts += _picked(_read_json(picked, "pick_ranks.py"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"not written by pick_ranks.py ({error!r}); delete it", picked) from None
+    return results, html.Section(f"Searched set {name}", parts)
+
+
+def _search_plots(results: Sequence[dict[str, Any]]) -> list[str]:
+    """Open-set curves and CMC of the systems of a searched set, best first."""
+    from vidperson.report import html, plots, searches, tables
+
+    keyed = [result for result in searches.best_first(results) if result.get("segments")]
+    if not keyed:
+        return [html.note("There is no key: nothing to evaluate.")]
+    shown = keyed[: plots.MOST_PANELS]
+    several = len({result["system"] for result in shown if result["backend"] != "fusion"}) > 1
+    curves = {
+        tables.label(result, several): {"cmc": result["segments"]["cmc"], **result["segments"].get("curve", {})}
+        for result in shown
+    }
+    caption = "Share of the segments with a person whose right one is so far up (CMC)."
+    if any("fpir" in rates for rates in curves.values()):
+        caption = (
+            "Left: segments with a person that miss the right one (FNIR), over the share of strangers for whom anybody "
+            f"is named (FPIR). Right: {caption[0].lower()}{caption[1:]}"
+        )
+    left_out = f" The best {len(shown)} of {len(keyed)} systems." if len(shown) < len(keyed) else ""
+    drawn = plots.search_curves(curves, keyed[0]["fpirs"])
+    return [html.heading("Strangers and ranks"), html.figure(caption + left_out, drawn)]
+
+
+def _picked(picked: dict[str, Any]) -> list[str]:
+    """The persons that went worst and best, and the two lists."""
+    from vidperson.report import html, searches
+
+    items = items_of(picked["modality"])
+    parts = []
+    for kind in ("worst", "best"):
+        if picked[kind]:
+            parts.append(html.heading(f"Persons that went {kind}, by {picked['system']}"))
+            if kind == "worst":
+                parts.append(html.note(f"{searches.PICKED_NOTE} The {items} are the heaviest of their tracks."))
+            parts.append(searches.picked_persons(picked[kind]))
+    for (title, total, table), rest in (
+        (searches.persons_table(picked), picked["files"]["ranks"]),
+        (searches.segments_table(picked), picked["files"]["persons"]),
+    ):
+        parts.append(html.searchable(title, table, total, rest))
+    return parts
 
 
 def _read_json(path: Path, writer: str) -> dict[str, Any]:

@@ -517,6 +517,12 @@ def consecutive_parts(segments: Sequence[str], work: Path, parts: int) -> list[r
     return balanced_ranges([weights.get(segment, mean) for segment in segments], parts)
 
 
+def pictures_list(folder: Path) -> Path:
+    """The list of a data folder that names what is seen: frames.scp where it is there, or else vid.scp."""
+    frames = folder / "frames.scp"
+    return frames if frames.is_file() else folder / "vid.scp"
+
+
 def work_list(folder: Path, decodes: bool) -> Path:
     """The list of a data folder that tells how much work each segment is; it may be missing.
 
