@@ -180,12 +180,13 @@ def convert_features(
     with ExitStack() as stack:
         for folder in folders:
             stack.enter_context(folder.locked())
+        spools = [folder.path / "spool" for folder in folders]
+        _remove(spools)  # of a run that was killed
         inputs = [scp, *pickles]
         items_files = [items_dir / name for name in set_files(ITEM_ARCHIVES)]
         done = [not force and _is_done(folder, inputs, items_files) for folder in folders]
         if all(done):
             return None
-        spools = [folder.path / "spool" for folder in folders]
         try:
             counts = _spool(pickles, segments, scp, spools)
             made: dict[Path, str] = {}  # embeddings are of these items, as their record says
@@ -193,9 +194,13 @@ def convert_features(
                 outputs = _join(folder, spool, list(segments.values()), new_record(_COMMAND, inputs, hashed=made))
                 made = {folder.path / name: output.sha256 for name, output in outputs.items()}
         finally:
-            for spool in spools:
-                shutil.rmtree(spool, ignore_errors=True)
+            _remove(spools)
     return counts
+
+
+def _remove(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _segments(scp: Path) -> dict[str, str]:
@@ -223,8 +228,6 @@ def _is_done(folder: SetFolder, inputs: Sequence[Path], uncounted: Sequence[Path
 
 def _spool(pickles: Sequence[Path], segments: dict[str, str], scp: Path, spools: Sequence[Path]) -> Converted:
     """Append the clips of the list to archives, in the order of the pickles, then those without a face."""
-    for spool in spools:
-        shutil.rmtree(spool, ignore_errors=True)  # of a run that was killed
     faces = others = without = size = 0
     first_other = ""
     with (
