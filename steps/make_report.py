@@ -174,10 +174,16 @@ def _head_tables(
         markup += _summary(head, note)
     if searched:
         head = [searches.map_table(searched), searches.open_set_table(searched), searches.set_table(searched)]
-        note = searches.search_note(searched)
-        named += list(zip(("Ranked lists", "Open set", "Searched sets"), head, (note, "", ""), strict=True))
+        notes = searches.search_notes(searched)
+        texts = ("\n".join(notes), "", "")
+        named += list(zip(("Ranked lists", "Open set", "Searched sets"), head, texts, strict=True))
         tables_of_sets = [html.heading("Searched sets"), html.table(head[2])]
-        markup += [html.table(head[0]), html.table(head[1]) if head[1][1] else "", html.note(note), *tables_of_sets]
+        markup += [
+            html.table(head[0]),
+            html.table(head[1]) if head[1][1] else "",
+            *map(html.note, notes),
+            *tables_of_sets,
+        ]
     return named, markup
 
 
@@ -191,7 +197,8 @@ def _titles(results: Sequence[Mapping[str, Any]], searched: Sequence[Mapping[str
     for some, kind in ((results, "test"), (searched, "searched")):
         systems = {(result["system"], result["backend"], *map(result.get, _ABOUT)) for result in some}
         sets = {result["name"] for result in some}
-        counts += [f"{len(systems)} systems on {len(sets)} {kind} sets"] if some else []
+        end = "s" if len(sets) != 1 or kind == "test" else ""
+        counts += [f"{len(systems)} systems on {len(sets)} {kind} set{end}"] if some else []
     return f"{modalities.capitalize()} {tasks} with {networks}", ", ".join(counts)
 
 
@@ -259,26 +266,26 @@ def search_section(results_dir: Path, systems: Sequence[str], name: str) -> tupl
 
 def _search_plots(results: Sequence[dict[str, Any]]) -> list[str]:
     """Open-set curves and CMC of the systems of a searched set, best first."""
-    from vidperson.report import html, plots, searches, tables
+    from vidperson.report import html, plots, searches
 
     keyed = [result for result in searches.best_first(results) if result.get("segments")]
     if not keyed:
         return [html.note("There is no key: nothing to evaluate.")]
     shown = keyed[: plots.MOST_PANELS]
-    several = len({result["system"] for result in shown if result["backend"] != "fusion"}) > 1
-    curves = {
-        tables.label(result, several): {"cmc": result["segments"]["cmc"], **result["segments"].get("curve", {})}
-        for result in shown
-    }
-    caption = "Share of the segments with a person whose right one is so far up (CMC)."
-    if any("fpir" in rates for rates in curves.values()):
-        caption = (
-            "Left: segments with a person that miss the right one (FNIR), over the share of strangers for whom anybody "
-            f"is named (FPIR). Right: {caption[0].lower()}{caption[1:]}"
-        )
     left_out = f" The best {len(shown)} of {len(keyed)} systems." if len(shown) < len(keyed) else ""
-    drawn = plots.search_curves(curves, keyed[0]["fpirs"])
-    return [html.heading("Strangers and ranks"), html.figure(caption + left_out, drawn)]
+    curves = dict(zip(searches.curve_names(shown), (result["segments"] for result in shown), strict=True))
+    figures = []
+    if any("curve" in segments for segments in curves.values()):
+        caption = (
+            "Misses (FNIR): segments with a person without the right one at the threshold, over the share of strangers "
+            "that somebody is named for (FPIR)."
+        )
+        rates = {name: segments["curve"] for name, segments in curves.items() if "curve" in segments}
+        figures.append(html.figure(caption + left_out, plots.open_set_curves(rates, keyed[0]["fpirs"])))
+    caption = "CMC: share of the segments with a person that have the right one so far up."
+    drawn = plots.match_curves({name: segments["cmc"] for name, segments in curves.items()})
+    figures.append(html.figure(caption + left_out, drawn))
+    return [html.heading("Strangers and ranks"), html.side_by_side(figures)]
 
 
 def _picked(picked: dict[str, Any]) -> list[str]:
