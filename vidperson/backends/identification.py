@@ -36,6 +36,7 @@ SCORE_COLUMN = 6
 NEAREST_STRANGERS = 30
 STRANGER_SHARE = 0.5
 _ROWS_AT_ONCE = 2112
+_ROWS_OF_NEAR = 528
 
 
 def item_weights(
@@ -108,7 +109,8 @@ def pool(embeddings: Sequence[Float], items: Float | None, weights: Double) -> P
         raise ScoringError(f"expected frames and boxes of {count} items, found {items.shape}")
     if not count:
         return Pooled(np.zeros((0, sum(rows.shape[1] for rows in embeddings)), np.float32), weights, np.zeros(0, int))
-    units, lengths = zip(*map(with_lengths, embeddings), strict=True)
+    with np.errstate(invalid="ignore"):
+        units, lengths = zip(*map(with_lengths, embeddings), strict=True)
     if not all(np.isfinite(each).all() for each in lengths):
         raise ScoringError("NaN or infinite embedding; extract it again")
     labels = np.zeros(count, dtype=np.int64) if items is None else link(units[0], items)
@@ -137,7 +139,7 @@ def _sums(members: NDArray[np.bool_], weights: Double) -> Double:
 class Searcher(Protocol):
     """What scores vectors for persons.
 
-    models: the persons, in the order of the scores.
+    models: the persons, in the order of the scores, which is that of the C locale.
     """
 
     models: tuple[str, ...]
@@ -169,7 +171,7 @@ class Products:
         self._count, dim = vectors.shape
         self._shapes = tiling(dim)
         if self._shapes is None:  # no tiles on this machine: exact products, which are slower
-            self._right = length_normalise(vectors).T
+            self._exact = length_normalise(vectors).T
         else:
             guard = self._shapes.guard
             self._right = np.zeros((dim, self._shapes.columns(self._count)), dtype=np.float32)
@@ -179,7 +181,7 @@ class Products:
         """(V, D) vectors, which are made unit vectors -> (V, P) float32 cosines."""
         units = length_normalise(vectors)
         if self._shapes is None:
-            return np.asarray(units @ self._right, dtype=np.float32)
+            return np.asarray(units @ self._exact, dtype=np.float32)
         left = np.zeros((self._shapes.rows(len(units)), units.shape[1]), dtype=np.float32)
         left[: len(units)] = units
         rows, columns = np.arange(len(units)), np.arange(self._count)
@@ -215,18 +217,22 @@ class ShiftedClassMean(ClassMean):
         self._nearest = min(NEAREST_STRANGERS, len(strangers))
 
     def scores(self, vectors: Float) -> Float:
-        near = self._strangers(vectors)
-        # Sorted, so that the sum does not depend on the order of the strangers.
-        near = np.sort(np.partition(near, -self._nearest, axis=1)[:, -self._nearest :], axis=1)
-        shift = STRANGER_SHARE * near.mean(axis=1, dtype=np.float64)
+        means = [self._near(vectors[i : i + _ROWS_OF_NEAR]) for i in range(0, len(vectors), _ROWS_OF_NEAR)]
+        shift = STRANGER_SHARE * np.concatenate([np.zeros(0), *means])
         return np.asarray(super().scores(vectors) - shift[:, None], dtype=np.float32)
+
+    def _near(self, vectors: Float) -> Double:
+        """(V,) float64 mean cosines of the nearest strangers."""
+        near = np.partition(self._strangers(vectors), -self._nearest, axis=1)[:, -self._nearest :]
+        # Sorted, so that the sum does not depend on the order of the strangers.
+        return np.asarray(np.sort(near, axis=1).astype(np.float64).sum(axis=1) / self._nearest)
 
 
 class Identifier:
     """A network from vectors to scores of persons.
 
     labels: the P' persons in the order of its outputs. models: those to score.
-    columns: (D',) int64, which numbers of a vector it takes, in its order. batch: vectors per call, the last filled up.
+    run: (batch, D) float32 -> (batch, P') float32. batch: vectors per call; the last call is filled up.
     Raises ScoringError for models that it does not know.
     """
 
@@ -234,7 +240,6 @@ class Identifier:
         self,
         labels: Sequence[str],
         models: Sequence[str],
-        columns: Index,
         run: Callable[[Float], Float],
         batch: int = 256,
     ) -> None:
@@ -246,14 +251,14 @@ class Identifier:
             raise ScoringError(f"{len(unknown)} of {len(models)} searched persons are not among its labels: {first}")
         self._outputs = np.array([where[model] for model in models], dtype=np.int64)
         self._all = len(labels)
-        self._columns, self._run, self._batch = columns, run, batch
+        self._run, self._batch = run, batch
 
     def scores(self, vectors: Float) -> Float:
         """Raises ScoringError where the network gives other than one finite score per label."""
         found = np.empty((len(vectors), len(self.models)), dtype=np.float32)
         for begin in range(0, len(vectors), self._batch):
-            some = vectors[begin : begin + self._batch, self._columns]
-            rows = np.zeros((self._batch, len(self._columns)), dtype=np.float32)
+            some = vectors[begin : begin + self._batch]
+            rows = np.zeros((self._batch, vectors.shape[1]), dtype=np.float32)
             rows[: len(some)] = some
             scores = self._run(rows)
             if scores.shape != (self._batch, self._all):
@@ -264,6 +269,20 @@ class Identifier:
         return found
 
 
+class SomeColumns:
+    """A searcher that takes some of the numbers of each vector, such as those of one embedder.
+
+    columns: (D',) int64, in the order in which the searcher takes them.
+    """
+
+    def __init__(self, searcher: Searcher, columns: Index) -> None:
+        self.models = searcher.models
+        self._searcher, self._columns = searcher, columns
+
+    def scores(self, vectors: Float) -> Float:
+        return self._searcher.scores(vectors[:, self._columns])
+
+
 @dataclass(frozen=True)
 class Standard:
     """Mean and deviation of the scores of enrolment segments for persons that they do not show."""
@@ -272,10 +291,10 @@ class Standard:
     deviation: float
 
 
-def measure(searcher: Searcher, vectors: Float, persons: Sequence[str | None]) -> Standard:
+def measure(searcher: Searcher, vectors: Float, persons: Sequence[str]) -> Standard:
     """What the scores of a searcher are for the wrong persons.
 
-    vectors: (C, D) of enrolment segments, in an order of their own. persons: whom each shows, None for a stranger.
+    vectors: (C, D) of enrolment segments, in an order of their own. persons: whom each shows.
     Raises ScoringError where there is no wrong person, or all scores are the same.
     """
     where = {model: i for i, model in enumerate(searcher.models)}
@@ -283,9 +302,7 @@ def measure(searcher: Searcher, vectors: Float, persons: Sequence[str | None]) -
     for begin in range(0, len(vectors), _ROWS_AT_ONCE):
         scores = searcher.scores(vectors[begin : begin + _ROWS_AT_ONCE]).astype(np.float64)
         own = [
-            (row, where[person])
-            for row, person in enumerate(persons[begin : begin + _ROWS_AT_ONCE])
-            if person is not None and person in where
+            (row, where[person]) for row, person in enumerate(persons[begin : begin + _ROWS_AT_ONCE]) if person in where
         ]
         for row, column in own:
             scores[row, column] = 0.0
@@ -317,7 +334,7 @@ class Fusion:
 
 
 def columns_of(sizes: Mapping[str, int], names: Sequence[str]) -> Index:
-    """Which numbers of a vector of several embedders are those of ``names``, in that order.
+    """(D',) int64: which numbers of a vector of several embedders are those of ``names``, in that order.
 
     sizes: embedder -> numbers of its embeddings, in the order of the vector. Raises KeyError for one that lacks.
     """

@@ -381,7 +381,8 @@ def _lasting(settings: Settings) -> dict[str, Any]:
 def _optimiser(task: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
     if settings.optimiser == "sgd":
-        return torch.optim.SGD(parameters, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+        how = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
+        return torch.optim.SGD(parameters, settings.lr, **how, fused=True)
     if settings.optimiser == "muon":
         network = {id(parameter) for parameter in task.network.parameters() if parameter.ndim > 1}  # type: ignore[union-attr]
         matrices = [parameter for parameter in parameters if id(parameter) in network]
