@@ -56,8 +56,8 @@ class SearchedSet:
         tested |= dict.fromkeys(EMPTY, np.zeros((0, 16), np.float32))
         self.shown |= {"t-two": "p0", EMPTY[0]: "p2"}
         self.enrolled, self.tested = dict(sorted(enrolled.items())), dict(sorted(tested.items()))
-        self._stages("train", self.enrolled)
-        self._stages("test", self.tested)
+        self.stages("train", self.enrolled)
+        self.stages("test", self.tested)
         self._lists()
 
     @staticmethod
@@ -66,7 +66,7 @@ class SearchedSet:
         rows = mean + 0.5 * rng.normal(size=(4, 16))
         return (rows * np.array([[1], [1.2], [3], [1]])).astype(np.float32)
 
-    def _stages(self, name: str, matrices: dict[str, np.ndarray]) -> None:
+    def stages(self, name: str, matrices: dict[str, np.ndarray]) -> None:
         """Stages 2 and 3: of eight items the first four are one track, the others another beside it."""
         write_archive(self.embed / name / "embed.ark", matrices)
         root, items = self.items / name, {}

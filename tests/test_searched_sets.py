@@ -5,23 +5,24 @@ from __future__ import annotations
 import base64
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from searched_set import PER_PERSON, PERSONS, STRANGERS, SearchedSet
 from test_report import NASTY, Page, in_browser, shade
 
+from steps.calibrate_search import CalibrateSearchOptions, calibrate_search
 from steps.evaluate_ranks import Lists
+from steps.evaluate_searches import EvaluateSearchesOptions, evaluate_search, evaluate_searches
 from steps.evaluate_searches import SearchedSet as Files
-from steps.evaluate_searches import evaluate_search
-from steps.make_report import write_report
-from steps.pick_ranks import Picker, Searched, pick_ranks
+from steps.make_report import ReportOptions, make_report, write_report
+from steps.pick_ranks import Picker, PickRanksOptions, Searched, pick_ranks
 from steps.pick_trials import ItemSet
+from steps.search import SearchOptions, SearchPairOptions, SearchSystemOptions, search
 from vidperson.errors import DataError, ScoringError
-from vidperson.io.lines import read_scp, read_spk2utt
-from vidperson.io.ranks import read_scored_ranks
-from vidperson.io.record import write_record
+from vidperson.io.lines import read_scp
+from vidperson.io.record import read_record, write_record
 from vidperson.report import html, plots
 from vidperson.report.contact_sheet import decode_picture
 
@@ -42,19 +43,21 @@ class World:
         output = self.results / "net" / backend / "test.json"
         return evaluate_search(self.files, self.lists(), output, ABOUT | {"backend": backend}, 100, **more)
 
+    def pair(self) -> SearchPairOptions:
+        made = self.made
+        return SearchPairOptions("face", made.embed, made.data, "train", "test", items_dir=made.items)
+
     def pick(self, count: int = 2) -> dict:
-        scores = read_scored_ranks(self.paths["ranks"])
-        groups = read_spk2utt(self.made.data / "train/spk2utt")
-        items = [ItemSet(self.made.embed / name, self.made.items / name, "faces") for name in ("train", "test")]
-        enrolled = {model: [(0, segment) for segment in segments] for model, segments in groups.items()}
-        picker = Picker(Searched("face", items[:1], items[1], enrolled), self.files.statuses, scores)
-        models = self.evaluate().get("models", {})
-        precisions = {model: figures["average precision"] for model, figures in models.items()}
-        picked = pick_ranks(self.lists(), scores, picker, precisions, count)
-        picked |= {"system": "net/class-mean", "files": {name: str(path) for name, path in self.paths.items()}}
-        (self.results / "picks").mkdir(parents=True, exist_ok=True)
-        (self.results / "picks/test.json").write_text(json.dumps(picked))
-        return picked
+        self.evaluate()
+        output = self.results / "picks/net/test.json"
+        lists = self.paths["ranks"], self.paths["persons"]
+        pick_ranks(PickRanksOptions(*lists, output, self.pair(), self.paths["nobody"], "net/class-mean", count))
+        return json.loads(output.read_text())
+
+    def report(self, *systems: str, items: bool = False) -> str:
+        found = [("face", self.made.items / "test")] if items else []
+        write_report(self.results, [], [], found, ["net"], {"test": list(systems or ("net/class-mean",))})
+        return (self.results / "report.html").read_text()
 
 
 @pytest.fixture
@@ -127,10 +130,10 @@ def test_picked_segment_without_an_item_tells_its_status(world):
 
 
 def test_decided_face_is_the_heaviest_of_the_track_that_is_nearest_to_the_person(world):
-    scores = read_scored_ranks(world.paths["ranks"])
-    items = [ItemSet(world.made.embed / name, world.made.items / name, "faces") for name in ("train", "test")]
-    members = [(0, segment) for segment in world.made.enrolled if segment.startswith("p0-")]
-    decided = Picker(Searched("face", items[:1], items[1], {"p0": members}), {}, scores).decided("p0", "t-two")
+    made = world.made
+    items = {name: ItemSet(made.embed / name, made.items / name, "faces") for name in ("train", "test")}
+    members = [("train", segment) for segment in made.enrolled if segment.startswith("p0-")]
+    decided = Picker(Searched("face", items, "test", {"p0": members}), {}, {}).decided("p0", "t-two")
     assert decided["tracks"] > 1
     assert shade(decided["test"]) == 20 + 10 * 6  # the third of the second track has the longest embedding
     assert shade(decided["enrolment"]) == 20 + 10 * 2
@@ -152,7 +155,7 @@ def test_report_of_searched_sets_has_tables_lists_and_faces_and_parses(world, ca
         world.evaluate(backend)
     world.pick()
     systems = ["net/worse", "net/class-mean"]
-    write_report(world.results, [], [], [("face", world.made.items / "test")], [], {"test": systems})
+    world.report(*systems, items=True)
     said = capsys.readouterr().out
     assert said.splitlines()[-1] == f"report: {world.results / 'report.html'}"
     rows = list(csv.DictReader((world.results / "results.csv").open()))
@@ -166,7 +169,7 @@ def test_report_of_searched_sets_has_tables_lists_and_faces_and_parses(world, ca
         assert words in page.text
     assert page.tags.count("img") > 2 * 2 * 4 and all(link.startswith(("data:", "#")) for link in page.links)
     before = (world.results / "report.html").read_bytes()
-    write_report(world.results, [], [], [("face", world.made.items / "test")], [], {"test": systems})
+    world.report(*systems, items=True)
     assert (world.results / "report.html").read_bytes() == before
 
 
@@ -176,7 +179,7 @@ def test_report_without_a_key_or_strangers_says_so(world):
     relevant.unlink()
     world.evaluate()
     assert world.pick()["worst"] == []
-    write_report(world.results, [], [], [], [], {"test": ["net/class-mean"]})
+    world.report()
     page = Page((world.results / "report.html").read_text())
     assert "There is no key: nothing to evaluate." in page.text and "Persons that went worst" not in page.text
     assert "t-two (" in page.text and "t-empty1" in page.text  # both lists are there
@@ -194,7 +197,7 @@ def test_report_without_a_key_or_strangers_says_so(world):
             kept.append(" ".join(fields) + "\n")
         path.write_text("".join(kept))
     world.evaluate()
-    write_report(world.results, [], [], [], [], {"test": ["net/class-mean"]})
+    world.report()
     text = Page((world.results / "report.html").read_text()).text
     assert "There are no strangers, so there are no open-set figures." in text and "FNIR at" not in text
 
@@ -203,12 +206,12 @@ def test_report_without_a_key_or_strangers_says_so(world):
 def test_json_that_is_no_result_or_was_not_picked_is_refused_by_name(world, content):
     world.evaluate()
     world.pick()
-    for name in ("net/class-mean/test.json", "picks/test.json"):
+    for name in ("net/class-mean/test.json", "picks/net/test.json"):
         path = world.results / name
         kept = path.read_text()
         path.write_text(content)
         with pytest.raises(DataError, match=name):
-            write_report(world.results, [], [], [], [], {"test": ["net/class-mean"]})
+            world.report()
         path.write_text(kept)
 
 
@@ -244,7 +247,7 @@ addEventListener("load", () => {
 def test_box_in_a_browser_leaves_the_lines_with_all_words(world, tmp_path, monkeypatch):
     world.evaluate()
     world.pick()
-    write_report(world.results, [], [], [], [], {"test": ["net/class-mean"]})
+    world.report()
     monkeypatch.setattr("test_report.PROBE", FILTER)
     probe, console = in_browser((world.results / "report.html").read_text(), tmp_path)
     assert probe["errors"] == console == []
@@ -256,3 +259,89 @@ def test_pictures_of_cases_are_those_of_the_crops(world):
     case = world.pick()["best"][0]["cases"][0]
     assert decode_picture(base64.b64decode(case["test"]["jpeg"])).shape == (112, 112, 3)
     assert case["test"]["time_s"] == 1.0  # of the third item
+
+
+@dataclass
+class Stages:
+    """Stages 4 and 5 on the searched set, which also calibrates."""
+
+    world: World
+    systems: SearchSystemOptions
+
+    def words(self) -> list[str]:
+        made = self.world.made
+        word = f"--modality face --embed-dir {made.embed} --data-dir {made.data} --items-dir {made.items}"
+        return [f"{word} --enroll-sets train --test-set test"]
+
+    def search(self) -> None:
+        search(SearchOptions(self.world.pair(), self.systems))
+        calibrate_search(CalibrateSearchOptions(self.systems, data_dir=self.world.made.data))
+
+    def evaluate(self, **changed) -> None:
+        systems = replace(self.systems, **changed)
+        evaluate_searches(EvaluateSearchesOptions(self.words(), self.world.results, systems))
+
+    def report(self) -> None:
+        systems = f"--scores-dir {self.systems.scores_dir} --embedders net --test-sets test --calibration-set test"
+        systems += " --search-backends 'class-mean class-mean-shift'"
+        make_report(ReportOptions(self.world.results, searches=self.words(), search_systems=systems))
+
+
+@pytest.fixture
+def stages(world, tmp_path):
+    with (world.made.data / "train/vid.scp").open("a") as stream:  # a known stranger
+        stream.write("x-stranger x.mp4\n")
+    more = world.made.tested["t-s0"] * -1
+    world.made.stages("train", dict(sorted({**world.made.enrolled, "x-stranger": more}.items())))
+    systems = SearchSystemOptions(
+        "class-mean class-mean-shift", calibration_set="test", scores_dir=tmp_path / "exp", embedders="net",
+        test_sets="test",
+    )  # fmt: skip
+    made = Stages(world, systems)
+    made.search()
+    return made
+
+
+def test_stage_evaluates_all_systems_and_reports_the_best_of_them(stages, capsys):
+    stages.evaluate()
+    stages.report()
+    folder = stages.world.results
+    results = [
+        json.loads((folder / f"net/{name}/test.json").read_text()) for name in ("class-mean", "class-mean-shift")
+    ]
+    best = max(results, key=lambda result: result["mAP"])
+    picked = json.loads((folder / "picks/net/test.json").read_text())
+    assert picked["system"] == f"net/{best['backend']}"
+    assert all(result["calibrated_on"] == "test" and result["nobody"]["cross-entropy"] < 1 for result in results)
+    assert [result["segments"]["decided"]["false alarms"] for result in results] == [0, 0]  # of 15 strangers
+    assert "on test: its own figures are too good" in capsys.readouterr().out
+    record = read_record(folder)
+    assert record is not None and {"picks/net/test.json", "net/class-mean/test.json"} <= record.outputs.keys()
+    assert str(stages.systems.scores_dir / "net/class-mean/test_persons") in record.inputs
+    assert str(stages.world.made.data / "test/relevant") in record.inputs
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"search_top": 50}, "< --search-top 100"),
+        ({"false_alarm_rate": 0.1}, "--false-alarm-rate 0.01"),
+        ({"search_backends": "class-mean max"}, "no back-end 'max'"),
+        ({"calibration_set": "other"}, "expected one of the searched test sets"),
+    ],
+)
+def test_lists_of_other_options_are_refused_and_nothing_is_written(stages, changed, message):
+    with pytest.raises(ScoringError, match=message):
+        stages.evaluate(**changed)
+    assert not stages.world.results.exists()
+
+
+def test_lists_that_were_edited_or_are_missing_are_refused_with_the_stage(stages):
+    persons = stages.systems.scores_dir / "net/class-mean/test_persons"
+    text = persons.read_text()
+    persons.write_text(text.replace("p1", "p2", 1))
+    with pytest.raises(ScoringError, match=r"(?s)test_persons: expected the file as it was written.*run_004_score"):
+        stages.evaluate()
+    persons.unlink()
+    with pytest.raises(ScoringError, match=r"(?s)test_persons.*run_004_score"):
+        stages.evaluate()
