@@ -22,9 +22,10 @@ from vidperson.errors import DataError
 
 log = logging.getLogger(__name__)
 
-_PICTURES = ".jpg .jpeg .jpe .jfif .png .bmp .webp .tif .tiff .gif .heic .heif .hif .avif"
+_IMAGES = ".jpg .jpeg .jpe .jfif .png .bmp .webp .tif .tiff .gif .heic .heif .hif .avif"
 _VIDEOS = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .asf .flv .f4v .3gp .3g2 .ogv .vob .y4m .mxf"
-MEDIA = frozenset(f"{_PICTURES} {_VIDEOS} .m2v .divx".split())
+IMAGES, VIDEOS = frozenset(_IMAGES.split()), frozenset(f"{_VIDEOS} .m2v .divx".split())
+MEDIA = IMAGES | VIDEOS
 
 
 def prepare(
