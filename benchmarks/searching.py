@@ -15,7 +15,8 @@ import time
 import numpy as np
 
 from vidperson.backends.identification import ClassMean, ShiftedClassMean
-from vidperson.backends.search import Tracks, search
+from vidperson.backends.search import search
+from vidperson.backends.sets import EmbeddingSets
 
 
 def random_units(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
@@ -38,7 +39,7 @@ def main() -> None:
     vectors = random_units(rng, arguments.segments, arguments.dim)
     means = random_units(rng, arguments.persons, arguments.dim)
     names = tuple(f"s{i:06d}" for i in range(arguments.segments))
-    tracks = Tracks(names, vectors, np.arange(arguments.segments + 1))
+    tracks = EmbeddingSets(names, vectors, np.arange(arguments.segments + 1))
     models = [f"p{i:06d}" for i in range(arguments.persons)]
     searchers = {"class-mean": ClassMean(models, means)}
     if arguments.strangers:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from vidperson.backends.identification import ClassMean
-from vidperson.backends.search import Ranks, Tracks, search
+from vidperson.backends.search import Ranks, search
+from vidperson.backends.sets import EmbeddingSets
 
 
 class Table:
@@ -59,7 +60,7 @@ def task(rng, segments=150, models=37, groups=1, values=None):
     for group in range(groups):
         some = np.flatnonzero(rng.random(models) < 0.6) if groups > 1 else np.arange(models)
         table[f"g{group}"] = some, np.flatnonzero(group_of == group)
-    return persons, Tracks(names, scores, np.append(0, np.cumsum(counts))), table
+    return persons, EmbeddingSets(names, scores, np.append(0, np.cumsum(counts))), table
 
 
 @pytest.mark.parametrize("values", [None, 3, 1])
@@ -70,8 +71,8 @@ def test_search_any_blocks_groups_and_ties_gives_the_lists_of_a_plain_loop(value
     rng = np.random.default_rng(groups)
     models, tracks, table = task(rng, groups=groups, values=values)
     found = search(Table(models), tracks, table, top=10, persons=3, rows_at_once=rows_at_once)
-    expected = naive(models, tracks.segments, tracks.offsets, tracks.vectors, table, 10, 3)
-    assert as_dicts(models, tracks.segments, found) == expected
+    expected = naive(models, tracks.keys, tracks.offsets, tracks.embeddings, table, 10, 3)
+    assert as_dicts(models, tracks.keys, found) == expected
 
 
 def test_search_segments_in_other_blocks_of_vectors_give_the_same_bytes():
@@ -81,7 +82,7 @@ def test_search_segments_in_other_blocks_of_vectors_give_the_same_bytes():
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     searcher = ClassMean([f"p{i:03d}" for i in range(300)], means)
     groups = {"all": (np.arange(300), np.arange(700))}
-    tracks = Tracks(tuple(f"s{i:03d}" for i in range(700)), vectors, np.arange(701))
+    tracks = EmbeddingSets(tuple(f"s{i:03d}" for i in range(700)), vectors, np.arange(701))
     first, *others = (search(searcher, tracks, groups, 100, 5, rows_at_once=rows) for rows in (2112, 100, 31))
     for other in others:
         for ours, theirs in zip(first, other, strict=True):
@@ -89,19 +90,19 @@ def test_search_segments_in_other_blocks_of_vectors_give_the_same_bytes():
 
 
 def test_search_fewer_segments_than_wanted_ranks_all_of_them():
-    tracks = Tracks(("a", "b"), np.array([[1.0], [2.0]], np.float32), np.array([0, 1, 2]))
+    tracks = EmbeddingSets(("a", "b"), np.array([[1.0], [2.0]], np.float32), np.array([0, 1, 2]))
     ranked, persons = search(Table(["p"]), tracks, {"g": (np.array([0]), np.array([0, 1]))}, 100, 5)
     assert ranked.columns.tolist() == [1, 0] and ranked.ranks.tolist() == [1, 2]
     assert persons.columns.tolist() == [0, 0] and persons.ranks.tolist() == [1, 1]
 
 
 def test_search_no_segment_with_a_track_gives_empty_lists():
-    tracks = Tracks(("a",), np.zeros((0, 1), np.float32), np.array([0, 0]))
+    tracks = EmbeddingSets(("a",), np.zeros((0, 1), np.float32), np.array([0, 0]))
     ranked, persons = search(Table(["p"]), tracks, {"g": (np.array([0]), np.array([0]))}, 100, 5)
     assert len(ranked.rows) == len(persons.rows) == 0
 
 
 def test_search_zero_of_either_sign_is_a_tie():
-    tracks = Tracks(("a", "b"), np.array([[-0.0], [0.0]], np.float32), np.array([0, 1, 2]))
+    tracks = EmbeddingSets(("a", "b"), np.array([[-0.0], [0.0]], np.float32), np.array([0, 1, 2]))
     ranked, _ = search(Table(["p"]), tracks, {"g": (np.array([0]), np.array([0, 1]))}, 100, 5)
     assert ranked.columns.tolist() == [0, 1]

@@ -232,7 +232,7 @@ class Identifier:
     """A network from vectors to scores of persons.
 
     labels: the P' persons in the order of its outputs. models: those to score.
-    columns: (D',) int64, which numbers of a vector it takes, in its order. batch: vectors per call, the last filled up.
+    run: (batch, D) float32 -> (batch, P') float32. batch: vectors per call; the last call is filled up.
     Raises ScoringError for models that it does not know.
     """
 
@@ -240,7 +240,6 @@ class Identifier:
         self,
         labels: Sequence[str],
         models: Sequence[str],
-        columns: Index,
         run: Callable[[Float], Float],
         batch: int = 256,
     ) -> None:
@@ -252,14 +251,14 @@ class Identifier:
             raise ScoringError(f"{len(unknown)} of {len(models)} searched persons are not among its labels: {first}")
         self._outputs = np.array([where[model] for model in models], dtype=np.int64)
         self._all = len(labels)
-        self._columns, self._run, self._batch = columns, run, batch
+        self._run, self._batch = run, batch
 
     def scores(self, vectors: Float) -> Float:
         """Raises ScoringError where the network gives other than one finite score per label."""
         found = np.empty((len(vectors), len(self.models)), dtype=np.float32)
         for begin in range(0, len(vectors), self._batch):
-            some = vectors[begin : begin + self._batch, self._columns]
-            rows = np.zeros((self._batch, len(self._columns)), dtype=np.float32)
+            some = vectors[begin : begin + self._batch]
+            rows = np.zeros((self._batch, vectors.shape[1]), dtype=np.float32)
             rows[: len(some)] = some
             scores = self._run(rows)
             if scores.shape != (self._batch, self._all):
@@ -270,6 +269,20 @@ class Identifier:
         return found
 
 
+class SomeColumns:
+    """A searcher that takes some of the numbers of each vector, such as those of one embedder.
+
+    columns: (D',) int64, in the order in which the searcher takes them.
+    """
+
+    def __init__(self, searcher: Searcher, columns: Index) -> None:
+        self.models = searcher.models
+        self._searcher, self._columns = searcher, columns
+
+    def scores(self, vectors: Float) -> Float:
+        return self._searcher.scores(vectors[:, self._columns])
+
+
 @dataclass(frozen=True)
 class Standard:
     """Mean and deviation of the scores of enrolment segments for persons that they do not show."""
@@ -278,10 +291,10 @@ class Standard:
     deviation: float
 
 
-def measure(searcher: Searcher, vectors: Float, persons: Sequence[str | None]) -> Standard:
+def measure(searcher: Searcher, vectors: Float, persons: Sequence[str]) -> Standard:
     """What the scores of a searcher are for the wrong persons.
 
-    vectors: (C, D) of enrolment segments, in an order of their own. persons: whom each shows, None for a stranger.
+    vectors: (C, D) of enrolment segments, in an order of their own. persons: whom each shows.
     Raises ScoringError where there is no wrong person, or all scores are the same.
     """
     where = {model: i for i, model in enumerate(searcher.models)}
@@ -289,9 +302,7 @@ def measure(searcher: Searcher, vectors: Float, persons: Sequence[str | None]) -
     for begin in range(0, len(vectors), _ROWS_AT_ONCE):
         scores = searcher.scores(vectors[begin : begin + _ROWS_AT_ONCE]).astype(np.float64)
         own = [
-            (row, where[person])
-            for row, person in enumerate(persons[begin : begin + _ROWS_AT_ONCE])
-            if person is not None and person in where
+            (row, where[person]) for row, person in enumerate(persons[begin : begin + _ROWS_AT_ONCE]) if person in where
         ]
         for row, column in own:
             scores[row, column] = 0.0
@@ -323,7 +334,7 @@ class Fusion:
 
 
 def columns_of(sizes: Mapping[str, int], names: Sequence[str]) -> Index:
-    """Which numbers of a vector of several embedders are those of ``names``, in that order.
+    """(D',) int64: which numbers of a vector of several embedders are those of ``names``, in that order.
 
     sizes: embedder -> numbers of its embeddings, in the order of the vector. Raises KeyError for one that lacks.
     """

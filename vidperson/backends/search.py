@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.backends.identification import Searcher
+from vidperson.backends.sets import EmbeddingSets
 
 Float = NDArray[np.float32]
 Index = NDArray[np.int64]
@@ -22,19 +23,6 @@ Lines = tuple[Index, Index, Float]
 ROWS_AT_ONCE = 2112  # tracks; with 10,000 models their scores take 85 MB
 _KEPT_AT_ONCE = 1 << 21  # candidates that wait before the best of each model are picked
 _CHUNK = 64
-
-
-@dataclass(frozen=True)
-class Tracks:
-    """The vectors of the tracks of some segments.
-
-    segments: S names, in C-locale order. vectors: (V, D) float32. offsets: (S + 1,) int64; segment s has the rows
-    ``offsets[s]`` to ``offsets[s + 1]``, and may have none.
-    """
-
-    segments: tuple[str, ...]
-    vectors: Float
-    offsets: Index
 
 
 @dataclass(frozen=True)
@@ -53,7 +41,7 @@ class Ranks:
 
 def search(
     searcher: Searcher,
-    tracks: Tracks,
+    tracks: EmbeddingSets,
     groups: Mapping[str, tuple[Index, Index]],
     top: int,
     persons: int,
@@ -61,8 +49,8 @@ def search(
 ) -> tuple[Ranks, Ranks]:
     """The best segments of each model and the best models of each segment.
 
-    searcher: its models in C-locale order.
-    groups: name -> (models, segments) int64 positions in ``searcher.models`` and ``tracks.segments``: each of the
+    tracks: the vectors of the tracks of each segment, the segments in C-locale order.
+    groups: name -> (models, segments) int64 positions in ``searcher.models`` and ``tracks.keys``: each of the
         models is looked for in each of the segments. A segment is in one group, a model may be in several.
     top, persons: most segments of a model, most models of a segment.
     rows_at_once: tracks per block; changes nothing but memory and speed. Memory: about 10 bytes a model and track.
@@ -81,7 +69,9 @@ def search(
     return _ranks(best.lines()), _ranks(_joined(of_segments))
 
 
-def _blocks(searcher: Searcher, tracks: Tracks, segments: Index, rows_at_once: int) -> Iterator[tuple[Index, Float]]:
+def _blocks(
+    searcher: Searcher, tracks: EmbeddingSets, segments: Index, rows_at_once: int
+) -> Iterator[tuple[Index, Float]]:
     """Some segments that have tracks, and their (S, P) float32 scores, the largest of their tracks."""
     counts = np.diff(tracks.offsets)
     segments = segments[counts[segments] > 0]
@@ -94,13 +84,13 @@ def _blocks(searcher: Searcher, tracks: Tracks, segments: Index, rows_at_once: i
         begin = end
         if counts[some[0]] > rows_at_once:  # a segment of its own, in parts
             first, last = tracks.offsets[some[0]], tracks.offsets[some[0] + 1]
-            parts = (tracks.vectors[i : min(i + rows_at_once, last)] for i in range(first, last, rows_at_once))
+            parts = (tracks.embeddings[i : min(i + rows_at_once, last)] for i in range(first, last, rows_at_once))
             yield some, np.maximum.reduce([searcher.scores(part).max(axis=0, keepdims=True) for part in parts])
             continue
         lengths = counts[some]
         starts = np.cumsum(lengths) - lengths
         rows = np.arange(lengths.sum()) + np.repeat(tracks.offsets[some] - starts, lengths)
-        scores = searcher.scores(tracks.vectors[rows])
+        scores = searcher.scores(tracks.embeddings[rows])
         yield some, scores if len(rows) == len(some) else np.maximum.reduceat(scores, starts, axis=0)
 
 
