@@ -40,7 +40,7 @@ trial_sets+=" janus_dev_enroll:janus_dev_test_core janus_eval_enroll:janus_eval_
 ## Data (stages 4 5)
 experiment=                  # name of the results; empty: the names of the configs, joined by +
 
-## How to run (stages 2 3 4 5 10 11)
+## How to run (stages 2 3 4 5 10 11 14)
 cmd=${train_cmd:-utils/run.py}  # [not empty] launcher of jobs, see cmd.sh; on GPUs: cuda_cmd
 
 ## How to run (stages 2 3 4)
@@ -50,7 +50,7 @@ force=false                  # true: recompute what is done, or was begun with o
 nj=$cpu_cores                # [>=1] jobs that a set is split into; default: the CPU cores
 threads=1                    # [>=1] CPU threads per job
 
-## How to run (stages 0 2 3 10 11)
+## How to run (stages 0 2 3 10 11 14)
 engine=auto                  # [auto|openvino|onnxruntime|torch|mxnet] what runs the networks
 
 ## How to run (stages 2 3)
@@ -71,7 +71,7 @@ segment_timeout_s=3600.0     # [>=0] give up a segment after this (seconds); 0: 
 decoder=software             # [software|cuda] what decodes videos; cuda: an NVIDIA GPU
 contact_sheet=false          # true: write an image of the faces found per segment
 
-## Face (stages 0 2 3 4 5)
+## Face (stages 0 2 3 4 5 14)
 face_detector=retinaface_mnet025_pytorch  # detection network, a folder of exp/face_models
 
 ## Face (stage 2)
@@ -87,7 +87,7 @@ det_window=                  # [>=1] frames around a labelled time; empty: as th
 max_centre_distance=1.0      # [>=0] from face to label, in diagonals of the label
 discard_low_quality=false    # true: keep a segment's large faces with little black border
 
-## Face (stages 0 3 4 5)
+## Face (stages 0 3 4 5 14)
 face_embedder=arcface_glint360k_r100  # embedding network, a folder of exp/face_models
 
 ## Face (stage 3)

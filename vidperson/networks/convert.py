@@ -150,8 +150,9 @@ def export_network(
     """Write a network in evaluation mode as an ONNX file with free batch size (and free picture size for detectors).
 
     card: what it is, and the size of its pictures or vectors. Inputs and outputs are named ``images`` and
-    ``embeddings`` or ``boxes``, ``scores``, ``landmarks``; ``vectors`` and ``scores``. half_weights: weights are stored in 16 bits, half the size, and computed with
-    in 32; they change by less than a thousandth of their size (those below 6e-5 by less than 1e-7).
+    ``embeddings`` or ``boxes``, ``scores``, ``landmarks``; ``vectors`` and ``scores``.
+    half_weights: weights are stored in 16 bits, half the size, and computed with in 32; they change by less than a
+    thousandth of their size (those below 6e-5 by less than 1e-7).
     """
     import onnx
     import torch

@@ -5,6 +5,8 @@ Memory is for a row of numbers per clip at most, the items stay in their archive
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vidperson.errors import DataError, TrainingError
+from vidperson.errors import TrainingError
 from vidperson.io.mapped import MappedRows
 from vidperson.io.record import differences, read_record, write_record
 from vidperson.training.batches import Arrays, ShuffledBatches
@@ -47,27 +49,40 @@ class Prepared:
 
 
 class ClipWriter:
-    """Writes what is prepared of clips, one after the other, to a folder."""
+    """Writes what is prepared of clips, one after the other, to a folder; a context that removes what is not finished.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "record.json").unlink(missing_ok=True)
-        self._streams: dict[str, BinaryIO] = {name: open(folder / name, "wb") for name in _FILES}
+    command, inputs: what it is made by and from, for the record, which is written last.
+    """
+
+    def __init__(self, folder: Path, command: Sequence[str], inputs: Iterable[Path]) -> None:
+        self.folder, self._command, self._inputs = folder, command, inputs
+        self._streams: dict[str, BinaryIO] = {}
         self._end = 0
 
-    def add(self, part: int, number: int, vector: Float, rows: Index, weights: Float) -> None:
+    def __enter__(self) -> ClipWriter:
+        self._new = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        self._streams = {name: (self.folder / name).open("wb") for name in _FILES}
+        return self
+
+    def add(self, part: int, number: int, vector: Float, rows: Index, weights: NDArray[np.floating]) -> None:
         """A (D,) vector, and the (n,) rows and weights of its items."""
         self._end += len(rows)
         values: dict[str, Any] = {"vectors": vector, "rows": rows, "weights": weights, "ends": self._end}
         for name, value in {**values, "part": part, "number": number}.items():
             self._streams[name].write(np.asarray(value, _FILES[name]).tobytes())
 
-    def close(self, command: Sequence[str], inputs: Iterable[Path]) -> None:
-        """Write the record, last."""
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         for stream in self._streams.values():
             stream.close()
-        write_record(self.folder, command, inputs, [self.folder / name for name in _FILES])
+        if kind is None:
+            write_record(self.folder, self._command, self._inputs, [self.folder / name for name in _FILES])
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for path in self._new[1:]:  # made for it alone
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def read_prepared(folder: Path, size: int, command: Sequence[str], inputs: Sequence[Path]) -> Prepared | None:
@@ -209,7 +224,9 @@ class ClipBatches(ShuffledBatches):
         workers: int = 0,
     ) -> None:
         if min(len(items), batch_size) < 2 * ranks:
-            raise TrainingError(f"expected 2 clips a step or more for each process, found {min(len(items), batch_size)}")
+            raise TrainingError(
+                f"expected 2 clips a step or more for each process, found {min(len(items), batch_size)}"
+            )
         super().__init__(len(items), batch_size, seed, rank, ranks, workers)
         self.clips, self.items, self.classes, self.draw = clips, items, classes, draw
 
@@ -247,10 +264,10 @@ def stratified(labels: Index, folds: int, seed: int) -> Index:
 def clusters(vectors: Float, count: int, rounds: int = 20) -> Index:
     """(N, D) vectors to the (N,) cluster of each, by k-means of unit vectors; the same on any machine.
 
-    Raises DataError for more clusters than vectors.
+    Raises TrainingError for more clusters than vectors.
     """
     if count > len(vectors):
-        raise DataError(f"expected at least as many strangers as their {count} classes, found {len(vectors)}")
+        raise TrainingError(f"expected at least as many strangers as their {count} classes, found {len(vectors)}")
     units = np.asarray(vectors, np.float64)
     units = units / np.maximum(np.sqrt(np.square(units).sum(axis=1, keepdims=True)), 1e-12)
     units = np.rint(units * 2.0**20) * 2.0**-20  # products of two are summed without rounding: in any order

@@ -73,6 +73,28 @@ class IdentityOptions:
 
 
 @dataclass(frozen=True)
+class IdentifierOptions:
+    """How an identifier is made and taught; ``training.identifier.check_options`` says what is not possible."""
+
+    architecture: str = cli.option("cosine", "original, linear or cosine")
+    hidden: list[int] = cli.option((), "widths of the layers before the classifier", convert=cli.whole(1))
+    dropout: float = cli.option(0.0, "share of their values left out in training")
+    score: str = cli.option("logit", "what ranks: logit, odds (against strangers) or log-probability")
+    loss: str = cli.option("softmax", "softmax, cosface or arcface; the last two are for cosine")
+    scale: float = cli.option(32.0, "s of the cosines")
+    margin: float = cli.option(0.1, "m of cosface and arcface (radians)")
+    focal: float = cli.option(0.0, "exponent of the focal loss; 0: none")
+    smoothing: float = cli.option(0.0, "share of a label that is spread over all classes")
+    strangers: int = cli.option(1, "classes of known strangers; 0: they are left out", convert=cli.whole(0))
+    stranger_weight: float = cli.option(1.0, "weight of a stranger's loss, that of a person's clip being 1")
+    items: str = cli.option(
+        "1=0.25 3=0.65 5=0.1", "of how many random items a sample is pooled: <number or all>=<share>"
+    )
+    batch_size: int = cli.option(1024, "clips per step, all processes together", convert=cli.whole(1))
+    folds: int = cli.option(0, "networks, each trained without its part of the clips, of which the mean is taken")
+
+
+@dataclass(frozen=True)
 class TrainingPlan:
     """What is trained, on what, and how it is measured.
 
@@ -87,6 +109,7 @@ class TrainingPlan:
     None: none are known.
     validated_on: digest of what ``validate`` measures on.
     valid_precision: what the network computes in then; empty: what it is trained in.
+    from_the_start: the network may be kept as it begins.
     """
 
     card: ModelCard
@@ -100,6 +123,7 @@ class TrainingPlan:
     goal: str
     validated_on: str
     valid_precision: str = ""
+    from_the_start: bool = False
 
 
 def begin(threads: int) -> None:
@@ -151,7 +175,7 @@ def teacher_module(installed: InstalledModel, options: TaughtOptions) -> nn.Modu
     return as_module(installed, "bf16" if options.settings.precision == "bf16" else "fp32")
 
 
-def data_in_words(counted: str, options: TaughtOptions, teacher: InstalledModel | None) -> str:
+def data_in_words(counted: str, options: TrainingOptions, teacher: InstalledModel | None = None) -> str:
     """What a network is trained on, for its card. counted: how many of what."""
     text = f"{counted} ({' '.join(Path(name).name for name in options.train_data)})"
     if teacher is not None:
@@ -187,8 +211,9 @@ def train_plan(
 
     validates = validate if plan.validate else None
     report = reporter(folder, plan.source.steps_per_epoch, draw)
+    to_measure = validates, plan.goal, plan.validated_on
     best = train(
-        plan.task, plan.batches, how, folder, world, validates, plan.goal, plan.validated_on, plan.recipe, report
+        plan.task, plan.batches, how, folder, world, *to_measure, plan.recipe, report, plan.from_the_start
     )
     if world.rank == 0:
         warn_of_left_out(plan.source)
