@@ -38,7 +38,7 @@ def check_options(how: IdentifierOptions) -> None:
         raise TrainingError(f"loss: {how.loss} needs the architecture cosine, found {how.architecture}")
     if how.folds == 1 or how.folds < 0:
         raise TrainingError(f"folds: expected 0, or 2 or more, found {how.folds}")
-    limits = {"margin": 1.5, "focal": 100.0, "smoothing": 0.99, "stranger_weight": 1e6}
+    limits = {"whitening": 1.0, "margin": 1.5, "focal": 100.0, "smoothing": 0.99, "stranger_weight": 1e6}
     for name, most in limits.items():
         if not 0 <= getattr(how, name) <= most:
             raise TrainingError(f"{name}: expected 0 to {most:g}, found {getattr(how, name)}")
@@ -184,8 +184,9 @@ def _plan(
     network, note = command.new_network(card, str(shape), options)
     assert isinstance(network, Identifier)
     if how.architecture != "original" and not options.init:
-        means = clips.means(items, classes, persons + how.strangers)
-        network.heads[0].start_from(torch.from_numpy(means))  # type: ignore[operator]
+        mean, matrix = clips.whitening(items, items[others], how.whitening)
+        means = clips.means(items, classes, persons + how.strangers, mean, matrix)
+        network.heads[0].start_from(*(torch.from_numpy(each).float() for each in (mean, matrix, means)))  # type: ignore[operator]
     seed = options.settings.seed
     source = ClipBatches(
         clips, items, classes, Draw.parse(how.items), how.batch_size, seed, world.rank, world.ranks, options.workers
