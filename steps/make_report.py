@@ -3,14 +3,17 @@
 
 Inputs:
   OUTPUT_DIR/<system>/<test set>.json
-      what evaluate.py wrote with the same options, one per system and test set
+      what evaluate.py and evaluate_searches.py wrote with the same options, one per system and set
   scores, data, embeddings and items
-      as pick_trials.py reads them, of each embedder's first system, calibrated if any is
+      as pick_trials.py reads them, of each embedder's first system, calibrated if any is, and
+      pick_ranks.py, of its best system
   ITEMS_DIR/<part>/
       status: <segment> <state>[: <why>]; optional: the list of items, and contact_sheet.jpg
 Outputs in OUTPUT_DIR:
   trials/<embedder>/<test set>.json
                  what pick_trials.py finds
+  picks/<embedder>/<test set>.json
+                 what pick_ranks.py finds
   results.txt    aligned tables: a line per set and system, in the order of the test sets and
                  systems; EER in per cent
   results.md     the same tables in Markdown
@@ -41,8 +44,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from steps.evaluate import read_pairs
+from steps.evaluate_searches import read_searches, searched_by
+from steps.pick_ranks import PickRanksOptions, pick_ranks
 from steps.pick_trials import PickOptions, pick_trials
 from steps.score import PairOptions, SystemOptions, checked_matrices, items_of
+from steps.search import SearchPairOptions, SearchSystemOptions
 from vidperson import cli
 
 if TYPE_CHECKING:
@@ -55,40 +61,70 @@ _ABOUT = ("snorm_cohort", "calibrated_on")
 
 @dataclass(frozen=True)
 class ReportOptions:
-    pairs: list[str] = cli.option(help="a word per pair of sets and modality: its options as steps/score.py takes them")
     output_dir: Path = cli.option(help="results folder")
+    pairs: list[str] = cli.option((), "a word per pair of sets and modality: its options as steps/score.py takes them")
     systems: SystemOptions = cli.group(SystemOptions)
     count: int = cli.option(6, "instructive trials of each kind", convert=cli.whole(1))
+    searches: list[str] = cli.option((), "a word per searched set and modality: its options as steps/search.py takes")
+    search_systems: str = cli.option("", "a word with the options of steps/search.py that say which systems search")
 
 
 def make_report(options: ReportOptions) -> None:
     """See the top of this file.
 
-    Raises DataError when a system has no result for a set, or one that evaluate.py did not write,
-    a status list is missing, or a file of stages 2 to 4 was edited; ScoringError as
-    :func:`pick_trials`.
+    Raises DataError when a system has no result for a set, or one that evaluate.py or evaluate_searches.py did not
+    write, a status list is missing, or a file of stages 2 to 4 was edited; ScoringError as :func:`pick_trials`, and
+    where there is neither a pair nor a search.
     """
+    from vidperson.errors import ScoringError
     from vidperson.io.record import write_record
 
-    pairs = read_pairs(options.pairs)
-    for pair in pairs:
-        _pick(pair, options)
+    pairs, searches = read_pairs(options.pairs), read_searches(options.searches)
+    if not pairs and not searches:
+        raise ScoringError("expected --pairs or --searches, found neither")
+    searching = search_systems(options.search_systems)
     systems, test_sets = options.systems.systems(), list(dict.fromkeys(pair.test_set for pair in pairs))
-    folders = [system.folder for system in systems]
+    folders = [system.folder for system in systems] if pairs else []
+    searched: dict[str, list[str]] = {}
+    for name, system in searched_by(searching, searches):
+        searched.setdefault(name, []).append(system.folder)
+    picks = [_pick(pair, options) for pair in pairs]
+    picks += [_pick_search(pair, searching, options.output_dir) for pair in searches]
     parts = [(pair.modality, folder) for pair in pairs for part in pair.parts if (folder := pair.items(part))]
+    for pair in searches:
+        names = [*pair.enroll_sets.split(), pair.test_set] if pair.items_dir else []
+        parts += [(pair.modality, pair.items_dir / name) for name in names if pair.items_dir]
     found = [(modality, folder) for modality, folder in parts if (folder / "status").is_file()]
-    embedders = list(dict.fromkeys(pair.embedder for pair in pairs))
-    outputs = write_report(options.output_dir, folders, test_sets, found, embedders)
+    embedders = list(dict.fromkeys([*(pair.embedder for pair in pairs), *(pair.embedder for pair in searches)]))
+    outputs = write_report(options.output_dir, folders, test_sets, found, embedders, searched)
     outputs += [options.output_dir / folder / f"{name}.json" for folder in folders for name in test_sets]
-    outputs += [options.output_dir / "trials" / pair.embedder / f"{pair.test_set}.json" for pair in pairs]
+    outputs += [options.output_dir / folder / f"{name}.json" for name, ours in searched.items() for folder in ours]
     inputs = [options.systems.scores(system, name) for system in systems for name in test_sets]
     inputs += [pair.trials for pair in pairs]
+    inputs += [path for pair in searches for path in _search_inputs(pair, searching)]
     command = ["python", "steps/make_report.py", "--systems", *folders, "--test-sets", *test_sets]
     command += ["--count", str(options.count)]
-    write_record(options.output_dir, command, dict.fromkeys(inputs), dict.fromkeys(outputs))
+    for name, ours in searched.items():
+        command += ["--searched", name, *ours]
+    write_record(options.output_dir, command, dict.fromkeys(inputs), dict.fromkeys([*outputs, *picks]))
 
 
-def _pick(pair: PairOptions, options: ReportOptions) -> None:
+def search_systems(word: str) -> SearchSystemOptions:
+    """The systems that search, from their options in one word. Leaves the process with status 2 for wrong ones."""
+    import shlex
+
+    return cli.parse(SearchSystemOptions, None, shlex.split(word))
+
+
+def _search_inputs(pair: SearchPairOptions, options: SearchSystemOptions) -> list[Path]:
+    """The lists and the key that the results of a searched set are of."""
+    lists = [path(system, pair.test_set) for system in options.systems(pair.embedder)
+             for path in (options.ranks, options.persons, options.nobody)]  # fmt: skip
+    lists += [pair.test_data / name for name in ("search", "utt2group", "relevant")]
+    return [path for path in lists if path.is_file()]
+
+
+def _pick(pair: PairOptions, options: ReportOptions) -> Path:
     """Pick the trials of a pair by the scores of the embedder's first system, calibrated if any is."""
     systems = [system for system in options.systems.systems() if system.embedder == pair.embedder]
     shown = next((system for system in systems if system.calibrated_on), systems[0])
@@ -96,6 +132,19 @@ def _pick(pair: PairOptions, options: ReportOptions) -> None:
     scores = options.systems.scores(shown, pair.test_set)
     on = shown.calibrated_on
     pick_trials(PickOptions(scores, shown.backend, output, pair, shown.snorm_cohort, on, options.count))
+    return output
+
+
+def _pick_search(pair: SearchPairOptions, options: SearchSystemOptions, results_dir: Path) -> Path:
+    """Pick the persons of a searched set by the lists of its best system; without a key, of the first."""
+    systems, name = options.systems(pair.embedder), pair.test_set
+    read = [_read_json(results_dir / system.folder / f"{name}.json", "evaluate_searches.py") for system in systems]
+    best = max(range(len(systems)), key=lambda at: (read[at].get("mAP") or 0.0, -at))
+    shown, output = systems[best], results_dir / "picks" / pair.embedder / f"{name}.json"
+    nobody = options.nobody(shown, name) if options.calibration_set else None
+    lists = options.ranks(shown, name), options.persons(shown, name)
+    pick_ranks(PickRanksOptions(*lists, output, pair, nobody, shown.folder))
+    return output
 
 
 def write_report(
@@ -126,7 +175,7 @@ def write_report(
         results += of_set
         sections.append(section)
     for name, folders in searches.items():
-        of_set, section = search_section(results_dir, folders, name)
+        of_set, section = _search_section(results_dir, folders, name, embedders)
         searched += of_set
         sections.append(section)
     named, summary = _head_tables(results, searched)
@@ -174,10 +223,16 @@ def _head_tables(
         markup += _summary(head, note)
     if searched:
         head = [searches.map_table(searched), searches.open_set_table(searched), searches.set_table(searched)]
-        note = searches.search_note(searched)
-        named += list(zip(("Ranked lists", "Open set", "Searched sets"), head, (note, "", ""), strict=True))
+        notes = searches.search_notes(searched)
+        texts = ("\n".join(notes), "", "")
+        named += list(zip(("Ranked lists", "Open set", "Searched sets"), head, texts, strict=True))
         tables_of_sets = [html.heading("Searched sets"), html.table(head[2])]
-        markup += [html.table(head[0]), html.table(head[1]) if head[1][1] else "", html.note(note), *tables_of_sets]
+        markup += [
+            html.table(head[0]),
+            html.table(head[1]) if head[1][1] else "",
+            *map(html.note, notes),
+            *tables_of_sets,
+        ]
     return named, markup
 
 
@@ -191,7 +246,8 @@ def _titles(results: Sequence[Mapping[str, Any]], searched: Sequence[Mapping[str
     for some, kind in ((results, "test"), (searched, "searched")):
         systems = {(result["system"], result["backend"], *map(result.get, _ABOUT)) for result in some}
         sets = {result["name"] for result in some}
-        counts += [f"{len(systems)} systems on {len(sets)} {kind} sets"] if some else []
+        end = "s" if len(sets) != 1 or kind == "test" else ""
+        counts += [f"{len(systems)} systems on {len(sets)} {kind} set{end}"] if some else []
     return f"{modalities.capitalize()} {tasks} with {networks}", ", ".join(counts)
 
 
@@ -233,7 +289,9 @@ def _set_section(
     return results, html.Section(f"Test set {name}", parts)
 
 
-def search_section(results_dir: Path, systems: Sequence[str], name: str) -> tuple[list[dict[str, Any]], Section]:
+def _search_section(
+    results_dir: Path, systems: Sequence[str], name: str, embedders: Sequence[str]
+) -> tuple[list[dict[str, Any]], Section]:
     """The results of all systems for a searched set, and the part of the report about it."""
     from vidperson.errors import DataError
     from vidperson.report import html, searches
@@ -248,37 +306,37 @@ def search_section(results_dir: Path, systems: Sequence[str], name: str) -> tupl
             raise DataError(f"not a result of evaluate_searches.py ({error!r}); {cure}", path) from None
         results.append(result)
     parts = _search_plots(results)
-    picked = results_dir / "picks" / f"{name}.json"
-    if picked.is_file():
-        try:
-            parts += _picked(_read_json(picked, "pick_ranks.py"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"not written by pick_ranks.py ({error!r}); delete it", picked) from None
+    for picked in (results_dir / "picks" / embedder / f"{name}.json" for embedder in embedders):
+        if picked.is_file():
+            try:
+                parts += _picked(_read_json(picked, "pick_ranks.py"))
+            except (KeyError, TypeError, ValueError) as error:
+                raise DataError(f"not written by pick_ranks.py ({error!r}); delete it", picked) from None
     return results, html.Section(f"Searched set {name}", parts)
 
 
 def _search_plots(results: Sequence[dict[str, Any]]) -> list[str]:
     """Open-set curves and CMC of the systems of a searched set, best first."""
-    from vidperson.report import html, plots, searches, tables
+    from vidperson.report import html, plots, searches
 
     keyed = [result for result in searches.best_first(results) if result.get("segments")]
     if not keyed:
         return [html.note("There is no key: nothing to evaluate.")]
     shown = keyed[: plots.MOST_PANELS]
-    several = len({result["system"] for result in shown if result["backend"] != "fusion"}) > 1
-    curves = {
-        tables.label(result, several): {"cmc": result["segments"]["cmc"], **result["segments"].get("curve", {})}
-        for result in shown
-    }
-    caption = "Share of the segments with a person whose right one is so far up (CMC)."
-    if any("fpir" in rates for rates in curves.values()):
-        caption = (
-            "Left: segments with a person that miss the right one (FNIR), over the share of strangers for whom anybody "
-            f"is named (FPIR). Right: {caption[0].lower()}{caption[1:]}"
-        )
     left_out = f" The best {len(shown)} of {len(keyed)} systems." if len(shown) < len(keyed) else ""
-    drawn = plots.search_curves(curves, keyed[0]["fpirs"])
-    return [html.heading("Strangers and ranks"), html.figure(caption + left_out, drawn)]
+    curves = dict(zip(searches.curve_names(shown), (result["segments"] for result in shown), strict=True))
+    figures = []
+    if any("curve" in segments for segments in curves.values()):
+        caption = (
+            "Misses (FNIR): segments with a person without the right one at the threshold, over the share of strangers "
+            "that somebody is named for (FPIR)."
+        )
+        rates = {name: segments["curve"] for name, segments in curves.items() if "curve" in segments}
+        figures.append(html.figure(caption + left_out, plots.open_set_curves(rates, keyed[0]["fpirs"])))
+    caption = "CMC: share of the segments with a person that have the right one so far up."
+    drawn = plots.match_curves({name: segments["cmc"] for name, segments in curves.items()})
+    figures.append(html.figure(caption + left_out, drawn))
+    return [html.heading("Strangers and ranks"), html.side_by_side(figures)]
 
 
 def _picked(picked: dict[str, Any]) -> list[str]:

@@ -5,8 +5,8 @@ Inputs:
   RANKS, PERSONS, NOBODY      what steps/search.py wrote of a system and the test set
   DATA_DIR/<test set>         utt2group: <segment> <group>, all segments; optional relevant: <model>
                               <segment>
-  DATA_DIR/<enrolment set>/spk2utt
-                              <model> <segment> ...
+  DATA_DIR/<enrolment set>/utt2spk
+                              <segment> <model>
   EMBED_DIR/<set>/embed.scp   an (N, dim) float32 matrix per segment
   ITEMS_DIR/<set>             what stage 2 found: (N, 17) float32 items that the rows are of,
                               quality.scp, crops.scp with N images per segment, and status
@@ -18,6 +18,12 @@ Output:
                               person's enrolment segments, the nearest of these, and the heaviest
                               item of both; with the lists of all persons and all segments, the
                               wrong ones first, as far as the report shows them
+
+Example:
+  steps/pick_ranks.py --modality face --embed-dir exp/face_embed/arcface_tiny \\
+    --items-dir exp/face_det/retinaface_tiny --data-dir data --enroll-sets clips_train \\
+    --test-set clips_test --ranks exp/scores/arcface_tiny/class-mean/clips_test_ranks \\
+    --persons exp/scores/arcface_tiny/class-mean/clips_test_persons --output picked.json
 """
 
 from __future__ import annotations
@@ -25,11 +31,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps.evaluate_ranks import Lists
+from steps.evaluate_searches import searched_set
 from steps.pick_trials import ItemSet
 from steps.score import items_of
+from steps.search import SearchPairOptions
+from vidperson import cli
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,17 +53,28 @@ MOST_BEST = 5
 
 
 @dataclass(frozen=True)
+class PickRanksOptions:
+    ranks: Path = cli.option(help="ranked segments of each model")
+    persons: Path = cli.option(help="ranked models of each segment")
+    output: Path = cli.option(help="JSON file to write")
+    pair: SearchPairOptions = cli.group(SearchPairOptions)
+    nobody: Path | None = cli.option(None, "probability that a segment shows no model")
+    system: str = cli.option("", "what the report calls the system that wrote them")
+    count: int = cli.option(4, "persons of each kind", convert=cli.whole(1))
+
+
+@dataclass(frozen=True)
 class Searched:
     """Where the items of a search are, of one embedder.
 
-    enrolment: the sets that the models are enrolled from. test: the searched one.
-    groups: model -> its segments, with the number of the set of each.
+    sets: name -> items. test: name of the searched one.
+    groups: model -> its enrolment segments, with the name of the set of each.
     """
 
     modality: str
-    enrolment: Sequence[ItemSet]
-    test: ItemSet
-    groups: Mapping[str, Sequence[tuple[int, str]]]
+    sets: Mapping[str, ItemSet]
+    test: str
+    groups: Mapping[str, Sequence[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -95,7 +116,7 @@ class Picker:
     def enrolled(self, model: str) -> list[tuple[ItemSet, str, Tracks]]:
         """The enrolment segments of a model that have an item."""
         if model not in self._enrolled:
-            members = [(self.searched.enrolment[at], name) for at, name in self.searched.groups.get(model, ())]
+            members = [(self.searched.sets[at], name) for at, name in self.searched.groups.get(model, ())]
             found = [(items, name, tracks_of(items, name)) for items, name in members]
             self._enrolled[model] = [one for one in found if one[2].main is not None]
         return self._enrolled[model]
@@ -107,7 +128,7 @@ class Picker:
         empty = {"cosine": None, "enrolment": None, "test": None, "tracks": 0}
         searched, enrolled = self.searched, self.enrolled(model)
         items = items_of(searched.modality)
-        tested = tracks_of(searched.test, segment)
+        tested = tracks_of(searched.sets[searched.test], segment)
         if tested.main is None:
             return {**empty, "why": f"no {items}: {self.statuses.get(segment, 'not in the lists of stage 2')}"}
         if not enrolled:
@@ -119,20 +140,54 @@ class Picker:
         return {
             "cosine": float(cosines[nearest]),
             "enrolment": items_there.item(name, tracks.heaviest[tracks.main or 0]),
-            "test": searched.test.item(segment, tested.heaviest[track]),
+            "test": searched.sets[searched.test].item(segment, tested.heaviest[track]),
             "tracks": len(tested.vectors),
             "why": None,
         }
 
 
-def pick_ranks(lists: Lists, scores: Scores, picker: Picker, precisions: Mapping[str, float], count: int) -> Content:
-    """What the JSON holds, see the top of this file.
+def pick_ranks(options: PickRanksOptions) -> None:
+    """See the top of this file.
 
-    scores: model -> (segment, score), best first. precisions: model -> average precision; empty without a key.
-    count: persons of each kind.
+    Raises DataError for malformed or edited lists and matrices, ScoringError for lists of another set.
     """
+    import json
+
+    from vidperson.io.atomic import atomic_write
+    from vidperson.io.lines import read_scp
+    from vidperson.io.ranks import read_scored_ranks
+
+    pair = options.pair
+    searched = searched_set(pair)
+    lists = searched.lists(options.ranks, options.persons, options.nobody)
+    items = {name: ItemSet(pair.embed_dir / name, folder, items_of(pair.modality)) for name, folder in _folders(pair)}
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for data in pair.enrolment():
+        for segment, model in read_scp(data / "utt2spk").items():
+            groups.setdefault(model, []).append((data.name, segment))
+    scores = read_scored_ranks(options.ranks)
+    picker = Picker(Searched(pair.modality, items, pair.test_set, groups), searched.statuses, scores)
+    content = {"system": options.system, "files": {"ranks": str(options.ranks), "persons": str(options.persons)}}
+    content |= picked_content(lists, scores, picker, options.count)
+    with atomic_write(options.output) as stream:
+        stream.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _folders(pair: SearchPairOptions) -> list[tuple[str, Path | None]]:
+    """The sets of a search, and where stage 2 wrote what it found in each."""
+    names = [*pair.enroll_sets.split(), pair.test_set]
+    return [(name, pair.items_dir / name if pair.items_dir else None) for name in names]
+
+
+def picked_content(lists: Lists, scores: Scores, picker: Picker, count: int) -> Content:
+    """What the JSON says of persons and segments.
+
+    scores: model -> (segment, score), best first. count: persons of each kind.
+    """
+    from vidperson.metrics.ranking import average_precisions
     from vidperson.report.html import MOST_LISTED
 
+    precisions = average_precisions(lists.ranked, lists.relevant) if lists.relevant else {}
     shown = lists.shown()
     worst = sorted(precisions, key=lambda model: (precisions[model], model))
     best = [model for model in reversed(worst) if model not in worst[:count]][:count]
@@ -220,3 +275,7 @@ def _result(models: Sequence[str], shown: set[str] | None, keyed: bool) -> str:
     if rank is None:
         return "wrong" if models else "no list"
     return "right" if rank == 1 else f"rank {rank}"
+
+
+if __name__ == "__main__":
+    cli.run(pick_ranks, PickRanksOptions, __doc__)

@@ -172,18 +172,33 @@ make_sets() {
   fi
 }
 
-# What the steps of stages 4 and 5 are told of all systems: sets the array `system_args`.
+# What the steps of stages 4 and 5 are told of all systems: sets the arrays `system_args`, of those
+# that score trials, and `search_args`, of those that search; and `train_trials`, the trial list of
+# the calibration set, and `search_calibration`, the set if it is a searched one: the other is empty.
 system_options() {
-  local embedders=() option
+  local embedders=() option test_set scored=() searched=() calibration=$calibration_set
   for modality in $modalities; do
     option=${modality}_embedder
     embedders+=("${!option}")
   done
+  for test_set in "${test_sets[@]}"; do
+    if is_search "$test_set"; then searched+=("$test_set"); else scored+=("$test_set"); fi
+  done
+  search_calibration=
+  if [ -n "$calibration" ] && { is_search "$calibration" || [ ${#scored[@]} = 0 ]; }; then
+    search_calibration=$calibration
+    calibration=
+  fi
+  train_trials=${calibration:+$data_dir/$calibration/trials}
   system_args=(--scores-dir "$exp_dir/scores" --experiment "$experiment" --embedders "${embedders[*]}"
-    --test-sets "${test_sets[*]}" --backends "$backends" --thr-ahc "$thr_ahc"
+    --test-sets "${scored[*]}" --backends "$backends" --thr-ahc "$thr_ahc"
     --snorm-cohort "$snorm_cohort" --ncoh "$ncoh" --ncoh-discard "$ncoh_discard"
-    --calibration-set "$calibration_set" --fusion-systems "$fusion_systems" --max-systems "$max_systems"
+    --calibration-set "$calibration" --fusion-systems "$fusion_systems" --max-systems "$max_systems"
     --primary-cost "$primary_cost")
+  search_args=(--scores-dir "$exp_dir/scores" --experiment "$experiment" --embedders "${embedders[*]}"
+    --test-sets "${searched[*]}" --search-backends "$search_backends" --identifiers "$identifiers"
+    --search-fusion "$search_fusion" --search-top "$search_top" --search-persons "$search_persons"
+    --calibration-set "$search_calibration" --false-alarm-rate "$false_alarm_rate")
 }
 
 # What they are told of a pair: sets the array `pair_args`. Called after use_modality.

@@ -43,13 +43,13 @@ def probabilities(model: LinearModel, scores: ArrayLike) -> NDArray[np.float64]:
 def threshold_for(scores: ArrayLike, count: int, rate: float) -> float:
     """The lowest threshold that the best scores of at most a share ``rate`` of the strangers exceed.
 
-    scores: (S,) float32 best scores. count: of all strangers, those without an item included, which exceed nothing.
+    scores: (S,) best scores. count: of all strangers, those without an item included, which exceed nothing.
     Raises ScoringError without any score.
     """
-    ordered = np.sort(np.asarray(scores, dtype=np.float32))[::-1]
+    ordered = np.sort(np.asarray(scores, dtype=np.float64))[::-1]
     if not len(ordered):
         raise ScoringError("expected a stranger with a score, found none")
     allowed = math.floor(rate * count * (1 + 1e-12))
     if allowed >= len(ordered):
-        return float(np.nextafter(ordered[-1], np.float32(-np.inf)))
+        return float(np.nextafter(ordered[-1], -np.inf))
     return float(ordered[allowed])

@@ -48,6 +48,7 @@ th[aria-sort=ascending] button::after { content: "\\a0\\2191"; opacity: 1; }
 th[aria-sort=descending] button::after { content: "\\a0\\2193"; opacity: 1; }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; vertical-align: top; }
 figure.plot img, figure.sheet img { background: #fff; border-radius: 4px; border: 1px solid var(--line); }
+.figures { display: flex; flex-wrap: wrap; gap: 0 1.5rem; } .figures figure { flex: 1 1 330px; max-width: 540px; }
 figcaption { margin-top: .35rem; max-width: 75ch; }
 details { margin: .5rem 0; } summary { cursor: pointer; }
 .trials { display: grid; grid-template-columns: repeat(auto-fill, minmax(310px, 1fr)); gap: 1rem; }
@@ -184,6 +185,11 @@ def figure(caption: str, content: bytes, kind: str = "plot") -> str:
         f'<figure class="{kind}"><img alt="{text}"{size} src="{_data_uri(content)}">'
         f"<figcaption>{text}</figcaption></figure>"
     )
+
+
+def side_by_side(figures: Sequence[str]) -> str:
+    """Figures in a row where there is room for it."""
+    return '<div class="figures">' + "\n".join(figures) + "</div>"
 
 
 def _png_width(content: bytes) -> int:

@@ -151,47 +151,57 @@ def score_histograms(histograms: Mapping[str, Mapping[str, Sequence[float]]], th
     return _png(figure)
 
 
-def search_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], fpirs: Sequence[float]) -> bytes:
-    """PNG with the misses of systems over false positives where they have any, and with their CMC.
+def open_set_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], fpirs: Sequence[float]) -> bytes:
+    """PNG with the misses of systems over false positives, whose axis is logarithmic.
 
-    curves: name of the system -> ``fpir`` and ``fnir``, M rates of 0..1 each, where there are strangers; ``cmc``, the
-        share of segments with a right model so far up, from rank 1 on.
+    curves: name of the system -> ``fpir`` and ``fnir``, M rates of 0..1 each, false positives ascending.
     fpirs: where the tables tell the misses, which is marked.
     """
-    open_set = {name: rates for name, rates in curves.items() if "fpir" in rates}
-    figure = _new_figure(9.2 if open_set else 5.2, 3.6)
-    panels = [figure.add_subplot(1, 2 if open_set else 1, 1)]
-    if open_set:
-        panels.append(figure.add_subplot(1, 2, 2))
-        smallest = min(rate for rates in open_set.values() for rate in rates["fpir"] if rate > 0)
-        lowest = min(smallest, *fpirs) / 2
-        panels[0].set_xscale("log")
-        panels[0].set_xlim(lowest, 1)
-        panels[0].set_xlabel("FPIR, % of the strangers", fontsize=8)
-        panels[0].set_ylabel("FNIR, %", fontsize=8)
-        panels[0].xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:g}")
-        panels[0].axvspan(lowest, smallest, color="#f0f0f0", linewidth=0, label="fewer than one stranger")
-        for place in fpirs:
-            panels[0].axvline(place, color=_LIMIT, linewidth=0.8, linestyle=":", label="FPIR of the tables")
+    figure = _new_figure(5.4, 3.8)
+    axes = _plain_axes(figure, "FPIR, % of the strangers", "FNIR, %")
+    smallest = min([rate for rates in curves.values() for rate in rates["fpir"] if rate > 0], default=1.0)
+    lowest = min(smallest, *fpirs) / 2
+    axes.set_xscale("log")
+    axes.set_xlim(lowest, 1)
+    axes.xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:g}")
     for number, (name, rates) in enumerate(curves.items()):
-        colour, style = _COLOURS[number % len(_COLOURS)], ("-", "--", ":", "-.")[number // len(_COLOURS) % 4]
-        look: dict[str, Any] = {"color": colour, "linestyle": style, "linewidth": 1.4, "label": _plain(name)}
-        ranks = range(1, len(rates["cmc"]) + 1)
-        panels[-1].plot(ranks, [100 * share for share in rates["cmc"]], marker="o", markersize=3, **look)
-        if name in open_set:
-            x = [max(rate, lowest) for rate in rates["fpir"]]
-            panels[0].step(x, [100 * rate for rate in rates["fnir"]], where="post", **look)
-    panels[-1].set_xlabel("rank", fontsize=8)
-    panels[-1].set_ylabel("% of the clips with a person", fontsize=8)
-    panels[-1].locator_params(axis="x", integer=True)
-    for axes in panels:
-        axes.tick_params(labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="#e6e6e6", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.set_ylim(bottom=0 if axes is not panels[-1] else None)
-    _legend(figure, panels, 3)
+        x = [max(rate, lowest) for rate in rates["fpir"]]
+        axes.step(x, [100 * rate for rate in rates["fnir"]], where="post", **_line(number, name))
+    axes.axvspan(lowest, smallest, color="#f0f0f0", linewidth=0, label="less than one stranger")
+    for place in fpirs:
+        axes.axvline(place, color=_LIMIT, linewidth=0.8, linestyle=":", label="FPIR of the tables")
+    axes.set_ylim(bottom=0)
+    _legend(figure, [axes], 2)
     return _png(figure)
+
+
+def match_curves(curves: Mapping[str, Sequence[float]]) -> bytes:
+    """PNG with the CMC of systems: name of the system -> share of 0..1 that is found so far up, from rank 1 on."""
+    figure = _new_figure(5.4, 3.8)
+    axes = _plain_axes(figure, "rank", "% with the right person so far up")
+    for number, (name, shares) in enumerate(curves.items()):
+        ranks = range(1, len(shares) + 1)
+        axes.plot(ranks, [100 * share for share in shares], marker="o", markersize=3, **_line(number, name))
+    axes.locator_params(axis="x", integer=True)
+    _legend(figure, [axes], 2)
+    return _png(figure)
+
+
+def _plain_axes(figure: Figure, x_label: str, y_label: str) -> Axes:
+    axes = figure.add_subplot()
+    axes.set_xlabel(x_label, fontsize=8)
+    axes.set_ylabel(y_label, fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e6e6e6", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def _line(number: int, name: str) -> dict[str, Any]:
+    """How the curve of a system looks."""
+    style = ("-", "--", ":", "-.")[number // len(_COLOURS) % 4]
+    return {"color": _COLOURS[number % len(_COLOURS)], "linestyle": style, "linewidth": 1.4, "label": _plain(name)}
 
 
 def calibration_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], log_odds: Sequence[float]) -> bytes:

@@ -75,8 +75,9 @@ def open_set_table(results: Sequence[Result]) -> Table:
     several, sets = several_modalities(results), len({result["name"] for result in results}) > 1
     shown = [result for result in best_first(results) if (result.get("segments") or {}).get("points")]
     fpirs = list(dict.fromkeys(fpir for result in shown for fpir in result["fpirs"]))
+    marks = {fpir: "*" if fpir in _unresolved(shown) else "" for fpir in fpirs}
     head = _head(sets, several)
-    head += [f"{name} at FPIR {100 * fpir:g} %" for fpir in fpirs for name in ("FNIR", "DIR")]
+    head += [f"{name} at FPIR {100 * fpir:g} %{marks[fpir]}" for fpir in fpirs for name in ("FNIR", "DIR")]
     more = ["false alarms %", "misses %", "P(nobody), bits", "least", "constant"]
     decided = any("decided" in result["segments"] or result.get("nobody") for result in shown)
     body = []
@@ -84,9 +85,7 @@ def open_set_table(results: Sequence[Result]) -> Table:
         points = {point["fpir"]: point for point in result["segments"]["points"]}
         line = _names(result, sets, several)
         for fpir in fpirs:
-            point = points.get(fpir, {})
-            mark = "" if point.get("resolved", True) else "*"
-            line += [_percent(point.get(name)) + mark for name in ("fnir", "dir")]
+            line += [_percent(points.get(fpir, {}).get(name)) for name in ("fnir", "dir")]
         at, nobody = result["segments"].get("decided") or {}, result.get("nobody") or {}
         entropies = [f"{kind}cross-entropy" for kind in ("", "minimum ", "constant ")]
         cells = [_percent(at.get("false alarms")), _percent(at.get("misses"))]
@@ -115,39 +114,54 @@ def set_table(results: Sequence[Result]) -> Table:
     return head, body
 
 
-def search_note(results: Sequence[Result]) -> str:
+def _unresolved(results: Sequence[Result]) -> list[float]:
+    """The FPIRs that some set has too few strangers for."""
+    points = [point for result in results for point in result["segments"].get("points", ())]
+    return sorted({point["fpir"] for point in points if not point["resolved"]})
+
+
+def search_notes(results: Sequence[Result]) -> list[str]:
     """What the figures mean, and how far to trust them."""
     parts = [
         "mAP: mean average precision over the persons of the key, divided by all right segments, as iQIYI-VID defines "
-        "it; a person without a list counts 0. Capped: divided by at most as many segments as a list may hold. The "
-        "intervals are bootstraps over persons. Segment rank-1: share of the segments with a person whose best one is "
-        "right."
+        "it; a person without a list counts 0. Capped: divided by at most as many segments as a list may hold. "
+        "Intervals: bootstrap over persons. Segment rank-1: share of the segments with a person for which the right "
+        "one is the best."
     ]
     keyed = [result for result in results if result.get("segments")]
-    strangers = sorted({result["segments"].get("strangers", 0) for result in keyed})
+    strangers = sorted({result["segments"]["strangers"] for result in keyed})
     if keyed and strangers[-1]:
         parts.append(
             "FNIR: share of those segments without the right person at the threshold that lets pass at most that share "
             "of strangers (FPIR). DIR: share with the right person first, at that threshold."
         )
-        unresolved = [p["fpir"] for r in keyed for p in r["segments"].get("points", ()) if not p["resolved"]]
-        if unresolved:
-            shares = " and ".join(f"{100 * fpir:g} %" for fpir in sorted(set(unresolved)))
+        if unresolved := _unresolved(keyed):
+            shares = " and ".join(f"{100 * fpir:g} %" for fpir in unresolved)
             parts.append(
-                f"* There are too few strangers ({' to '.join(map(str, dict.fromkeys(strangers)))}) to resolve an FPIR "
-                f"of {shares}: the figure is that without any false positive."
+                f"* {' to '.join(map(str, dict.fromkeys((strangers[0], strangers[-1]))))} strangers cannot resolve an "
+                f"FPIR of {shares}: the figures are those without any false positive."
             )
     elif keyed:
-        parts.append("There are no strangers: no open-set figures.")
+        parts.append("There are no strangers, so there are no open-set figures.")
     if any(result.get("nobody") for result in keyed):
         parts.append(
-            "P(nobody): cross-entropy in bits per segment of the probability that a segment shows no person that is "
-            "searched; least: after the best monotone map; constant: of the share of strangers."
+            "P(nobody): cross-entropy in bits of the probability that a segment shows no person that is searched; "
+            "least: after the best monotone map; constant: of the share of strangers."
         )
     on = sorted({result["calibrated_on"] for result in results if result["calibrated_on"]})
     if on:
-        parts.append(f"The threshold and P(nobody) were set on {' and '.join(on)}; figures of that set flatter.")
-    return " ".join(parts)
+        parts.append(f"The threshold and P(nobody) were set on {' and '.join(on)}: its own figures are too good.")
+    return parts
+
+
+def curve_names(results: Sequence[Result]) -> list[str]:
+    """What systems are called in plots: with the network, where there are several."""
+    several = len({result["system"] for result in results if result["backend"] != "fusion"}) > 1
+    fused = [result["backend"] == "fusion" or not several for result in results]
+    return [
+        result["backend"] if short else f"{result['system']} {result['backend']}"
+        for result, short in zip(results, fused, strict=True)
+    ]
 
 
 def _head(sets: bool, several: bool) -> list[str]:
