@@ -23,7 +23,6 @@ train_sets=                   # data sets to learn from; segments without a pers
 valid_set=                    # searched set with `relevant` to choose the epoch by; empty: none
 train_embedders=              # whose vectors stand side by side; empty: the modality's embedder
 train_architecture=cosine     # [original|linear|cosine] original: of the challenge; docs/networks.md
-train_whitening=0.3           # [0..1] shrinkage of the covariance that vectors are whitened by
 train_hidden=                 # widths of layers before the classifier, e.g. "512"; empty: see docs
 train_dropout=0.0             # [0..1] share of their values left out in training
 train_score=logit             # [logit|odds|log-probability] what ranks; odds: against strangers
@@ -47,7 +46,7 @@ set_options
 # shellcheck disable=SC2086  # train_hidden is a list of words
 $launch "$output/log/train.log" "${python[@]}" steps/train_identifier.py \
   --modality "$train_modality" --hidden $train_hidden "${set_args[@]}" \
-  --whitening "$train_whitening" --dropout "$train_dropout" --score "$train_score" --loss "$train_loss" --scale "$train_scale" \
+  --dropout "$train_dropout" --score "$train_score" --loss "$train_loss" --scale "$train_scale" \
   --margin "$train_margin" --focal "$train_focal" --smoothing "$train_smoothing" \
   --strangers "$train_strangers" --stranger-weight "$train_stranger_weight" \
   --items "$train_items" --folds "$train_folds" "${training[@]}"

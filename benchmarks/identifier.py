@@ -123,6 +123,7 @@ def time_batches(clips: Clips, options: Options) -> None:
 
 def time_training(clips: Clips, folder: Path, options: Options) -> None:
     """Of one epoch, its checkpoints included; leaves the exported network."""
+    from steps.train_identifier import whitening
     from vidperson.report.plots import training_curves
     from vidperson.training.command import IdentifierOptions, TrainingOptions, train_plan
     from vidperson.training.identifier import Validation, export_identifier, identifier_card, plan_identifier
@@ -135,7 +136,7 @@ def time_training(clips: Clips, folder: Path, options: Options) -> None:
     card = identifier_card(how, training, clips.persons, options.size, ["net"], "face")
     nothing = Validation(lambda run: 0.0, "")
     with join_world("cpu") as world:
-        plans = plan_identifier(clips, card, how, training, world, None, lambda held: nothing)
+        plans = plan_identifier(clips, card, how, training, world, None, lambda held: nothing, whitening)
         best, seconds = timed(lambda: train_plan(plans[""], training, world, training_curves, folder))
         count = plans[""].source.steps_per_epoch * BATCH
         tell(f"training in {options.precision}", seconds / count, options.epoch, "an epoch")

@@ -43,7 +43,7 @@ from vidperson.training.command import IdentifierOptions, TrainingOptions
 
 if TYPE_CHECKING:
     from vidperson.backends import EmbeddingSets
-    from vidperson.training.clips import Clips, Float, Index
+    from vidperson.training.clips import Clips, Double, Float, Index
     from vidperson.training.export import Run
     from vidperson.training.identifier import Validation
 
@@ -102,9 +102,8 @@ def train_identifier(options: TrainIdentifierOptions) -> dict[str, Any]:
     with join_world(training.device) as world:
         clips = read_clips(training.folder / "clips", learnt, persons, size)
         valid = truth.validation(training.folder / "valid", size) if truth else None
-        return train_identifier(
-            clips, card, how, training, world, valid, lambda held: held_out(clips, held), training_curves
-        )
+        validations = valid, lambda held: held_out(clips, held)
+        return train_identifier(clips, card, how, training, world, *validations, whitening, training_curves)
 
 
 class Learnt:
@@ -215,6 +214,14 @@ class Truth:
         offsets = np.searchsorted(prepared.number, np.arange(len(self.segments) + 1))
         tracks = EmbeddingSets(tuple(self.segments), prepared.vectors, offsets)
         return searched(tracks, self.groups, self.relevant, self.persons, prepared.digest)
+
+
+def whitening(vectors: Float, strangers: Float) -> tuple[Double, Double]:
+    """What the back-end class-mean-whitened does to vectors."""
+    from vidperson.backends.identification import Whitening
+
+    made = Whitening(vectors, strangers)
+    return made.origin, made.matrix
 
 
 def held_out(clips: Clips, held: Index) -> Validation:

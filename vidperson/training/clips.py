@@ -123,39 +123,17 @@ class Clips:
         """Numbers of a vector."""
         return int(self.prepared.vectors.shape[1])
 
-    def whitening(self, clips: Index, strangers: Index, shrinkage: float) -> tuple[Double, Double]:
-        """(D,) mean and (D, D) matrix, float64: matrix (x - mean) of the clips' vectors has about the unit covariance.
+    def means(self, clips: Index, classes: Index, count: int, origin: Double, matrix: Double) -> Double:
+        """(K,) clips and the class of each, among ``count``, to the (count, D) sums of each class's vectors.
 
-        The mean is that of the strangers, or of all ``clips`` where there are none. The covariance is mixed with so
-        much of a multiple of the identity (Ledoit and Wolf, 2004); 1: vectors are centred and scaled only.
-        """
-        around = strangers if len(strangers) else clips
-        mean = sum(self._some(around, at).sum(axis=0) for at in range(0, len(around), _AT_ONCE)) / len(around)
-        covariance = np.zeros((self.size, self.size))
-        total = np.zeros(self.size)
-        for begin in range(0, len(clips), _AT_ONCE):
-            some = self._some(clips, begin)
-            covariance += some.T @ some
-            total += some.sum(axis=0)
-        covariance = covariance / len(clips) - np.outer(total, total) / len(clips) ** 2
-        size = max(float(np.trace(covariance)) / self.size, 1e-12)
-        values, axes = np.linalg.eigh((1 - shrinkage) * covariance + shrinkage * size * np.eye(self.size))
-        return mean, (axes / np.sqrt(np.maximum(values, 1e-6 * size))) @ axes.T
-
-    def means(self, clips: Index, classes: Index, count: int, mean: Double, matrix: Double) -> Double:
-        """(K,) clips and the class of each, among ``count``, to the (count, D) sums of each class's unit vectors.
-
-        mean, matrix: as :meth:`whitening` gives them; they are applied first.
+        origin: (D,), matrix: (D, D): a vector x is first brought to (x - origin) @ matrix, and to length 1.
         """
         found = np.zeros((count, self.size))
         for begin in range(0, len(clips), _AT_ONCE):
-            some = (self._some(clips, begin) - mean) @ matrix.T
+            some = (self.prepared.vectors[clips[begin : begin + _AT_ONCE]] - origin) @ matrix
             some /= np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12)
             np.add.at(found, classes[begin : begin + _AT_ONCE], some)
         return found
-
-    def _some(self, clips: Index, begin: int) -> Double:
-        return np.asarray(self.prepared.vectors[clips[begin : begin + _AT_ONCE]], np.float64)
 
     def pool(self, clips: Index, chosen: Index) -> Float:
         """(B,) clips and (B, K) which of their items, by position, -1 for none -> (B, D) vectors.

@@ -77,7 +77,6 @@ class IdentifierOptions:
     """How an identifier is made and taught; ``training.identifier.check_options`` says what is not possible."""
 
     architecture: str = cli.option("cosine", "original, linear or cosine")
-    whitening: float = cli.option(0.3, "of linear and cosine: 0..1 how much the covariance of vectors is shrunk")
     hidden: list[int] = cli.option((), "widths of the layers before the classifier", convert=cli.whole(1))
     dropout: float = cli.option(0.0, "share of their values left out in training")
     score: str = cli.option("logit", "what ranks: logit, odds (against strangers) or log-probability")

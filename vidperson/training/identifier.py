@@ -20,7 +20,7 @@ from vidperson.networks.architectures.identifier import Identifier, IdentifierSh
 from vidperson.networks.card import ModelCard, Output, VectorInput
 from vidperson.networks.convert import build_network
 from vidperson.training import command
-from vidperson.training.clips import ClipBatches, Clips, Draw, Index, clusters, stratified
+from vidperson.training.clips import ClipBatches, Clips, Double, Draw, Float, Index, clusters, stratified
 from vidperson.training.command import IdentifierOptions, TrainingOptions, TrainingPlan
 from vidperson.training.export import Run, export_module, new_card, write_card
 from vidperson.training.loop import BEST, World, load_checkpoint
@@ -28,6 +28,9 @@ from vidperson.training.losses import arcface_logits, cosface_logits
 
 LOSSES = ("softmax", "cosface", "arcface")
 GOAL = "map_100"
+Whiten = Callable[[Float, Float], tuple[Double, Double]]
+"""(C, D) vectors, (S, D) those of strangers among them -> (D,) origin and (D, D) matrix, by which (x - origin) @ matrix
+spreads alike in all directions."""
 
 
 def check_options(how: IdentifierOptions) -> None:
@@ -38,7 +41,7 @@ def check_options(how: IdentifierOptions) -> None:
         raise TrainingError(f"loss: {how.loss} needs the architecture cosine, found {how.architecture}")
     if how.folds == 1 or how.folds < 0:
         raise TrainingError(f"folds: expected 0, or 2 or more, found {how.folds}")
-    limits = {"whitening": 1.0, "margin": 1.5, "focal": 100.0, "smoothing": 0.99, "stranger_weight": 1e6}
+    limits = {"margin": 1.5, "focal": 100.0, "smoothing": 0.99, "stranger_weight": 1e6}
     for name, most in limits.items():
         if not 0 <= getattr(how, name) <= most:
             raise TrainingError(f"{name}: expected 0 to {most:g}, found {getattr(how, name)}")
@@ -120,15 +123,17 @@ def train_identifier(
     world: World,
     valid: Validation | None,
     held_out: Callable[[Index], Validation],
+    whiten: Whiten,
     draw: Callable[[Sequence[Mapping[str, Any]]], bytes],
 ) -> dict[str, Any]:
     """Train one network, or those of all folds, and export them as one.
 
     valid: measures the exported network, and chooses the epoch where there are no folds.
     held_out: what chooses it with folds, of the clips that are held out.
+    whiten: what the network begins with; "original" does not.
     Returns the figures of its card: {} in all processes but the first.
     """
-    plans = plan_identifier(clips, card, how, options, world, valid, held_out)
+    plans = plan_identifier(clips, card, how, options, world, valid, held_out, whiten)
     best = {name: command.train_plan(plan, options, world, draw, options.folder / name) for name, plan in plans.items()}
     return export_identifier(plans, best, how, options, valid) if world.rank == 0 else {}
 
@@ -141,6 +146,7 @@ def plan_identifier(
     world: World,
     valid: Validation | None,
     held_out: Callable[[Index], Validation],
+    whiten: Whiten,
 ) -> dict[str, TrainingPlan]:
     """The training of each fold, by the name of its folder; without folds only one, of "".
 
@@ -148,7 +154,7 @@ def plan_identifier(
     """
     every = np.arange(len(clips.labels))
     if not how.folds:
-        return {"": _plan(clips, card, how, options, world, every, valid)}
+        return {"": _plan(clips, card, how, options, world, every, valid, whiten)}
     fold = stratified(clips.labels, how.folds, options.settings.seed)
     plans = {}
     for number in range(how.folds):
@@ -156,7 +162,9 @@ def plan_identifier(
         if not (clips.labels[held] >= 0).any():
             what = f"expected persons with clips to hold out in each of {how.folds}, found none in fold {number + 1}"
             raise TrainingError(f"folds: {what}; a person with one clip is always learnt; ask for fewer folds")
-        plans[f"fold{number + 1}"] = _plan(clips, card, how, options, world, every[fold != number], held_out(held))
+        plans[f"fold{number + 1}"] = _plan(
+            clips, card, how, options, world, every[fold != number], held_out(held), whiten
+        )
     return plans
 
 
@@ -168,6 +176,7 @@ def _plan(
     world: World,
     items: Index,
     valid: Validation | None,
+    whiten: Whiten,
 ) -> TrainingPlan:
     """The training on some of the clips. Raises VidPersonError for what is wrong with it."""
     shape, persons = shape_of(how), len(clips.persons)
@@ -184,9 +193,10 @@ def _plan(
     network, note = command.new_network(card, str(shape), options)
     assert isinstance(network, Identifier)
     if how.architecture != "original" and not options.init:
-        mean, matrix = clips.whitening(items, items[others], how.whitening)
-        means = clips.means(items, classes, persons + how.strangers, mean, matrix)
-        network.heads[0].start_from(*(torch.from_numpy(each).float() for each in (mean, matrix, means)))  # type: ignore[operator]
+        vectors = clips.prepared.vectors
+        origin, matrix = whiten(vectors[items], vectors[items[others]])
+        means = clips.means(items, classes, persons + how.strangers, origin, matrix)
+        network.heads[0].start_from(*(torch.from_numpy(each).float() for each in (origin, matrix, means)))  # type: ignore[operator]
     seed = options.settings.seed
     source = ClipBatches(
         clips, items, classes, Draw.parse(how.items), how.batch_size, seed, world.rank, world.ranks, options.workers

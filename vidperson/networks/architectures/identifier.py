@@ -137,15 +137,15 @@ class Head(nn.Module):
         return logits[:, : self.persons] - others.logsumexp(dim=1, keepdim=True)
 
     @torch.no_grad()
-    def start_from(self, mean: Tensor, matrix: Tensor, means: Tensor) -> None:
+    def start_from(self, origin: Tensor, matrix: Tensor, means: Tensor) -> None:
         """Begin as a comparison with means: "linear" and "cosine" rank by the cosine to them exactly.
 
-        mean: (size,), matrix: (size, size): vectors are brought to matrix (x - mean) and made unit vectors.
+        origin: (size,), matrix: (size, size): a vector x is brought to (x - origin) @ matrix, and to length 1.
         means: (classes, size) of those; one of zeros stays so.
         """
         assert self.whitening is not None
-        self.whitening.weight.copy_(matrix)
-        self.whitening.bias.copy_(-matrix @ mean)
+        self.whitening.weight.copy_(matrix.T)
+        self.whitening.bias.copy_(-origin @ matrix)
         units = functional.normalize(means)
         self.weight.copy_(units if self.shape.kind == "cosine" else units * self.shape.scale)
 
