@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steps.parts import Part, listed_segments, segment_lists
+from steps.parts import Part, listed_segments, read_groups, segment_lists
 from steps.score import RunOptions, log_each, need, require, to_make
 from vidperson import cli
 
@@ -317,18 +317,10 @@ def read_inputs(pair: SearchPairOptions, words: Sequence[str], fused: bool) -> I
 
     from vidperson.backends import EmbeddingSets
     from vidperson.errors import ScoringError
-    from vidperson.io.lines import read_scp, sort_key
-    from vidperson.io.ranks import read_search
+    from vidperson.io.lines import sort_key
 
-    found = read_search(pair.test_data / "search")
-    models = sorted(found, key=sort_key)
-    group_of = read_scp(pair.test_data / "utt2group")
-    groups: dict[str, tuple[list[str], list[str]]] = {group: ([], []) for group in group_of.values()}
-    for segment, group in group_of.items():
-        groups[group][1].append(segment)
-    for model in models:
-        for group in found[model]:
-            groups.setdefault(group, ([], []))[0].append(model)
+    groups = read_groups(pair.test_data)
+    models = sorted({model for some, _ in groups.values() for model in some}, key=sort_key)
     others = [name for word in words if word not in BACKENDS for name in Trained(pair, word).embedders]
     embedders = list(dict.fromkeys([pair.embedder, *others]))
     sizes: dict[str, int] = {}
@@ -339,7 +331,7 @@ def read_inputs(pair: SearchPairOptions, words: Sequence[str], fused: bool) -> I
         if any(word in OF_STRANGERS for word in words):
             strangers = _read_strangers(pair, embedders, sizes)
     part = pair.part(pair.test_set, embedders)
-    segments = sorted(group_of, key=sort_key)
+    segments = sorted({segment for _, some in groups.values() for segment in some}, key=sort_key)
     require(
         segments, set(part.segments()), f"segments of {pair.test_data / 'utt2group'} are not in {part.embed[0]}", CURE
     )

@@ -240,6 +240,8 @@ class Whitening:
     vectors: (C, D) float32 of all enrolment segments. strangers: (S, D) those of them that show nobody known; without
         any the mean of all is the origin.
     Raises ScoringError where all vectors are the same.
+
+    origin: (D,) float64. matrix: (D, D) float64: x goes to (x - origin) @ matrix, at unit length.
     """
 
     def __init__(self, vectors: Float, strangers: Float) -> None:
@@ -257,13 +259,14 @@ class Whitening:
         if not spread > 1e-12:
             raise ScoringError(f"expected enrolment segments that differ, found {count} that do not")
         covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * spread * np.eye(dim)
-        self._origin = mean_row(length_normalise(strangers))[0] if len(strangers) else mean
+        self.origin = mean_row(length_normalise(strangers))[0] if len(strangers) else mean
         # Of the lower factor L of the inverse, L L' = S^-1: (x L)(y L)' = x S^-1 y'.
-        self._products = Products(np.linalg.cholesky(np.linalg.inv(covariance)) * math.sqrt(spread))
+        self.matrix = np.linalg.cholesky(np.linalg.inv(covariance)) * math.sqrt(spread)
+        self._products = Products(self.matrix)
 
     def apply(self, vectors: Float) -> Float:
         """(V, D) to (V, D) float32 unit vectors; each depends on its vector alone."""
-        moved = length_normalise(length_normalise(vectors) - self._origin)
+        moved = length_normalise(length_normalise(vectors) - self.origin)
         return length_normalise(self._products(moved)).astype(np.float32)
 
 
