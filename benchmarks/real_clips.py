@@ -47,7 +47,7 @@ OPTIONS = (
     "--trial-sets", "clips_train:clips_valid clips_train+clips_valid:clips_test",
     "--face-detector", "retinaface_tiny", "--face-embedder", "arcface_tiny",
     "--search-backends", "class-mean class-mean-shift", "--identifiers", IDENTIFIER,
-    "--search-fusion", f"class-mean {IDENTIFIER}", "--calibration-set", "clips_valid",
+    "--search-fusion", f"class-mean {IDENTIFIER}", "--calibration-set", "clips_valid", "--second-look", "20",
 )  # fmt: skip
 TRAINING = ("--train-name", IDENTIFIER, "--train-sets", "clips_train", "--valid-set", "clips_valid")
 
@@ -138,7 +138,7 @@ def encode(pictures: Sequence[Any], path: Path, rate: Fraction) -> None:
     import av
 
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=rate, options={"crf": "16", "preset": "veryfast"})
+        stream: Any = container.add_stream("libx264", rate=rate, options={"crf": "14", "preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = pictures[0].width, pictures[0].height, "yuv420p"
         for index, picture in enumerate(pictures):
             picture.pts, picture.time_base = index, 1 / rate
@@ -147,13 +147,13 @@ def encode(pictures: Sequence[Any], path: Path, rate: Fraction) -> None:
         container.mux(stream.encode())
 
 
-def run_stages(work: Path, options: Sequence[str]) -> dict[str, tuple[float, float]]:
+def run_stages(work: Path, fps: float) -> dict[str, tuple[float, float]]:
     """Run the stages on `corpus`; returns the stage -> wall seconds, CPU seconds with those of all processes."""
     corpus = work / "corpus"
     given = [
         *OPTIONS, "--data-dir", f"{work}/data", "--exp-dir", f"{work}/exp",
         "--clips-persons", f"{corpus}/persons", "--clips-strangers", f"{corpus}/strangers",
-        "--clips-search", f"{corpus}/search", "--clips-key", f"{corpus}/search.key", *options,
+        "--clips-search", f"{corpus}/search", "--clips-key", f"{corpus}/search.key", "--fps", str(fps),
     ]  # fmt: skip
     stages = {
         "000_get_pretrained_models": (), "001_prepare_data": (), "002_detect_faces": ("--stop-stage", "3"),
@@ -193,7 +193,7 @@ def not_first(
                 yield model, segment, f"status {status[segment]}"
 
 
-def real_clips(out_dir: str, shared: str, options: Sequence[str]) -> None:
+def real_clips(out_dir: str, shared: str, fps: float) -> None:
     from vidperson.io.lines import read_scp
     from vidperson.io.ranks import read_ranks, read_relevant
     from vidperson.metrics.ranking import mean_average_precision
@@ -205,7 +205,7 @@ def real_clips(out_dir: str, shared: str, options: Sequence[str]) -> None:
     begin = time.process_time()
     lay_out(found, work / "corpus")
     print(f"folders of clips: {time.process_time() - begin:.1f} CPU seconds")
-    spent = run_stages(work, options)
+    spent = run_stages(work, fps)
     for stage, (wall, cpu) in spent.items():
         print(f"run_{stage}.sh: {wall:.1f} s, {cpu:.1f} CPU seconds")
     print(
@@ -232,5 +232,5 @@ if __name__ == "__main__":
     parser.add_argument(
         "--shared", default=os.environ.get("VIDPERSON_SHARED", "../shared"), help="folder of the real media"
     )
-    parser.add_argument("--options", nargs="*", default=(), help="further options of the stages")
+    parser.add_argument("--fps", type=cli.positive, default=4.0, help="frames per second of video that are searched")
     cli.main(real_clips, parser.parse_args())

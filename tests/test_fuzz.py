@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 
 from steps.make_report import _read_json
 from utils.grid import Config
-from vidperson.corpora.folder import _read_key
+from vidperson.corpora.folder import read_key
 from vidperson.corpora.tables import Column, read_table
 from vidperson.errors import VidPersonError
 from vidperson.face.annotations import read_annotations
@@ -289,7 +289,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], bytes, str]] = {
     "plain pairs": (pairs.read_pairs, b"a/1.png b/2.png target\na/1.png c/1.png nontarget\n", "x"),
     "wider": (read_annotations, WIDER.encode(), "x"),
     "imglab": (read_annotations, IMGLAB.encode(), "x.xml"),
-    "key of folders": (lambda path: _read_key(path, {"A"}, {"v.mp4"}), b"A\tv.mp4\r\n\nA\tv.mp4\n", "x"),
+    "key of folders": (lambda path: read_key(path, {"A"}, {"v.mp4"}), b"A\tv.mp4\r\n\nA\tv.mp4\n", "x"),
     "table": (table_of_a_release, b'model id,x\na,1\n"b",2\n', "x"),
     "table with tabs": (table_of_a_release, b"model_id\tx\r\na\t1\r\nb\t2\r\n", "x"),
     "journal": (journal, "".join(json.dumps(n) + "\n" for n in (NOTE, NOTE)).encode(), "x"),
