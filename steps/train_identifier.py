@@ -97,10 +97,10 @@ def train_identifier(options: TrainIdentifierOptions) -> dict[str, Any]:
     embedders = [folder.name for folder in sets.embed_dirs]
     card = identifier_card(how, training, persons, size, embedders, sets.modality)
     with join_world(training.device) as world:
-        clips = _clips(parts, known, persons, _prepare(training.folder / "clips", parts, size, True))
+        clips = _clips(parts, known, persons, prepared_clips(training.folder / "clips", parts, size, True))
         valid = None
         if valid_part:
-            valid = _searched(valid_part, relevant, _prepare(training.folder / "valid", [valid_part], size, False))
+            valid = _searched(valid_part, relevant, prepared_clips(training.folder / "valid", [valid_part], size, False))
         return train_identifier(clips, card, how, training, world, mean_average_precision, valid, training_curves)
 
 
@@ -226,7 +226,7 @@ def _relevant(data: Path, part: Part, persons: Sequence[str]) -> dict[str, list[
     return relevant
 
 
-def _prepare(folder: Path, parts: Sequence[Part], size: int, main: bool) -> Prepared:
+def prepared_clips(folder: Path, parts: Sequence[Part], size: int, main: bool) -> Prepared:
     """The vectors of the segments, read where they are there and of these inputs; else they are made.
 
     main: only of each segment's main track, with its items; else of all tracks.

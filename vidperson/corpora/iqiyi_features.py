@@ -19,8 +19,8 @@ from vidperson.io.data_dir import pictures_list
 from vidperson.io.job_store import JobStore
 from vidperson.io.lines import read_scp
 from vidperson.io.matrices import matrix_bytes
-from vidperson.io.merging import Plan, Source, merge
-from vidperson.io.record import Record, damaged_outputs, differences, new_record, save_record
+from vidperson.io.merging import Plan, Source, merge, set_files
+from vidperson.io.record import Output, Record, damaged_outputs, differences, new_record, save_record
 from vidperson.io.safe_pickle import read_items
 from vidperson.io.set_folder import SetFolder
 from vidperson.types import FACE_COLUMNS, Float
@@ -32,6 +32,7 @@ STATES = ("ok", "no_face", "damaged")
 ITEM_ARCHIVES = ("faces.ark", "weights.ark")
 EMBED_ARCHIVES = ("embed.ark",)
 _PROGRAM = "local/iqiyi_vid/convert_features.py"
+_COMMAND = ("python", _PROGRAM)
 _EXPECTED = "expected a list of [frame number, [x1, y1, x2, y2], detection score, quality, feature]"
 _LARGEST = 1e30
 _LAST_FRAME = 1 << 24  # float32 tells all whole numbers up to it
@@ -95,7 +96,7 @@ def clip_faces(value: object) -> ClipFaces:
         frame, score, quality = _frame(face[0]), _number(face[2]), _number(face[3])
         row[0], row[1], row[6] = frame, frame / FRAMES_PER_SECOND, score
         row[2:6] = _box(face[1])
-        weight[0] = score * quality_weight(quality) if math.isfinite(quality) else math.nan
+        weight[0] = max(score, 0.0) * quality_weight(quality) if math.isfinite(quality) else math.nan
         features.append(_feature(face[4]))
     if len(sizes := {len(feature) for feature in features}) > 1:
         raise DataError(f"expected features of one size, found {' and '.join(map(str, sorted(sizes)))} values")
@@ -179,19 +180,27 @@ def convert_features(
     with ExitStack() as stack:
         for folder in folders:
             stack.enter_context(folder.locked())
-        record = replace(new_record(["python", _PROGRAM], [scp, *pickles]), stage=_PROGRAM)
-        inputs = [scp, *pickles]
-        if not force and all(_is_done(folder, record, inputs) for folder in folders):
-            return None
         spools = [folder.path / "spool" for folder in folders]
+        _remove(spools)  # of a run that was killed
+        inputs = [scp, *pickles]
+        items_files = [items_dir / name for name in set_files(ITEM_ARCHIVES)]
+        done = [not force and _is_done(folder, inputs, items_files) for folder in folders]
+        if all(done):
+            return None
         try:
             counts = _spool(pickles, segments, scp, spools)
+            made: dict[Path, str] = {}  # embeddings are of these items, as their record says
             for folder, spool in zip(folders, spools, strict=True):
-                _join(folder, spool, list(segments.values()), record)
+                outputs = _join(folder, spool, list(segments.values()), new_record(_COMMAND, inputs, hashed=made))
+                made = {folder.path / name: output.sha256 for name, output in outputs.items()}
         finally:
-            for spool in spools:
-                shutil.rmtree(spool, ignore_errors=True)
+            _remove(spools)
     return counts
+
+
+def _remove(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _segments(scp: Path) -> dict[str, str]:
@@ -204,14 +213,14 @@ def _segments(scp: Path) -> dict[str, str]:
     return segments
 
 
-def _is_done(folder: SetFolder, record: Record, inputs: Sequence[Path]) -> bool:
-    """Raises DataError where something else is there."""
+def _is_done(folder: SetFolder, inputs: Sequence[Path], uncounted: Sequence[Path]) -> bool:
+    """Raises DataError where something else is there. uncounted: inputs that the others decide."""
     then = folder.begun_with()
     if then is None:
         if folder.has_work():
             raise DataError("something without a record is there; --force true replaces it", folder.path)
         return False
-    if lines := differences(then, record.command, inputs):
+    if lines := differences(then, _COMMAND, inputs, uncounted):
         head = "it was made of other files or by other means (< then, > now):"
         raise DataError("\n".join([head, *lines[:12], "--force true replaces it"]), folder.path)
     return folder.record() is not None and not damaged_outputs(folder.path, then, thorough=False)
@@ -219,8 +228,6 @@ def _is_done(folder: SetFolder, record: Record, inputs: Sequence[Path]) -> bool:
 
 def _spool(pickles: Sequence[Path], segments: dict[str, str], scp: Path, spools: Sequence[Path]) -> Converted:
     """Append the clips of the list to archives, in the order of the pickles, then those without a face."""
-    for spool in spools:
-        shutil.rmtree(spool, ignore_errors=True)  # of a run that was killed
     faces = others = without = size = 0
     first_other = ""
     with (
@@ -276,11 +283,13 @@ def _clips(pickles: Sequence[Path]) -> Iterator[tuple[Path, str, Any]]:
             yield path, clip.removesuffix(".mp4"), value
 
 
-def _join(folder: SetFolder, spool: Path, segments: Sequence[str], record: Record) -> None:
-    """Make the set of a folder, its record last."""
+def _join(folder: SetFolder, spool: Path, segments: Sequence[str], record: Record) -> dict[str, Output]:
+    """Make the set of a folder, its record last. Returns name -> file of all that was written."""
+    record = replace(record, stage=_PROGRAM)
     plan = Plan(((segment, "") for segment in segments), folder.archives)
     plan.add(Source(spool), lambda note: "")
     folder.begin(record)
     outputs = merge(plan, folder.path, STATES)
     save_record(folder.path, replace(record, outputs=outputs))
     folder.remove_leftovers()
+    return outputs

@@ -328,7 +328,7 @@ def _partitioned_trials(tables: dict[str, list[Row]]) -> set[tuple[str, ...]]:
 def validate(directory: PathLike, check_files: bool = False) -> list[str]:
     """All that is wrong with a data folder; nothing for a good one. Of a list that is no text only that.
 
-    check_files: check also that the files of the scps are there.
+    check_files: check also that the files and folders of the scps are there.
     """
     folder = Path(directory)
     if not folder.is_dir():
@@ -368,8 +368,12 @@ def validate(directory: PathLike, check_files: bool = False) -> list[str]:
     if check_files:
         for scp in SCPS:
             for row in tables.get(scp, []):
-                if not (folder / row.fields[1]).exists():
+                path = folder / row.fields[1]
+                if not path.exists():
                     problems.append(_problem(folder / scp, row.line, f"no such file: '{row.fields[1]}'", False))
+                elif path.is_dir() and (scp == "wav.scp" or not any(path.iterdir())):
+                    what = "a folder, expected a file" if scp == "wav.scp" else "an empty folder"
+                    problems.append(_problem(folder / scp, row.line, f"{what}: '{row.fields[1]}'", False))
     return problems
 
 

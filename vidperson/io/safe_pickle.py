@@ -12,7 +12,6 @@ objects is refused.
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
 import stat
@@ -31,6 +30,8 @@ _LONGEST_NUMBER = 64  # bytes of an integer
 _LONGEST_KEPT = 64  # characters or bytes of a string that may come again
 _MOST_DIMENSIONS = 8
 _DTYPE = re.compile(r"f[248]|[iu][1248]|b1")
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.?))", re.DOTALL)
+_ESCAPED = {b"\\": b"\\", b"'": b"'", b'"': b'"', b"n": b"\n", b"r": b"\r", b"t": b"\t"}  # as Python 2 writes strings
 _ADMITTED = "only numbers, strings, lists, tuples, dictionaries and NumPy arrays of numbers are read"
 
 _FUNCTIONS = {
@@ -298,7 +299,7 @@ class _Machine:
         line = self._line(at)
         if len(line) < 2 or line[0] != line[-1] or line[:1] not in (b"'", b'"'):
             raise _Refused("damaged: a string without quotes")
-        self._stack.append(codecs.escape_decode(line[1:-1])[0])
+        self._stack.append(_ESCAPE.sub(_unescaped, line[1:-1]))
         return at + len(line) + 1
 
     def _unicode(self, at: int) -> int:
@@ -407,9 +408,9 @@ class _Machine:
         """Keys and values in turn, of the dictionary on top."""
         target = self._stack[-1]
         pairs = list(zip(items[::2], items[1::2], strict=True))
-        wrong = next((key for key, _ in pairs if type(key) not in (str, bytes, int)), None)
-        if wrong is not None or any(key is None for key, _ in pairs):
-            raise _Refused(f"a key of the type {type(wrong).__name__.strip('_')}; expected strings or integers")
+        wrong = [key for key, _ in pairs if type(key) not in (str, bytes, int)]
+        if wrong:
+            raise _Refused(f"a key of the type {type(wrong[0]).__name__.strip('_')}; expected strings or integers")
         if target is self._root:
             self._ready += pairs
         elif type(target) is dict:
@@ -523,6 +524,11 @@ def _why_not(code: bytes) -> str:
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 100 else text[:100] + "...")
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    """Raises KeyError for an escape that Python 2 does not write."""
+    return bytes([int(escape[1], 16)]) if escape[1] else _ESCAPED[escape[2]]
 
 
 def _text(value: str | bytes) -> str:
