@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -165,6 +166,18 @@ def test_lists_alone_are_enough_where_the_official_features_are_used(tmp_path: P
     folders = iqiyi_vid.prepare(tmp_path / "data", tmp_path / "corpus")
     assert [len(read_scp(folder / "vid.scp")) for folder in folders] == [4, 5, 3]
     assert [data_dir.validate(folder) for folder in folders] == [[], [], []]
+
+
+def test_clips_of_the_official_features_are_listed_where_there_are_no_files(repo: Path, tmp_path: Path) -> None:
+    pickles = [tmp_path / "face_val_v2.pickle", tmp_path / "face_test.pickle"]
+    for path, clips in zip(pickles, ([f"{V}0000001", *STRANGERS], TESTED), strict=True):
+        path.write_bytes(pickle.dumps({clip.encode(): [] for clip in clips[::-1]}, protocol=2))
+    command = [sys.executable, "local/iqiyi_vid/list_clips.py", "--output", tmp_path / "IQIYI_VID.txt", "--pickle"]
+    done = subprocess.run([*command, *pickles], cwd=repo, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/IQIYI_VID.txt: 6 clips\n")
+    assert (tmp_path / "IQIYI_VID.txt").read_text() == "".join(
+        f"{clip}.mp4\n" for clip in [*TESTED, f"{V}0000001", *STRANGERS]
+    )
 
 
 def test_validation_without_strangers_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
