@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Score the trials of every test set with every back-end; with --snorm-cohort normalise them, too.
 # With --calibration-set also turn all scores into log-likelihood ratios, and with --fusion-systems
-# fuse several systems.
+# fuse several systems. Test sets with a list `search` are searched instead: ranked lists.
 #
 # Reads:  exp/<modality>_embed/<embedder>, data/<enrolment set>/spk2utt, data/<test set>/trials;
-#         for the back-end track exp/<modality>_det/<detector>; scores of other programs to fuse
+#         for the back-end track exp/<modality>_det/<detector>; scores of other programs to fuse.
+#         Searched: data/<enrolment set>/utt2spk, data/<test set>/{search,utt2group,relevant},
+#         exp/<modality>_det/<detector>, exp/<modality>_train/<identifier>
 # Writes: exp/scores/<embedder>/<system>/<test set>_scores, where <system> is <backend> or
 #         <backend>_snorm, and <system>_cal; exp/scores/fusion/<experiment>/<test set>_scores.
+#         Searched: <test set>_ranks and _persons, with --calibration-set _nobody and nobody.json.
 #         Scores that are there, intact and of the same options and inputs are kept.
 #
 #   ./run_004_score.sh --config-file global_conf/config_r50.sh --backends "max ahc"
@@ -23,20 +26,27 @@ fi
 
 system_options
 once=(utils/once.py --cmd "$cmd" --force "$force")
+logs=$exp_dir/scores/log/$experiment
 for modality in $modalities; do
   use_modality "$modality" detector embedder
   for pair in $trial_sets; do
     pair_options "$pair"
-    "${once[@]}" --log "$exp_dir/scores/log/$experiment/$modality.${pair##*:}.log" -- \
-      python steps/score.py "${pair_args[@]}" "${system_args[@]}" --mem-gb "$mem_gb"
+    step=(python steps/score.py "${pair_args[@]}" "${system_args[@]}" --mem-gb "$mem_gb")
+    if is_search "${pair##*:}"; then
+      step=(python steps/search.py "${pair_args[@]}" "${search_args[@]}")
+    fi
+    "${once[@]}" --log "$logs/$modality.${pair##*:}.log" -- "${step[@]}"
   done
 done
-train_trials=$data_dir/$calibration_set/trials
-if [ -n "$calibration_set" ]; then
-  "${once[@]}" --log "$exp_dir/scores/log/$experiment/calibrate.log" -- \
+if [ -n "$search_calibration" ]; then
+  "${once[@]}" --log "$logs/calibrate_search.log" -- \
+    python steps/calibrate_search.py "${search_args[@]}" --data-dir "$data_dir"
+fi
+if [ -n "$train_trials" ]; then
+  "${once[@]}" --log "$logs/calibrate.log" -- \
     python steps/calibrate.py "${system_args[@]}" --train-trials "$train_trials"
 fi
 if [ -n "$fusion_systems" ]; then
-  "${once[@]}" --log "$exp_dir/scores/log/$experiment/fuse.log" -- \
+  "${once[@]}" --log "$logs/fuse.log" -- \
     python steps/fuse.py "${system_args[@]}" --train-trials "$train_trials"
 fi

@@ -38,7 +38,7 @@ test_pairs=                   # pairs of other persons, for the card's figures o
 
 # shellcheck disable=SC2086,SC2154  # train_data is a list of words
 $launch "$output/log/train.log" "${python[@]}" steps_face/train_embedder.py \
-  --train-data $train_data \
+  --train-data $train_data --augment "$train_augment" \
   --embedding-size "$train_embedding_size" --loss "$train_loss" --scale "$train_scale" \
   --margin "$train_margin" --sub-centres "$train_sub_centres" --sample-rate "$train_sample_rate" \
   --cosine-weight "$train_cosine_weight" --relation-weight "$train_relation_weight" \

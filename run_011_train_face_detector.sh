@@ -35,6 +35,7 @@ test_annotations=                               # the faces marked in those; emp
 # shellcheck disable=SC2086,SC2154  # train_data, valid_data and test_data are lists of words
 $launch "$output/log/train.log" "${python[@]}" steps_face/train_detector.py \
   --train-data $train_data --train-annotations "$train_annotations" --sizes "$train_sizes" \
+  --augment "$train_augment" \
   --held-out "$train_held_out" --valid-data $valid_data --valid-annotations "$valid_annotations" \
   --test-data $test_data --test-annotations "$test_annotations" \
   "${training[@]}"

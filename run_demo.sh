@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # The whole recipe on a small corpus that is made first: environment, networks, data, faces,
-# embeddings, scores, report. Options go to every stage.
+# embeddings, scores, report. Options go to every stage. The identifiers of a config are trained
+# before the scores, each by the options of global_conf/config_train_<identifier>.sh.
 #
 #   ./run_demo.sh
 #   ./run_demo.sh --nj 2 --backends "max ahc"
+#   ./run_demo.sh --config-file global_conf/config_demo_clips.sh
 set -euo pipefail
 if [ ! -f path.sh ]; then
   echo "$0: run the recipe's scripts from the repository root" >&2
@@ -13,9 +15,20 @@ fi
 config_file=global_conf/config_demo.sh  # configs to read: a.sh, or a.sh,b.sh
 . ./utils/parse_options.sh
 
+run() {
+  echo "== run_$1.sh"
+  "./run_$1.sh" "${@:2}"
+}
+
 export VIDPERSON_EXTRAS="${VIDPERSON_EXTRAS:-} demo"
-for stage in 000_get_pretrained_models 001_prepare_data 002_detect_faces 003_extract_embeddings \
-  004_score 005_eval; do
-  echo "== run_$stage.sh"
-  "./run_$stage.sh" --config-file "$config_file" "$@"
+if [ -n "$identifiers" ]; then VIDPERSON_EXTRAS+=" torch"; fi
+for stage in 000_get_pretrained_models 001_prepare_data 002_detect_faces 003_extract_embeddings; do
+  run "$stage" "$@" --config-file "$config_file"
+done
+for identifier in $identifiers; do
+  run 014_train_identifier "$@" \
+    --config-file "$config_file,global_conf/config_train_$identifier.sh"
+done
+for stage in 004_score 005_eval; do
+  run "$stage" "$@" --config-file "$config_file"
 done

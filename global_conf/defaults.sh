@@ -24,16 +24,23 @@ janus_dir=                   # Janus CORE as distributed, for janus_core
 folder_persons=              # for folder: one folder of photos or videos per person
 folder_videos=               # for folder: videos to search
 folder_key=                  # for folder: who is in which video, where known
+iqiyi_vid_dir=               # iQIYI-VID of 2018 or 2019, or iQIYI-VID-FACE, for iqiyi_vid
+iqiyi_vid_key=               # for iqiyi_vid: its key of the test clips, a list as val_gt.txt
+clips_persons=               # for clips: one folder of videos per person, to learn from
+clips_search=                # for clips: videos to search
+clips_strangers=             # for clips: videos of other people, to learn from; may be empty
+clips_key=                   # for clips: who is in which searched video, where known
+clips_valid=0.0              # [0..1] for clips: share of each person's videos to validate on
 
 ## Data (stages 1 2 3 4 5)
-trial_sets="sre19_av_v_dev_enroll:sre19_av_v_dev_test"  # <enrolment set>:<test set> to compare
+trial_sets="sre19_av_v_dev_enroll:sre19_av_v_dev_test"  # <enrolment set>:<test set>; a+b:c to search
 trial_sets+=" sre19_av_v_eval_enroll:sre19_av_v_eval_test"
 trial_sets+=" janus_dev_enroll:janus_dev_test_core janus_eval_enroll:janus_eval_test_core"
 
 ## Data (stages 4 5)
 experiment=                  # name of the results; empty: the names of the configs, joined by +
 
-## How to run (stages 2 3 4 5 10 11)
+## How to run (stages 2 3 4 5 10 11 14)
 cmd=${train_cmd:-utils/run.py}  # [not empty] launcher of jobs, see cmd.sh; on GPUs: cuda_cmd
 
 ## How to run (stages 2 3 4)
@@ -43,7 +50,7 @@ force=false                  # true: recompute what is done, or was begun with o
 nj=$cpu_cores                # [>=1] jobs that a set is split into; default: the CPU cores
 threads=1                    # [>=1] CPU threads per job
 
-## How to run (stages 0 2 3 10 11)
+## How to run (stages 0 2 3 10 11 14)
 engine=auto                  # [auto|openvino|onnxruntime|torch|mxnet] what runs the networks
 
 ## How to run (stages 2 3)
@@ -64,7 +71,7 @@ segment_timeout_s=3600.0     # [>=0] give up a segment after this (seconds); 0: 
 decoder=software             # [software|cuda] what decodes videos; cuda: an NVIDIA GPU
 contact_sheet=false          # true: write an image of the faces found per segment
 
-## Face (stages 0 2 3 4 5)
+## Face (stages 0 2 3 4 5 14)
 face_detector=retinaface_mnet025_pytorch  # detection network, a folder of exp/face_models
 
 ## Face (stage 2)
@@ -80,7 +87,7 @@ det_window=                  # [>=1] frames around a labelled time; empty: as th
 max_centre_distance=1.0      # [>=0] from face to label, in diagonals of the label
 discard_low_quality=false    # true: keep a segment's large faces with little black border
 
-## Face (stages 0 3 4 5)
+## Face (stages 0 3 4 5 14)
 face_embedder=arcface_glint360k_r100  # embedding network, a folder of exp/face_models
 
 ## Face (stage 3)
@@ -97,6 +104,12 @@ mem_gb=4.0                   # [>0] memory for scoring (GiB); changes no score
 calibration_set=             # test set with a key to calibrate and fuse on; empty: none
 fusion_systems=              # systems or other score folders to fuse; empty: none
 max_systems=5                # [>=1] most systems in the fusion
+search_backends=class-mean   # ways to search: class-mean class-mean-shift; see docs/metrics.md
+identifiers=                 # identifiers to search with: folders of exp/<modality>_train
+search_fusion=               # words of these two whose searches are fused; empty: none
+search_top=100               # [>=1] segments listed per model of a search
+search_persons=5             # [>=1] models listed per segment of a search
+false_alarm_rate=0.01        # [>0..1] wished share of strangers named, by the calibration set
 primary_cost=sre19           # [sre19|sre21] C_primary: prior 0.05, or the mean of 0.01 and 0.05
 
 ## Scores and evaluation (stage 5)

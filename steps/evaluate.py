@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vidperson.backends.systems import System
+    from vidperson.io.planned import Planned
 
 MOST_LINES = 12
 
@@ -139,7 +140,6 @@ def about(system: System, pairs: Sequence[PairOptions]) -> dict[str, str | None]
 def refuse_other_scores(options: SystemOptions, pairs: Sequence[PairOptions]) -> None:
     """Raises ScoringError, with what differs, unless stage 4 would keep all of these scores."""
     from vidperson.errors import ScoringError
-    from vidperson.io.planned import reasons
 
     cure = "these are not the scores of these options; run ./run_004_score.sh with the same options first"
     try:
@@ -151,9 +151,17 @@ def refuse_other_scores(options: SystemOptions, pairs: Sequence[PairOptions]) ->
                 plans += [plan_fusion(options, train)] if options.fusion_systems else []
                 planned += [one for plan in plans for test_set, one in plan.items() if test_set != MODEL]
                 break
-        lines = reasons(planned)
     except ScoringError as error:
         raise ScoringError(f"{error}\n{cure}") from None
+    refuse_unplanned(planned, cure)
+
+
+def refuse_unplanned(planned: Sequence[Planned], cure: str) -> None:
+    """Raises ScoringError, with what differs and the cure, where a file would be made again."""
+    from vidperson.errors import ScoringError
+    from vidperson.io.planned import reasons
+
+    lines = reasons(planned)
     if lines:
         more = ["..."] if len(lines) > MOST_LINES else []
         raise ScoringError("\n".join([*lines[:MOST_LINES], *more, cure]))

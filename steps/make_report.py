@@ -3,14 +3,17 @@
 
 Inputs:
   OUTPUT_DIR/<system>/<test set>.json
-      what evaluate.py wrote with the same options, one per system and test set
+      what evaluate.py and evaluate_searches.py wrote with the same options, one per system and set
   scores, data, embeddings and items
-      as pick_trials.py reads them, of each embedder's first system, calibrated if any is
+      as pick_trials.py reads them, of each embedder's first system, calibrated if any is, and
+      pick_ranks.py, of its best system
   ITEMS_DIR/<part>/
       status: <segment> <state>[: <why>]; optional: the list of items, and contact_sheet.jpg
 Outputs in OUTPUT_DIR:
   trials/<embedder>/<test set>.json
                  what pick_trials.py finds
+  picks/<embedder>/<test set>.json
+                 what pick_ranks.py finds
   results.txt    aligned tables: a line per set and system, in the order of the test sets and
                  systems; EER in per cent
   results.md     the same tables in Markdown
@@ -37,11 +40,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from steps.evaluate import read_pairs
+from steps.evaluate_searches import read_searches, searched_by
+from steps.pick_ranks import PickRanksOptions, pick_ranks
 from steps.pick_trials import PickOptions, pick_trials
 from steps.score import PairOptions, SystemOptions, checked_matrices, items_of
+from steps.search import SearchPairOptions, SearchSystemOptions
 from vidperson import cli
 
 if TYPE_CHECKING:
@@ -49,44 +56,75 @@ if TYPE_CHECKING:
     from vidperson.report.tables import Row, Table
 
 SHEET_WIDTH = 1400
+_ABOUT = ("snorm_cohort", "calibrated_on")
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    pairs: list[str] = cli.option(help="a word per pair of sets and modality: its options as steps/score.py takes them")
     output_dir: Path = cli.option(help="results folder")
+    pairs: list[str] = cli.option((), "a word per pair of sets and modality: its options as steps/score.py takes them")
     systems: SystemOptions = cli.group(SystemOptions)
     count: int = cli.option(6, "instructive trials of each kind", convert=cli.whole(1))
+    searches: list[str] = cli.option((), "a word per searched set and modality: its options as steps/search.py takes")
+    search_systems: str = cli.option("", "a word with the options of steps/search.py that say which systems search")
 
 
 def make_report(options: ReportOptions) -> None:
     """See the top of this file.
 
-    Raises DataError when a system has no result for a set, or one that evaluate.py did not write,
-    a status list is missing, or a file of stages 2 to 4 was edited; ScoringError as
-    :func:`pick_trials`.
+    Raises DataError when a system has no result for a set, or one that evaluate.py or evaluate_searches.py did not
+    write, a status list is missing, or a file of stages 2 to 4 was edited; ScoringError as :func:`pick_trials`, and
+    where there is neither a pair nor a search.
     """
+    from vidperson.errors import ScoringError
     from vidperson.io.record import write_record
 
-    pairs = read_pairs(options.pairs)
-    for pair in pairs:
-        _pick(pair, options)
+    pairs, searches = read_pairs(options.pairs), read_searches(options.searches)
+    if not pairs and not searches:
+        raise ScoringError("expected --pairs or --searches, found neither")
+    searching = search_systems(options.search_systems)
     systems, test_sets = options.systems.systems(), list(dict.fromkeys(pair.test_set for pair in pairs))
-    folders = [system.folder for system in systems]
+    folders = [system.folder for system in systems] if pairs else []
+    searched: dict[str, list[str]] = {}
+    for name, system in searched_by(searching, searches):
+        searched.setdefault(name, []).append(system.folder)
+    picks = [_pick(pair, options) for pair in pairs]
+    picks += [_pick_search(pair, searching, options.output_dir) for pair in searches]
     parts = [(pair.modality, folder) for pair in pairs for part in pair.parts if (folder := pair.items(part))]
+    for pair in searches:
+        names = [*pair.enroll_sets.split(), pair.test_set] if pair.items_dir else []
+        parts += [(pair.modality, pair.items_dir / name) for name in names if pair.items_dir]
     found = [(modality, folder) for modality, folder in parts if (folder / "status").is_file()]
-    embedders = list(dict.fromkeys(pair.embedder for pair in pairs))
-    outputs = write_report(options.output_dir, folders, test_sets, found, embedders)
+    embedders = list(dict.fromkeys([*(pair.embedder for pair in pairs), *(pair.embedder for pair in searches)]))
+    outputs = write_report(options.output_dir, folders, test_sets, found, embedders, searched)
     outputs += [options.output_dir / folder / f"{name}.json" for folder in folders for name in test_sets]
-    outputs += [options.output_dir / "trials" / pair.embedder / f"{pair.test_set}.json" for pair in pairs]
+    outputs += [options.output_dir / folder / f"{name}.json" for name, ours in searched.items() for folder in ours]
     inputs = [options.systems.scores(system, name) for system in systems for name in test_sets]
     inputs += [pair.trials for pair in pairs]
+    inputs += [path for pair in searches for path in _search_inputs(pair, searching)]
     command = ["python", "steps/make_report.py", "--systems", *folders, "--test-sets", *test_sets]
     command += ["--count", str(options.count)]
-    write_record(options.output_dir, command, dict.fromkeys(inputs), dict.fromkeys(outputs))
+    for name, ours in searched.items():
+        command += ["--searched", name, *ours]
+    write_record(options.output_dir, command, dict.fromkeys(inputs), dict.fromkeys([*outputs, *picks]))
 
 
-def _pick(pair: PairOptions, options: ReportOptions) -> None:
+def search_systems(word: str) -> SearchSystemOptions:
+    """The systems that search, from their options in one word. Leaves the process with status 2 for wrong ones."""
+    import shlex
+
+    return cli.parse(SearchSystemOptions, None, shlex.split(word))
+
+
+def _search_inputs(pair: SearchPairOptions, options: SearchSystemOptions) -> list[Path]:
+    """The lists and the key that the results of a searched set are of."""
+    lists = [path(system, pair.test_set) for system in options.systems(pair.embedder)
+             for path in (options.ranks, options.persons, options.nobody)]  # fmt: skip
+    lists += [pair.test_data / name for name in ("search", "utt2group", "relevant")]
+    return [path for path in lists if path.is_file()]
+
+
+def _pick(pair: PairOptions, options: ReportOptions) -> Path:
     """Pick the trials of a pair by the scores of the embedder's first system, calibrated if any is."""
     systems = [system for system in options.systems.systems() if system.embedder == pair.embedder]
     shown = next((system for system in systems if system.calibrated_on), systems[0])
@@ -94,6 +132,19 @@ def _pick(pair: PairOptions, options: ReportOptions) -> None:
     scores = options.systems.scores(shown, pair.test_set)
     on = shown.calibrated_on
     pick_trials(PickOptions(scores, shown.backend, output, pair, shown.snorm_cohort, on, options.count))
+    return output
+
+
+def _pick_search(pair: SearchPairOptions, options: SearchSystemOptions, results_dir: Path) -> Path:
+    """Pick the persons of a searched set by the lists of its best system; without a key, of the first."""
+    systems, name = options.systems(pair.embedder), pair.test_set
+    read = [_read_json(results_dir / system.folder / f"{name}.json", "evaluate_searches.py") for system in systems]
+    best = max(range(len(systems)), key=lambda at: (read[at].get("mAP") or 0.0, -at))
+    shown, output = systems[best], results_dir / "picks" / pair.embedder / f"{name}.json"
+    nobody = options.nobody(shown, name) if options.calibration_set else None
+    lists = options.ranks(shown, name), options.persons(shown, name)
+    pick_ranks(PickRanksOptions(*lists, output, pair, nobody, shown.folder))
+    return output
 
 
 def write_report(
@@ -102,46 +153,52 @@ def write_report(
     test_sets: Sequence[str],
     found: Sequence[tuple[str, Path]],
     embedders: Sequence[str] = (),
+    searches: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[Path]:
     """Write tables and report of the results in a folder; returns the files.
 
     systems: folders below ``results_dir``. found: modality and folder of each part of stage 2.
-    embedders: instructive trials of these are shown.
+    embedders: instructive trials of these are shown. searches: searched set -> its systems' folders.
     Raises DataError as :func:`make_report`.
     """
     import json
 
     from vidperson.io.atomic import atomic_write
     from vidperson.report import html, tables
+    from vidperson.report.searches import search_rows
 
     results: list[dict[str, Any]] = []
+    searched: list[dict[str, Any]] = []
     sections: list[Section] = []
     for name in dict.fromkeys(test_sets):
         of_set, section = _set_section(results_dir, systems, name, embedders)
         results += of_set
         sections.append(section)
-    rows = tables.result_rows(results)
-    head = [tables.result_table(results), tables.dcf_table(results), tables.trial_table(results)]
-    named = list(zip(("Results", "Detection costs at each prior", "Trials"), head, strict=True))
-    gathered: dict[str, Any] = {"results": rows}
+    for name, folders in searches.items():
+        of_set, section = _search_section(results_dir, folders, name, embedders)
+        searched += of_set
+        sections.append(section)
+    named, summary = _head_tables(results, searched)
+    gathered: dict[str, Any] = {"results": tables.result_rows(results)} if results else {}
+    gathered |= {"searches": search_rows(searched)} if searched else {}
+    rows = [row for kind in gathered.values() for row in kind]
     for items, parts in _by_items(found).items():
         gathered[items], table, section = _items_section(items, parts)
-        named.append((f"{items.capitalize()} found", table))
+        named.append((f"{items.capitalize()} found", table, ""))
         sections.append(section)
-    named = [(title, table) for title, table in named if table[1]]
-    note = tables.result_note(results)
-    sections.insert(0, html.Section("Results", _summary(head, note)))
+    named = [(title, table, note) for title, table, note in named if table[1]]
+    sections.insert(0, html.Section("Results", summary))
     outputs = {
         "results.txt": "\n".join(
-            tables.text_table(table) + (note + "\n" if title == "Results" else "") for title, table in named
+            tables.text_table(table) + (note + "\n" if note else "") for title, table, note in named
         ),
         "results.md": "\n".join(
-            f"## {title}\n\n{tables.markdown_table(table)}" + (f"\n{note}\n" if title == "Results" else "")
-            for title, table in named
+            f"## {title}\n\n{tables.markdown_table(table)}" + (f"\n{note}\n" if note else "")
+            for title, table, note in named
         ),
         "results.csv": tables.csv_table(rows),
         "results.json": json.dumps(gathered, indent=1, ensure_ascii=False) + "\n",
-        "report.html": html.page(*_titles(results, systems, test_sets), sections),
+        "report.html": html.page(*_titles(results, searched), sections),
     }
     for name, content in outputs.items():
         with atomic_write(results_dir / name) as stream:
@@ -151,13 +208,47 @@ def write_report(
     return [results_dir / name for name in outputs]
 
 
-def _titles(results: Sequence[Mapping[str, Any]], systems: Sequence[str], test_sets: Sequence[str]) -> tuple[str, str]:
+def _head_tables(
+    results: Sequence[dict[str, Any]], searched: Sequence[dict[str, Any]]
+) -> tuple[list[tuple[str, Table, str]], list[str]]:
+    """Title, table and note of what is true of all sets, and the same as markup."""
+    from vidperson.report import html, searches, tables
+
+    named, markup = [], []
+    if results:
+        head = [tables.result_table(results), tables.dcf_table(results), tables.trial_table(results)]
+        note = tables.result_note(results)
+        titles = ("Results", "Detection costs at each prior", "Trials")
+        named += list(zip(titles, head, (note, "", ""), strict=True))
+        markup += _summary(head, note)
+    if searched:
+        head = [searches.map_table(searched), searches.open_set_table(searched), searches.set_table(searched)]
+        notes = searches.search_notes(searched)
+        texts = ("\n".join(notes), "", "")
+        named += list(zip(("Ranked lists", "Open set", "Searched sets"), head, texts, strict=True))
+        tables_of_sets = [html.heading("Searched sets"), html.table(head[2])]
+        markup += [
+            html.table(head[0]),
+            html.table(head[1]) if head[1][1] else "",
+            *map(html.note, notes),
+            *tables_of_sets,
+        ]
+    return named, markup
+
+
+def _titles(results: Sequence[Mapping[str, Any]], searched: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """Title and subtitle of the report."""
-    plain = [result for result in results if result["backend"] != "fusion"]
+    plain = [result for result in (*results, *searched) if result["backend"] != "fusion"]
     modalities = " and ".join(dict.fromkeys(str(result["modality"]) for result in plain))
     networks = ", ".join(dict.fromkeys(str(result["system"]) for result in plain))
-    counts = f"{len(dict.fromkeys(systems))} systems on {len(dict.fromkeys(test_sets))} test sets"
-    return f"{modalities.capitalize()} verification with {networks}", counts
+    tasks = " and ".join(task for task, some in (("verification", results), ("identification", searched)) if some)
+    counts = []
+    for some, kind in ((results, "test"), (searched, "searched")):
+        systems = {(result["system"], result["backend"], *map(result.get, _ABOUT)) for result in some}
+        sets = {result["name"] for result in some}
+        end = "s" if len(sets) != 1 or kind == "test" else ""
+        counts += [f"{len(systems)} systems on {len(sets)} {kind} set{end}"] if some else []
+    return f"{modalities.capitalize()} {tasks} with {networks}", ", ".join(counts)
 
 
 def _summary(head: Sequence[Table], note: str) -> list[str]:
@@ -196,6 +287,76 @@ def _set_section(
             except (KeyError, TypeError, ValueError) as error:
                 raise DataError(f"not written by pick_trials.py ({error!r}); delete it", picked) from None
     return results, html.Section(f"Test set {name}", parts)
+
+
+def _search_section(
+    results_dir: Path, systems: Sequence[str], name: str, embedders: Sequence[str]
+) -> tuple[list[dict[str, Any]], Section]:
+    """The results of all systems for a searched set, and the part of the report about it."""
+    from vidperson.errors import DataError
+    from vidperson.report import html, searches
+
+    results = []
+    for path in (results_dir / system / f"{name}.json" for system in dict.fromkeys(systems)):
+        result = _read_json(path, "evaluate_searches.py")
+        try:
+            searches.search_rows([result])
+        except (KeyError, TypeError, AttributeError) as error:
+            cure = "delete it or evaluate again"
+            raise DataError(f"not a result of evaluate_searches.py ({error!r}); {cure}", path) from None
+        results.append(result)
+    parts = _search_plots(results)
+    for picked in (results_dir / "picks" / embedder / f"{name}.json" for embedder in embedders):
+        if picked.is_file():
+            try:
+                parts += _picked(_read_json(picked, "pick_ranks.py"))
+            except (KeyError, TypeError, ValueError) as error:
+                raise DataError(f"not written by pick_ranks.py ({error!r}); delete it", picked) from None
+    return results, html.Section(f"Searched set {name}", parts)
+
+
+def _search_plots(results: Sequence[dict[str, Any]]) -> list[str]:
+    """Open-set curves and CMC of the systems of a searched set, best first."""
+    from vidperson.report import html, plots, searches
+
+    keyed = [result for result in searches.best_first(results) if result.get("segments")]
+    if not keyed:
+        return [html.note("There is no key: nothing to evaluate.")]
+    shown = keyed[: plots.MOST_PANELS]
+    left_out = f" The best {len(shown)} of {len(keyed)} systems." if len(shown) < len(keyed) else ""
+    curves = dict(zip(searches.curve_names(shown), (result["segments"] for result in shown), strict=True))
+    figures = []
+    if any("curve" in segments for segments in curves.values()):
+        caption = (
+            "Misses (FNIR): segments with a person without the right one at the threshold, over the share of strangers "
+            "that somebody is named for (FPIR)."
+        )
+        rates = {name: segments["curve"] for name, segments in curves.items() if "curve" in segments}
+        figures.append(html.figure(caption + left_out, plots.open_set_curves(rates, keyed[0]["fpirs"])))
+    caption = "CMC: share of the segments with a person that have the right one so far up."
+    drawn = plots.match_curves({name: segments["cmc"] for name, segments in curves.items()})
+    figures.append(html.figure(caption + left_out, drawn))
+    return [html.heading("Strangers and ranks"), html.side_by_side(figures)]
+
+
+def _picked(picked: dict[str, Any]) -> list[str]:
+    """The persons that went worst and best, and the two lists."""
+    from vidperson.report import html, searches
+
+    items = items_of(picked["modality"])
+    parts = []
+    for kind in ("worst", "best"):
+        if picked[kind]:
+            parts.append(html.heading(f"Persons that went {kind}, by {picked['system']}"))
+            if kind == "worst":
+                parts.append(html.note(f"{searches.PICKED_NOTE} The {items} are the heaviest of their tracks."))
+            parts.append(searches.picked_persons(picked[kind]))
+    for (title, total, table), rest in (
+        (searches.persons_table(picked), picked["files"]["ranks"]),
+        (searches.segments_table(picked), picked["files"]["persons"]),
+    ):
+        parts.append(html.searchable(title, table, total, rest))
+    return parts
 
 
 def _read_json(path: Path, writer: str) -> dict[str, Any]:

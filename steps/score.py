@@ -258,7 +258,8 @@ def plan_scores(pair: PairOptions, options: SystemOptions) -> dict[System, Plann
     cure = "run ./run_001_prepare_data.sh, or write it"
     lists = [need(pair.enroll_data / "spk2utt", cure), need(pair.trials, cure)]
     cohort = options.snorm_cohort
-    made_of = {part: _embedding_inputs(pair, part) for part in [*pair.parts, *([cohort] if cohort else [])]}
+    read = [*pair.parts, *([cohort] if cohort else [])]
+    made_of = {part: embedding_inputs(pair.embeddings(part), pair.items(part)) for part in read}
     planned = {}
     for system in plain_systems(pair.embedder, options.backends.split(), cohort):
         backend = get_backend(system.backend)
@@ -278,11 +279,10 @@ def plan_scores(pair: PairOptions, options: SystemOptions) -> dict[System, Plann
     return planned
 
 
-def _embedding_inputs(pair: PairOptions, part: str) -> list[Path]:
-    """The files that say which embeddings a part has. Raises as :func:`plan_scores`."""
+def embedding_inputs(folder: Path, items: Path | None) -> list[Path]:
+    """The files that say which embeddings a folder has, of the items in another. Raises as :func:`plan_scores`."""
     from vidperson.errors import ScoringError
 
-    folder, items = pair.embeddings(part), pair.items(part)
     if not (folder / "embed.scp").is_file():
         raise ScoringError(
             f"no embeddings in {folder}; run ./run_003_extract_embeddings.sh with the set in trial_sets first"
@@ -290,7 +290,7 @@ def _embedding_inputs(pair: PairOptions, part: str) -> list[Path]:
     refuse_damaged(folder)
     if items is not None:
         refuse_other_items(folder, items)
-    return _files(folder, "embed")
+    return files_of(folder, "embed")
 
 
 def _item_inputs(pair: PairOptions, part: str, backend: str) -> list[Path]:
@@ -301,10 +301,10 @@ def _item_inputs(pair: PairOptions, part: str, backend: str) -> list[Path]:
         raise ScoringError(f"back-end '{backend}' needs --items-dir, the folder of stage 2 with what it found")
     need(folder / f"{items_of(pair.modality)}.scp", "run stage 2 for the set")
     refuse_damaged(folder)
-    return _files(folder, items_of(pair.modality))
+    return files_of(folder, items_of(pair.modality))
 
 
-def _files(folder: Path, name: str) -> list[Path]:
+def files_of(folder: Path, name: str) -> list[Path]:
     """The record of a folder, which holds the hashes of its files; without one the files."""
     from vidperson.io.record import RECORD
 
@@ -397,7 +397,7 @@ def read_inputs(options: ScoreOptions, trials: TrialList) -> Inputs:
     from vidperson.io.lines import read_spk2utt
 
     pair, spk2utt = options.pair, read_spk2utt(options.pair.enroll_data / "spk2utt")
-    _require(
+    require(
         trials.model_ids,
         spk2utt,
         f"models of {pair.trials} are not in {pair.enroll_data / 'spk2utt'}",
@@ -408,17 +408,17 @@ def read_inputs(options: ScoreOptions, trials: TrialList) -> Inputs:
     reference = _read_reference(pair, list(dict.fromkeys(video for members in groups.values() for video in members)))
     folder = pair.embeddings(pair.test_part)
     matrices = checked_matrices(folder, "embed")
-    _require(
+    require(
         trials.segment_ids,
         matrices,
         f"test segments of {pair.trials} are not in {folder / 'embed.scp'}",
         "correct the trial list, or run stages 2 and 3 for the set",
         lambda segment: trials.where(trials.first_with(1, segment)),
     )
-    with _naming(folder):
+    with naming(folder):
         test = EmbeddingSets.from_items((segment, matrices[segment]) for segment in trials.segment_ids)
     what = f"test segment without any {pair.modality}: its trials score 0"
-    _log_each(test.empty_keys(), logging.warning, what, folder)
+    log_each(test.empty_keys(), logging.warning, what, folder)
     return Inputs(pair, trials, groups, reference, test)
 
 
@@ -429,21 +429,21 @@ def _read_reference(pair: PairOptions, videos: list[str]) -> EmbeddingSets:
     folders = [pair.embeddings(part) for part in pair.parts[:-1]]
     matrices = checked_matrices(folders[0], "embed")
     listed = f"enrolment segments of {pair.enroll_data / 'spk2utt'} are not in {folders[0] / 'embed.scp'}"
-    _require(videos, matrices, listed, "run stages 2 and 3 for the set")
-    with _naming(folders[0]):
+    require(videos, matrices, listed, "run stages 2 and 3 for the set")
+    with naming(folders[0]):
         reference = EmbeddingSets.from_items((video, matrices[video]) for video in videos)
     for folder in folders[1:]:
         detected = checked_matrices(folder, "embed")
-        _require(
+        require(
             reference.empty_keys(),
             detected,
             f"segments without reference {items_of(pair.modality)} are not in {folder / 'embed.scp'}",
             "run stages 2 and 3 for the set",
         )
-        with _naming(folders[0], folder):
+        with naming(folders[0], folder):
             reference, replaced, _ = replace_missing_reference(reference, detected)
-        _log_each(replaced, logging.info, f"no reference {pair.modality}: replaced by the mean of all that was found")
-    _log_each(reference.empty_keys(), logging.warning, f"enrolment segment without any {pair.modality}", folders[0])
+        log_each(replaced, logging.info, f"no reference {pair.modality}: replaced by the mean of all that was found")
+    log_each(reference.empty_keys(), logging.warning, f"enrolment segment without any {pair.modality}", folders[0])
     return reference
 
 
@@ -459,17 +459,17 @@ def _score_backend(inputs: Inputs, planned: Mapping[System, Planned], options: S
     method = get_backend(name)
     assert inputs.reference is not None and inputs.test is not None
     folders = [pair.embeddings(part) for part in pair.parts]
-    with _naming(folders[0]):
+    with naming(folders[0]):
         refined = method.enrolment(inputs.reference, _context(method, pair.parts[0], options))
         enrolment = refined.union(inputs.groups)
     del refined  # means and medians are much smaller
-    with _naming(folders[-1]):
+    with naming(folders[-1]):
         test = method.test(inputs.test, _context(method, pair.test_part, options))
     if last:
         inputs.reference = inputs.test = None
     missing = len(enrolment.empty_keys()), len(test.empty_keys())
-    _log_each(enrolment.empty_keys(), logging.warning, f"model without any {pair.modality}: its trials score 0")
-    with _naming(folders[0], folders[-1]):
+    log_each(enrolment.empty_keys(), logging.warning, f"model without any {pair.modality}: its trials score 0")
+    with naming(folders[0], folders[-1]):
         plain = method.scorer(enrolment, test)
     for system, one in planned.items():
         how = ""
@@ -500,7 +500,7 @@ def _normalised(plain: CohortScorer, inputs: Inputs, options: ScoreOptions) -> t
     from vidperson.backends import AdaptiveSNorm, EmbeddingSets
 
     systems, folder = options.systems, options.pair.embeddings(options.systems.snorm_cohort)
-    with _naming(folder):
+    with naming(folder):
         if inputs.cohort is None:
             inputs.cohort = EmbeddingSets.from_items(checked_matrices(folder, "embed").items())
         scorer = AdaptiveSNorm(plain, inputs.cohort, systems.ncoh, systems.ncoh_discard)
@@ -537,7 +537,7 @@ def _score_all(planned: Planned, scorer: Scorer, inputs: Inputs, mem_gb: float) 
 
 
 @contextmanager
-def _naming(*folders: Path) -> Iterator[None]:
+def naming(*folders: Path) -> Iterator[None]:
     """Puts the archives at fault in front of what is wrong with their embeddings."""
     from vidperson.errors import ScoringError
 
@@ -547,7 +547,7 @@ def _naming(*folders: Path) -> Iterator[None]:
         raise ScoringError(f"{' and '.join(str(folder / 'embed.scp') for folder in folders)}: {error}") from None
 
 
-def _require(
+def require(
     names: Sequence[str],
     known: Container[str],
     problem: str,
@@ -564,7 +564,7 @@ def _require(
         raise ScoringError(f"{place}{len(missing)} of {len(names)} {problem}: {first}; {cure}")
 
 
-def _log_each(names: list[str], log: Callable[..., None], what: str, folder: Path | None = None) -> None:
+def log_each(names: list[str], log: Callable[..., None], what: str, folder: Path | None = None) -> None:
     """Log each name and how many there are. folder: of the embeddings; its statuses say why."""
     statuses = _statuses(folder) if names and folder else {}
     for name in names:

@@ -4,15 +4,29 @@
 
 # The names of a data set from stage 2 on: one with labelled boxes has the labelled persons, and everybody as fallback.
 parts_of() {
-  if [ -f "$data_dir/$1/face_boundingbox" ]; then
+  if [ -f "$data_dir/$1/face_boundingbox" ] && [ ! -f "$data_dir/$1/frames.scp" ]; then
     echo "$1_ref $1_facedet"
   else
     echo "$1"
   fi
 }
 
-# Stage 2: find the faces of a data set and cut them out aligned. Arguments: data set, part.
+# Stage 2: find the faces of a data set and cut them out aligned; those of frames.scp are so already, and no detector
+# is needed. Arguments: data set, part.
 cut_items() {
+  if [ -f "$data_dir/$1/frames.scp" ]; then take_items "$@"; else find_items "$@"; fi
+}
+
+take_items() {
+  local then=()
+  if [ "$contact_sheet" = true ]; then then=(--then "python steps/make_contact_sheet.py --items-dir"); fi
+  add_set --cmd "$cmd" --validate true --check true --media true --states "ok unsure no_face damaged unreadable" \
+    --archives "faces.ark quality.ark crops.tar thumbs.tar" "${then[@]}" \
+    --speed-args "--segment-timeout-s $segment_timeout_s" "$data_dir/$1/frames.scp" "$items_dir/$2" -- \
+    python steps_face/take_aligned_faces.py --max-pixels "$max_pixels" --max-duration-s "$max_duration_s"
+}
+
+find_items() {
   local data=$data_dir/$1 part=$items_dir/$2 inputs=() labels=() then=() label_unit conf_window
   use_network "$face_detector" --det-batch "$det_batch"
   if [ "$decoder" = cuda ]; then launch=$cuda_cmd; fi
@@ -38,10 +52,12 @@ cut_items() {
 
 # Stage 3: turn the aligned faces of a part into embeddings. Arguments: data set, part.
 embed_items() {
+  local list=$data_dir/$1/vid.scp
+  if [ -f "$data_dir/$1/frames.scp" ]; then list=$data_dir/$1/frames.scp; fi
   use_network "$face_embedder" --embed-batch "$embed_batch"
   check_precision "$embed_dir" --items-dir "$items_dir/$2"
   add_set --cmd "$launch" --check true --states "ok unsure no_face damaged unreadable" \
     --archives embed.ark "${network_inputs[@]}" --per-segment "$items_dir/$2" --speed-args "$speed_args" \
-    "$data_dir/$1/vid.scp" "$embed_dir/$2" -- \
+    "$list" "$embed_dir/$2" -- \
     python steps_face/extract_embeddings.py --items-dir "$items_dir/$2" "${network_args[@]}" --mirror "$embed_mirror"
 }

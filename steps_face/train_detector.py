@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidperson import cli
 from vidperson.training import command
-from vidperson.training.command import TrainingOptions
+from vidperson.training.command import TaughtOptions
 
 if TYPE_CHECKING:
     from vidperson.face.annotations import FaceMarks
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 class TrainDetectorOptions:
     """The options of this step."""
 
-    training: TrainingOptions = cli.group(TrainingOptions)
+    training: TaughtOptions = cli.group(TaughtOptions)
     train_annotations: str = cli.option("", "list of the faces marked in them")
     architecture: str = cli.option("retinaface_mobilenet025", "network to train")
     augment: str = cli.option("mosaic=0.3 mirror=0.5 zoom=0.8", "changes and how often, 0..1")

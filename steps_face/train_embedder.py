@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidperson import cli
 from vidperson.training import command
-from vidperson.training.command import IdentityOptions, TrainingOptions
+from vidperson.training.command import IdentityOptions, TaughtOptions
 
 if TYPE_CHECKING:
     from vidperson.face.training_embedder import Embed, Validation
@@ -58,7 +58,7 @@ class ValidationOptions:
 class TrainEmbedderOptions:
     """The options of this step."""
 
-    training: TrainingOptions = cli.group(TrainingOptions)
+    training: TaughtOptions = cli.group(TaughtOptions)
     architecture: str = cli.option("iresnet18", "network to train")
     augment: str = cli.option("mirror=0.5", "changes and how often each is made, 0..1")
     batch_size: int = cli.option(400, "crops per step, all GPUs together")

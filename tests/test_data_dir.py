@@ -498,3 +498,98 @@ def test_validate_many_trials_takes_little_memory(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 30e6  # a Python object per line takes over 100 MB
     finally:
         tracemalloc.stop()
+
+
+LEARNT = {  # a-2 is a known stranger
+    "vid.scp": GOOD["vid.scp"],
+    "utt2spk": "B-1 B\na-1 a\n\u00e9-1 \u00e9\n",
+    "spk2utt": "B B-1\na a-1\n\u00e9 \u00e9-1\n",
+    "vid2dur": GOOD["vid2dur"],
+}
+SEARCHED = {
+    "vid.scp": GOOD["vid.scp"],
+    "search": "m film\nm news\nn film\n",
+    "utt2group": "B-1 film\na-1 film\na-2 news\n\u00e9-1 film\n",
+    "relevant": "m a-2\nn B-1\nn a-1\n",
+}
+
+
+@pytest.mark.parametrize("lists", [LEARNT, SEARCHED, SEARCHED | LEARNT, {**SEARCHED, "relevant": "m a-1\n"}])
+def test_set_with_strangers_is_valid_and_fixing_and_splitting_keep_each_of_them(
+    tmp_path: Path, lists: dict[str, str]
+) -> None:
+    folder = write(tmp_path / "set", lists)
+    assert validate(folder) == []
+    before = contents(folder)
+    assert fix(folder) == [] and contents(folder) == before
+    parts = [split(folder, 3) / str(number) for number in (1, 2, 3)]
+    for name in lists.keys() & {"vid.scp", "utt2spk", "vid2dur"}:
+        found = [segment for part in parts for segment in read_scp(part / name)]
+        assert found == list(read_scp(folder / name)), name
+    assert not any((part / name).exists() for part in parts for name in ("search", "utt2group", "relevant"))
+    (folder / "vid.scp").write_text("".join(reversed(GOOD["vid.scp"].splitlines(keepends=True))))
+    assert fix(folder) == [] and validate(folder) == []
+    assert (folder / "vid.scp").read_text() == GOOD["vid.scp"]
+
+
+SEARCHES = [
+    ("search", SEARCHED["search"] + "n nowhere\n", "search:4: group 'nowhere' has no segment in utt2group"),
+    ("search", "m film x\nn film\nm news\n", "search:1: expected '<model> <group>'"),
+    ("search", "m film\nm film\nm news\nn film\n", "search:2: 'm film' is there twice"),
+    ("utt2group", SEARCHED["utt2group"] + "\u00ea film\n", "utt2group:5: segment '\u00ea' is not in vid.scp"),
+    ("utt2group", SEARCHED["utt2group"] + "\u00e9-1 news\n", "utt2group:5: '\u00e9-1' is there twice"),
+    ("relevant", SEARCHED["relevant"] + "o a-1\n", "relevant:4: model 'o' is not in search"),
+    ("relevant", "m a-1\nm x\n", "relevant:2: segment 'x' is not in vid.scp"),
+    ("relevant", "m a-1\nn a-2\n", "relevant:2: segment 'a-2' is in no group that search names for model 'n'"),
+    ("relevant", "m a-1 target\nm a-2\n", "relevant:1: expected '<model> <segment>'"),
+    ("utt2spk", "B-1 B\n", "spk2utt: no such file"),
+    ("utt2spk", "x B\ny B\n", "utt2spk:1: segment 'x' is not in vid.scp"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), SEARCHES)
+def test_searched_set_malformed_names_file_line_and_the_command_and_fixing_keeps_all_segments(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    folder = write(tmp_path / "set", {**SEARCHED, name: text})
+    matching = [p for p in validate(folder) if p.startswith(f"{folder}/{message}")]
+    assert len(matching) == 1, validate(folder)
+    assert matching[0].endswith(f"; fix it: utils/fix_data_dir.sh {folder}")
+    fix(folder)
+    assert (folder / "vid.scp").read_text() == GOOD["vid.scp"]
+    assert not (folder / "utt2spk").exists() or (folder / "utt2spk").read_text() == "B-1 B\n"
+    assert validate(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ({"utt2group": None}, "utt2group: no such file, but search is there; make the folder again"),
+        ({"utt2group": "B-1 film\na-2 news\n"}, "vid.scp:2: segment 'a-1' is not in utt2group; add its group there"),
+        ({"search": None}, "utt2group: there is no search that it could belong to; remove it"),
+        ({"search": None}, "relevant: there is no search that it could belong to; remove it"),
+        ({"relevant": ""}, "relevant: empty; make the folder again"),
+        (GOOD, "search: a set has trials or search; remove one of them"),
+    ],
+)
+def test_searched_set_that_the_fixer_cannot_mend_says_what_to_do(
+    tmp_path: Path, lists: dict[str, str | None], message: str
+) -> None:
+    given = {name: text for name, text in {**SEARCHED, **lists}.items() if text is not None}
+    folder = write(tmp_path / "set", given)
+    matching = [p for p in validate(folder) if p.startswith(f"{folder}/{message}")]
+    assert len(matching) == 1 and "fix_data_dir" not in matching[0], validate(folder)
+
+
+def test_segment_whose_person_cannot_be_read_does_not_become_a_stranger(tmp_path: Path) -> None:
+    folder = write(tmp_path / "set", {**LEARNT, "utt2spk": LEARNT["utt2spk"].replace("a-1 a", "a-1 a b")})
+    notes = fix(folder)
+    assert f"{folder}/vid.scp:2: dropped: segment not in all lists: 'a-1 c.mp4'" in notes
+    assert list(read_scp(folder / "vid.scp")) == ["B-1", "a-2", "\u00e9-1"] and validate(folder) == []
+
+
+def test_set_without_trials_and_without_any_person_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "set", {"vid.scp": GOOD["vid.scp"]})
+    assert any(problem.startswith(f"{folder}/utt2spk: no such file") for problem in validate(folder))
+    with pytest.raises(DataError, match="neither utt2spk nor spk2utt is there"):
+        fix(folder)

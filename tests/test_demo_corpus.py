@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vidperson.corpora import demo, sre19_av
+from vidperson.corpora import demo, film, sre19_av
 from vidperson.errors import DataError
 from vidperson.io.lines import read_scp
 from vidperson.io.lists import LabelledBox, read_boxes, read_trials
@@ -101,13 +101,13 @@ def test_videos_are_h264_of_the_wanted_size_and_differ(sets: dict[str, Path]) ->
                     360,
                     "yuv420p",
                 )
-                assert stream.frames == round(SECONDS * demo.FPS) and stream.average_rate == demo.FPS
+                assert stream.frames == round(SECONDS * film.FPS) and stream.average_rate == film.FPS
     assert len(contents) == demo.NUM_VIDEOS
 
 
 def _faces(video: str, frames: set[int], model: Path) -> dict[int, list[tuple[float, ...]]]:
     """Frame -> boxes x1 y1 x2 y2 that YuNet finds."""
-    detector = cv2.FaceDetectorYN.create(str(model), "", (demo.WIDTH, demo.HEIGHT), 0.8)
+    detector = cv2.FaceDetectorYN.create(str(model), "", (film.WIDTH, film.HEIGHT), 0.8)
     found: dict[int, list[tuple[float, ...]]] = {}
     with av.open(video) as container:
         for index, frame in enumerate(container.decode(video=0)):
@@ -131,7 +131,7 @@ def test_labelled_boxes_fit_one_face_of_the_frame(sets: dict[str, Path], shared:
         folder = sets[f"demo_{part}_enroll"]
         videos = read_scp(folder / "vid.scp")
         for segment, labels in read_boxes(folder / "face_boundingbox").items():
-            by_frame: dict[int, LabelledBox] = {round(label.position * demo.FPS): label for label in labels}
+            by_frame: dict[int, LabelledBox] = {round(label.position * film.FPS): label for label in labels}
             for index, faces in _faces(videos[segment], set(by_frame), model).items():
                 overlaps = sorted(_overlap(by_frame[index].box, face) for face in faces)
                 assert overlaps[-1] > 0.75, f"{segment} frame {index}"

@@ -234,14 +234,15 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
         kinds |= dict(line.split(": ") for line in (recipe / "kinds").read_text().splitlines())
     assert {name for name, kind in kinds.items() if kind == "whole"} == {
         "nj", "stage", "stop_stage", "threads", "max_size", "det_batch", "min_faces", "max_pixels", "embed_batch",
-        "ncoh", "ncoh_discard", "max_systems", "det_window", "second_look", "train_embedding_size",
+        "ncoh", "ncoh_discard", "max_systems", "det_window", "second_look", "search_top", "search_persons",
+        "train_embedding_size",
         "train_sub_centres", "train_batch",
         "train_epochs", "train_decay_epochs", "train_gpus", "train_processes", "train_workers", "train_threads",
         "train_seed", "train_valid_epochs", "train_save_steps", "train_held_out",
     }  # fmt: skip
     assert {name for name, kind in kinds.items() if kind == "number"} == {
         "fps", "det_threshold", "nms_threshold", "max_centre_distance", "max_duration_s", "segment_timeout_s",
-        "longest_gap_s",
+        "longest_gap_s", "clips_valid", "false_alarm_rate",
         "thr_ahc", "mem_gb", "train_scale", "train_margin", "train_sample_rate", "train_lr", "train_weight_decay",
         "train_decay", "train_warmup_epochs", "train_clip", "train_ema", "train_cosine_weight",
         "train_relation_weight",
@@ -603,9 +604,7 @@ def test_unknown_option_of_demo_and_tests_is_refused_before_anything_runs(repo: 
     assert "--detctor" in done.stderr
 
 
-def test_demo_gives_its_options_to_every_stage_and_takes_help_in_a_value_for_a_value(
-    recipe: Path, repo: Path
-) -> None:
+def test_demo_gives_its_options_to_every_stage_and_takes_help_in_a_value_for_a_value(recipe: Path, repo: Path) -> None:
     of_the_recipe(recipe, repo, "run_demo")
     shutil.copy(repo / "run_demo.sh", recipe)
     stages = re.findall(r"\b00\d_\w+", (repo / "run_demo.sh").read_text())

@@ -42,9 +42,7 @@ def random_lists(seed):
     segments = [f"s{i}" for i in range(rng.randint(1, 150))]
     models = [f"m{i}" for i in range(rng.randint(1, 9))]
     relevant = {model: rng.sample(segments, rng.randint(1, len(segments))) for model in models}
-    ranked = {
-        model: rng.choices(segments, k=rng.randint(0, 100)) for model in [*models, "other"] if rng.random() < 0.8
-    }
+    ranked = {model: rng.choices(segments, k=rng.randint(0, 100)) for model in [*models, "other"] if rng.random() < 0.8}
     return ranked, relevant
 
 
@@ -52,6 +50,35 @@ def random_lists(seed):
 def test_random_lists_with_repeats_and_missing_models_give_the_mean_of_a_plain_loop(seed):
     ranked, relevant = random_lists(seed)
     assert mean_average_precision(ranked, relevant, 100) == pytest.approx(naive_map(ranked, relevant), abs=1e-12)
+
+
+def challenge_map(ranked, relevant):
+    """Independently, as facts of the challenge say: AP_i = sum of (right up to r) / r over right ranks r, over m_i."""
+    scores = []
+    for model, segments in relevant.items():
+        unique = list(dict.fromkeys(ranked.get(model, [])))
+        right = [int(segment in segments) for segment in unique]
+        terms = [sum(right[: r + 1]) / (r + 1) for r in range(len(right)) if right[r]]
+        scores.append(sum(terms) / len(segments))
+    return sum(scores) / len(scores)
+
+
+@pytest.mark.parametrize("seed", range(100, 130))
+def test_random_lists_give_the_mean_of_trec_eval_and_of_the_challenge(seed):
+    import ir_measures
+
+    ranked, relevant = random_lists(seed)
+    ours = mean_average_precision(ranked, relevant, 100)
+    assert ours == pytest.approx(challenge_map(ranked, relevant), abs=1e-12)
+    right = [ir_measures.Qrel(model, segment, 1) for model, segments in relevant.items() for segment in segments]
+    run = [
+        ir_measures.ScoredDoc(model, segment, -float(place))
+        for model, segments in ranked.items()
+        for place, segment in enumerate(dict.fromkeys(segments))  # trec_eval takes each segment once
+    ]
+    measure = ir_measures.AP
+    theirs = ir_measures.calc_aggregate([measure], right, run)[measure] if run else 0.0
+    assert ours == pytest.approx(theirs, abs=1e-12)
 
 
 def test_more_relevant_segments_than_ranks_cannot_reach_one_unless_capped():
@@ -116,6 +143,81 @@ def test_a_model_without_a_group_is_named_and_nothing_is_written(tmp_path):
     assert done.returncode == 1
     assert "model 'm' has no group" in done.stderr
     assert not (tmp_path / "out.json").exists()
+
+
+@pytest.fixture
+def with_strangers(tmp_path):
+    """Two models; v and w show nobody, u nobody that is found; t has no list. Of five segments four have a list."""
+    (tmp_path / "ranks").write_text("m 1 s 0.9\nm 2 v 0.8\nn 1 u 0.7\nn 2 s 0.3\n")
+    (tmp_path / "relevant").write_text("m s\nm t\nn u\n")
+    (tmp_path / "persons").write_text("s 1 m 0.9\ns 2 n 0.3\nu 1 m 0.75\nu 2 n 0.7\nv 1 m 0.8\nw 1 n 0.1\n")
+    (tmp_path / "segments").write_text("".join(f"{segment} all\n" for segment in "stuvw"))
+    (tmp_path / "nobody").write_text("s 0.25\nu 0.5\nv 0.5\nw 1\n")
+    names = ("ranks", "relevant", "persons", "segments", "nobody")
+    return [word for name in names for word in (f"--{name}", tmp_path / name)]
+
+
+def test_lists_per_segment_give_cmc_open_set_figures_and_the_quality_of_nobody(with_strangers, tmp_path):
+    lists = [*with_strangers, "--max-rank", "100", "--fpirs", "0.5 0.001", "--threshold", "0.75"]
+    done = evaluate(*lists, "--json", tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "mAP 0.750000"  # m 1/2, n 1
+    note = " (fewer strangers than that share needs: at no false positive)"
+    assert set(lines) >= {
+        "mAP capped 0.750000",
+        "segment rank-1 0.333333",
+        "segment rank-5 0.666667",
+        "segment strangers 2",
+        "segment without a list 1",
+        "FNIR at FPIR 0.5 0.333333",  # above w: s and u
+        "DIR at FPIR 0.5 0.333333",
+        f"FNIR at FPIR 0.001 0.666667{note}",  # above v: s alone
+        "decided false alarms 0.500000",  # v; 0.75 itself is not above the threshold
+        "decided misses 0.666667",
+        "nobody cross-entropy 0.603759",  # (1 + 0 + log2(4 / 3) + 1) / 4
+        "nobody constant cross-entropy 1.000000",
+        "nobody Brier score 0.140625",
+    }
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["segments"]["cmc"] == [1 / 3, 2 / 3]
+    assert written["models"]["m"] == {"average precision": 0.5, "first relevant rank": 1, "relevant segments": 2}
+    low, high = written["mAP interval"]
+    assert 0.5 <= low <= 0.75 <= high <= 1
+
+
+def test_lists_without_strangers_give_no_open_set_figures(with_strangers, tmp_path):
+    (tmp_path / "segments").write_text("s all\nt all\nu all\n")
+    for name in ("persons", "nobody", "ranks"):
+        kept = [line for line in (tmp_path / name).read_text().splitlines() if not {"v", "w"} & set(line.split())]
+        (tmp_path / name).write_text("\n".join(kept) + "\n")
+    done = evaluate(*with_strangers)
+    assert done.returncode == 0, done.stderr
+    assert "segment rank-1 0.333333" in done.stdout and "segment strangers 0" in done.stdout
+    assert "FNIR" not in done.stdout and "entropy" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("persons", "z 1 m 0.5\n", "segment 'z' is not in"),
+        ("ranks", "m 1 z 0.5\n", "segment 'z' is not in"),
+        ("persons", "s 1 m 0.5\ns 2 m 0.4\n", "segment 's': expected each model once"),
+        ("persons", "s 1 m 0.5\ns 2 n 0.6\n", "persons:2: segment 's': rank 2 has a higher score"),
+        ("nobody", "s 1.5\n", "nobody:1: expected '<segment> <probability, 0 to 1>', found 's 1.5'"),
+        ("nobody", "s 1\ns 1\n", "nobody:2: segment 's' appears twice"),
+    ],
+)
+def test_lists_of_another_set_or_malformed_are_refused_by_name(with_strangers, tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    done = evaluate(*with_strangers, "--json", tmp_path / "out.json")
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_shares_that_are_none_are_refused(with_strangers):
+    done = evaluate(*with_strangers, "--fpirs", "0.01 1%")
+    assert done.returncode == 1 and "expected shares above 0 and below 1" in done.stderr
 
 
 def test_lists_of_the_wider_challenge_give_their_published_figure(tmp_path):

@@ -470,7 +470,7 @@ def experiment(results, tmp_path):
     systems = SystemOptions(
         scores_dir=tmp_path / "scores", embedders="net", test_sets=" ".join(SETS), calibration_set="dev_test"
     )
-    return ReportOptions(pairs, folder, systems)
+    return ReportOptions(folder, pairs, systems)
 
 
 def test_make_report_picks_trials_of_the_calibrated_system_and_records_scores_and_results(experiment, tmp_path):

@@ -89,3 +89,42 @@ def test_modalities_that_are_none_or_unknown_are_refused_with_the_valid_ones(
 ) -> None:
     said = refused(repo, tmp_path, "run_002_detect_faces", f"--modalities={modalities}")
     assert re.search(rf"modalities: expected one or several of face( \w+)*, found {found}$", said.strip())
+
+
+STAGE = ". ./cmd.sh; . ./utils/parse_options.sh; . ./utils/stage.sh; use_modality face;"
+
+
+def stage_says(repo: Path, tmp_path: Path, trial_sets: str, script: str) -> subprocess.CompletedProcess[str]:
+    """What a stage would: options, utils/stage.sh, then a script. Data and exp are in tmp_path."""
+    path = tmp_path / "run_004_x.sh"
+    path.write_text(f"# A stage.\nset -euo pipefail\n{STAGE}\n{script}\n")
+    command = ["bash", path, "--trial-sets", trial_sets, "--data-dir", f"{tmp_path}/data", "--exp-dir", "exp"]
+    return subprocess.run(command, cwd=repo, capture_output=True, text=True, timeout=60)
+
+
+def test_searched_pair_may_have_several_enrolment_sets_and_each_is_a_data_set(repo: Path, tmp_path: Path) -> None:
+    (tmp_path / "data/val").mkdir(parents=True)
+    (tmp_path / "data/val/search").touch()
+    script = """
+    echo "${data_sets[*]} | ${test_sets[*]} | ${enroll_of[val]} | ${enroll_of[test]}"
+    for pair in $trial_sets; do pair_options "$pair"; printf '<%s>' "${pair_args[@]}"; echo; done
+    is_search val && ! is_search test"""
+    done = stage_says(repo, tmp_path, "a+b.1:val b.1:test", script)
+    assert (done.returncode, done.stderr) == (0, "")
+    sets, searched, verified = done.stdout.splitlines()
+    assert sets == "a b.1 val test | val test | a+b.1 | b.1"
+    assert f"<--enroll-sets><a b.1><--test-set><val><--data-dir><{tmp_path}/data>" in searched
+    assert "<--embed-root><exp/face_embed><--train-root><exp/face_train>" in searched
+    assert f"<--enroll-parts><b.1><--enroll-data><{tmp_path}/data/b.1><--test-part><test>" in verified
+
+
+@pytest.mark.parametrize(("trial_sets", "message"), [
+    ("a+b:test", "a+b:test: several enrolment sets go with a searched test set only, and there is no"),
+    ("a+:test", "expected <enrolment set>:<test set>, found 'a+:test'"),
+    ("a:b+c", "found 'a:b+c'"),
+    ("a+b+a:test", "a+b+a:test names the enrolment set a twice"),
+    ("a:test a+b:test", "test has two enrolment sides, a and a+b"),
+])  # fmt: skip
+def test_enrolment_sides_that_cannot_be_are_refused(repo: Path, tmp_path: Path, trial_sets: str, message: str) -> None:
+    done = stage_says(repo, tmp_path, trial_sets, 'for pair in $trial_sets; do pair_options "$pair"; done')
+    assert done.returncode == 1 and message in done.stderr

@@ -3,28 +3,36 @@
 # What stages 0 to 5 share. Sourced after utils/parse_options.sh. Sets
 #
 #   data_sets, test_sets   the data folders of $trial_sets and the test sets among them, each once
-#   enroll_of              test set -> its enrolment set
+#   enroll_of              test set -> its enrolment sets, joined by + as in $trial_sets
 #
-# and defines use_modality, use_network, check_precision, need, each_part, add_set, make_sets,
-# system_options and pair_options.
+# and defines is_search, use_modality, use_network, check_precision, need, each_part, add_set,
+# make_sets, system_options and pair_options.
 
 data_sets=()
 test_sets=()
 declare -A enroll_of=()
+set_name="[A-Za-z0-9_][A-Za-z0-9._-]*"
 for pair in $trial_sets; do
-  if [[ ! $pair =~ ^[A-Za-z0-9_][A-Za-z0-9._-]*:[A-Za-z0-9_][A-Za-z0-9._-]*$ ]]; then
+  if [[ ! $pair =~ ^$set_name([+]$set_name)*:$set_name$ ]]; then
     echo "$0: trial_sets: expected <enrolment set>:<test set>, found '$pair';" \
-      "names are letters, digits, '.', '_' and '-'" >&2
+      "names are letters, digits, '.', '_' and '-'; several enrolment sets are joined by +" >&2
     exit 1
   fi
-  enroll_set=${pair%%:*}
+  enroll_sets=${pair%%:*}
   test_set=${pair##*:}
-  if [ "${enroll_of[$test_set]:=$enroll_set}" != "$enroll_set" ]; then
-    echo "$0: trial_sets: $test_set has two enrolment sets, ${enroll_of[$test_set]} and $enroll_set," \
+  if [ "${enroll_of[$test_set]:=$enroll_sets}" != "$enroll_sets" ]; then
+    echo "$0: trial_sets: $test_set has two enrolment sides, ${enroll_of[$test_set]} and $enroll_sets," \
       "and its scores have one file; copy $data_dir/$test_set under another name for one of them" >&2
     exit 1
   fi
-  for data_set in "$enroll_set" "$test_set"; do
+  for data_set in ${enroll_sets//+/ }; do
+    others=+$enroll_sets+
+    if [[ ${others/"+$data_set+"/+} == *"+$data_set+"* ]]; then
+      echo "$0: trial_sets: $pair names the enrolment set $data_set twice" >&2
+      exit 1
+    fi
+  done
+  for data_set in ${enroll_sets//+/ } "$test_set"; do
     if [[ " ${data_sets[*]} " != *" $data_set "* ]]; then data_sets+=("$data_set"); fi
   done
   if [[ " ${test_sets[*]} " != *" $test_set "* ]]; then test_sets+=("$test_set"); fi
@@ -44,6 +52,11 @@ if [ -n "$wrong_modality" ]; then
   echo "$0: modalities: expected one or several of ${valid//\/modality.sh/}, found $wrong_modality" >&2
   exit 1
 fi
+
+# Is a test set searched, or are its trials scored? Arguments: test set.
+is_search() {
+  [ -f "$data_dir/$1/search" ]
+}
 
 # Stop where a file is not there, and say what makes it. Arguments: file, what to run.
 need() {
@@ -159,26 +172,51 @@ make_sets() {
   fi
 }
 
-# What the steps of stages 4 and 5 are told of all systems: sets the array `system_args`.
+# What the steps of stages 4 and 5 are told of all systems: sets the arrays `system_args`, of those
+# that score trials, and `search_args`, of those that search; and `train_trials`, the trial list of
+# the calibration set, and `search_calibration`, the set if it is a searched one: the other is empty.
 system_options() {
-  local embedders=() option
+  local embedders=() option test_set scored=() searched=() calibration=$calibration_set
   for modality in $modalities; do
     option=${modality}_embedder
     embedders+=("${!option}")
   done
+  for test_set in "${test_sets[@]}"; do
+    if is_search "$test_set"; then searched+=("$test_set"); else scored+=("$test_set"); fi
+  done
+  search_calibration=
+  if [ -n "$calibration" ] && { is_search "$calibration" || [ ${#scored[@]} = 0 ]; }; then
+    search_calibration=$calibration
+    calibration=
+  fi
+  train_trials=${calibration:+$data_dir/$calibration/trials}
   system_args=(--scores-dir "$exp_dir/scores" --experiment "$experiment" --embedders "${embedders[*]}"
-    --test-sets "${test_sets[*]}" --backends "$backends" --thr-ahc "$thr_ahc"
+    --test-sets "${scored[*]}" --backends "$backends" --thr-ahc "$thr_ahc"
     --snorm-cohort "$snorm_cohort" --ncoh "$ncoh" --ncoh-discard "$ncoh_discard"
-    --calibration-set "$calibration_set" --fusion-systems "$fusion_systems" --max-systems "$max_systems"
+    --calibration-set "$calibration" --fusion-systems "$fusion_systems" --max-systems "$max_systems"
     --primary-cost "$primary_cost")
+  search_args=(--scores-dir "$exp_dir/scores" --experiment "$experiment" --embedders "${embedders[*]}"
+    --test-sets "${searched[*]}" --search-backends "$search_backends" --identifiers "$identifiers"
+    --search-fusion "$search_fusion" --search-top "$search_top" --search-persons "$search_persons"
+    --calibration-set "$search_calibration" --false-alarm-rate "$false_alarm_rate")
 }
 
-# What they are told of a pair of sets: sets the array `pair_args`. Called after use_modality.
-# Arguments: <enrolment set>:<test set>.
+# What they are told of a pair: sets the array `pair_args`. Called after use_modality.
+# Arguments: <enrolment set>:<test set>; for a searched test set <enrolment set>+<enrolment set>...:<test set>.
 pair_options() {
-  local test_parts
-  test_parts=$(parts_of "${1##*:}")
-  pair_args=(--modality "$modality" --items-dir "$items_dir" --embed-dir "$embed_dir"
-    --enroll-parts "$(parts_of "${1%%:*}")" --enroll-data "$data_dir/${1%%:*}"
-    --test-part "${test_parts##* }" --test-data "$data_dir/${1##*:}")
+  local enroll=${1%%:*} test=${1##*:} test_parts
+  pair_args=(--modality "$modality" --items-dir "$items_dir" --embed-dir "$embed_dir")
+  if is_search "$test"; then
+    pair_args+=(--embed-root "$exp_dir/${modality}_embed" --train-root "$exp_dir/${modality}_train"
+      --enroll-sets "${enroll//+/ }" --test-set "$test" --data-dir "$data_dir")
+    return
+  fi
+  if [[ $enroll == *+* ]]; then
+    echo "$0: trial_sets: $1: several enrolment sets go with a searched test set only, and there is no" \
+      "$data_dir/$test/search; name one enrolment set, or run ./run_001_prepare_data.sh" >&2
+    exit 1
+  fi
+  test_parts=$(parts_of "$test")
+  pair_args+=(--enroll-parts "$(parts_of "$enroll")" --enroll-data "$data_dir/$enroll"
+    --test-part "${test_parts##* }" --test-data "$data_dir/$test")
 }

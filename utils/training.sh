@@ -1,11 +1,12 @@
 # shellcheck shell=bash disable=SC2034,SC2154  # of utils/parse_options.sh, and for the script
-# What the training stages share. Sourced after utils/parse_options.sh, with the modality and the
-# options of stage 0 that get the teacher and no other network:
+# What the training stages share. Sourced after utils/parse_options.sh, with the modality and, where
+# there may be a teacher, the options of stage 0 that get it and no other network:
 #
 #   . ./utils/training.sh face "--face-detector '' --face-embedder"
 #
 # Sources path.sh with the torch extra. Sets `output` (folder of the training), `launch` (launcher),
-# `python` (how the step is started) and `training` (options of the step, --teacher included).
+# `python` (how the step is started) and `training` (options of the step, --teacher included); and
+# defines set_options, for trainings on what stages 2 and 3 made.
 
 if [[ $train_name != [A-Za-z0-9]* || $train_name == */* ]]; then   # it would be another folder
   echo "$0: expected a train_name that begins with a letter or digit and has no '/' in it," \
@@ -16,7 +17,7 @@ output=$exp_dir/${1}_train/$train_name
 launch=$cmd
 python=(python)
 training=(
-  --output-dir "$output" --architecture "$train_architecture" --augment "$train_augment"
+  --output-dir "$output" --architecture "$train_architecture"
   --batch-size "$train_batch" --epochs "$train_epochs" --optimiser "$train_optimiser"
   --lr "$train_lr" --weight-decay "$train_weight_decay" --schedule "$train_schedule"
   --decay "$train_decay" --decay-epochs "$train_decay_epochs" --clip "$train_clip"
@@ -26,6 +27,10 @@ training=(
   --threads "$train_threads" --workers "$train_workers" --init "$train_init"
 )
 if [ -n "$train_teacher" ]; then
+  if [ -z "${2-}" ]; then
+    echo "$0: train_teacher: this training has no teacher, found '$train_teacher'" >&2
+    exit 1
+  fi
   teacher=$exp_dir/${1}_models/$train_teacher
   if [ ! -f "$teacher/record.json" ]; then
     echo "$0: the teacher is not in $teacher;" \
@@ -45,3 +50,28 @@ if ((processes > 1)); then
 fi
 export VIDPERSON_EXTRAS="${VIDPERSON_EXTRAS:-} torch"
 . ./path.sh
+
+# What a step is told of the sets to train and to validate on: sets the array `set_args`.
+# Called after use_modality of utils/stage.sh.
+set_options() {
+  local set set_parts sets=() parts=() dirs=() name
+  if [ -z "$train_sets" ] || [ -n "$train_data" ]; then
+    echo "$0: expected train_sets, names of data sets, and no train_data" >&2
+    exit 1
+  fi
+  for set in $train_sets; do
+    need "$data_dir/$set/utt2spk" ./run_001_prepare_data.sh
+    set_parts=$(parts_of "$set")
+    sets+=("$data_dir/$set")
+    parts+=("${set_parts%% *}")   # the references, where there are two
+  done
+  for name in ${train_embedders:-$embedder}; do
+    dirs+=("${embed_dir%/*}/$name")
+  done
+  set_args=(--train-data "${sets[@]}" --train-parts "${parts[@]}" --embed-dirs "${dirs[@]}"
+    --items-dir "$items_dir")
+  if [ -n "$valid_set" ]; then
+    set_parts=$(parts_of "$valid_set")
+    set_args+=(--valid-data "$data_dir/$valid_set" --valid-part "${set_parts##* }")
+  fi
+}

@@ -37,12 +37,17 @@ def length_normalise(embeddings: NDArray[np.floating]) -> Double:
 
     Inner products of two such rows are exact.
     """
+    return with_lengths(embeddings)[0]
+
+
+def with_lengths(embeddings: NDArray[np.floating]) -> tuple[Double, Double]:
+    """:func:`length_normalise`, and the (N,) float64 lengths that there were."""
     rows = np.array(embeddings, dtype=np.float64)
     norms = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
     rows *= 2.0**UNIT_BITS / np.where(norms > 0, norms, 1.0)
     np.rint(rows, out=rows)
     rows *= 2.0**-UNIT_BITS
-    return rows
+    return rows, norms[:, 0]
 
 
 def scaled(rows: NDArray[np.floating], bits: int) -> tuple[Double, float]:

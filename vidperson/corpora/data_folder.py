@@ -19,16 +19,46 @@ from vidperson.io.lists import LabelledBox
 log = logging.getLogger(__name__)
 
 SHOWN = 5
-OPTIONAL = ("face_boundingbox", "face_boundingbox_conf", "trials", "trial_partitions", "names", "vid2dur", "vid2pixels")
+WRITTEN = (
+    *("vid.scp", "frames.scp", "utt2spk", "spk2utt", "face_boundingbox", "face_boundingbox_conf", "trials"),
+    *("trial_partitions", "search", "utt2group", "relevant", "names", "vid2dur", "vid2pixels"),
+)
+EVERY_SEGMENT = "all"  # the group of a searched set
+_NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One video or image: its id, its file, and the model it belongs to.
+
+    model: of a set with trials the segment's own id; "" for none that is known, as of a stranger.
+    """
+
+    id: str
+    path: str | Path
+    model: str = ""
 
 
 @dataclass(frozen=True)
-class Segment:
-    """One video or image: its id, its file, and the model it belongs to (its own id in a test set)."""
+class Search:
+    """What is searched for in a set.
 
-    id: str
-    path: Path
-    model: str
+    models: searched for in every segment.
+    relevant: model -> the segments that show it, strangers in none; None where the truth is not known.
+    """
+
+    models: Collection[str]
+    relevant: Mapping[str, Collection[str]] | None = None
+
+    def lists(self, segments: Iterable[Segment]) -> dict[str, Iterable[str]]:
+        """Lines of `search`, `utt2group` and `relevant`: all segments are one group."""
+        lists: dict[str, Iterable[str]] = {
+            "search": (f"{model} {EVERY_SEGMENT}" for model in self.models),
+            "utt2group": (f"{segment.id} {EVERY_SEGMENT}" for segment in segments),
+        }
+        if self.relevant is not None:
+            lists["relevant"] = (f"{model} {segment}" for model, own in self.relevant.items() for segment in own)
+        return lists
 
 
 @dataclass(frozen=True)
@@ -108,7 +138,7 @@ def report_missing(segments: Sequence[Segment], source: str | os.PathLike[str]) 
 
     source: the list that names the segments. Raises DataError when no segment at all has its file.
     """
-    missing = [s.path for s in segments if not s.path.is_file()]
+    missing = [s.path for s in segments if not os.path.isfile(s.path)]
     if not missing:
         return
     message = f"{len(missing)} of {len(segments)} media files are missing: {shortened(missing)}"
@@ -117,10 +147,10 @@ def report_missing(segments: Sequence[Segment], source: str | os.PathLike[str]) 
     log.warning("%s: %s", os.fspath(source), message)
 
 
-def check_path(path: Path) -> None:
+def check_path(path: str | Path) -> None:
     """Refuse a path that a line of a list cannot hold; DataError names it in escaped form."""
     text = str(path)
-    if text != text.strip() or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in text):
+    if text != text.strip() or _NOT_IN_A_LINE.search(text):
         raise DataError(
             f"file name {text!r}: a list cannot hold line breaks, control characters, bytes that are "
             "not UTF-8, or blanks at an end; rename the file or folder"
@@ -139,22 +169,26 @@ def write_data_folder(
     boxes: Mapping[str, Sequence[LabelledBox]] | None = None,
     box_unit: str = "",
     trials: Sequence[Trial] | AllPairs = (),
+    search: Search | None = None,
     names: Mapping[str, str] | None = None,
+    scp: str = "vid.scp",
 ) -> Path:
-    """Write vid.scp, utt2spk, spk2utt and what else is given, C-locale sorted; lists of an earlier run go.
+    """Write an scp, utt2spk, spk2utt and what else is given, C-locale sorted; lists of an earlier run go.
 
-    vid.scp is removed first and written last: a folder of which only a part was written is not valid.
+    The scp is removed first and written last: a folder of which only a part was written is not valid.
 
-    segments: at least one, ids unique and legal.
+    segments: at least one, ids unique and legal. Those without a model are not in utt2spk.
     boxes: segment id -> labels, written as `face_boundingbox`.
     box_unit: the line of `face_boundingbox_conf`, `seconds <frames>` or `frames <frames>`: the unit of the
         labels' positions and the default window in frames.
     trials: unique pairs, all with a key or all without, and all with a partition (then written as
         `trial_partitions`) or all without.
+    search: what is searched for, of a set without trials; written as `search`, `utt2group` and `relevant`.
     names: id -> original name, written as `names`.
+    scp: name of the list of paths: `vid.scp`, or `frames.scp` where they are folders of aligned faces.
 
-    Returns the folder. Raises DataError for no segments, an id that is there twice, or a path that a list
-    cannot hold.
+    Returns the folder. Raises DataError for no segments, an id that is there twice, a path that a list cannot
+    hold, or a set without search in which no segment has a model.
     """
     folder = Path(folder)
     if not segments:
@@ -167,12 +201,15 @@ def write_data_folder(
         check_path(segment.path)
     by_model: dict[str, list[str]] = {}
     for segment in sorted(segments, key=lambda s: s.id.encode()):
-        by_model.setdefault(segment.model, []).append(segment.id)
+        if segment.model:
+            by_model.setdefault(segment.model, []).append(segment.id)
+    if not by_model and search is None:
+        raise DataError("no segment has a model", folder)
 
-    lists: dict[str, Iterable[str]] = {
-        "utt2spk": (f"{s.id} {s.model}" for s in segments),
-        "spk2utt": (" ".join([model, *ids]) for model, ids in by_model.items()),
-    }
+    lists: dict[str, Iterable[str]] = {}
+    if by_model:
+        lists["utt2spk"] = (f"{s.id} {s.model}" for s in segments if s.model)
+        lists["spk2utt"] = (" ".join([model, *ids]) for model, ids in by_model.items())
     if boxes is not None:
         lists["face_boundingbox"] = (
             f"{segment} {' '.join(f'{v:.10g}' for v in (label.position, *label.box))}"
@@ -187,14 +224,24 @@ def write_data_folder(
         lists["trials"] = (f"{t.model} {t.segment}{key[t.is_target]}" for t in trials)
         if trials[0].partition:
             lists["trial_partitions"] = (f"{t.model} {t.segment} {t.partition}" for t in trials)
+    if search is not None:
+        lists |= search.lists(segments)
     if names is not None:
         lists["names"] = (f"{unique} {original}" for unique, original in names.items())
-    lists["vid.scp"] = (f"{s.id} {s.path}" for s in segments)
+    lists[scp] = (f"{s.id} {s.path}" for s in segments)
 
-    for stale in ("vid.scp", *OPTIONAL):
-        (folder / stale).unlink(missing_ok=True)
+    remove_lists(folder)
     for name, lines in lists.items():
         in_order = isinstance(trials, AllPairs) and name == "trials"
         write_lines(folder / name, lines if in_order else sorted(set(lines), key=sort_key))
-    log.info("%s: %d models, %d segments, %d trials", folder, len(by_model), len(segments), len(trials))
+    of_models = sum(map(len, by_model.values()))
+    message = "%s: %d models, %d segments, %d of them of no known model; %d trials, %d models to search for"
+    searched = () if search is None else search.models
+    log.info(message, folder, len(by_model), len(segments), len(segments) - of_models, len(trials), len(searched))
     return folder
+
+
+def remove_lists(folder: str | os.PathLike[str]) -> None:
+    """Remove all that :func:`write_data_folder` writes: of a set that is not made any more, nothing must be used."""
+    for name in WRITTEN:
+        Path(folder, name).unlink(missing_ok=True)

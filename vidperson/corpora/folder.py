@@ -22,9 +22,10 @@ from vidperson.errors import DataError
 
 log = logging.getLogger(__name__)
 
-_PICTURES = ".jpg .jpeg .jpe .jfif .png .bmp .webp .tif .tiff .gif .heic .heif .hif .avif"
+_IMAGES = ".jpg .jpeg .jpe .jfif .png .bmp .webp .tif .tiff .gif .heic .heif .hif .avif"
 _VIDEOS = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .asf .flv .f4v .3gp .3g2 .ogv .vob .y4m .mxf"
-MEDIA = frozenset(f"{_PICTURES} {_VIDEOS} .m2v .divx".split())
+IMAGES, VIDEOS = frozenset(_IMAGES.split()), frozenset(f"{_VIDEOS} .m2v .divx".split())
+MEDIA = IMAGES | VIDEOS
 
 
 def prepare(
@@ -49,27 +50,27 @@ def prepare(
     or a key that names what is not there.
     """
     persons_root, videos_root = Path(os.path.abspath(persons_dir)), Path(os.path.abspath(videos_dir))
-    portraits = _portraits(persons_root)
-    videos = _media_below(videos_root)
+    portraits = media_of_persons(persons_root)
+    videos = media_below(videos_root)
     if not videos:
         raise DataError("no video or image in it", videos_root)
 
     models = unique_ids({person: safe_id(person) for person in portraits})
     files = {f"{person}/{name}": (person, name) for person, names in portraits.items() for name in names}
     enroll_ids = unique_ids(
-        {whole: f"{models[person]}-{_bare_id(name)}" for whole, (person, name) in files.items()},
+        {whole: f"{models[person]}-{bare_id(name)}" for whole, (person, name) in files.items()},
         set(models.values()),
     )
     enrolled = [
         Segment(enroll_ids[whole], persons_root / whole, models[person]) for whole, (person, _) in files.items()
     ]
-    test_ids = unique_ids({name: _bare_id(name) for name in videos})
+    test_ids = unique_ids({name: bare_id(name) for name in videos})
     tested = [Segment(test_ids[name], videos_root / name, test_ids[name]) for name in videos]
 
     targets: dict[str, set[str]] | None = None
     if key:
         targets = {}
-        for person, video in _read_key(Path(key), portraits, videos):
+        for person, video in read_key(Path(key), portraits, videos):
             targets.setdefault(models[person], set()).add(test_ids[video])
     trials = AllPairs(list(models.values()), list(test_ids.values()), targets)
     names = {unique: whole for whole, unique in enroll_ids.items()} | {
@@ -86,11 +87,11 @@ def prepare(
     ]
 
 
-def _bare_id(name: str) -> str:
+def bare_id(name: str) -> str:
     return safe_id(name.removesuffix(Path(name).suffix))
 
 
-def _portraits(root: Path) -> dict[str, list[str]]:
+def media_of_persons(root: Path) -> dict[str, list[str]]:
     """Person -> media files relative to the person's folder; persons without any are named and left out."""
     if not root.is_dir():
         raise DataError("no such folder", root)
@@ -107,7 +108,7 @@ def _portraits(root: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for person in persons:
         check_path(person)
-        if names := _media_below(person):
+        if names := media_below(person):
             found[person.name] = names
         else:
             log.warning("%s: no image or video in it, so this person is left out", person)
@@ -116,7 +117,7 @@ def _portraits(root: Path) -> dict[str, list[str]]:
     return found
 
 
-def _media_below(root: Path) -> list[str]:
+def media_below(root: Path) -> list[str]:
     """Media files below a folder, relative to it, in C-locale order."""
     if not root.is_dir():
         raise DataError("no such folder", root)
@@ -156,7 +157,7 @@ def _by_nfc(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _read_key(path: Path, persons: Iterable[str], videos: Iterable[str]) -> set[tuple[str, str]]:
+def read_key(path: Path, persons: Iterable[str], videos: Iterable[str]) -> set[tuple[str, str]]:
     """The target pairs (person, video)."""
 
     def look_up(name: str, listed: dict[str, list[str]], absent: str, there: str) -> str:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vidperson.errors import MediaError
 from vidperson.types import Float, Image
 
 CROP_SIZE = 112
@@ -50,8 +51,23 @@ def align_faces(image: Image, landmarks: Float) -> tuple[Image, Float]:
             cv2.warpAffine(
                 image, matrix, (CROP_SIZE, CROP_SIZE), dst=crop, flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0)
             )
-    black = (crops == 0).all(axis=-1).mean(axis=(1, 2), dtype=np.float64)
-    return crops, black.astype(np.float32)
+    return crops, black_shares(crops)
+
+
+def fitted_crop(image: Image) -> Image:
+    """A face that is aligned already, at the size of a crop. Raises MediaError for an image that is not square."""
+    height, width = image.shape[:2]
+    if height != width:
+        raise MediaError(f"expected an aligned, square face, found {width} x {height} pixels")
+    if height == CROP_SIZE:
+        return image
+    how = cv2.INTER_AREA if height > CROP_SIZE else cv2.INTER_LINEAR
+    return cv2.resize(image, (CROP_SIZE, CROP_SIZE), interpolation=how)  # type: ignore[return-value]
+
+
+def black_shares(crops: Image) -> Float:
+    """(N,) float32 in 0..1 of (N, 112, 112, 3) uint8 crops: how much of each is black."""
+    return (crops == 0).all(axis=-1).mean(axis=(1, 2), dtype=np.float64).astype(np.float32)
 
 
 def eye_distances(landmarks: Float) -> Float:

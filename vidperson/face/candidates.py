@@ -24,7 +24,7 @@ from vidperson.types import FACE_COLUMNS, Detections, Float, Frame, Image
 
 THUMB_WIDTH, THUMB_HEIGHT = 320, 1280
 # On crops as small as what the default makes; written in two thirds of the time, and read in four fifths.
-_PNG = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
+PNG = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
 Boxes = Sequence[Sequence[float]]
 
 
@@ -102,7 +102,7 @@ class Candidates:
         found, overlap = found[wanted], overlap[wanted]
         crops, black = align_faces(frame.image, found.landmarks)
         for crop in crops:
-            self._spool.write(cv2.imencode(".png", crop[..., ::-1], _PNG)[1].tobytes())
+            self._spool.write(cv2.imencode(".png", crop[..., ::-1], PNG)[1].tobytes())
             self._ends.append(self._spool.tell())
         self._rows.append(found.as_rows(frame))
         self._quality.append(np.stack([eye_distances(found.landmarks), black], axis=1))

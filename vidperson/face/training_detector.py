@@ -27,7 +27,7 @@ from vidperson.networks.convert import DETECTORS
 from vidperson.networks.opening import open_network
 from vidperson.training import command
 from vidperson.training.batches import Normalise, TaughtBatches
-from vidperson.training.command import TrainingOptions, TrainingPlan
+from vidperson.training.command import TaughtOptions, TrainingPlan
 from vidperson.training.export import Run, new_card
 from vidperson.training.loop import Batches, World
 from vidperson.types import Detections, Float, Image
@@ -183,7 +183,7 @@ class Teacher:
     Raises TrainingError for a network with other anchors.
     """
 
-    def __init__(self, options: TrainingOptions) -> None:
+    def __init__(self, options: TaughtOptions) -> None:
         self.installed, running = command.open_teacher(options)
         card = self.installed.card
         in_batches = make_detector(running, card)
@@ -242,7 +242,7 @@ class _Validation:
         return {**figures, "quality": figures["average_precision"] - misplaced}
 
 
-def detector_card(recipe: DetectorRecipe, options: TrainingOptions) -> ModelCard:
+def detector_card(recipe: DetectorRecipe, options: TaughtOptions) -> ModelCard:
     """The card of the network to be. Raises ModelError for a folder with a name that no card can have."""
     return new_card(
         options.folder.name,
@@ -258,7 +258,7 @@ def detector_card(recipe: DetectorRecipe, options: TrainingOptions) -> ModelCard
 def plan_detector(
     recipe: DetectorRecipe,
     card: ModelCard,
-    options: TrainingOptions,
+    options: TaughtOptions,
     photos: PhotoSet,
     validation: PhotoSet,
     test: PhotoSet,

@@ -19,7 +19,7 @@ from vidperson.networks.install import InstalledModel
 from vidperson.training import command
 from vidperson.training.augment import Augmentation
 from vidperson.training.batches import TaughtBatches
-from vidperson.training.command import IdentityOptions, TrainingOptions, TrainingPlan
+from vidperson.training.command import IdentityOptions, TaughtOptions, TrainingPlan
 from vidperson.training.export import flat_figures, new_card
 from vidperson.training.loop import Batches, World
 from vidperson.training.losses import IdentityLoss
@@ -60,7 +60,7 @@ class Validation:
     digest: str
 
 
-def embedder_card(recipe: EmbedderRecipe, options: TrainingOptions) -> ModelCard:
+def embedder_card(recipe: EmbedderRecipe, options: TaughtOptions) -> ModelCard:
     """The card of the network to be. Raises ModelError for a folder with a name that no card can have."""
     size = recipe.identity.embedding_size
     return new_card(
@@ -77,7 +77,7 @@ def embedder_card(recipe: EmbedderRecipe, options: TrainingOptions) -> ModelCard
 def plan_embedder(
     recipe: EmbedderRecipe,
     card: ModelCard,
-    options: TrainingOptions,
+    options: TaughtOptions,
     faces: FaceSet,
     validation: Validation | None,
     world: World,
@@ -130,7 +130,7 @@ def plan_embedder(
     )
 
 
-def _taught(source: FaceBatches, options: TrainingOptions, world: World) -> tuple[InstalledModel, TaughtBatches, int]:
+def _taught(source: FaceBatches, options: TaughtOptions, world: World) -> tuple[InstalledModel, TaughtBatches, int]:
     """The teacher, the batches with what it says, and the values of an embedding of it."""
     installed, running = command.open_teacher(options)
     teacher = FaceEmbedder(running, installed.card)

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.errors import DataError, MediaError
+from vidperson.face.align import fitted_crop
 from vidperson.io.lines import read_lines, read_scp
 from vidperson.io.pictures import SUFFIXES, Pictures, list_pictures, walk_folder
 from vidperson.training.augment import Augmentation, mix_pairs
 from vidperson.training.batches import Arrays, ShuffledBatches
 from vidperson.types import Image
 
-CROP_SIZE = 112
 VOXCELEB_LIST = "train_all.txt"
 Decoder = Callable[[bytes], Image]
 
@@ -202,20 +202,9 @@ class FaceBatches(ShuffledBatches):
     def _face(self, item: int, rng: np.random.Generator) -> tuple[Image, int]:
         data, where = self.faces.read(item, rng)
         try:
-            return _fitted(self.decode(data)), int(self.faces.labels[item])
+            return fitted_crop(self.decode(data)), int(self.faces.labels[item])
         except MediaError as error:
             raise MediaError(f"{where}: {error}") from None
-
-
-def _fitted(image: Image) -> Image:
-    """A square image at the size of a crop. Raises MediaError for another shape."""
-    height, width = image.shape[:2]
-    if height != width:
-        raise MediaError(f"expected an aligned, square face, found {width} x {height} pixels")
-    if height == CROP_SIZE:
-        return image
-    how = cv2.INTER_AREA if height > CROP_SIZE else cv2.INTER_LINEAR
-    return cv2.resize(image, (CROP_SIZE, CROP_SIZE), interpolation=how)  # type: ignore[return-value]
 
 
 def _mixed(crops: Image, others: Image, share: float) -> Image:

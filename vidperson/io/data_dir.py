@@ -5,6 +5,10 @@ the same segments. It may hold boxes, `<what>_boundingbox` with `<what>_bounding
 `trials`, `trial_partitions` for the same pairs, `vid2dur` and `vid2pixels`. Every list is in the
 order of the C locale (`LC_ALL=C sort -c` agrees), no line is there twice. Paths are relative to the
 folder, or absolute. Other files are left as they are.
+
+Without `trials`, segments may be missing in `utt2spk`: they show strangers, none of its models. A
+set with `search` has `utt2group`, the group of every segment, and may have `relevant`; it needs no
+`utt2spk`.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import shlex
 import shutil
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -31,6 +35,7 @@ PathLike = str | os.PathLike[str]
 SHOWN = 20
 SCPS = ("vid.scp", "wav.scp", "frames.scp")
 TRIAL_LISTS = ("trials", "trial_partitions")
+SEARCH_LISTS = ("search", "utt2group", "relevant")
 BACKUP = ".backup"
 AGAIN = "make the folder again with run_001_prepare_data.sh"
 
@@ -91,6 +96,11 @@ FORMATS = {
         segments=slice(1, 2),
         ids=slice(0, 2),
         key=slice(0, 2),
+    ),
+    "search": _Format("<model> <group>", lambda f: len(f) == 2, segments=slice(0), ids=slice(0, 2), key=slice(0, 2)),
+    "utt2group": _Format("<segment> <group>", lambda f: len(f) == 2, ids=slice(0, 2)),
+    "relevant": _Format(
+        "<model> <segment>", lambda f: len(f) == 2, segments=slice(1, 2), ids=slice(0, 2), key=slice(0, 2)
     ),
 }
 
@@ -218,23 +228,30 @@ def _conf_of(boxes: Path) -> Path:
     return boxes.with_name(f"{boxes.name}_conf")
 
 
-def _check_segments(folder: Path, tables: dict[str, list[Row]]) -> list[str]:
-    """Do all lists speak of the same segments, and do utt2spk and spk2utt say the same?"""
+def _listing_all(names: Collection[str]) -> str:
+    """The list that has every segment: utt2spk where there are trials; else an scp, since utt2spk omits strangers."""
+    scp = next((name for name in SCPS if name in names), "")
+    return "utt2spk" if not scp or any(name in names for name in TRIAL_LISTS) else scp
+
+
+def _check_segments(folder: Path, tables: dict[str, list[Row]], every: str) -> list[str]:
+    """Do all lists speak of the segments of the list ``every``, and do utt2spk and spk2utt say the same?"""
     problems = []
-    known = {row.fields[0] for row in tables["utt2spk"]}
+    known = {row.fields[0] for row in tables[every]}
     for name, rows in tables.items():
+        segments = _format_of(name).segments
         for row in rows:
-            for segment in row.fields[_format_of(name).segments]:
+            for segment in row.fields[segments]:
                 if segment not in known:
-                    message = f"segment '{segment}' is not in utt2spk"
+                    message = f"segment '{segment}' is not in {every}"
                     problems.append(_problem(folder / name, row.line, message))
-    for scp in [name for name in SCPS if name in tables]:
+    for scp in [name for name in SCPS if name in tables and name != every]:
         listed = {row.fields[0] for row in tables[scp]}
-        for row in tables["utt2spk"]:
+        for row in tables[every]:
             if row.fields[0] not in listed:
                 message = f"segment '{row.fields[0]}' is not in {scp}"
-                problems.append(_problem(folder / "utt2spk", row.line, message))
-    if "spk2utt" not in tables:
+                problems.append(_problem(folder / every, row.line, message))
+    if "utt2spk" not in tables or "spk2utt" not in tables:
         return problems
     expected = {line.split()[0]: line for line in _by_model(tables["utt2spk"])}
     for row in tables["spk2utt"]:
@@ -245,6 +262,48 @@ def _check_segments(folder: Path, tables: dict[str, list[Row]]) -> list[str]:
     for model in expected:
         problems.append(_problem(folder / "spk2utt", None, f"model '{model}' of utt2spk is missing"))
     return problems
+
+
+def _check_search(folder: Path, tables: dict[str, list[Row]], every: str) -> list[str]:
+    """Has a searched set a group for each segment and segments in each group, and is what is relevant searched?"""
+    if "search" not in tables:
+        return [
+            _problem(folder / name, None, f"there is no search that it could belong to; remove it, or {AGAIN}", False)
+            for name in SEARCH_LISTS
+            if name in tables
+        ]
+    problems = []
+    if every == "utt2spk":
+        problems.append(_problem(folder / "search", None, "a set has trials or search; remove one of them", False))
+    if "utt2group" not in tables:
+        return [*problems, _problem(folder / "utt2group", None, f"no such file, but search is there; {AGAIN}", False)]
+    grouped = {row.fields[0] for row in tables["utt2group"]}
+    for row in tables.get(every, []):
+        if row.fields[0] not in grouped:
+            message = f"segment '{row.fields[0]}' is not in utt2group; add its group there, or {AGAIN}"
+            problems.append(_problem(folder / every, row.line, message, False))
+    for name, row, message in _not_searched(tables):
+        problems.append(_problem(folder / name, row.line, message))
+    return problems
+
+
+def _not_searched(tables: dict[str, list[Row]]) -> Iterator[tuple[str, Row, str]]:
+    """Lines of search with a group of no segment, and of relevant with what is not searched; list, line and why."""
+    group_of = {row.fields[0]: row.fields[1] for row in tables["utt2group"]}
+    groups = set(group_of.values())
+    searched: dict[str, set[str]] = {}
+    for row in tables["search"]:
+        model, group = row.fields
+        if group in groups:
+            searched.setdefault(model, set()).add(group)
+        else:
+            yield "search", row, f"group '{group}' has no segment in utt2group"
+    for row in tables.get("relevant", []):
+        model, segment = row.fields
+        if model not in searched:
+            yield "relevant", row, f"model '{model}' is not in search"
+        elif group_of.get(segment, "") not in searched[model]:
+            yield "relevant", row, f"segment '{segment}' is in no group that search names for model '{model}'"
 
 
 def _check_partitions(folder: Path, tables: dict[str, list[Row]]) -> list[str]:
@@ -269,7 +328,7 @@ def _partitioned_trials(tables: dict[str, list[Row]]) -> set[tuple[str, ...]]:
 def validate(directory: PathLike, check_files: bool = False) -> list[str]:
     """All that is wrong with a data folder; nothing for a good one. Of a list that is no text only that.
 
-    check_files: check also that the files of the scps are there.
+    check_files: check also that the files and folders of the scps are there.
     """
     folder = Path(directory)
     if not folder.is_dir():
@@ -298,17 +357,23 @@ def validate(directory: PathLike, check_files: bool = False) -> list[str]:
     if not any(scp in tables for scp in SCPS):
         problems.append(_problem(folder, None, f"none of {', '.join(SCPS)} is there; {AGAIN}", False))
     for name, other in (("utt2spk", "spk2utt"), ("spk2utt", "utt2spk")):
-        if name not in tables:
+        if name not in tables and (other in tables or "search" not in tables):
             problems.append(_problem(folder / name, None, "no such file", other in tables))
     problems += _check_confs(folder)
     problems += _check_partitions(folder, tables)
-    if "utt2spk" in tables:
-        problems += _check_segments(folder, tables)
+    every = _listing_all(names)
+    problems += _check_search(folder, tables, every)
+    if every in tables:
+        problems += _check_segments(folder, tables, every)
     if check_files:
         for scp in SCPS:
             for row in tables.get(scp, []):
-                if not (folder / row.fields[1]).exists():
+                path = folder / row.fields[1]
+                if not path.exists():
                     problems.append(_problem(folder / scp, row.line, f"no such file: '{row.fields[1]}'", False))
+                elif path.is_dir() and (scp == "wav.scp" or not any(path.iterdir())):
+                    what = "a folder, expected a file" if scp == "wav.scp" else "an empty folder"
+                    problems.append(_problem(folder / scp, row.line, f"{what}: '{row.fields[1]}'", False))
     return problems
 
 
@@ -323,7 +388,8 @@ def require_valid(directory: PathLike, check_files: bool = False) -> None:
 def fix(directory: PathLike) -> list[str]:
     """Fix a data folder in place: sort, drop what is malformed or not in all lists, remake spk2utt.
 
-    Files that change are kept in `.backup` as they were. A good folder is not touched.
+    Strangers stay: without trials, a segment need not be in utt2spk. Files that change are kept in `.backup`
+    as they were. A good folder is not touched.
 
     Returns what was dropped, a line each. Raises DataError, with nothing changed, when there is no segment
     that all lists have.
@@ -333,40 +399,62 @@ def fix(directory: PathLike) -> list[str]:
         raise DataError("no such folder", folder)
     tables: dict[str, list[Row]] = {}
     notes: list[str] = []
+    unclear: set[str] = set()  # segments with a malformed line in utt2spk: no strangers
     for name in _lists_in(folder):
-        tables[name], problems = _parse(folder / name, _read_lines(folder / name))
+        lines = _read_lines(folder / name)
+        tables[name], problems = _parse(folder / name, lines)
+        if name == "utt2spk":
+            unclear = {field for number, _ in problems for field in _fields(lines[number - 1])[:1]}
+            unclear -= {row.fields[0] for row in tables[name]}
         notes += [f"{folder / name}:{number}: dropped: {message}" for number, message in problems]
     models = tables.pop("spk2utt", None)
-    if "utt2spk" not in tables:
+    if "utt2spk" not in tables and not (models is None and "search" in tables):
         if models is None:
             raise DataError(f"neither utt2spk nor spk2utt is there; {AGAIN}", folder)
         of_segment = {s: Row(row.line, [s, row.fields[0]]) for row in models for s in row.fields[1:]}
         tables["utt2spk"] = list(of_segment.values())
-    needed = [name for name in ("utt2spk", *SCPS) if name in tables]
-    known = set.intersection(*({row.fields[0] for row in tables[name]} for name in needed))
-    if not known or needed == ["utt2spk"]:
-        raise DataError(f"no segment is in utt2spk and in every scp; {AGAIN}", folder)
+    every = _listing_all(tables)
+    needed = dict.fromkeys((every, *(name for name in SCPS if name in tables)))
+    known = set.intersection(*({row.fields[0] for row in tables.get(name, [])} for name in needed)) - unclear
+    if not known or list(needed) == ["utt2spk"]:
+        what = "utt2spk and in every scp" if every == "utt2spk" else "every scp"
+        raise DataError(f"no segment is in {what}; {AGAIN}", folder)
 
-    pairs = _partitioned_trials(tables) if "trial_partitions" in tables else None
+    unfit = dict(_unfit_lines(tables, known))
     new: dict[str, list[str]] = {}
     for name, rows in tables.items():
-        kept = []
+        segments, kept = _format_of(name).segments, []
         for row in rows:
-            if pairs is not None and name in TRIAL_LISTS and tuple(row.fields[:2]) not in pairs:
-                other = TRIAL_LISTS[1 - TRIAL_LISTS.index(name)]
-                notes.append(f"{folder / name}:{row.line}: dropped: not in {other}: '{row.text}'")
-            elif known.issuperset(row.fields[_format_of(name).segments]):
+            why = unfit.get((name, row.line))
+            if why is None and not known.issuperset(row.fields[segments]):
+                why = "segment not in all lists"
+            if why is None:
                 kept.append(row.text)
             else:
-                notes.append(f"{folder / name}:{row.line}: dropped: segment not in all lists: '{row.text}'")
+                notes.append(f"{folder / name}:{row.line}: dropped: {why}: '{row.text}'")
         new[name] = sorted(kept, key=sort_key)
-    new["spk2utt"] = _by_model(row for row in tables["utt2spk"] if row.fields[0] in known)
+    if "utt2spk" in tables:
+        new["spk2utt"] = _by_model(row for row in tables["utt2spk"] if row.fields[0] in known)
     for name, lines in new.items():
         _replace(folder / name, lines)
     for conf in folder.glob("*_boundingbox_conf"):
         if not conf.with_name(conf.name.removesuffix("_conf")).is_file():
             _replace(conf, [])
     return notes
+
+
+def _unfit_lines(tables: dict[str, list[Row]], known: Collection[str]) -> Iterator[tuple[tuple[str, int], str]]:
+    """List and line of what does not fit to another list of trials or of a search, and why; known: segments."""
+    if "trial_partitions" in tables:
+        pairs = _partitioned_trials(tables)
+        for name, other in (TRIAL_LISTS, TRIAL_LISTS[::-1]):
+            for row in tables.get(name, []):
+                if tuple(row.fields[:2]) not in pairs:
+                    yield (name, row.line), f"not in {other}"
+    if "search" in tables and "utt2group" in tables:
+        groups = [row for row in tables["utt2group"] if row.fields[0] in known]
+        for name, row, why in _not_searched({**tables, "utt2group": groups}):
+            yield (name, row.line), why
 
 
 def _replace(path: Path, lines: list[str]) -> None:
@@ -433,6 +521,12 @@ def consecutive_parts(segments: Sequence[str], work: Path, parts: int) -> list[r
     return balanced_ranges([weights.get(segment, mean) for segment in segments], parts)
 
 
+def pictures_list(folder: Path) -> Path:
+    """The list of a data folder that names what is seen: frames.scp where it is there, or else vid.scp."""
+    frames = folder / "frames.scp"
+    return frames if frames.is_file() else folder / "vid.scp"
+
+
 def work_list(folder: Path, decodes: bool) -> Path:
     """The list of a data folder that tells how much work each segment is; it may be missing.
 
@@ -448,8 +542,9 @@ def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Pat
     output: where `<1..jobs>/` go instead, for data folders that cannot be written.
 
     Each part has the scps with absolute paths, utt2spk, spk2utt, boxes (with conf), region, vid2dur
-    and vid2pixels of its segments; with fewer segments than jobs the last parts have empty lists. The same
-    folder gives the same files, and files that are right already are not written again.
+    and vid2pixels of its segments, strangers included, and no lists of trials or of a search. With fewer
+    segments than jobs the last parts have empty lists. The same folder gives the same files, and files that are
+    right already are not written again.
 
     Returns the folder of the parts. Raises DataError when the data folder is malformed.
     """
@@ -457,11 +552,12 @@ def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Pat
     if jobs < 1:
         raise DataError(f"expected at least one job, found {jobs}", folder)
     require_valid(folder)
-    names = [name for name in _lists_in(folder) if name not in TRIAL_LISTS]
+    names = [name for name in _lists_in(folder) if name not in (*TRIAL_LISTS, *SEARCH_LISTS)]
     tables = {name: _parse(folder / name, _read_lines(folder / name))[0] for name in names}
     for scp in tables.keys() & set(SCPS):
         tables[scp] = [Row(row.line, [row.fields[0], os.path.abspath(folder / row.fields[1])]) for row in tables[scp]]
-    segments = [row.fields[0] for row in tables["utt2spk"]]
+    scp = next(name for name in SCPS if name in tables)
+    segments = [row.fields[0] for row in tables[scp]]
     top = folder / f"split{jobs}" if output is None else Path(output)
     for number, part in enumerate(consecutive_parts(segments, work_list(folder, decodes=True), jobs), 1):
         chosen = set(segments[part.start : part.stop])
@@ -470,7 +566,8 @@ def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Pat
             for name, rows in tables.items()
             if name != "spk2utt"
         }
-        lists["spk2utt"] = _by_model(row for row in tables["utt2spk"] if row.fields[0] in chosen)
+        if "utt2spk" in tables:
+            lists["spk2utt"] = _by_model(row for row in tables["utt2spk"] if row.fields[0] in chosen)
         for conf in folder.glob("*_boundingbox_conf"):
             lists[conf.name] = _read_lines(conf)
         place = _no_link(_no_link(top) / str(number))

@@ -1,4 +1,4 @@
-"""Ranked lists, ``<model> <rank> <segment> <score>``, and what is relevant, ``<model> <segment>``.
+"""Ranked lists per model and per segment, what is relevant, and what is searched.
 
 Every reader refuses what it cannot read with the file and line.
 """
@@ -11,6 +11,9 @@ from vidperson.errors import DataError
 from vidperson.io.lines import PathLike, read_lines
 
 _FORM = "<model> <rank> <segment> <score>"
+_TURNED = "<segment> <rank> <model> <score>"
+Listed = list[tuple[str, float]]
+"""Names with their scores, best first."""
 
 
 def read_ranks(path: PathLike) -> dict[str, list[str]]:
@@ -19,27 +22,69 @@ def read_ranks(path: PathLike) -> dict[str, list[str]]:
     Raises DataError naming the line for a malformed one, a score that is not finite, ranks of a model that do not count
     1, 2, 3, ... and scores that rise along them, or an empty list. A segment may come again: lists of others repeat it.
     """
-    ranked: dict[str, list[str]] = {}
-    lowest: dict[str, float] = {}
+    return {model: [segment for segment, _ in listed] for model, listed in read_scored_ranks(path).items()}
+
+
+def read_scored_ranks(path: PathLike) -> dict[str, Listed]:
+    """As :func:`read_ranks`, with the scores."""
+    ranked = _read_scored(path, _FORM)
+    if not ranked:
+        raise DataError("no ranks", path)
+    return ranked
+
+
+def read_persons(path: PathLike) -> dict[str, Listed]:
+    """Segment -> models with their scores, best first, of lines ``<segment> <rank> <model> <score>``.
+
+    Raises as :func:`read_ranks`, and for a model that comes twice; there may be none at all.
+    """
+    listed = _read_scored(path, _TURNED)
+    for segment, models in listed.items():
+        if len({model for model, _ in models}) < len(models):
+            raise DataError(f"segment '{segment}': expected each model once, found one twice", path)
+    return listed
+
+
+def _read_scored(path: PathLike, form: str) -> dict[str, Listed]:
+    owner = form[1:].partition(">")[0]
+    ranked: dict[str, Listed] = {}
     for number, line in read_lines(path):
         fields = line.split()
         try:
-            model, rank, segment, score = fields[0], int(fields[1]), fields[2], float(fields[3])
+            name, rank, other, score = fields[0], int(fields[1]), fields[2], float(fields[3])
             whole = len(fields) == 4 and math.isfinite(score)
         except (IndexError, ValueError):
             whole = False
         if not whole:
-            raise DataError(f"expected '{_FORM}', found '{line}'", path, number)
-        segments = ranked.setdefault(model, [])
-        if rank != len(segments) + 1:
-            raise DataError(f"model '{model}': expected rank {len(segments) + 1}, found {rank}", path, number)
-        if score > lowest.get(model, math.inf):
-            raise DataError(f"model '{model}': rank {rank} has a higher score than the rank before", path, number)
-        lowest[model] = score
-        segments.append(segment)
-    if not ranked:
-        raise DataError("no ranks", path)
+            raise DataError(f"expected '{form}', found '{line}'", path, number)
+        listed = ranked.setdefault(name, [])
+        if rank != len(listed) + 1:
+            raise DataError(f"{owner} '{name}': expected rank {len(listed) + 1}, found {rank}", path, number)
+        if listed and score > listed[-1][1]:
+            raise DataError(f"{owner} '{name}': rank {rank} has a higher score than the rank before", path, number)
+        listed.append((other, score))
     return ranked
+
+
+def read_probabilities(path: PathLike) -> dict[str, float]:
+    """Segment -> probability, of lines ``<segment> <probability>``.
+
+    Raises DataError naming the line for a malformed one, a number outside 0..1, or a segment that comes twice.
+    """
+    table: dict[str, float] = {}
+    for number, line in read_lines(path):
+        fields = line.split()
+        try:
+            segment, probability = fields[0], float(fields[1])
+            whole = len(fields) == 2 and 0 <= probability <= 1
+        except (IndexError, ValueError):
+            whole = False
+        if not whole:
+            raise DataError(f"expected '<segment> <probability, 0 to 1>', found '{line}'", path, number)
+        if segment in table:
+            raise DataError(f"segment '{segment}' appears twice", path, number)
+        table[segment] = probability
+    return table
 
 
 def read_relevant(path: PathLike) -> dict[str, list[str]]:

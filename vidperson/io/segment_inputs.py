@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from stat import S_ISDIR
 
 from vidperson.errors import DataError
 from vidperson.io.lines import read_lines
@@ -22,7 +23,7 @@ def segment_inputs(lines: Mapping[str, str], sources: Iterable[Path], folder: Pa
     sources: lists, of which the lines count that begin with the segment, and folders of finished
         sets, of which the segment's status and bytes count.
     folder: the lines are paths, relative to it or absolute, and the size and time of change of
-        these files count, too; None: they do not.
+        these files count, too, or of all files in these folders; None: they do not.
     Raises DataError for a list that is no text, and for a set that lacks a segment.
     """
     digests: dict[str, bytes] = {}
@@ -65,9 +66,24 @@ def _digest(content: bytes) -> bytes:
 
 
 def _media(path: Path) -> str:
-    """``<space><bytes> <time of change, ns>``; a link counts as what it leads to."""
+    """``<space><bytes> <time of change, ns>``; a link counts as what it leads to.
+
+    Of a folder ``<space><number of files> <digest of their names, bytes and times>``; hidden ones do not count.
+    """
     try:
         stat = os.stat(path)
+        if S_ISDIR(stat.st_mode):
+            with os.scandir(path) as entries:
+                files = sorted(_file(entry) for entry in entries if not entry.name.startswith("."))
+            return f" {len(files)} {_digest(b''.join(files)).hex()}"
     except OSError:
         return _MISSING
     return f" {stat.st_size} {stat.st_mtime_ns}"
+
+
+def _file(entry: os.DirEntry[str]) -> bytes:
+    try:
+        stat = entry.stat()
+    except OSError:  # a link that leads nowhere
+        return os.fsencode(entry.name) + b"/"
+    return os.fsencode(f"{entry.name}/{stat.st_size}/{stat.st_mtime_ns}/")

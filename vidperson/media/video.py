@@ -1,4 +1,4 @@
-"""Videos and still images as a stream of upright RGB frames.
+"""Videos, still images and folders of images as a stream of upright RGB frames.
 
 Example: ``with FrameReader("talk.mp4", UniformSampling(fps=1)) as reader:`` and ``for frame in reader:``,
 then ``reader.damage`` tells what was lost.
@@ -6,6 +6,7 @@ then ``reader.damage`` tells what was lost.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Generator, Iterator
@@ -18,8 +19,9 @@ from av.video.reformatter import VideoReformatter
 
 from vidperson.errors import MediaError
 from vidperson.media.decoder import Decoder, header_duration, open_container, video_stream
+from vidperson.media.folder import CLOCK, ImageFolder, Losses
 from vidperson.media.hardware import GpuDecoder, NotOnGpu, in_memory
-from vidperson.media.image import decode_image, kind_of_image
+from vidperson.media.image import decode_image, image_size, kind_of_image
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.other_files import HEAD_BYTES, LIST, other_kind, refusal
 from vidperson.media.picture import to_rgb
@@ -36,9 +38,10 @@ _MAX_IMAGE_BYTES = 1 << 30
 
 
 class FrameReader:
-    """The wanted frames of one video or still image, in display order; iterate once.
+    """The wanted frames of one video, still image or folder of images, in display order; iterate once.
 
-    path: a file of any name; what it holds is told by its content.
+    path: a file of any name; what it holds is told by its content. A folder is a video of its images, see
+        :class:`~vidperson.media.folder.ImageFolder`: one that cannot be read is damage.
     sampling: which frames to give.
     threads: decoder threads.
     limits: sizes and durations that are refused.
@@ -73,6 +76,10 @@ class FrameReader:
     ) -> None:
         self._path, self._sampling, self._threads, self._limits, self._gpu = path, sampling, threads, limits, gpu
         self._decoder: Decoder | None = None
+        self._folder: ImageFolder | None = None
+        if os.path.isdir(path):
+            self._folder = ImageFolder(path, limits)
+            return
         if kind_of_image(_head(path)):
             self._image, self.damage = decode_image(_content(path), limits)
             self.frames_decoded = 1
@@ -115,6 +122,9 @@ class FrameReader:
             raise
 
     def __iter__(self) -> Iterator[Frame]:
+        if self._folder is not None:
+            yield from self._images(self._folder)
+            return
         if self._decoder is None:
             shots = iter([Shot(0, Fraction(0), self._image)])
             for shot, label in self._counting(self._sampling.mark(shots, Clock(Fraction(1), constant=True))):
@@ -135,6 +145,43 @@ class FrameReader:
         self.frames_decoded = self._decoder.decoded
         self.damage = self._decoder.damage()
         self.total, self.last_s = self._decoder.reach()
+
+    def _images(self, folder: ImageFolder) -> Iterator[Frame]:
+        """The wanted images of a folder, one in memory at a time. Raises MediaError where none of all can be read."""
+        shots = (Shot(place, Fraction(place), None) for place in range(len(folder)))
+        losses = Losses()
+        tried = set[int]()
+        for shot, label in self._counting(self._sampling.mark(shots, CLOCK)):
+            self.total, self.last_s = shot.index + 1, float(shot.time)
+            if label is None:
+                continue
+            tried.add(shot.index)
+            try:
+                image, damage = self._image_of(folder, shot.index)
+            except MediaError as error:
+                losses.note(folder.names[shot.index], str(error))
+                continue
+            if damage:
+                losses.note(folder.names[shot.index], damage)
+            self.frames_decoded += 1
+            yield Frame(image, shot.index, float(shot.time), label)
+        self.damage = losses.damage(len(tried))
+        left = (place for place in range(len(folder)) if place not in tried)
+        if self.damage and not self.frames_decoded and not any(self._can_read(folder, place) for place in left):
+            raise MediaError(self.damage)
+
+    def _image_of(self, folder: ImageFolder, place: int) -> tuple[Image, str | None]:
+        path = folder.where(place)
+        if not kind_of_image(_head(path)):
+            raise MediaError("the file is no image")
+        return decode_image(_content(path), self._limits)
+
+    def _can_read(self, folder: ImageFolder, place: int) -> bool:
+        try:
+            self._image_of(folder, place)
+        except MediaError:
+            return False
+        return True
 
     def _frames(self, decoder: Decoder, last: int) -> Iterator[Frame]:
         """The wanted frames behind the last one that was given: those before a surprise come again."""
@@ -176,11 +223,18 @@ class Probed(NamedTuple):
 
 
 def probe(path: str | os.PathLike[str]) -> Probed:
-    """By the headers of a video, 0.04 s for a still image.
+    """By the headers of a video, 0.04 s for a still image, a second for each image of a folder.
 
-    Where the headers do not tell, the duration is guessed from the size of the file at 1 Mbit/s, and the pixels of a
-    still image at 4 bits each. Raises MediaError if the file cannot be opened or holds no video.
+    All images of a folder count as large as the first. Where the headers do not tell, the duration is guessed from the
+    size of the file at 1 Mbit/s, and the pixels of a still image at 4 bits each. Raises MediaError if the file cannot
+    be opened or holds no video.
     """
+    if os.path.isdir(path):
+        folder = ImageFolder(path, Limits(max_duration_s=math.inf))
+        first = folder.where(0)
+        width, height = image_size(_head(first)) or (0, 0)
+        size = width * height / 1e6 if width else 2 * os.path.getsize(first) / 1e6
+        return Probed(float(len(folder)), len(folder) * size)
     if kind_of_image(_head(path)):
         return Probed(_STILL_SECONDS, 2 * os.path.getsize(path) / 1e6)
     with open_container(path) as container:

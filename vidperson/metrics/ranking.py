@@ -58,9 +58,7 @@ def average_precisions(
     return {model: average_precision(ranked.get(model, ()), segments, most) for model, segments in relevant.items()}
 
 
-def first_hits(
-    ranked: Mapping[str, Sequence[str]], relevant: Mapping[str, Collection[str]]
-) -> dict[str, int | None]:
+def first_hits(ranked: Mapping[str, Sequence[str]], relevant: Mapping[str, Collection[str]]) -> dict[str, int | None]:
     """Model -> rank, from 1, of its first relevant segment; None where its list has none."""
     found: dict[str, int | None] = {}
     for model, segments in relevant.items():

@@ -24,7 +24,7 @@ ZOO = Path(__file__).resolve().parents[1] / "zoo"
 ROLES = ("detector", "embedder", "classifier")
 MIRROR = ("none", "concatenate", "sum")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # written in C, where PyYAML has it
-_MAX_CARD_BYTES = 1 << 18
+_MAX_CARD_BYTES = 1 << 21  # a label of each of 100,000 persons
 _MAX_DEPTH = 16
 _MAX_EMBEDDING_SIZE = 1 << 16
 _MAX_CLASSES = 1 << 24
@@ -169,10 +169,14 @@ class WaveformInput(Input):
 
 @dataclass(frozen=True, kw_only=True)
 class VectorInput(Input):
-    """(N, size): vectors, such as embeddings."""
+    """(N, size): vectors, such as embeddings.
+
+    embedders: whose embeddings stand one behind the other in it; none where it does not matter.
+    """
 
     kind: str = field(default="vector", init=False)
     size: int
+    embedders: tuple[str, ...] = ()
 
 
 INPUTS: dict[str, type[Input]] = {
@@ -384,6 +388,8 @@ def check_card(card: ModelCard, path: Path) -> None:
     elif isinstance(card.input, VectorInput):
         good = 0 < card.input.size <= _MAX_EMBEDDING_SIZE
         expect(good, "input.size", f"a size from 1 to {_MAX_EMBEDDING_SIZE}", card.input.size)
+        good = len(set(card.input.embedders)) == len(card.input.embedders)
+        expect(good, "input.embedders", "embedders that differ", card.input.embedders)
     _check_output(card, expect)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from vidperson.errors import EngineError, ModelError
-from vidperson.networks.card import Input, ModelCard, Output, PictureInput, picture_input
+from vidperson.networks.card import Input, ModelCard, Output, PictureInput, VectorInput, picture_input
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,10 +77,15 @@ ARCHITECTURES = {**DETECTORS, **EMBEDDERS}
 def build_network(architecture: str, card_input: Input, card_output: Output) -> nn.Module:
     """An architecture with initial weights from torch's generator, for the sizes of a card.
 
-    Raises ModelError, with the names that there are, for an unknown one, and for another input than pictures.
+    That of a network that takes vectors is the text of an ``IdentifierShape``.
+    Raises ModelError, with the names that there are, for an unknown one, and for another input than these.
     """
+    if isinstance(card_input, VectorInput):
+        from vidperson.networks.architectures.identifier import Identifier, IdentifierShape
+
+        return Identifier(card_input.size, len(card_output.labels), IdentifierShape.parse(architecture))
     if not isinstance(card_input, PictureInput):
-        raise ModelError(f"architecture: expected input.kind picture, found {card_input.kind}")
+        raise ModelError(f"architecture: expected input.kind picture or vector, found {card_input.kind}")
     if architecture not in ARCHITECTURES:
         raise ModelError(f"architecture: expected one of {' '.join(ARCHITECTURES)}, found '{architecture}'")
     network: nn.Module = ARCHITECTURES[architecture](card_input, card_output)
@@ -144,26 +149,26 @@ def export_network(
 ) -> None:
     """Write a network in evaluation mode as an ONNX file with free batch size (and free picture size for detectors).
 
-    card: what it is, and the size of its pictures. Inputs and outputs are named ``images`` and ``embeddings`` or
-    ``boxes``, ``scores``, ``landmarks``. half_weights: weights are stored in 16 bits, half the size, and computed with
-    in 32; they change by less than a thousandth of their size (those below 6e-5 by less than 1e-7).
+    card: what it is, and the size of its pictures or vectors. Inputs and outputs are named ``images`` and
+    ``embeddings`` or ``boxes``, ``scores``, ``landmarks``; ``vectors`` and ``scores``.
+    half_weights: weights are stored in 16 bits, half the size, and computed with in 32; they change by less than a
+    thousandth of their size (those below 6e-5 by less than 1e-7).
     """
     import onnx
     import torch
 
-    detector, card_input = card.role == "detector", picture_input(card)
     free = torch.export.Dim.DYNAMIC
-    height, width = card_input.height or 96, card_input.width or 128
+    taken, sizes, free_sizes, given = _signature(card)
     for chatter in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(chatter).setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network,
-            (torch.zeros(2, 3, height, width),),
-            input_names=["images"],
-            output_names=["boxes", "scores", "landmarks"] if detector else ["embeddings"],
-            dynamic_shapes=({0: free, 2: free, 3: free} if detector else {0: free},),
+            (torch.zeros(2, *sizes),),
+            input_names=[taken],
+            output_names=given,
+            dynamic_shapes=(dict.fromkeys((0, *free_sizes), free),),
             opset_version=OPSET,
             dynamo=True,
         )
@@ -173,6 +178,20 @@ def export_network(
     if half_weights:
         _halve_weights(model)
     onnx.save(model, os.fspath(onnx_path))
+
+
+def _signature(card: ModelCard) -> tuple[str, tuple[int, ...], tuple[int, ...], list[str]]:
+    """Of the input the name, the sizes behind the batch, and the numbers of those that are free; names of the outputs.
+
+    Raises ModelError for a network that takes something else than pictures or vectors.
+    """
+    if isinstance(card.input, VectorInput):
+        return "vectors", (card.input.size,), (), ["scores"]
+    pictures = picture_input(card)
+    sizes = 3, pictures.height or 96, pictures.width or 128
+    if card.role == "detector":
+        return "images", sizes, (2, 3), ["boxes", "scores", "landmarks"]
+    return "images", sizes, (), ["embeddings"]
 
 
 def _halve_weights(model: Any) -> None:

@@ -21,9 +21,9 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1f2328; --dim: #626a73; --line: #dfe3e8; --strong: #9aa3ad; --back: #fff;
-  --soft: #f5f7f9; --link: #1f5f9f; }
+  --soft: #f5f7f9; --link: #1f5f9f; --right: #257a37; --wrong: #b2452c; --missed: #8a6400; }
 @media (prefers-color-scheme: dark) { :root { --text: #dde2e8; --dim: #98a2ad; --line: #30363d; --strong: #68727d;
-  --back: #14181d; --soft: #1c2127; --link: #7fb4ea; } }
+  --back: #14181d; --soft: #1c2127; --link: #7fb4ea; --right: #6cc47f; --wrong: #ee8f77; --missed: #d9b356; } }
 * { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; color: var(--text);
   background: var(--back); max-width: 1180px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
@@ -48,6 +48,7 @@ th[aria-sort=ascending] button::after { content: "\\a0\\2191"; opacity: 1; }
 th[aria-sort=descending] button::after { content: "\\a0\\2193"; opacity: 1; }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; vertical-align: top; }
 figure.plot img, figure.sheet img { background: #fff; border-radius: 4px; border: 1px solid var(--line); }
+.figures { display: flex; flex-wrap: wrap; gap: 0 1.5rem; } .figures figure { flex: 1 1 330px; max-width: 540px; }
 figcaption { margin-top: .35rem; max-width: 75ch; }
 details { margin: .5rem 0; } summary { cursor: pointer; }
 .trials { display: grid; grid-template-columns: repeat(auto-fill, minmax(310px, 1fr)); gap: 1rem; }
@@ -59,10 +60,23 @@ details { margin: .5rem 0; } summary { cursor: pointer; }
 .pair img { width: 112px; border-radius: 4px; }
 .missing { width: 112px; height: 112px; border: 1px dashed var(--strong); border-radius: 4px; padding: .4rem;
   font-size: .72rem; line-height: 1.3; color: var(--dim); overflow: hidden; }
+.searchable .scroll { max-height: 34rem; overflow: auto; margin-top: .4rem; }
+.searchable thead th { position: sticky; top: 0; background: var(--back); box-shadow: inset 0 -1px var(--strong); }
+.searchable td.wide { min-width: 26rem; }
+.search { display: flex; align-items: baseline; gap: .75rem; margin: .5rem 0 0; flex-wrap: wrap; }
+.search input { font: inherit; font-size: .875rem; padding: .25rem .5rem; width: 22rem; max-width: 100%;
+  color: var(--text); background: var(--back); border: 1px solid var(--strong); border-radius: 4px; }
+.search input:focus-visible { outline: 2px solid var(--link); outline-offset: -1px; }
+h4 { font-size: .95rem; font-weight: 600; margin: 1.25rem 0 .5rem; overflow-wrap: anywhere; }
+.facts { font-weight: 400; font-size: .875rem; color: var(--dim); margin-left: .4rem; }
+.kind { display: inline-block; font-size: .75rem; padding: 0 .4rem; margin-right: .5rem; border-radius: 3px;
+  border: 1px solid currentColor; }
+.kind.right { color: var(--right); } .kind.wrong { color: var(--wrong); } .kind.missed { color: var(--missed); }
 @media print { th button::after { content: none; } details { break-inside: avoid; } }
 """
 
-# Without it the tables are as they are; with it a click on a head sorts by that column, a second one turns it round.
+# Without it the tables are as they are; with it a click on a head sorts by that column, a second one turns it round,
+# and what is typed above a long table leaves only the lines with all of its words.
 _SCRIPT = """
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
@@ -85,6 +99,28 @@ for (const table of document.querySelectorAll("table")) {
       body.append(...rows);
     });
   });
+}
+for (const box of document.querySelectorAll(".searchable")) {
+  const rows = [...box.querySelector("tbody").rows], texts = rows.map(row => row.textContent.toLowerCase());
+  const line = document.createElement("div"), input = document.createElement("input");
+  const count = document.createElement("span");
+  line.className = "search";
+  count.className = "note";
+  input.type = "search";
+  input.placeholder = "search, such as a name";
+  input.setAttribute("aria-label", "show only lines with these words");
+  const show = () => {
+    const words = input.value.toLowerCase().split(/\\s+/).filter(Boolean);
+    let shown = 0;
+    rows.forEach((row, at) => {
+      row.hidden = !words.every(word => texts[at].includes(word));
+      shown += !row.hidden;
+    });
+    count.textContent = words.length ? `${shown} of ${rows.length}` : "";
+  };
+  input.addEventListener("input", show);
+  line.append(input, count);
+  box.prepend(line);
 }
 """
 
@@ -151,6 +187,11 @@ def figure(caption: str, content: bytes, kind: str = "plot") -> str:
     )
 
 
+def side_by_side(figures: Sequence[str]) -> str:
+    """Figures in a row where there is room for it."""
+    return '<div class="figures">' + "\n".join(figures) + "</div>"
+
+
 def _png_width(content: bytes) -> int:
     return int.from_bytes(content[16:20], "big")
 
@@ -169,6 +210,18 @@ def folded(summary: str, content: Table) -> str:
     return "\n".join([*parts, "</details>"])
 
 
+def searchable(title: str, content: Table, total: int, rest: str) -> str:
+    """A table with a heading and a box that shows only the lines with what is typed into it.
+
+    total: lines that there are; beyond ``MOST_LISTED`` they are cut off, with a word on where the rest is.
+    """
+    head, lines = content
+    parts = [heading(title), f'<div class="searchable">{table((head, lines[:MOST_LISTED]))}</div>']
+    if total > min(len(lines), MOST_LISTED):
+        parts.append(note(f"The first {min(len(lines), MOST_LISTED)} of {total}; {rest} has all."))
+    return "\n".join(parts)
+
+
 def trials(picked: Sequence[Mapping[str, Any]]) -> str:
     """Trials with their most similar items side by side, as steps/pick_trials.py writes them."""
     return '<div class="trials">\n' + "\n".join(map(_trial, picked)) + "\n</div>"
@@ -182,18 +235,17 @@ def _trial(trial: Mapping[str, Any]) -> str:
     if trial["why"]:
         content = note(trial["why"])
     else:
-        content = (
-            '<div class="pair">' + _item("enrolled", trial["enrolment"]) + _item("tested", trial["test"]) + "</div>"
-        )
+        content = '<div class="pair">' + item("enrolled", trial["enrolment"]) + item("tested", trial["test"]) + "</div>"
     if trial["mean_enrolled"]:
         content += note("Nothing labelled was found: the mean of all that was found in the video was enrolled.")
     return f'<article class="trial"><p>{names}<br>{figures}</p>{content}</article>'
 
 
-def _item(side: str, item: Mapping[str, Any]) -> str:
-    where = escape(item["segment"]) + ("" if item["time_s"] is None else f", {item['time_s']:g} s")
-    if item["jpeg"] is None:
-        picture = f'<div class="missing">{escape(item["why"])}</div>'
+def item(side: str, content: Mapping[str, Any]) -> str:
+    """A picked item: its image, or why there is none, with segment and time. side: such as enrolled."""
+    where = escape(content["segment"]) + ("" if content["time_s"] is None else f", {content['time_s']:g} s")
+    if content["jpeg"] is None:
+        picture = f'<div class="missing">{escape(content["why"])}</div>'
     else:
-        picture = f'<img alt="{side}: {where}" src="{_data_uri(base64.b64decode(item["jpeg"]))}">'
+        picture = f'<img alt="{side}: {where}" src="{_data_uri(base64.b64decode(content["jpeg"]))}">'
     return f"<figure>{picture}<figcaption>{side}: {where}</figcaption></figure>"

@@ -151,6 +151,59 @@ def score_histograms(histograms: Mapping[str, Mapping[str, Sequence[float]]], th
     return _png(figure)
 
 
+def open_set_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], fpirs: Sequence[float]) -> bytes:
+    """PNG with the misses of systems over false positives, whose axis is logarithmic.
+
+    curves: name of the system -> ``fpir`` and ``fnir``, M rates of 0..1 each, false positives ascending.
+    fpirs: where the tables tell the misses, which is marked.
+    """
+    figure = _new_figure(5.4, 3.8)
+    axes = _plain_axes(figure, "FPIR, % of the strangers", "FNIR, %")
+    smallest = min([rate for rates in curves.values() for rate in rates["fpir"] if rate > 0], default=1.0)
+    lowest = min(smallest, *fpirs) / 2
+    axes.set_xscale("log")
+    axes.set_xlim(lowest, 1)
+    axes.xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:g}")
+    for number, (name, rates) in enumerate(curves.items()):
+        x = [max(rate, lowest) for rate in rates["fpir"]]
+        axes.step(x, [100 * rate for rate in rates["fnir"]], where="post", **_line(number, name))
+    axes.axvspan(lowest, smallest, color="#f0f0f0", linewidth=0, label="less than one stranger")
+    for place in fpirs:
+        axes.axvline(place, color=_LIMIT, linewidth=0.8, linestyle=":", label="FPIR of the tables")
+    axes.set_ylim(bottom=0)
+    _legend(figure, [axes], 2)
+    return _png(figure)
+
+
+def match_curves(curves: Mapping[str, Sequence[float]]) -> bytes:
+    """PNG with the CMC of systems: name of the system -> share of 0..1 that is found so far up, from rank 1 on."""
+    figure = _new_figure(5.4, 3.8)
+    axes = _plain_axes(figure, "rank", "% with the right person so far up")
+    for number, (name, shares) in enumerate(curves.items()):
+        ranks = range(1, len(shares) + 1)
+        axes.plot(ranks, [100 * share for share in shares], marker="o", markersize=3, **_line(number, name))
+    axes.locator_params(axis="x", integer=True)
+    _legend(figure, [axes], 2)
+    return _png(figure)
+
+
+def _plain_axes(figure: Figure, x_label: str, y_label: str) -> Axes:
+    axes = figure.add_subplot()
+    axes.set_xlabel(x_label, fontsize=8)
+    axes.set_ylabel(y_label, fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e6e6e6", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def _line(number: int, name: str) -> dict[str, Any]:
+    """How the curve of a system looks."""
+    style = ("-", "--", ":", "-.")[number // len(_COLOURS) % 4]
+    return {"color": _COLOURS[number % len(_COLOURS)], "linestyle": style, "linewidth": 1.4, "label": _plain(name)}
+
+
 def calibration_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], log_odds: Sequence[float]) -> bytes:
     """PNG with a panel per system: min and act DCF over the prior's log-odds.
 
@@ -172,14 +225,19 @@ def calibration_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], log_
     return _png(figure)
 
 
-def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend above all panels."""
+def _legend(figure: Figure, panels: Sequence[Axes], columns: int | None = None) -> None:
+    """One legend above all panels, in one row or in rows of so many."""
     handles: dict[str, Artist] = {}
     for axes in panels:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(str(name), handle)
     figure.legend(
-        list(handles.values()), list(handles), loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8
+        list(handles.values()),
+        list(handles),
+        loc="outside upper center",
+        ncols=columns or len(handles),
+        frameon=False,
+        fontsize=8,
     )
 
 

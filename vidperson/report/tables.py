@@ -77,7 +77,7 @@ def result_table(results: Sequence[Result]) -> Table:
         if result["has_key"]:
             primary = result["primary"]
             figures = [100 * result["eer"], primary["min"], primary["act"], result["min_cllr"], result["cllr"]]
-        cells = [_cell(value, 3 if i == 0 else 4) for i, value in enumerate(figures)]
+        cells = [cell(value, 3 if i == 0 else 4) for i, value in enumerate(figures)]
         body.append(_names(result, several) + cells)
     return head, body
 
@@ -94,7 +94,7 @@ def dcf_table(results: Sequence[Result]) -> Table:
         points = {point["prior"]: point for point in result["dcf"]}
         body.append(
             _names(result, several)
-            + [_cell(points.get(prior, {}).get(kind), 4) for prior in priors for kind in ("min", "act")]
+            + [cell(points.get(prior, {}).get(kind), 4) for prior in priors for kind in ("min", "act")]
         )
     return head, body
 
@@ -103,7 +103,7 @@ def trial_table(results: Sequence[Result]) -> Table:
     """How many trials each set has; a line per set."""
     sets = {result["name"]: result for result in results}
     counts = ("num_trials", "num_targets", "num_nontargets")
-    body = [[name, *(_cell(result.get(count), 0) for count in counts)] for name, result in sets.items()]
+    body = [[name, *(cell(result.get(count), 0) for count in counts)] for name, result in sets.items()]
     return ["set", "trials", "targets", "nontargets"], body
 
 
@@ -148,7 +148,8 @@ def _names(result: Result, several: bool) -> list[str]:
     ]
 
 
-def _cell(value: float | None, digits: int) -> str:
+def cell(value: float | None, digits: int) -> str:
+    """A number with so many digits behind the point; ``-`` for none."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
@@ -219,9 +220,9 @@ def _literal(text: str) -> str:
 
 
 def csv_table(rows: Sequence[Row]) -> str:
-    """Rows with equal keys as CSV at full precision; an empty field where there is no value."""
+    """Rows as CSV at full precision, with the keys of all of them; an empty field where there is no value."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(stream, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()

@@ -35,13 +35,12 @@ class TrainingOptions:
 
     train_data: list[str] = cli.option(help="what to train on, see above")
     output_dir: str = cli.option(help="folder of the network, named like it")
-    teacher: str = cli.option("", "folder of an installed network to imitate")
     init: str = cli.option("", "best.pt of an earlier run: start from its weights, not from random ones")
     licence: str = cli.option("none stated", "licence of the network, for its card")
     homepage: str = cli.option("none: trained by this recipe", "where it comes from, for its card")
     half_weights: bool = cli.option(False, "true: store the network's weights in 16 bits")
     device: str = cli.option("cpu", "where the network is trained", choices=("cpu", "cuda"))
-    engine: str = cli.option("auto", "what runs the teacher and the exported network; auto: the best one here")
+    engine: str = cli.option("auto", "what runs networks that are not trained; auto: the best one here")
     threads: int = cli.option(1, "CPU threads of the networks", convert=cli.whole(1))
     workers: int = cli.option(0, "processes that load data, for each that trains", convert=cli.whole(0))
     settings: Settings = cli.group(Settings)
@@ -50,6 +49,13 @@ class TrainingOptions:
     def folder(self) -> Path:
         """Where the network goes; its last part is the network's name."""
         return Path(self.output_dir)
+
+
+@dataclass(frozen=True)
+class TaughtOptions(TrainingOptions):
+    """Those of a training that may have a teacher."""
+
+    teacher: str = cli.option("", "folder of an installed network to imitate")
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,28 @@ class IdentityOptions:
 
 
 @dataclass(frozen=True)
+class IdentifierOptions:
+    """How an identifier is made and taught; ``training.identifier.check_options`` says what is not possible."""
+
+    architecture: str = cli.option("cosine", "original, linear or cosine")
+    hidden: list[int] = cli.option((), "widths of the layers before the classifier", convert=cli.whole(1))
+    dropout: float = cli.option(0.0, "share of their values left out in training")
+    score: str = cli.option("logit", "what ranks: logit, odds (against strangers) or log-probability")
+    loss: str = cli.option("softmax", "softmax, cosface or arcface; the last two are for cosine")
+    scale: float = cli.option(32.0, "s of the cosines")
+    margin: float = cli.option(0.1, "m of cosface and arcface (radians)")
+    focal: float = cli.option(0.0, "exponent of the focal loss; 0: none")
+    smoothing: float = cli.option(0.0, "share of a label that is spread over all classes")
+    strangers: int = cli.option(1, "classes of known strangers; 0: they are left out", convert=cli.whole(0))
+    stranger_weight: float = cli.option(1.0, "weight of a stranger's loss, that of a person's clip being 1")
+    items: str = cli.option(
+        "1=0.25 3=0.65 5=0.1", "of how many random items a sample is pooled: <number or all>=<share>"
+    )
+    batch_size: int = cli.option(1024, "clips per step, all processes together", convert=cli.whole(1))
+    folds: int = cli.option(0, "networks, each trained without its part of the clips, of which the mean is taken")
+
+
+@dataclass(frozen=True)
 class TrainingPlan:
     """What is trained, on what, and how it is measured.
 
@@ -80,6 +108,8 @@ class TrainingPlan:
     describe: figures of the exported network, for its card, on what has chosen nothing where there is such a thing;
     None: none are known.
     validated_on: digest of what ``validate`` measures on.
+    valid_precision: what the network computes in then; empty: what it is trained in.
+    from_the_start: the network may be kept as it begins.
     """
 
     card: ModelCard
@@ -92,6 +122,8 @@ class TrainingPlan:
     describe: Callable[[Run, ModelCard], dict[str, Any]] | None
     goal: str
     validated_on: str
+    valid_precision: str = ""
+    from_the_start: bool = False
 
 
 def begin(threads: int) -> None:
@@ -120,7 +152,7 @@ def new_network(card: ModelCard, architecture: str, options: TrainingOptions) ->
     return network, note
 
 
-def open_teacher(options: TrainingOptions) -> tuple[InstalledModel, Run]:
+def open_teacher(options: TaughtOptions) -> tuple[InstalledModel, Run]:
     """The installed teacher, and its network as it answers for batches.
 
     In bf16 where that is trained in: it is then two to three times faster on a CPU, and says the same.
@@ -133,7 +165,7 @@ def open_teacher(options: TrainingOptions) -> tuple[InstalledModel, Run]:
     return installed, open_network(installed, options.engine, "cpu", options.threads, "bf16" if fast else "fp32")
 
 
-def teacher_module(installed: InstalledModel, options: TrainingOptions) -> nn.Module:
+def teacher_module(installed: InstalledModel, options: TaughtOptions) -> nn.Module:
     """A teacher as a torch module, for the GPU that trains: crops and answers never leave it.
 
     In bf16 where that is trained in. Raises ModelError for an operator that the engine torch does not know.
@@ -143,7 +175,7 @@ def teacher_module(installed: InstalledModel, options: TrainingOptions) -> nn.Mo
     return as_module(installed, "bf16" if options.settings.precision == "bf16" else "fp32")
 
 
-def data_in_words(counted: str, options: TrainingOptions, teacher: InstalledModel | None) -> str:
+def data_in_words(counted: str, options: TrainingOptions, teacher: InstalledModel | None = None) -> str:
     """What a network is trained on, for its card. counted: how many of what."""
     text = f"{counted} ({' '.join(Path(name).name for name in options.train_data)})"
     if teacher is not None:
@@ -152,33 +184,47 @@ def data_in_words(counted: str, options: TrainingOptions, teacher: InstalledMode
 
 
 def run_plan(plan: TrainingPlan, options: TrainingOptions, world: World, draw: Draw) -> dict[str, Any]:
-    """Train to the end, and export the best epoch's network; see :func:`~vidperson.training.loop.train`.
+    """Train to the end, and export the best epoch's network.
 
     Returns the figures of the exported file: {} without anything to measure it on, and in all processes but the first.
     """
-    from vidperson.networks.install import InstalledModel
-    from vidperson.networks.opening import open_network
+    best = train_plan(plan, options, world, draw, options.folder)
+    return export(plan, options, best) if world.rank == 0 else {}
+
+
+def train_plan(
+    plan: TrainingPlan, options: TrainingOptions, world: World, draw: Draw, folder: Path
+) -> dict[str, float]:
+    """Train to the end in a folder; returns what is known of the best epoch.
+
+    See :func:`~vidperson.training.loop.train`.
+    """
     from vidperson.training.export import as_engine
     from vidperson.training.loop import train
 
-    folder, how = options.folder, options.settings
+    how = options.settings
     folder.mkdir(parents=True, exist_ok=True)
 
     def validate(network: nn.Module) -> dict[str, float]:
         assert plan.validate is not None
-        return plan.validate(as_engine(network, world.device, how.precision), plan.card)
-
-    def measure_file(path: Path, card: ModelCard) -> dict[str, Any]:
-        assert plan.describe is not None
-        return plan.describe(open_network(InstalledModel(card, path, ""), options.engine, "cpu", options.threads), card)
+        return plan.validate(as_engine(network, world.device, plan.valid_precision or how.precision), plan.card)
 
     validates = validate if plan.validate else None
-    measures = measure_file if plan.describe else None
     report = reporter(folder, plan.source.steps_per_epoch, draw)
-    best = train(
-        plan.task, plan.batches, how, folder, world, validates, plan.goal, plan.validated_on, plan.recipe, report
-    )
-    return export(plan, options, best, measures, draw) if world.rank == 0 else {}
+    to_measure = validates, plan.goal, plan.validated_on
+    best = train(plan.task, plan.batches, how, folder, world, *to_measure, plan.recipe, report, plan.from_the_start)
+    if world.rank == 0:
+        warn_of_left_out(plan.source)
+        draw_curves(folder, draw)
+    return best
+
+
+def run_file(path: Path, card: ModelCard, options: TrainingOptions) -> Run:
+    """A network's file as an engine runs it on the CPU."""
+    from vidperson.networks.install import InstalledModel
+    from vidperson.networks.opening import open_network
+
+    return open_network(InstalledModel(card, path, ""), options.engine, "cpu", options.threads)
 
 
 def reporter(folder: Path, steps_per_epoch: int, draw: Draw) -> Callable[[int, int], None]:
@@ -212,25 +258,17 @@ def draw_curves(folder: Path, draw: Draw) -> None:
         stream.write(draw(read_log(folder)))
 
 
-def export(
-    plan: TrainingPlan,
-    options: TrainingOptions,
-    best: dict[str, float],
-    measure_file: Callable[[Path, ModelCard], dict[str, Any]] | None,
-    draw: Draw,
-) -> dict[str, Any]:
+def export(plan: TrainingPlan, options: TrainingOptions, best: dict[str, float]) -> dict[str, Any]:
     """Export the best epoch's network, and write its card with the figures of that very file, which are returned.
 
-    best: what is known of that epoch. measure_file: of a network's file with its card.
+    best: what is known of that epoch.
     """
     from vidperson.training.export import export_best, write_card
 
     folder = options.folder
-    warn_of_left_out(plan.source)
-    draw_curves(folder, draw)
     card = dataclasses.replace(plan.card, training_data=plan.data)
     card = export_best(folder, card, plan.recipe["architecture"], options.half_weights)
-    figures = measure_file(folder / card.file.name, card) if measure_file else {}
+    figures = plan.describe(run_file(folder / card.file.name, card, options), card) if plan.describe else {}
     settings = dataclasses.asdict(options.settings)
     training = {"best_epoch": int(best["epoch"]) + 1, **plan.recipe, **settings}
     write_card(folder, dataclasses.replace(card, training=training, figures=figures))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,11 @@ def export_best(folder: Path, card: ModelCard, architecture: str, half_weights: 
     """Write the network of ``best.pt`` in ``folder`` as ONNX; returns the card with its hash."""
     network = build_network(architecture, card.input, card.output)
     network.load_state_dict(load_checkpoint(folder / BEST)["network"])
+    return export_module(network, folder, card, half_weights)
+
+
+def export_module(network: nn.Module, folder: Path, card: ModelCard, half_weights: bool) -> ModelCard:
+    """Write a network as ONNX, whole or not at all; returns the card with its hash."""
     path = folder / card.file.name
     partial = path.with_name(path.name + ".tmp")
     export_network(network.eval(), card, partial, half_weights)
@@ -49,15 +54,16 @@ def export_best(folder: Path, card: ModelCard, architecture: str, half_weights: 
     )
 
 
-def write_card(folder: Path, card: ModelCard) -> None:
+def write_card(folder: Path, card: ModelCard, weights: Sequence[str] = (BEST,)) -> None:
     """Write ``<name>.yaml`` beside the network, and last the record of the training.
 
+    weights: files below the folder that the network was made of.
     The card tells the data and their digests; the record has the command and the stage's options.
     """
     path = folder / f"{card.name}.yaml"
     with atomic_write(path) as stream:
         stream.write(card_text(card))
-    outputs = [folder / card.file.name, path, folder / BEST]
+    outputs = [folder / card.file.name, path, *(folder / name for name in weights)]
     write_record(folder, ["python", *sys.argv], [], outputs, {"torch": torch.__version__})
 
 

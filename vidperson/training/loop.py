@@ -100,6 +100,7 @@ def train(
     validated_on: str = "",
     recipe: dict[str, Any] | None = None,
     on_log: Callable[[int, int], None] = lambda done, total: None,
+    from_the_start: bool = False,
 ) -> dict[str, float]:
     """Train to the end, from the checkpoint in ``folder`` where there is one; returns the figures of the best network.
 
@@ -108,11 +109,14 @@ def train(
     validated_on: digest of what it measures on; where that has changed, the epoch is chosen among those to come.
     recipe: what else the weights depend on, plain values; a checkpoint of another recipe is refused.
     on_log(done, total): optimiser steps.
+    from_the_start: the network is also validated, and may be kept, as it begins; then its epoch is -1.
     Raises TrainingError when a loss is not finite, naming the step, or when the checkpoint is of other settings or of
     more epochs.
     """
     run = _Run(task, batches, settings, folder, world, recipe or {})
     run.choose_by(validate, goal, validated_on)
+    if from_the_start and validate and not run.step:
+        run.chosen_at = -1
     return run.go(on_log)
 
 
@@ -381,7 +385,9 @@ def _lasting(settings: Settings) -> dict[str, Any]:
 def _optimiser(task: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
     if settings.optimiser == "sgd":
-        return torch.optim.SGD(parameters, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+        return torch.optim.SGD(
+            parameters, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True
+        )
     if settings.optimiser == "muon":
         network = {id(parameter) for parameter in task.network.parameters() if parameter.ndim > 1}  # type: ignore[union-attr]
         matrices = [parameter for parameter in parameters if id(parameter) in network]

@@ -1,0 +1,15 @@
+# shellcheck shell=bash disable=SC2034
+# A small corpus of clips in folders that run_demo.sh makes: who of ten persons is in which clip?
+# Every stage in some minutes, with the small networks. It trains the identifier demo_clips, by
+# config_train_demo_clips.sh.
+corpora=demo_clips
+clips_valid=0.2
+trial_sets="clips_train:clips_valid clips_train+clips_valid:clips_test"
+face_detector=retinaface_tiny
+face_embedder=arcface_tiny
+fps=2
+contact_sheet=true
+search_backends="class-mean class-mean-shift"
+identifiers=demo_clips
+search_fusion="class-mean demo_clips"
+calibration_set=clips_valid

@@ -1,0 +1,388 @@
+"""Stage 5 on searched sets: results, what is picked for the report, and the report."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from searched_set import PER_PERSON, PERSONS, STRANGERS, SearchedSet
+from test_report import NASTY, Page, in_browser, shade
+
+from steps.calibrate_search import CalibrateSearchOptions, calibrate_search
+from steps.evaluate_ranks import Lists
+from steps.evaluate_searches import EvaluateSearchesOptions, evaluate_search, evaluate_searches
+from steps.evaluate_searches import SearchedSet as Files
+from steps.make_report import ReportOptions, make_report, write_report
+from steps.pick_ranks import Picker, PickRanksOptions, Searched, pick_ranks
+from steps.pick_trials import ItemSet
+from steps.search import SearchOptions, SearchPairOptions, SearchSystemOptions, search
+from vidperson.errors import DataError, ScoringError
+from vidperson.io.lines import read_scp
+from vidperson.io.record import read_record, write_record
+from vidperson.report import html, plots
+from vidperson.report.contact_sheet import decode_picture
+
+ABOUT = {"modality": "face", "system": "net", "backend": "class-mean", "snorm_cohort": None, "calibrated_on": None}
+
+
+@dataclass
+class World:
+    made: SearchedSet
+    files: Files
+    paths: dict[str, Path]
+    results: Path
+
+    def lists(self) -> Lists:
+        return self.files.lists(self.paths["ranks"], self.paths["persons"], self.paths["nobody"])
+
+    def evaluate(self, backend: str = "class-mean", **more) -> dict:
+        output = self.results / "net" / backend / "test.json"
+        return evaluate_search(self.files, self.lists(), output, ABOUT | {"backend": backend}, 100, **more)
+
+    def pair(self) -> SearchPairOptions:
+        made = self.made
+        return SearchPairOptions("face", made.embed, made.data, "train", "test", items_dir=made.items)
+
+    def pick(self, count: int = 2) -> dict:
+        self.evaluate()
+        output = self.results / "picks/net/test.json"
+        lists = self.paths["ranks"], self.paths["persons"]
+        pick_ranks(PickRanksOptions(*lists, output, self.pair(), self.paths["nobody"], "net/class-mean", count))
+        return json.loads(output.read_text())
+
+    def report(self, *systems: str, items: bool = False) -> str:
+        found = [("face", self.made.items / "test")] if items else []
+        write_report(self.results, [], [], found, ["net"], {"test": list(systems or ("net/class-mean",))})
+        return (self.results / "report.html").read_text()
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = SearchedSet(tmp_path)
+    files = Files(made.data / "test", read_scp(made.embed / "test/status"))
+    return World(made, files, made.write_search(tmp_path / "scores/net/class-mean"), tmp_path / "results")
+
+
+def test_result_counts_segments_without_an_item_by_state_and_has_the_figures_of_ranked_lists(world):
+    result = world.evaluate(threshold=0.7)
+    written = json.loads((world.results / "net/class-mean/test.json").read_text())
+    assert written == result
+    assert result["without_items"] == {"damaged": 1, "no_face": 1} and result["without_items_of_models"] == 1
+    assert (result["num_segments"], result["num_models"]) == (PERSONS * PER_PERSON + STRANGERS + 3, PERSONS)
+    assert result["segments"]["strangers"] == STRANGERS + 1  # one of those without an item, too
+    assert result["segments"]["without a list"] == 2
+    assert result["mAP"] < 1 and result["mAP"] == result["mAP capped"]  # p2 cannot reach 1, nor p1 and the last
+    assert "mAP per group" not in result  # there is one
+    assert [point["resolved"] for point in result["segments"]["points"]] == [False, False]
+
+
+def test_set_without_a_key_gets_counts_only(world):
+    (world.made.data / "test/relevant").unlink()
+    result = world.evaluate()
+    assert not result["has_key"] and result["num_segments"] == PERSONS * PER_PERSON + STRANGERS + 3
+    assert "mAP" not in result and "segments" not in result
+
+
+def test_edited_lists_lists_of_another_set_and_longer_ones_are_refused_by_name(world):
+    persons = world.paths["persons"]
+    write_record(persons, ["stage 4"], [], [persons])
+    text = persons.read_text()
+    persons.write_text(text.replace("p1", "p2", 1))
+    with pytest.raises(DataError, match="test_persons: expected SHA-256"):
+        world.evaluate()
+    persons.write_text(text)
+    groups = world.made.data / "test/utt2group"
+    groups.write_text(groups.read_text().replace("t-s3 all\n", ""))
+    with pytest.raises(ScoringError, match="segment 't-s3' is not in .*utt2group"):
+        world.evaluate()
+    groups.write_text(groups.read_text() + "t-s3 all\n")
+    with pytest.raises(ScoringError, match="expected at most 5 ranks"):
+        evaluate_search(world.files, world.lists(), world.results / "x.json", ABOUT, 5)
+    assert not world.results.exists()
+
+
+def test_picked_persons_have_the_best_right_the_best_wrong_and_the_missed_right_segments(world):
+    picked = world.pick()
+    last = f"p{PERSONS - 1}"
+    assert {person["model"] for person in picked["worst"]} <= {"p1", "p2", last}
+    by_model = {person["model"]: person for person in picked["worst"] + picked["best"]}
+    assert len(by_model) == 4
+    precisions = [person["average_precision"] for person in picked["persons"]]
+    assert precisions == sorted(precisions) and picked["num_persons"] == PERSONS
+    for person in by_model.values():
+        kinds = [case["kind"] for case in person["cases"]]
+        assert kinds.count("wrong") == 3 and kinds[0] == "right" and person["enrolled"] == 3
+        wrong = [case["rank"] for case in person["cases"] if case["kind"] == "wrong"]
+        assert wrong == sorted(wrong)
+    missed = by_model[last]["cases"][-1]
+    assert (missed["kind"], missed["segment"], missed["shows"]) == ("missed", f"t-{last}-0", [last])
+
+
+def test_picked_segment_without_an_item_tells_its_status(world):
+    persons = {person["model"]: person for person in world.pick(3)["worst"]}
+    case = persons["p2"]["cases"][-1]
+    assert (case["kind"], case["rank"], case["score"]) == ("missed", None, None)
+    assert case["why"] == "no faces: no_face" and case["test"] is None
+
+
+def test_decided_face_is_the_heaviest_of_the_track_that_is_nearest_to_the_person(world):
+    made = world.made
+    items = {name: ItemSet(made.embed / name, made.items / name, "faces") for name in ("train", "test")}
+    members = [("train", segment) for segment in made.enrolled if segment.startswith("p0-")]
+    decided = Picker(Searched("face", items, "test", {"p0": members}), {}, {}).decided("p0", "t-two")
+    assert decided["tracks"] > 1
+    assert shade(decided["test"]) == 20 + 10 * 6  # the third of the second track has the longest embedding
+    assert shade(decided["enrolment"]) == 20 + 10 * 2
+    assert decided["cosine"] > 0.8 and decided["why"] is None
+
+
+def test_table_of_segments_begins_with_what_went_wrong(world):
+    lines = world.pick()["segments"]
+    results = [line["result"] for line in lines]
+    assert results == sorted(results, key=lambda result: {"stranger": 1, "right": 2}.get(result, 0))
+    by_segment = {line["segment"]: line for line in lines}
+    assert by_segment["t-empty0"]["result"] == "no list" and by_segment["t-empty1"]["result"] == "stranger"
+    assert by_segment["t-empty1"]["status"] == "damaged: cut short" and by_segment["t-empty1"]["nobody"] is None
+    assert by_segment["t-s0"]["shows"] == [] and by_segment["t-two"]["shows"] == ["p0"]
+
+
+def test_report_of_searched_sets_has_tables_lists_and_faces_and_parses(world, capsys):
+    for backend in ("class-mean", "worse"):
+        world.evaluate(backend)
+    world.pick()
+    systems = ["net/worse", "net/class-mean"]
+    world.report(*systems, items=True)
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1] == f"report: {world.results / 'report.html'}"
+    rows = list(csv.DictReader((world.results / "results.csv").open()))
+    gathered = json.loads((world.results / "results.json").read_text())
+    assert [row["backend"] for row in rows] == ["worse", "class-mean"]
+    assert float(rows[1]["map"]) == gathered["searches"][1]["map"] == world.evaluate()["mAP"]
+    assert f"{100 * gathered['searches'][1]['map']:.2f}" in said and "mAP@100" in said
+    page = Page((world.results / "report.html").read_text())
+    for words in ("Face identification with net", "2 systems on 1 searched set", "Persons that went worst", "no_face",
+                  "15 strangers cannot resolve an FPIR of 0.1 % and 1 %"):  # fmt: skip
+        assert words in page.text
+    assert page.tags.count("img") > 2 * 2 * 4 and all(link.startswith(("data:", "#")) for link in page.links)
+    before = (world.results / "report.html").read_bytes()
+    world.report(*systems, items=True)
+    assert (world.results / "report.html").read_bytes() == before
+
+
+def test_report_without_a_key_or_strangers_says_so(world):
+    relevant, groups = world.made.data / "test/relevant", world.made.data / "test/utt2group"
+    key = relevant.read_text()
+    relevant.unlink()
+    world.evaluate()
+    assert world.pick()["worst"] == []
+    world.report()
+    page = Page((world.results / "report.html").read_text())
+    assert "There is no key: nothing to evaluate." in page.text and "Persons that went worst" not in page.text
+    assert "t-two (" in page.text and "t-empty1" in page.text  # both lists are there
+    relevant.write_text(key)
+    shown = {line.split()[1] for line in key.splitlines()}
+    groups.write_text("".join(f"{segment} all\n" for segment in sorted(shown)))
+    for path in world.paths.values():
+        lines = path.read_text().splitlines()
+        place = 2 if path == world.paths["ranks"] else 0
+        kept, number, owner = [], 0, None
+        for fields in (line.split() for line in lines if line.split()[place] in shown):
+            if path == world.paths["ranks"]:  # ranks count 1, 2, 3 again
+                number, owner = (number + 1 if fields[0] == owner else 1), fields[0]
+                fields[1] = str(number)
+            kept.append(" ".join(fields) + "\n")
+        path.write_text("".join(kept))
+    world.evaluate()
+    world.report()
+    text = Page((world.results / "report.html").read_text()).text
+    assert "There are no strangers, so there are no open-set figures." in text and "FNIR at" not in text
+
+
+@pytest.mark.parametrize("content", ['{"name": "test"}', "[]", "{"])
+def test_json_that_is_no_result_or_was_not_picked_is_refused_by_name(world, content):
+    world.evaluate()
+    world.pick()
+    for name in ("net/class-mean/test.json", "picks/net/test.json"):
+        path = world.results / name
+        kept = path.read_text()
+        path.write_text(content)
+        with pytest.raises(DataError, match=name):
+            world.report()
+        path.write_text(kept)
+
+
+def test_long_list_that_can_be_searched_is_cut_off_and_says_where_the_rest_is():
+    lines = [[f"s{i}", NASTY] for i in range(html.MOST_LISTED)]
+    markup = html.searchable("Segments", (["segment", "shows"], lines), 5000, "exp/scores/x_persons")
+    assert "The first 1000 of 5000; exp/scores/x_persons has all." in Page(markup).text and NASTY not in markup
+
+
+def test_curves_without_misses_ties_or_strangers_are_drawn():
+    perfect, useless = {"fpir": [0.0, 0.5, 1.0], "fnir": [0.0, 0.0, 0.0]}, {"fpir": [0.0, 1.0], "fnir": [1.0, 0.0]}
+    for curves in ({"a $x$": perfect}, {"a": perfect, "b": useless}, {"none listed": {"fpir": [0.0], "fnir": [1.0]}}):
+        assert decode_picture(plots.open_set_curves(curves, [0.01, 0.001])).std() > 1
+    assert decode_picture(plots.match_curves({"a": [1.0], "b": [0.2, 0.9]})).std() > 1
+
+
+FILTER = """<script>
+addEventListener("load", () => {
+  const box = document.querySelector(".searchable"), input = box.querySelector("input");
+  const rows = [...box.querySelectorAll("tbody tr")];
+  const probe = {errors: window.errors, all: rows.filter(row => !row.hidden).length};
+  input.value = "T-Two p0";
+  input.dispatchEvent(new Event("input"));
+  probe.shown = rows.filter(row => !row.hidden).map(row => row.cells[0].textContent);
+  probe.count = box.querySelector("span").textContent;
+  probe.wide = document.documentElement.scrollWidth > innerWidth;
+  document.body.innerHTML = "";
+  document.body.append(JSON.stringify(probe));
+});
+</script></body>"""
+
+
+def test_box_in_a_browser_leaves_the_lines_with_all_words(world, tmp_path, monkeypatch):
+    world.evaluate()
+    world.pick()
+    world.report()
+    monkeypatch.setattr("test_report.PROBE", FILTER)
+    probe, console = in_browser((world.results / "report.html").read_text(), tmp_path)
+    assert probe["errors"] == console == []
+    assert (probe["all"], probe["shown"], probe["count"]) == (PERSONS, ["p0"], f"1 of {PERSONS}")
+    assert not probe["wide"]
+
+
+def test_pictures_of_cases_are_those_of_the_crops(world):
+    case = world.pick()["best"][0]["cases"][0]
+    assert decode_picture(base64.b64decode(case["test"]["jpeg"])).shape == (112, 112, 3)
+    assert case["test"]["time_s"] == 1.0  # of the third item
+
+
+@dataclass
+class Stages:
+    """Stages 4 and 5 on the searched set, which also calibrates."""
+
+    world: World
+    systems: SearchSystemOptions
+
+    def words(self) -> list[str]:
+        made = self.world.made
+        word = f"--modality face --embed-dir {made.embed} --data-dir {made.data} --items-dir {made.items}"
+        return [f"{word} --enroll-sets train --test-set test"]
+
+    def search(self) -> None:
+        search(SearchOptions(self.world.pair(), self.systems))
+        calibrate_search(CalibrateSearchOptions(self.systems, data_dir=self.world.made.data))
+
+    def evaluate(self, **changed) -> None:
+        systems = replace(self.systems, **changed)
+        evaluate_searches(EvaluateSearchesOptions(self.words(), self.world.results, systems))
+
+    def report(self) -> None:
+        systems = f"--scores-dir {self.systems.scores_dir} --embedders net --test-sets test --calibration-set test"
+        systems += " --search-backends 'class-mean class-mean-shift'"
+        make_report(ReportOptions(self.world.results, searches=self.words(), search_systems=systems))
+
+
+@pytest.fixture
+def stages(world, tmp_path):
+    with (world.made.data / "train/vid.scp").open("a") as stream:  # a known stranger
+        stream.write("x-stranger x.mp4\n")
+    more = world.made.tested["t-s0"] * -1
+    world.made.stages("train", dict(sorted({**world.made.enrolled, "x-stranger": more}.items())))
+    systems = SearchSystemOptions(
+        "class-mean class-mean-shift", calibration_set="test", scores_dir=tmp_path / "exp", embedders="net",
+        test_sets="test",
+    )  # fmt: skip
+    made = Stages(world, systems)
+    made.search()
+    return made
+
+
+def test_stage_evaluates_all_systems_and_reports_the_best_of_them(stages, capsys):
+    stages.evaluate()
+    stages.report()
+    folder = stages.world.results
+    results = [
+        json.loads((folder / f"net/{name}/test.json").read_text()) for name in ("class-mean", "class-mean-shift")
+    ]
+    best = max(results, key=lambda result: result["mAP"])
+    picked = json.loads((folder / "picks/net/test.json").read_text())
+    assert picked["system"] == f"net/{best['backend']}"
+    assert all(result["calibrated_on"] == "test" and result["nobody"]["cross-entropy"] < 1 for result in results)
+    assert [result["segments"]["decided"]["false alarms"] for result in results] == [0, 0]  # of 15 strangers
+    assert "on test: its own figures are too good" in capsys.readouterr().out
+    record = read_record(folder)
+    assert record is not None and {"picks/net/test.json", "net/class-mean/test.json"} <= record.outputs.keys()
+    assert str(stages.systems.scores_dir / "net/class-mean/test_persons") in record.inputs
+    assert str(stages.world.made.data / "test/relevant") in record.inputs
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"search_top": 50}, "< --search-top 100"),
+        ({"false_alarm_rate": 0.1}, "--false-alarm-rate 0.01"),
+        ({"search_backends": "class-mean max"}, "no back-end 'max'"),
+        ({"calibration_set": "other"}, "expected one of the searched test sets"),
+    ],
+)
+def test_lists_of_other_options_are_refused_and_nothing_is_written(stages, changed, message):
+    with pytest.raises(ScoringError, match=message):
+        stages.evaluate(**changed)
+    assert not stages.world.results.exists()
+
+
+def test_lists_that_were_edited_or_are_missing_are_refused_with_the_stage(stages):
+    persons = stages.systems.scores_dir / "net/class-mean/test_persons"
+    text = persons.read_text()
+    persons.write_text(text.replace("p1", "p2", 1))
+    with pytest.raises(ScoringError, match=r"(?s)test_persons: expected the file as it was written.*run_004_score"):
+        stages.evaluate()
+    persons.unlink()
+    with pytest.raises(ScoringError, match=r"(?s)test_persons.*run_004_score"):
+        stages.evaluate()
+
+
+def run_stage(repo, name, folder, *options):
+    paths = (
+        "--data-dir",
+        folder / "data",
+        "--exp-dir",
+        folder / "exp",
+        "--face-embedder",
+        "net",
+        "--face-detector",
+        "det",
+    )
+    command = [f"./{name}.sh", *map(str, paths), "--experiment", "small", "--nj", "1", *options]
+    return subprocess.run(command, cwd=repo, capture_output=True, text=True, timeout=120)
+
+
+def test_stages_4_and_5_of_a_searched_and_a_verified_set_give_one_report(stages, repo, tmp_path):
+    made = stages.world.made
+    verified = made.data / "pairs"
+    verified.mkdir()
+    (verified / "vid.scp").write_text("t-p0-0 a.mp4\nt-p1-1 b.mp4\n")
+    (verified / "trials").write_text("p0 t-p0-0 target\np0 t-p1-1 nontarget\np1 t-p0-0 nontarget\np1 t-p1-1 target\n")
+    made.stages("pairs", {segment: made.tested[segment] for segment in ("t-p0-0", "t-p1-1")})
+    options = ["--trial-sets", "train:test train:pairs", "--calibration-set", "test", "--backends", "max"]
+    done = run_stage(repo, "run_004_score", tmp_path, *options)
+    assert done.returncode == 0, done.stderr
+    done = run_stage(repo, "run_005_eval", tmp_path, *options)
+    assert done.returncode == 0, done.stderr
+    results = tmp_path / "exp/results/small"
+    assert done.stdout.splitlines()[-1] == f"report: {results / 'report.html'}"
+    assert "mAP@100 %" in done.stdout and "EER %" in done.stdout
+    assert (results / "net/class-mean/test.json").is_file() and (results / "net/max/pairs.json").is_file()
+    rows = list(csv.DictReader((results / "results.csv").open()))
+    assert [(row["set"], bool(row["eer"]), bool(row["map"])) for row in rows[-2:]] == [
+        ("pairs", True, False), ("test", False, True)]  # fmt: skip
+    text = Page((results / "report.html").read_text()).text
+    assert "Face verification and identification with net" in text
+    refused = run_stage(repo, "run_005_eval", tmp_path, *options, "--search-persons", "3")
+    assert refused.returncode == 1 and "run ./run_004_score.sh with the same options first" in refused.stderr

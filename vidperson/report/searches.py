@@ -1,0 +1,256 @@
+"""What the report says of searched sets: tables of systems, persons and segments, and the items that decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from vidperson.report import html
+from vidperson.report.tables import Result, Row, Table, cell, several_modalities
+
+UNKNOWN = "?"
+"""Stands for whom a segment shows where there is no key."""
+
+
+def search_rows(results: Sequence[Result]) -> list[Row]:
+    """One row per result, every figure at full precision; None where a set has no key, or no strangers.
+
+    Raises KeyError for a result that lacks a field.
+    """
+    several = several_modalities(results)
+    rows = []
+    for result in results:
+        segments, nobody = result.get("segments") or {}, result.get("nobody") or {}
+        row: Row = {"set": result["name"]} | ({"modality": result["modality"]} if several else {})
+        row |= {key: result[key] for key in ("system", "backend", "calibrated_on", "num_segments", "num_models")}
+        row |= {"num_keyed_models": result.get("number of models"), "max_rank": result["max_rank"]}
+        row |= {"map": result.get("mAP"), "map_capped": result.get("mAP capped")}
+        row |= dict(zip(("map_low", "map_high"), result.get("mAP interval", (None, None)), strict=True))
+        row["models_without_list"] = result.get("models without a list")
+        row |= {"cmc_rank_1": segments.get("rank-1"), "cmc_rank_5": segments.get("rank-5")}
+        row["num_strangers"] = segments.get("strangers")
+        points = {point["fpir"]: point for point in segments.get("points", ())}
+        for fpir in result["fpirs"]:
+            row |= {f"{name}_at_fpir_{fpir:g}": points.get(fpir, {}).get(name) for name in ("fnir", "dir")}
+        decided = segments.get("decided") or {}
+        row |= {"threshold": decided.get("threshold"), "false_alarms": decided.get("false alarms")}
+        row["misses"] = decided.get("misses")
+        for name in ("cross-entropy", "minimum cross-entropy", "constant cross-entropy", "Brier score"):
+            row["nobody_" + name.lower().replace(" ", "_").replace("-", "_")] = nobody.get(name)
+        row["segments_without_items"] = sum(result["without_items"].values())
+        rows.append(row)
+    return rows
+
+
+def best_first(results: Sequence[Result]) -> list[Result]:
+    """Sorted by mAP within each set, the sets in their order; systems of equal mAP in theirs."""
+    sets = list(dict.fromkeys(result["name"] for result in results))
+    return sorted(results, key=lambda result: (sets.index(result["name"]), -result.get("mAP", 0.0)))
+
+
+def map_table(results: Sequence[Result]) -> Table:
+    """Systems with the figures of their lists per model and per segment, in per cent but for counts."""
+    several, sets = several_modalities(results), len({result["name"] for result in results}) > 1
+    length = "/".join(dict.fromkeys(f"{result['max_rank']}" for result in results))
+    head = [*_head(sets, several), f"mAP@{length} %", "95 % interval", "capped %", "segment rank-1 %", "rank-5 %"]
+    body = []
+    for result in best_first(results):
+        segments = result.get("segments") or {}
+        interval = result.get("mAP interval")
+        body.append(
+            [
+                *_names(result, sets, several),
+                _percent(result.get("mAP")),
+                f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else "-",
+                _percent(result.get("mAP capped")),
+                *(_percent(segments.get(f"rank-{rank}")) for rank in (1, 5)),
+            ]
+        )
+    return head, body
+
+
+def open_set_table(results: Sequence[Result]) -> Table:
+    """Systems with FNIR and DIR, the decision at the calibrated threshold, and the quality of P(nobody)."""
+    several, sets = several_modalities(results), len({result["name"] for result in results}) > 1
+    shown = [result for result in best_first(results) if (result.get("segments") or {}).get("points")]
+    fpirs = list(dict.fromkeys(fpir for result in shown for fpir in result["fpirs"]))
+    marks = {fpir: "*" if fpir in _unresolved(shown) else "" for fpir in fpirs}
+    head = _head(sets, several)
+    head += [f"{name} at FPIR {100 * fpir:g} %{marks[fpir]}" for fpir in fpirs for name in ("FNIR", "DIR")]
+    more = ["false alarms %", "misses %", "P(nobody), bits", "least", "constant"]
+    decided = any("decided" in result["segments"] or result.get("nobody") for result in shown)
+    body = []
+    for result in shown:
+        points = {point["fpir"]: point for point in result["segments"]["points"]}
+        line = _names(result, sets, several)
+        for fpir in fpirs:
+            line += [_percent(points.get(fpir, {}).get(name)) for name in ("fnir", "dir")]
+        at, nobody = result["segments"].get("decided") or {}, result.get("nobody") or {}
+        entropies = [f"{kind}cross-entropy" for kind in ("", "minimum ", "constant ")]
+        cells = [_percent(at.get("false alarms")), _percent(at.get("misses"))]
+        cells += [cell(nobody.get(name), 3) for name in entropies]
+        body.append(line + (cells if decided else []))
+    return head + (more if decided else []), body
+
+
+def set_table(results: Sequence[Result]) -> Table:
+    """How large each searched set is; a line per set."""
+    body = []
+    for result in {result["name"]: result for result in results}.values():
+        segments = result.get("segments") or {}
+        counts = [result["num_segments"], segments.get("strangers"), sum(result["without_items"].values())]
+        counts += [result["num_models"], result.get("number of models"), result.get("relevant segments")]
+        body.append([result["name"], *("-" if count is None else str(count) for count in counts)])
+    head = [
+        "set",
+        "segments",
+        "of strangers",
+        "without a usable item",
+        "persons searched",
+        "with a key",
+        "right segments",
+    ]
+    return head, body
+
+
+def _unresolved(results: Sequence[Result]) -> list[float]:
+    """The FPIRs that some set has too few strangers for."""
+    points = [point for result in results for point in result["segments"].get("points", ())]
+    return sorted({point["fpir"] for point in points if not point["resolved"]})
+
+
+def search_notes(results: Sequence[Result]) -> list[str]:
+    """What the figures mean, and how far to trust them."""
+    parts = [
+        "mAP: mean average precision over the persons of the key, divided by all right segments, as iQIYI-VID defines "
+        "it; a person without a list counts 0. Capped: divided by at most as many segments as a list may hold. "
+        "Intervals: bootstrap over persons. Segment rank-1: share of the segments with a person for which the right "
+        "one is the best."
+    ]
+    keyed = [result for result in results if result.get("segments")]
+    strangers = sorted({result["segments"]["strangers"] for result in keyed})
+    if keyed and strangers[-1]:
+        parts.append(
+            "FNIR: share of those segments without the right person at the threshold that lets pass at most that share "
+            "of strangers (FPIR). DIR: share with the right person first, at that threshold."
+        )
+        if unresolved := _unresolved(keyed):
+            shares = " and ".join(f"{100 * fpir:g} %" for fpir in unresolved)
+            parts.append(
+                f"* {' to '.join(map(str, dict.fromkeys((strangers[0], strangers[-1]))))} strangers cannot resolve an "
+                f"FPIR of {shares}: the figures are those without any false positive."
+            )
+    elif keyed:
+        parts.append("There are no strangers, so there are no open-set figures.")
+    if any(result.get("nobody") for result in keyed):
+        parts.append(
+            "P(nobody): cross-entropy in bits of the probability that a segment shows no person that is searched; "
+            "least: after the best monotone map; constant: of the share of strangers."
+        )
+    on = sorted({result["calibrated_on"] for result in results if result["calibrated_on"]})
+    if on:
+        parts.append(f"The threshold and P(nobody) were set on {' and '.join(on)}: its own figures are too good.")
+    return parts
+
+
+def curve_names(results: Sequence[Result]) -> list[str]:
+    """What systems are called in plots: with the network, where there are several."""
+    several = len({result["system"] for result in results if result["backend"] != "fusion"}) > 1
+    fused = [result["backend"] == "fusion" or not several for result in results]
+    return [
+        result["backend"] if short else f"{result['system']} {result['backend']}"
+        for result, short in zip(results, fused, strict=True)
+    ]
+
+
+def _head(sets: bool, several: bool) -> list[str]:
+    return [*(["set"] if sets else []), *(["modality"] if several else []), "system", "network"]
+
+
+def _names(result: Result, sets: bool, several: bool) -> list[str]:
+    names = [result["name"]] if sets else []
+    return [*names, *([result["modality"]] if several else []), result["backend"], result["system"]]
+
+
+def _percent(share: float | None) -> str:
+    return cell(None if share is None else 100 * share, 2)
+
+
+PICKED_NOTE = (
+    "Each person with the right segment that was ranked best, wrong ones that were ranked best, and right ones that "
+    "were ranked behind a wrong one or not at all. Shown are the track nearest to the mean of what the person was "
+    "enrolled with, and the enrolled segment nearest to that track."
+)
+
+
+def persons_table(picked: Mapping[str, Any]) -> tuple[str, int, Table]:
+    """Title, number in all, and table of the persons that steps/pick_ranks.py wrote: those that went worst first."""
+    head = ["person", "AP %", "first right", "right segments", "found", "best segments"]
+    body = []
+    for row in picked["persons"]:
+        keyed = row["average_precision"] is not None
+        first = "-" if row["first_hit"] is None else str(row["first_hit"])
+        counts = [str(row["relevant"]), str(row["found"])] if keyed else ["-", "-"]
+        segments = " ".join(_segment(*segment) for segment in row["best"])
+        body.append([row["model"], _percent(row["average_precision"]), first, *counts, segments or "-"])
+    return "Persons", picked["num_persons"], (head, body)
+
+
+def _segment(segment: str, score: float, right: bool | None) -> str:
+    mark = {True: "\N{CHECK MARK}", False: "\N{MULTIPLICATION X}", None: ""}[right]
+    return f"{mark}{segment} ({score:.3f})"
+
+
+def segments_table(picked: Mapping[str, Any]) -> tuple[str, int, Table]:
+    """Likewise of segments: what went wrong first."""
+    probable = any(row["nobody"] is not None for row in picked["segments"])
+    head = ["segment", "shows", "result", *(["P(nobody)"] if probable else []), "score", "best persons", "status"]
+    body = []
+    for row in picked["segments"]:
+        best = row["best"]
+        shows = UNKNOWN if row["shows"] is None else " ".join(row["shows"]) or "nobody"
+        persons = " ".join(f"{model} ({score:.3f})" for model, score in best) or "-"
+        score = f"{best[0][1]:.3f}" if best else "-"
+        chance = [cell(row["nobody"], 3)] if probable else []
+        body.append([row["segment"], shows, row["result"], *chance, score, persons, row["status"]])
+    return "Segments", picked["num_segments"], (head, body)
+
+
+def picked_persons(persons: Sequence[Mapping[str, Any]]) -> str:
+    """The persons with the items that decided."""
+    return "\n".join(map(_person, persons))
+
+
+def _person(person: Mapping[str, Any]) -> str:
+    first = (
+        "no right segment listed"
+        if person["first_hit"] is None
+        else f"first right segment at rank {person['first_hit']}"
+    )
+    facts = f"AP {100 * person['average_precision']:.1f} % \N{MIDDLE DOT} {first} \N{MIDDLE DOT} "
+    facts += f"{person['relevant']} right segments \N{MIDDLE DOT} enrolled with {person['enrolled']}"
+    parts = [f'<h4>{escape(person["model"])} <span class="facts">{escape(facts)}</span></h4>']
+    if person["cases"]:
+        parts.append('<div class="trials">')
+        parts += map(_case, person["cases"])
+        parts.append("</div>")
+    return '<section class="person">' + "\n".join(parts) + "</section>"
+
+
+_KINDS = {"right": "right, ranked best", "wrong": "wrong", "missed": "right, ranked too low"}
+
+
+def _case(case: Mapping[str, Any]) -> str:
+    place = "not listed" if case["rank"] is None else f"rank <b>{case['rank']}</b>, score <b>{case['score']:.3f}</b>"
+    shows = "" if case["kind"] != "wrong" else f" \N{MIDDLE DOT} shows {escape(' '.join(case['shows']) or 'nobody')}"
+    head = f'<p><span class="kind {case["kind"]}">{_KINDS[case["kind"]]}</span>{place}{shows}</p>'
+    if case["why"]:
+        content = f'<p class="note">{escape(case["segment"])}: {escape(case["why"])}</p>'
+    else:
+        pair = html.item("enrolled", case["enrolment"]) + html.item("searched", case["test"])
+        content = f'<div class="pair">{pair}</div>'
+        if case["cosine"] is not None:
+            tracks = f", 1 of {case['tracks']} tracks" if case["tracks"] > 1 else ""
+            content += html.note(f"cosine {case['cosine']:.3f} of the two tracks{tracks}")
+    return f'<article class="trial">{head}{content}</article>'
