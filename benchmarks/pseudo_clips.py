@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vidperson.corpora.data_folder import Search, Segment, write_data_folder
+from vidperson.io.matrices import matrix_bytes
 from vidperson.training.augment import Augmentation
 from vidperson.types import Image
 
@@ -30,6 +33,7 @@ SMALL = (16, 48)  # pixels across a crop of a small face
 SHARE_SMALL = (0.5, 1.0)  # of the faces of a clip: seen from near, from far
 TARGETS, STRANGERS = ("train_pins105.tar", "train_celebs.tar", "train_bollywood100.tar"), "train_celeba10k.tar"
 STRANGER_SOURCE = "celeba10k"
+SAME_PERSON = 0.55
 POINTS = np.array([[38.3, 51.7], [73.5, 51.5], [56.0, 71.7], [41.5, 92.4], [70.7, 92.2]]) / SIZE  # of an aligned crop
 BEFORE = Augmentation(mirror=0.0, motion=0.4, dark=0.3, cutout=0.3)  # at the size of the crop
 
@@ -69,13 +73,13 @@ def degraded(photo: Photo, version: int) -> tuple[Image, float, float]:
     crop = BEFORE(open_photo(photo), rng)
     side = int(rng.integers(*SMALL, endpoint=True)) if rng.random() < SHARE_SMALL[version] else SIZE
     turn = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), rng.normal(0, 3), rng.normal(1, 0.03))
-    turn[:, 2] += rng.normal(0, 1.5, 2)
+    turn[:, 2] = turn[:, 2] + rng.normal(0, 1.5, 2)
     crop = cv2.warpAffine(crop, turn, (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE)  # type: ignore[assignment]
     small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
     quality = int(rng.integers(15, 61))
     _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    small = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
-    crop = cv2.resize(small, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    packed: Any = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+    crop = cv2.resize(packed, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
     return crop, EYES * side / SIZE, float((crop.max(axis=2) == 0).mean())
 
 
@@ -115,7 +119,9 @@ class Plan:
 SETS = ("train", "valid", "test")
 
 
-def draw(photos: Sequence[Photo], looks: Float, strangers: Sequence[str], seed: int, plan: Plan = Plan()) -> dict[str, list[Clip]]:
+def draw(
+    photos: Sequence[Photo], looks: Float, strangers: Sequence[str], seed: int, plan: Plan = Plan()
+) -> dict[str, list[Clip]]:
     """Set -> clips, sorted by id. A photo is in one clip only, those of guests apart.
 
     looks: (N, D) float32 unit vectors of the undamaged photos, by a network that is not under test: a clip takes
@@ -136,7 +142,9 @@ def draw(photos: Sequence[Photo], looks: Float, strangers: Sequence[str], seed: 
         scenes = list(_scenes(mine[plan.kept :], looks, plan.faces, rng))
         bounds = _bounds(len(scenes), plan.shares)
         for number, scene in enumerate(scenes):
-            shown[SETS[int(np.searchsorted(bounds, number, side="right"))]].append((f"{person}-{number:02d}", person, scene))
+            shown[SETS[int(np.searchsorted(bounds, number, side="right"))]].append(
+                (f"{person}-{number:02d}", person, scene)
+            )
     for number, name in enumerate(unknown[: len(SETS) * plan.strangers]):
         scene = rng.permutation(of_person[name])[:4]
         shown[SETS[number % len(SETS)]].append((f"nobody-{number:04d}", None, scene))
@@ -200,3 +208,112 @@ def _face(step: int, place: NDArray[np.float64], width: float, rng: np.random.Ge
     points = (POINTS - 0.5) * 1.3 * width + (x, y)
     frame = round(step * 25 / 4)
     return np.array([frame, frame / 25, *box, rng.uniform(0.9, 1), *points.ravel()], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Every photo in both versions, by a network. rows: (N, 2, D) float32. quality: (N, 2, 2) as of stage 2."""
+
+    rows: Float
+    quality: Float
+
+
+def embed_versions(photos: Sequence[Photo], embed: Callable[[Image], Float], batch: int = 64) -> Embedded:
+    """embed: (B, 112, 112, 3) uint8 RGB to (B, D) float32."""
+    rows, quality = [], []
+    for begin in range(0, len(photos), batch):
+        made = [degraded(photo, version) for photo in photos[begin : begin + batch] for version in (0, 1)]
+        rows.append(embed(np.stack([crop for crop, _, _ in made])))
+        quality.append(np.array([[eyes, black] for _, eyes, black in made], np.float32))
+    return Embedded(np.concatenate(rows).reshape(len(photos), 2, -1), np.concatenate(quality).reshape(-1, 2, 2))
+
+
+def unit_looks(photos: Sequence[Photo], embed: Callable[[Image], Float], batch: int = 64) -> Float:
+    """(N, D) float32 unit vectors of the undamaged photos."""
+    parts = [photos[begin : begin + batch] for begin in range(0, len(photos), batch)]
+    rows = np.concatenate([embed(np.stack([open_photo(photo) for photo in part])) for part in parts])
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def unknown_persons(photos: Sequence[Photo], looks: Float) -> list[str]:
+    """The strangers, without those whose mean is near that of a target (cosine >= 0.55): they may be the same person.
+
+    Of this source and the network mobilefacenet_arcface_mxnet, 84 of 5,425 are at 0.6 to 0.95, and next to none between
+    0.5 and 0.6.
+    """
+    persons = np.array([photo.person for photo in photos])
+    strange = np.array([photo.name.startswith(STRANGER_SOURCE) for photo in photos])
+
+    def means(names: Sequence[str]) -> Float:
+        sums = np.stack([looks[persons == name].sum(axis=0) for name in names])
+        return np.asarray(sums / np.linalg.norm(sums, axis=1, keepdims=True), np.float32)
+
+    targets, names = sorted(set(persons[~strange])), sorted(set(persons[strange]))
+    nearest = (means(names) @ means(targets).T).max(axis=1)
+    return [str(name) for name, cosine in zip(names, nearest, strict=True) if cosine < SAME_PERSON]
+
+
+def write_sets(root: Path, sets: Mapping[str, Sequence[Clip]], pools: Mapping[str, Embedded]) -> None:
+    """The clips as data folders and as what stages 2 and 3 make: data/<set>, det/made/<set>, embed/<embedder>/<set>.
+
+    All sets are searched ones whose truth is known, so that each can be learnt from, too. Their videos do not exist.
+    """
+    models = sorted({clip.person for clip in sets["train"] if clip.person})
+    for name, clips in sets.items():
+        relevant = {model: [clip.id for clip in clips if clip.person == model] for model in models}
+        search = Search(models, {model: ids for model, ids in relevant.items() if ids})
+        segments = [Segment(clip.id, Path(f"/no/such/{clip.id}.mp4"), clip.person or "") for clip in clips]
+        write_data_folder(root / "data" / name, segments, search=search)
+        pool = next(iter(pools.values()))
+        items = root / "det/made" / name
+        _write_archive(items, "faces", ((clip.id, clip.faces) for clip in clips))
+        _write_archive(items, "quality", ((clip.id, pool.quality[clip.photos, clip.version]) for clip in clips))
+    write_embeddings(root / "embed", sets, pools)
+
+
+def write_embeddings(root: Path, sets: Mapping[str, Sequence[Clip]], pools: Mapping[str, Embedded]) -> None:
+    """<embedder>/<set>/embed.scp below ``root``, as stage 3 writes it."""
+    for embedder, pool in pools.items():
+        for name, clips in sets.items():
+            rows = ((clip.id, pool.rows[clip.photos, clip.version]) for clip in clips)
+            _write_archive(root / embedder / name, "embed", rows)
+
+
+def _write_archive(folder: Path, name: str, matrices: Iterable[tuple[str, Float]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"{name}.ark", "wb") as archive, open(folder / f"{name}.scp", "w") as listed:
+        for key, matrix in matrices:
+            listed.write(f"{key} {name}.ark:{archive.tell() + len(key) + 1}\n")
+            archive.write(matrix_bytes(key, matrix))
+
+
+def render(path: Path, clip: Clip, photos: Sequence[Photo], shown_s: float = 0.4) -> None:
+    """The clip as a real video, H.264, 640 x 360: each of its photos is shown for ``shown_s`` and moves meanwhile.
+
+    The degraded faces are enlarged to 150 pixels, so that a detector finds them. Same arguments, same bytes.
+    """
+    import av
+
+    rng = np.random.default_rng([zlib.crc32(clip.id.encode()), 7])
+    ground = cv2.resize(rng.integers(60, 190, (6, 8, 3), dtype=np.uint8), (640, 360), interpolation=cv2.INTER_CUBIC)
+    crops = [degraded(photos[number], clip.version)[0] for number in clip.photos.tolist()]
+    crops = [cv2.resize(crop, (150, 150), interpolation=cv2.INTER_LINEAR) for crop in crops]  # type: ignore[misc]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", format="mp4", container_options={"fflags": "+bitexact"}) as container:
+        coding = {"crf": "26", "preset": "superfast", "flags": "+bitexact"}
+        stream: Any = container.add_stream("libx264", rate=25, options=coding)
+        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+        stream.codec_context.thread_count = 1
+        number = 0
+        for frame_number in np.unique(clip.faces[:, 0]):
+            now = np.flatnonzero(clip.faces[:, 0] == frame_number).tolist()
+            for step in range(round(25 * shown_s)):
+                picture: Any = ground.copy()
+                for item in now:
+                    x, y = (400 if clip.guest[item] else 60) + 2 * step, 90 + step
+                    picture[y : y + 150, x : x + 150] = crops[item]
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                container.mux(stream.encode(frame))
+                number += 1
+        container.mux(stream.encode())
