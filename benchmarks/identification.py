@@ -75,9 +75,10 @@ SYSTEMS = (
     System("class mean, unweighted", "class-mean", items=False, unweighted=True),
     System(BASELINE, "class-mean", items=False),
     System("class mean, tracks, weighted by quality, too", "class-mean"),
-    System("the same, shifted by strangers", "class-mean-shift"),
+    System("the same, shifted by the nearest", "class-mean-shift"),
     System("whitened class mean, whole clips", "class-mean-whitened", items=False),
     System("whitened class mean, tracks", "class-mean-whitened"),
+    System("the same, shifted", "class-mean-whitened-shift"),
 )
 
 

@@ -79,7 +79,7 @@ def degraded(photo: Photo, version: int) -> tuple[Image, float, float]:
     quality = int(rng.integers(15, 61))
     _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     packed: Any = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
-    crop = cv2.resize(packed, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    crop = cv2.resize(packed, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
     return crop, EYES * side / SIZE, float((crop.max(axis=2) == 0).mean())
 
 
