@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Evaluate the scores of every system on every test set: tables, plots and one report for all.
+# Evaluate the scores and ranked lists of every system on every test set: tables, plots and one report.
 #
 # Reads:  exp/scores, all that stage 4 writes with these options; data/<test set>/trials and
-#         trial_partitions; for the instructive trials exp/<modality>_embed/<embedder> and
-#         exp/<modality>_det/<detector>
+#         trial_partitions, or search, utt2group and relevant; for what the report shows
+#         exp/<modality>_embed/<embedder> and exp/<modality>_det/<detector>
 # Writes: exp/results/<experiment>/ with results.{txt,md,csv,json}, report.html, record.json,
-#         <system>/<test set>.json and trials/<embedder>/<test set>.json
+#         <system>/<test set>.json, trials/<embedder>/<test set>.json and, of searched sets,
+#         picks/<embedder>/<test set>.json
 #
 #   ./run_005_eval.sh --config-file global_conf/config_r50.sh
 set -euo pipefail
@@ -20,13 +21,24 @@ fi
 
 system_options
 pairs=()
+searches=()
 for modality in $modalities; do
   use_modality "$modality" detector embedder
   for pair in $trial_sets; do
     pair_options "$pair"
-    pairs+=("${pair_args[*]@Q}")   # one word, quoted as a shell reads it
+    if is_search "${pair##*:}"; then
+      searches+=("${pair_args[*]@Q}")   # one word, quoted as a shell reads it
+    else
+      pairs+=("${pair_args[*]@Q}")
+    fi
   done
 done
-results=(--pairs "${pairs[@]}" --output-dir "$exp_dir/results/$experiment" "${system_args[@]}")
-python steps/evaluate.py "${results[@]}" --priors "$priors"
-python steps/make_report.py "${results[@]}"
+report=(--output-dir "$exp_dir/results/$experiment")
+if [ ${#pairs[@]} != 0 ]; then
+  python steps/evaluate.py "${report[@]}" --pairs "${pairs[@]}" "${system_args[@]}" --priors "$priors"
+fi
+if [ ${#searches[@]} != 0 ]; then
+  python steps/evaluate_searches.py "${report[@]}" --searches "${searches[@]}" "${search_args[@]}"
+fi
+report+=(--pairs "${pairs[@]}" --searches "${searches[@]}" --search-systems "${search_args[*]@Q}")
+python steps/make_report.py "${report[@]}" "${system_args[@]}"

@@ -34,7 +34,7 @@ def grey(segment: str, row: int) -> bytes:
 
 
 class SearchedSet:
-    """data/{train,test}, embed/net/{train,test} and items/{train,test} below a folder.
+    """{data,exp/face_embed/net,exp/face_det/det}/{train,test} below a folder.
 
     Person ``p<i>`` has 3 segments to enrol and 3 to find; ``t-s<i>`` are strangers; ``t-two`` shows p0 in the second of
     two tracks. The first segment of the last person looks like p1. Of EMPTY, the first belongs to p2.
@@ -42,7 +42,7 @@ class SearchedSet:
 
     def __init__(self, folder: Path, picture=grey, persons: int = PERSONS, strangers: int = STRANGERS) -> None:
         self.folder, self.picture = folder, picture
-        self.data, self.embed, self.items = folder / "data", folder / "embed/net", folder / "items"
+        self.data, self.embed, self.items = folder / "data", folder / "exp/face_embed/net", folder / "exp/face_det/det"
         rng = np.random.default_rng(7)
         self.means = {f"p{i}": rng.normal(size=16) for i in range(persons)}
         enrolled = {f"{p}-{k}": self._rows(rng, mean) for p, mean in self.means.items() for k in range(3)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -345,3 +346,43 @@ def test_lists_that_were_edited_or_are_missing_are_refused_with_the_stage(stages
     persons.unlink()
     with pytest.raises(ScoringError, match=r"(?s)test_persons.*run_004_score"):
         stages.evaluate()
+
+
+def run_stage(repo, name, folder, *options):
+    paths = (
+        "--data-dir",
+        folder / "data",
+        "--exp-dir",
+        folder / "exp",
+        "--face-embedder",
+        "net",
+        "--face-detector",
+        "det",
+    )
+    command = [f"./{name}.sh", *map(str, paths), "--experiment", "small", "--nj", "1", *options]
+    return subprocess.run(command, cwd=repo, capture_output=True, text=True, timeout=120)
+
+
+def test_stages_4_and_5_of_a_searched_and_a_verified_set_give_one_report(stages, repo, tmp_path):
+    made = stages.world.made
+    verified = made.data / "pairs"
+    verified.mkdir()
+    (verified / "vid.scp").write_text("t-p0-0 a.mp4\nt-p1-1 b.mp4\n")
+    (verified / "trials").write_text("p0 t-p0-0 target\np0 t-p1-1 nontarget\np1 t-p0-0 nontarget\np1 t-p1-1 target\n")
+    made.stages("pairs", {segment: made.tested[segment] for segment in ("t-p0-0", "t-p1-1")})
+    options = ["--trial-sets", "train:test train:pairs", "--calibration-set", "test", "--backends", "max"]
+    done = run_stage(repo, "run_004_score", tmp_path, *options)
+    assert done.returncode == 0, done.stderr
+    done = run_stage(repo, "run_005_eval", tmp_path, *options)
+    assert done.returncode == 0, done.stderr
+    results = tmp_path / "exp/results/small"
+    assert done.stdout.splitlines()[-1] == f"report: {results / 'report.html'}"
+    assert "mAP@100 %" in done.stdout and "EER %" in done.stdout
+    assert (results / "net/class-mean/test.json").is_file() and (results / "net/max/pairs.json").is_file()
+    rows = list(csv.DictReader((results / "results.csv").open()))
+    assert [(row["set"], bool(row["eer"]), bool(row["map"])) for row in rows[-2:]] == [
+        ("pairs", True, False), ("test", False, True)]  # fmt: skip
+    text = Page((results / "report.html").read_text()).text
+    assert "Face verification and identification with net" in text
+    refused = run_stage(repo, "run_005_eval", tmp_path, *options, "--search-persons", "3")
+    assert refused.returncode == 1 and "run ./run_004_score.sh with the same options first" in refused.stderr

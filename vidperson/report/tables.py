@@ -220,9 +220,9 @@ def _literal(text: str) -> str:
 
 
 def csv_table(rows: Sequence[Row]) -> str:
-    """Rows with equal keys as CSV at full precision; an empty field where there is no value."""
+    """Rows as CSV at full precision, with the keys of all of them; an empty field where there is no value."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(stream, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
