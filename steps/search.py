@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
-BACKENDS = ("class-mean", "class-mean-shift", "class-mean-whitened")
+BACKENDS = ("class-mean", "class-mean-shift", "class-mean-whitened", "class-mean-whitened-shift")
 OF_STRANGERS = BACKENDS[1:]
 """Those that use the segments of which nobody is known."""
 BATCH = 256
@@ -101,7 +101,9 @@ class SearchPairOptions:
 class SearchSystemOptions:
     """Which systems search. Lists are words with spaces between."""
 
-    search_backends: str = cli.option("class-mean", f"ways to search without training: {' '.join(BACKENDS)}")
+    search_backends: str = cli.option(
+        "class-mean class-mean-whitened", f"ways to search without training: {' '.join(BACKENDS)}"
+    )
     identifiers: str = cli.option("", "trained identifiers to search with; empty: none")
     search_fusion: str = cli.option("", "back-ends and identifiers whose scores are fused; empty: none")
     search_top: int = cli.option(100, "segments listed per person", convert=cli.whole(1))
@@ -474,19 +476,15 @@ def _class_means(word: str, models: Sequence[str], inputs: Inputs, columns: NDAr
         for rows in (inputs.enrolled, inputs.strangers)
     )
     whitening = None
-    if word == "class-mean-whitened":
-        whitening = kinds.Whitening(np.concatenate([vectors, strangers]), strangers)
-        vectors = whitening.apply(vectors)
+    if "whitened" in word:
+        whitening = kinds.Whitening(np.concatenate([vectors, strangers]))
+        vectors, strangers = (whitening.apply(rows) for rows in (vectors, strangers))
     names, means = kinds.class_means(vectors, inputs.persons)
     places = {name: i for i, name in enumerate(names)}
     means = means[[places[model] for model in models]]
-    if whitening:
-        return kinds.WhitenedClassMean(models, means, whitening)
-    return (
-        kinds.ShiftedClassMean(models, means, strangers)
-        if word == "class-mean-shift"
-        else kinds.ClassMean(models, means)
-    )
+    shifted = word.endswith("shift")
+    made = kinds.ShiftedClassMean(models, means, strangers) if shifted else kinds.ClassMean(models, means)
+    return kinds.Whitened(made, whitening) if whitening else made
 
 
 def _identifier(trained: Trained, models: Sequence[str], size: int) -> Searcher:
