@@ -130,7 +130,7 @@ class Picker:
         items = items_of(searched.modality)
         tested = tracks_of(searched.sets[searched.test], segment)
         if tested.main is None:
-            return {**empty, "why": f"no {items}: {self.statuses.get(segment, 'not in the lists of stage 2')}"}
+            return {**empty, "why": f"no {items}; status {self.statuses.get(segment, 'unknown')}"}
         if not enrolled:
             return {**empty, "why": f"no {items} in what the person was enrolled with"}
         own = np.stack([tracks.vectors[tracks.main] for _, _, tracks in enrolled])

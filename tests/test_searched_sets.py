@@ -127,7 +127,7 @@ def test_picked_segment_without_an_item_tells_its_status(world):
     persons = {person["model"]: person for person in world.pick(3)["worst"]}
     case = persons["p2"]["cases"][-1]
     assert (case["kind"], case["rank"], case["score"]) == ("missed", None, None)
-    assert case["why"] == "no faces: no_face" and case["test"] is None
+    assert case["why"] == "no faces; status no_face" and case["test"] is None
 
 
 def test_decided_face_is_the_heaviest_of_the_track_that_is_nearest_to_the_person(world):
