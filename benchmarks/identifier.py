@@ -97,16 +97,18 @@ def make_items(root: Path, options: Options) -> None:
 
 
 def prepare(root: Path, options: Options) -> Clips:
-    """The clips as the step prepares them: every second one of a person, the others of strangers."""
-    from steps.train_identifier import Part, SetOptions, prepared_clips
-    from vidperson.training.clips import Clips
+    """The clips as the step prepares them: half of them of persons, the others of strangers."""
+    from steps.train_identifier import Learnt, SetOptions, read_clips
 
-    sets = SetOptions("face", ["part"], [root / "embed/net"], root / "items")
-    part = Part(sets, "part")
-    prepared = prepared_clips(root / "clips", [part], options.size, True)
-    labels = np.arange(options.clips) % options.persons
-    labels[1::2] = -1
-    return Clips(prepared, [part.tables], tuple(map(str, range(options.persons))), labels)
+    names = [f"c{number:07d}" for number in range(options.clips)]
+    data = root / "data"
+    data.mkdir()
+    (data / "vid.scp").write_text("".join(f"{name} x.mp4\n" for name in names))
+    known = enumerate(names[::2])
+    (data / "utt2spk").write_text("".join(f"{name} p{number % options.persons:06d}\n" for number, name in known))
+    learnt = Learnt(data, SetOptions("face", ["part"], [root / "embed/net"], root / "items").part("part"))
+    persons = [f"p{number:06d}" for number in range(options.persons)]
+    return read_clips(root / "clips", [learnt], persons, options.size)
 
 
 def time_batches(clips: Clips, options: Options) -> None:
@@ -120,21 +122,25 @@ def time_batches(clips: Clips, options: Options) -> None:
 
 
 def time_training(clips: Clips, folder: Path, options: Options) -> None:
-    """Of one epoch and its checkpoints; leaves the exported network."""
+    """Of one epoch, its checkpoints included; leaves the exported network."""
+    from steps.train_identifier import whitening
     from vidperson.report.plots import training_curves
-    from vidperson.training.command import IdentifierOptions, TrainingOptions
-    from vidperson.training.identifier import identifier_card, train_identifier
-    from vidperson.training.loop import join_world, read_log
+    from vidperson.training.command import IdentifierOptions, TrainingOptions, train_plan
+    from vidperson.training.identifier import Validation, export_identifier, identifier_card, plan_identifier
+    from vidperson.training.loop import join_world
     from vidperson.training.settings import Settings
 
     how = IdentifierOptions(architecture=options.architecture, batch_size=BATCH)
-    settings = Settings(epochs=1, optimiser="sgd", lr=0.01, log_steps=1, precision=options.precision)
+    settings = Settings(epochs=1, optimiser="sgd", lr=0.01, precision=options.precision)
     training = TrainingOptions(["made up"], str(folder), threads=options.threads, settings=settings)
     card = identifier_card(how, training, clips.persons, options.size, ["net"], "face")
+    nothing = Validation(lambda run: 0.0, "")
     with join_world("cpu") as world:
-        train_identifier(clips, card, how, training, world, lambda *given: 0.0, None, training_curves)
-    rates = [entry["items_per_s"] for entry in read_log(folder)]
-    print(f"training, wall time with all that goes on here: {np.median(rates):.0f} clips/s")
+        plans = plan_identifier(clips, card, how, training, world, None, lambda held: nothing, whitening)
+        best, seconds = timed(lambda: train_plan(plans[""], training, world, training_curves, folder))
+        count = plans[""].source.steps_per_epoch * BATCH
+        tell(f"training in {options.precision}", seconds / count, options.epoch, "an epoch")
+        export_identifier(plans, {"": best}, how, training, None)
 
 
 def time_prediction(folder: Path, options: Options) -> None:

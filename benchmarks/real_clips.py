@@ -49,7 +49,10 @@ OPTIONS = (
     "--search-backends", "class-mean class-mean-shift", "--identifiers", IDENTIFIER,
     "--search-fusion", f"class-mean {IDENTIFIER}", "--calibration-set", "clips_valid", "--second-look", "20",
 )  # fmt: skip
-TRAINING = ("--train-name", IDENTIFIER, "--train-sets", "clips_train", "--valid-set", "clips_valid")
+TRAINING = (
+    "--train-name", IDENTIFIER, "--train-sets", "clips_train", "--valid-set", "clips_valid",
+    "--train-architecture", "original",
+)  # fmt: skip
 
 
 class Source(NamedTuple):

@@ -95,3 +95,22 @@ def segment_lists(data: Path) -> list[Path]:
     from vidperson.io.data_dir import SCPS
 
     return [data / name for name in SCPS if (data / name).is_file()]
+
+
+def read_groups(data: Path) -> dict[str, tuple[list[str], list[str]]]:
+    """Of a searched set: group -> the models that are searched in it, in C-locale order, and its segments.
+
+    Raises DataError for malformed lists.
+    """
+    from vidperson.io.lines import read_scp, sort_key
+    from vidperson.io.ranks import read_search
+
+    found = read_search(data / "search")
+    group_of = read_scp(data / "utt2group")
+    groups: dict[str, tuple[list[str], list[str]]] = {group: ([], []) for group in group_of.values()}
+    for segment, group in group_of.items():
+        groups[group][1].append(segment)
+    for model in sorted(found, key=sort_key):
+        for group in found[model]:
+            groups.setdefault(group, ([], []))[0].append(model)
+    return groups

@@ -258,8 +258,8 @@ def plan_scores(pair: PairOptions, options: SystemOptions) -> dict[System, Plann
     cure = "run ./run_001_prepare_data.sh, or write it"
     lists = [need(pair.enroll_data / "spk2utt", cure), need(pair.trials, cure)]
     cohort = options.snorm_cohort
-    parts = [*pair.parts, *([cohort] if cohort else [])]
-    made_of = {part: embedding_inputs(pair.embeddings(part), pair.items(part)) for part in parts}
+    read = [*pair.parts, *([cohort] if cohort else [])]
+    made_of = {part: embedding_inputs(pair.embeddings(part), pair.items(part)) for part in read}
     planned = {}
     for system in plain_systems(pair.embedder, options.backends.split(), cohort):
         backend = get_backend(system.backend)

@@ -33,12 +33,12 @@ Example:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steps.parts import Part, listed_segments, segment_lists
+from steps.parts import Part, listed_segments, read_groups, segment_lists
 from steps.score import RunOptions, log_each, need, require, to_make
 from vidperson import cli
 
@@ -55,7 +55,9 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
-BACKENDS = ("class-mean", "class-mean-shift")
+BACKENDS = ("class-mean", "class-mean-shift", "class-mean-whitened")
+OF_STRANGERS = BACKENDS[1:]
+"""Those that use the segments of which nobody is known."""
 BATCH = 256
 LINES_AT_ONCE = 1 << 16
 CURE = "run stages 2 and 3 for the set"
@@ -237,7 +239,7 @@ def plan_searches(pair: SearchPairOptions, options: SearchSystemOptions) -> dict
             command += ["--enroll-sets", *pair.enroll_sets.split()]
             for data in pair.enrolment():
                 inputs.append(need(data / "utt2spk", cure))
-                inputs += segment_lists(data) if "class-mean-shift" in words else []
+                inputs += segment_lists(data) if any(word in OF_STRANGERS for word in words) else []
         names = [*(pair.enroll_sets.split() if enrolled else []), pair.test_set]
         inputs += [path for name in names for path in pair.part(name, embedders).inputs]
         inputs = list(dict.fromkeys(inputs))
@@ -295,7 +297,7 @@ class Inputs:
 
     groups: group -> its models and its segments. models: the persons that are searched, in C-locale order.
     tracks: of the test segments, in C-locale order. sizes: embedder -> numbers of its embeddings.
-    enrolled: (C, D) the main track of each usable enrolment segment of these persons; persons: whom each shows.
+    enrolled: (C, D) the main track of each usable enrolment segment of a known person; persons: whom each shows.
     strangers: (S, D) the same of segments that show nobody known; both only where a system needs them.
     """
 
@@ -315,18 +317,10 @@ def read_inputs(pair: SearchPairOptions, words: Sequence[str], fused: bool) -> I
 
     from vidperson.backends import EmbeddingSets
     from vidperson.errors import ScoringError
-    from vidperson.io.lines import read_scp, sort_key
-    from vidperson.io.ranks import read_search
+    from vidperson.io.lines import sort_key
 
-    found = read_search(pair.test_data / "search")
-    models = sorted(found, key=sort_key)
-    group_of = read_scp(pair.test_data / "utt2group")
-    groups: dict[str, tuple[list[str], list[str]]] = {group: ([], []) for group in group_of.values()}
-    for segment, group in group_of.items():
-        groups[group][1].append(segment)
-    for model in models:
-        for group in found[model]:
-            groups.setdefault(group, ([], []))[0].append(model)
+    groups = read_groups(pair.test_data)
+    models = sorted({model for some, _ in groups.values() for model in some}, key=sort_key)
     others = [name for word in words if word not in BACKENDS for name in Trained(pair, word).embedders]
     embedders = list(dict.fromkeys([pair.embedder, *others]))
     sizes: dict[str, int] = {}
@@ -334,10 +328,10 @@ def read_inputs(pair: SearchPairOptions, words: Sequence[str], fused: bool) -> I
     enrolled, persons, strangers = none, list[str](), none
     if fused or any(word in BACKENDS for word in words):
         enrolled, persons = _read_enrolment(pair, embedders, models, sizes)
-        if "class-mean-shift" in words:
+        if any(word in OF_STRANGERS for word in words):
             strangers = _read_strangers(pair, embedders, sizes)
     part = pair.part(pair.test_set, embedders)
-    segments = sorted(group_of, key=sort_key)
+    segments = sorted({segment for _, some in groups.values() for segment in some}, key=sort_key)
     require(
         segments, set(part.segments()), f"segments of {pair.test_data / 'utt2group'} are not in {part.embed[0]}", CURE
     )
@@ -352,9 +346,10 @@ def read_inputs(pair: SearchPairOptions, words: Sequence[str], fused: bool) -> I
 def _read_enrolment(
     pair: SearchPairOptions, embedders: Sequence[str], models: Sequence[str], sizes: dict[str, int]
 ) -> tuple[Vectors, list[str]]:
-    """The main tracks of the usable segments of some persons, and whom each shows.
+    """The main tracks of the usable segments of all known persons, and whom each shows.
 
-    Raises ScoringError for persons that no enrolment set has, and where none is usable.
+    models: the persons that are searched.
+    Raises ScoringError for one that no enrolment set has, and where none of them has a usable segment.
     """
     from vidperson.errors import ScoringError
     from vidperson.io.lines import read_scp
@@ -363,16 +358,12 @@ def _read_enrolment(
     known = {person for found in person_of.values() for person in found.values()}
     lists = " and ".join(str(data / "utt2spk") for data in person_of)
     require(models, known, f"persons of {pair.test_data / 'search'} are not in {lists}", "correct one of the lists")
-    wanted = set(models)
-    searched = {
-        data: [segment for segment, person in found.items() if person in wanted] for data, found in person_of.items()
-    }
-    keys, vectors = _main_tracks(pair, embedders, searched, sizes, "enrolment segment")
+    keys, vectors = _main_tracks(pair, embedders, person_of, sizes, "enrolment segment")
     persons = [person_of[data][segment] for data, segment in keys]
-    unusable = sorted(wanted - set(persons), key=str.encode)
+    unusable = sorted(set(models) - set(persons), key=str.encode)
     what = f"person without any usable enrolment segment, whom back-ends cannot search: no {pair.modality} in them"
     log_each(unusable, logging.warning, what)
-    if not persons:
+    if len(unusable) == len(models):
         raise ScoringError(f"{lists}: no person that is searched has a segment with any {pair.modality}")
     return vectors, persons
 
@@ -391,7 +382,7 @@ def _read_strangers(pair: SearchPairOptions, embedders: Sequence[str], sizes: di
 def _main_tracks(
     pair: SearchPairOptions,
     embedders: Sequence[str],
-    segments: Mapping[Path, Sequence[str]],
+    segments: Mapping[Path, Iterable[str]],
     sizes: dict[str, int],
     what: str,
 ) -> tuple[list[tuple[Path, str]], Vectors]:
@@ -461,22 +452,41 @@ def _search_with(system: System, planned: Sequence[Planned], inputs: Inputs, opt
 
 def _searcher(word: str, models: Sequence[str], inputs: Inputs) -> Searcher:
     """A back-end or an identifier for these persons. Raises ScoringError naming what cannot be searched."""
-    from vidperson.backends.identification import ClassMean, ShiftedClassMean, SomeColumns, class_means, columns_of
+    from vidperson.backends.identification import SomeColumns, columns_of
     from vidperson.errors import ScoringError
 
     trained = None if word in BACKENDS else Trained(inputs.pair, word)
     columns = columns_of(inputs.sizes, trained.embedders if trained else [inputs.pair.embedder])
     try:
-        if trained:
-            made: Searcher = _identifier(trained, models, len(columns))
-        else:
-            _, means = class_means(inputs.enrolled[:, columns], inputs.persons)
-            shifted = word == "class-mean-shift"
-            strangers = inputs.strangers[:, columns] if len(inputs.strangers) else inputs.strangers
-            made = ShiftedClassMean(models, means, strangers) if shifted else ClassMean(models, means)
+        made = _identifier(trained, models, len(columns)) if trained else _class_means(word, models, inputs, columns)
     except ScoringError as error:
         raise ScoringError(f"{word}: {error}") from None
     return SomeColumns(made, columns)
+
+
+def _class_means(word: str, models: Sequence[str], inputs: Inputs, columns: NDArray[np.int64]) -> Searcher:
+    import numpy as np
+
+    from vidperson.backends import identification as kinds
+
+    vectors, strangers = (
+        rows[:, columns] if len(rows) else np.zeros((0, len(columns)), np.float32)
+        for rows in (inputs.enrolled, inputs.strangers)
+    )
+    whitening = None
+    if word == "class-mean-whitened":
+        whitening = kinds.Whitening(np.concatenate([vectors, strangers]), strangers)
+        vectors = whitening.apply(vectors)
+    names, means = kinds.class_means(vectors, inputs.persons)
+    places = {name: i for i, name in enumerate(names)}
+    means = means[[places[model] for model in models]]
+    if whitening:
+        return kinds.WhitenedClassMean(models, means, whitening)
+    return (
+        kinds.ShiftedClassMean(models, means, strangers)
+        if word == "class-mean-shift"
+        else kinds.ClassMean(models, means)
+    )
 
 
 def _identifier(trained: Trained, models: Sequence[str], size: int) -> Searcher:

@@ -28,27 +28,27 @@ Example:
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steps.parts import Part, listed_segments, read_groups
+from steps.score import log_each, require
 from vidperson import cli
 from vidperson.training import command
 from vidperson.training.command import IdentifierOptions, TrainingOptions
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from vidperson.backends.identification import Pooled
-    from vidperson.io.mapped import MappedRows
-    from vidperson.training.clips import Clips, Float, Prepared
-    from vidperson.training.identifier import Searched
+    from vidperson.backends import EmbeddingSets
+    from vidperson.training.clips import Clips, Double, Float, Index
+    from vidperson.training.export import Run
+    from vidperson.training.identifier import Validation
 
 TOP = 100
-_TRACKS_AT_ONCE = 1024
+CURE = "run stages 2 and 3 for the set"
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,9 @@ class SetOptions:
     items_dir: Path | None = cli.option(None, "folder with what stage 2 found in each part")
     valid_data: str = cli.option("", "data folder of the set to choose the epoch by")
     valid_part: str = cli.option("", "part of that set")
+
+    def part(self, name: str) -> Part:
+        return Part(name, self.embed_dirs, self.items_dir, self.modality)
 
 
 @dataclass(frozen=True)
@@ -88,223 +91,204 @@ def train_identifier(options: TrainIdentifierOptions) -> dict[str, Any]:
     check_options(how)
     if len(training.train_data) != len(sets.train_parts) or bool(sets.valid_data) != bool(sets.valid_part):
         raise TrainingError("each set of --train-data, and --valid-data, is given with its part")
-    parts = [Part(sets, name) for name in sets.train_parts]
-    valid_part = Part(sets, sets.valid_part) if sets.valid_data else None
-    size = _one_size([*parts, valid_part] if valid_part else parts)
-    known = [_persons(Path(data), part) for data, part in zip(training.train_data, parts, strict=True)]
-    persons = tuple(sorted({person for each in known for person in each.values()}, key=str.encode))
-    relevant = _relevant(Path(sets.valid_data), valid_part, persons) if valid_part else {}
+    learnt = [
+        Learnt(Path(data), sets.part(part)) for data, part in zip(training.train_data, sets.train_parts, strict=True)
+    ]
+    size = sum(_sizes(learnt))
+    persons = tuple(sorted({person for each in learnt for person in each.persons.values()}, key=str.encode))
+    truth = Truth(Path(sets.valid_data), sets.part(sets.valid_part), persons) if sets.valid_data else None
     embedders = [folder.name for folder in sets.embed_dirs]
     card = identifier_card(how, training, persons, size, embedders, sets.modality)
     with join_world(training.device) as world:
-        clips = _clips(parts, known, persons, prepared_clips(training.folder / "clips", parts, size, True))
-        valid = None
-        if valid_part:
-            valid = _searched(valid_part, relevant, prepared_clips(training.folder / "valid", [valid_part], size, False))
-        return train_identifier(clips, card, how, training, world, mean_average_precision, valid, training_curves)
+        clips = read_clips(training.folder / "clips", learnt, persons, size)
+        valid = truth.validation(training.folder / "valid", size) if truth else None
+        validations = valid, lambda held: held_out(clips, held)
+        return train_identifier(clips, card, how, training, world, *validations, whitening, training_curves)
 
 
-class Part:
-    """What stages 2 and 3 know of the segments of a part.
+class Learnt:
+    """A set to learn from. tables: of each embedder, by ``segments``. persons: segment -> person.
 
-    tables: of each embedder its embeddings, all of the same segments in the same order.
-    items, quality, weights: of stage 2, where they are there.
-    Raises DataError for what was edited, cut or swapped, or is missing; ScoringError for embeddings of other items.
+    Raises DataError or ScoringError for lists and embeddings that are missing, edited, or do not fit together.
     """
 
-    def __init__(self, sets: SetOptions, name: str) -> None:
-        from steps.score import refuse_other_items
-        from vidperson.errors import DataError
-        from vidperson.types import ITEMS
-
-        self.name, self.files = name, list[Path]()
-        self.tables = [self._open(folder / name, "embed") for folder in sets.embed_dirs]
-        for folder, table in zip(sets.embed_dirs, self.tables, strict=True):
-            if table.keys != self.tables[0].keys:
-                other = sets.embed_dirs[0] / name
-                raise DataError(f"expected the segments of {other}, in their order; run stage 3 again", folder / name)
-        self.items = self.quality = self.weights = None
-        if sets.items_dir is not None:
-            folder = sets.items_dir / name
-            for embeddings in sets.embed_dirs:
-                refuse_other_items(embeddings / name, folder)
-            self.items, self.quality, self.weights = (
-                self._open(folder, each) if (folder / f"{each}.scp").is_file() else None
-                for each in (ITEMS[sets.modality], "quality", "weights")
-            )
-
-    def _open(self, folder: Path, name: str) -> MappedRows:
+    def __init__(self, data: Path, part: Part) -> None:
+        from vidperson.io.lines import read_scp
         from vidperson.io.mapped import MappedRows
-        from vidperson.io.record import checked
 
-        self.files.append(checked(folder / f"{name}.scp"))
-        if (folder / f"{name}.ark").is_file():  # a user's own list may name others
-            self.files.append(checked(folder / f"{name}.ark"))
-        return MappedRows(folder / f"{name}.scp")
-
-    @property
-    def segments(self) -> tuple[str, ...]:
-        return self.tables[0].keys
-
-    def pooled(self) -> Iterator[tuple[int, Pooled, NDArray[np.float64]]]:
-        """Of each segment its number, its tracks, and the weight of each item, without the length of its embedding.
-
-        Raises DataError, naming the segment, for matrices that do not fit together or are not finite.
-        """
-        from vidperson.backends.identification import item_weights, pool
-        from vidperson.errors import DataError, ScoringError
-
-        tables = (self.items, self.quality, self.weights)
-        places = [None if table is None else {key: i for i, key in enumerate(table.keys)} for table in tables]
-        for number, segment in enumerate(self.segments):
-            rows = [table.matrix(number) for table in self.tables]
-            found: list[Float | None] = []
-            for table, place in zip(tables, places, strict=True):
-                if table is not None and place is not None and segment not in place:
-                    raise DataError(f"segment '{segment}' is not there; run stage 2 for the set", table.scp)
-                found.append(None if table is None or place is None else table.matrix(place[segment]))
-            try:
-                weights = item_weights(len(rows[0]), *found)
-                yield number, pool(rows, found[0], weights), weights
-            except ScoringError as error:
-                raise DataError(f"segment '{segment}': {error}", self.tables[0].scp) from None
+        self.part, self.segments = part, listed_segments(data)
+        self.persons = read_scp(data / "utt2spk")
+        for what, names in ((data, self.segments), (data / "utt2spk", self.persons)):
+            require(list(names), set(part.segments()), f"segments of {what} are not in {part.embed[0]}", CURE)
+        self.tables = [MappedRows(folder / "embed.scp", self.segments) for folder in part.embed]
 
 
-def _one_size(parts: Sequence[Part]) -> int:
-    """Numbers of a vector. Raises DataError for parts with embeddings of different sizes."""
+def _sizes(learnt: Sequence[Learnt]) -> list[int]:
+    """Numbers of an embedding, by embedder. Raises DataError for sets with embeddings of different sizes."""
     from vidperson.errors import DataError
 
-    sizes: list[int] = []
-    for embedder, first in enumerate(parts[0].tables):
-        filled = [part.tables[embedder] for part in parts if part.tables[embedder].columns]
+    sizes = []
+    for tables in zip(*(each.tables for each in learnt), strict=True):
+        filled = [table for table in tables if table.columns]
+        if not filled:
+            raise DataError("no segment has an embedding: there is nothing to learn from", tables[0].scp)
         for table in filled:
             if table.columns != filled[0].columns:
-                found = (
+                what = (
                     f"expected {filled[0].columns} numbers an embedding, as in {filled[0].scp}, found {table.columns}"
                 )
-                raise DataError(f"{found}; extract all with the same network", table.scp)
-        if not filled:
-            raise DataError("no segment has an embedding; there is nothing to learn from", first.scp)
+                raise DataError(f"{what}; extract all with the same network", table.scp)
         sizes.append(filled[0].columns)
-    return sum(sizes)
+    return sizes
 
 
-def _persons(data: Path, part: Part) -> dict[str, str]:
-    """Segment -> person. Raises DataError for a segment that the part does not have."""
-    from vidperson.errors import DataError
-    from vidperson.io.lines import read_scp
+def read_clips(folder: Path, learnt: Sequence[Learnt], persons: Sequence[str], size: int) -> Clips:
+    """What is prepared of the sets' segments in a folder; it is made where it is not there or of other inputs.
 
-    persons = read_scp(data / "utt2spk")
-    known = set(part.segments)
-    for segment in persons:
-        if segment not in known:
-            raise DataError(f"segment '{segment}' is not in {part.tables[0].scp}; run stages 2 and 3", data / "utt2spk")
-    return persons
-
-
-def _relevant(data: Path, part: Part, persons: Sequence[str]) -> dict[str, list[str]]:
-    """Person -> segments of the set to validate on.
-
-    Raises DataError without that list, and for a person or a segment in it that is not known.
+    Raises DataError where no segment of a person has an item; warns of persons without any.
     """
-    from vidperson.errors import DataError
-    from vidperson.io.ranks import read_relevant
-
-    path = data / "relevant"
-    if not path.is_file():
-        raise DataError("no such file; the set to validate on is a searched one, with the truth: data/README", path)
-    relevant = read_relevant(path)
-    segments, known = set(part.segments), set(persons)
-    for person, listed in relevant.items():
-        if person not in known:
-            raise DataError(f"person '{person}' is in none of the sets to train on", path)
-        for segment in listed:
-            if segment not in segments:
-                raise DataError(f"segment '{segment}' is not in {part.tables[0].scp}; run stages 2 and 3", path)
-    if len({segment for listed in relevant.values() for segment in listed}) == len(segments):
-        logging.warning("%s: no strangers among the segments: the epoch is chosen for a search without any", data)
-    return relevant
-
-
-def prepared_clips(folder: Path, parts: Sequence[Part], size: int, main: bool) -> Prepared:
-    """The vectors of the segments, read where they are there and of these inputs; else they are made.
-
-    main: only of each segment's main track, with its items; else of all tracks.
-    """
-    from vidperson.training.clips import ClipWriter, read_prepared
-
-    files = [path for part in parts for path in part.files]
-    words = ["train_identifier", "main" if main else "all", *(part.name for part in parts)]
-    prepared = read_prepared(folder, size, words, files)
-    if prepared is not None:
-        return prepared
-    with ClipWriter(folder, words, files) as writer:
-        for place, part in enumerate(parts):
-            for number, pooled, weights in part.pooled():
-                for track in range(len(pooled)) if not main else [] if pooled.main is None else [pooled.main]:
-                    rows = (pooled.labels == track).nonzero()[0]
-                    writer.add(place, number, pooled.vectors[track], rows, weights[rows])
-    prepared = read_prepared(folder, size, words, files)
-    assert prepared is not None
-    return prepared
-
-
-def _clips(
-    parts: Sequence[Part], known: Sequence[Mapping[str, str]], persons: Sequence[str], prepared: Prepared
-) -> Clips:
-    """Raises DataError where no segment has an item; warns of persons without any."""
     import numpy as np
 
     from vidperson.errors import DataError
-    from vidperson.training.clips import Clips
+    from vidperson.training.clips import Clips, ClipWriter, read_prepared
 
-    place = {person: i for i, person in enumerate(persons)}
-    labels = np.array(
-        [
-            place.get(known[part].get(parts[part].segments[number], ""), -1)
-            for part, number in zip(prepared.part.tolist(), prepared.number.tolist(), strict=True)
-        ],
-        np.int64,
-    )
+    files = [path for each in learnt for path in each.part.inputs]
+    words = ["train_identifier", "clips", *(each.part.name for each in learnt)]
+    if (prepared := read_prepared(folder, size, words, files)) is None:
+        with ClipWriter(folder, words, files) as writer:
+            for place, each in enumerate(learnt):
+                pooled = each.part.pooled(each.segments, {})
+                for number, (_, tracks, weights) in enumerate(pooled):
+                    if tracks.main is not None:
+                        rows = np.flatnonzero(tracks.labels == tracks.main)
+                        writer.add(place, number, tracks.vectors[tracks.main], rows, weights[rows])
+        prepared = read_prepared(folder, size, words, files)
+        assert prepared is not None
+    places = {person: i for i, person in enumerate(persons)}
+    of_segment = [[places.get(each.persons.get(name, ""), -1) for name in each.segments] for each in learnt]
+    where = zip(prepared.part.tolist(), prepared.number.tolist(), strict=True)
+    labels = np.array([of_segment[part][number] for part, number in where], np.int64)
     if not (labels >= 0).any():
-        raise DataError("no segment of a person has an item; there is nothing to learn from", parts[0].tables[0].scp)
-    missing = sorted(set(range(len(persons))) - set(labels.tolist()))
-    if missing:
-        text = "%d of %d persons have no segment with an item, first '%s': what is found for them means nothing"
-        logging.warning(text, len(missing), len(persons), persons[missing[0]])
-    return Clips(prepared, [part.tables for part in parts], tuple(persons), labels)
+        raise DataError("no segment of a person has an item: there is nothing to learn from", learnt[0].tables[0].scp)
+    empty = [persons[i] for i in sorted(set(range(len(persons))) - set(labels.tolist()))]
+    log_each(empty, logging.warning, "person without a segment with any item: what is found for them means nothing")
+    return Clips(prepared, [each.tables for each in learnt], tuple(persons), labels)
 
 
-def _searched(part: Part, relevant: Mapping[str, Sequence[str]], prepared: Prepared) -> Searched:
-    from vidperson.training.identifier import Searched
+class Truth:
+    """A set to validate on, and who is in it. Raises DataError or ScoringError for what is missing or not known."""
 
-    return Searched(prepared.vectors, prepared.number, part.segments, relevant)
+    def __init__(self, data: Path, part: Part, persons: Sequence[str]) -> None:
+        from vidperson.io.lines import sort_key
+        from vidperson.io.ranks import read_relevant
+
+        self.part, self.persons = part, persons
+        self.groups, self.relevant = read_groups(data), read_relevant(data / "relevant")
+        searched = {model: None for models, _ in self.groups.values() for model in models}
+        for models, path in ((searched, data / "search"), (self.relevant, data / "relevant")):
+            require(list(models), set(persons), f"persons of {path} are in none of the sets to train on", "correct it")
+        self.segments = sorted({name for _, names in self.groups.values() for name in names}, key=sort_key)
+        shown = {name for names in self.relevant.values() for name in names}
+        what = f"segments of {data / 'relevant'} are not in {data / 'utt2group'}"
+        require(sorted(shown), set(self.segments), what, "correct it")
+        what = f"segments of {data / 'utt2group'} are not in {part.embed[0]}"
+        require(self.segments, set(part.segments()), what, CURE)
+        if len(shown) == len(self.segments):
+            logging.warning("%s: no strangers in it: the epoch is chosen as if there were none", data)
+
+    def validation(self, folder: Path, size: int) -> Validation:
+        """The vectors of all tracks are prepared in a folder, where they are not there or of other inputs."""
+        import numpy as np
+
+        from vidperson.backends import EmbeddingSets
+        from vidperson.training.clips import ClipWriter, read_prepared
+
+        words = ["train_identifier", "tracks", self.part.name]
+        if (prepared := read_prepared(folder, size, words, self.part.inputs)) is None:
+            with ClipWriter(folder, words, self.part.inputs) as writer:
+                for number, (_, pooled, _) in enumerate(self.part.pooled(self.segments, {})):
+                    for vector in pooled.vectors:
+                        writer.add(0, number, vector, np.zeros(0, np.int64), np.zeros(0))
+            prepared = read_prepared(folder, size, words, self.part.inputs)
+            assert prepared is not None
+        offsets = np.searchsorted(prepared.number, np.arange(len(self.segments) + 1))
+        tracks = EmbeddingSets(tuple(self.segments), prepared.vectors, offsets)
+        return searched(tracks, self.groups, self.relevant, self.persons, prepared.digest)
 
 
-def mean_average_precision(scores: Callable[[Float], Float], persons: Sequence[str], searched: Searched) -> float:
-    """mAP of the best 100 segments per person, see ``metrics.ranking``; a segment's score is that of its best track.
+def whitening(vectors: Float, strangers: Float) -> tuple[Double, Double]:
+    """What the back-end class-mean-whitened does to vectors."""
+    from vidperson.backends.identification import Whitening
 
-    scores: (T, D) vectors to (T, P) float32 of the persons. Memory is that of the lists and of some tracks.
+    made = Whitening(vectors, strangers)
+    return made.origin, made.matrix
+
+
+def held_out(clips: Clips, held: Index) -> Validation:
+    """Held-out clips, by numbers; each is searched for all persons that one of them shows."""
+    import numpy as np
+
+    from vidperson.backends import EmbeddingSets
+
+    relevant: dict[str, list[str]] = {}
+    for clip, label in zip(held.tolist(), clips.labels[held].tolist(), strict=True):
+        if label >= 0:
+            relevant.setdefault(clips.persons[label], []).append(str(clip))
+    names = tuple(map(str, held.tolist()))
+    tracks = EmbeddingSets(names, clips.prepared.vectors[held], np.arange(len(held) + 1))
+    return searched(tracks, {"": (list(relevant), list(names))}, relevant, clips.persons, clips.prepared.digest)
+
+
+def searched(
+    tracks: EmbeddingSets,
+    groups: Mapping[str, tuple[Sequence[str], Sequence[str]]],
+    relevant: Mapping[str, Sequence[str]],
+    persons: Sequence[str],
+    digest: str,
+) -> Validation:
+    """mAP of the best 100 segments of each person of ``relevant``, as stages 4 and 5 find it.
+
+    groups: group -> the persons that are searched in it, its segments. persons: in the order of the network's scores.
+    digest: of the tracks' vectors.
     """
     import numpy as np
 
+    from vidperson.backends.search import search
     from vidperson.metrics.ranking import mean_average_precision
+    from vidperson.training.identifier import Validation
 
-    wanted = np.array([i for i, person in enumerate(persons) if person in searched.relevant])
-    best = np.zeros((0, len(wanted)), np.float32)
-    clips = np.zeros((0, len(wanted)), np.int64)
-    bounds = np.flatnonzero(np.diff(searched.clips, prepend=-1))
-    for begin in range(0, len(bounds), _TRACKS_AT_ONCE):
-        starts = bounds[begin : begin + _TRACKS_AT_ONCE]
-        end = bounds[begin + _TRACKS_AT_ONCE] if begin + _TRACKS_AT_ONCE < len(bounds) else len(searched.clips)
-        found = scores(searched.vectors[starts[0] : end])[:, wanted]
-        found = np.maximum.reduceat(found, starts - starts[0])
-        best = np.concatenate([best, found])
-        clips = np.concatenate([clips, np.repeat(searched.clips[starts][:, None], len(wanted), axis=1)])
-        order = np.argsort(-best, axis=0, kind="stable")[:TOP]
-        best, clips = np.take_along_axis(best, order, axis=0), np.take_along_axis(clips, order, axis=0)
-    ranked = {persons[person]: [searched.names[clip] for clip in clips[:, i]] for i, person in enumerate(wanted)}
-    return mean_average_precision(ranked, searched.relevant, TOP)
+    models = [person for person in persons if person in relevant]
+    of_model, of_segment = ({name: i for i, name in enumerate(names)} for names in (models, tracks.keys))
+    columns = np.array([i for i, person in enumerate(persons) if person in relevant])
+    wanted = {
+        group: (
+            np.array([of_model[name] for name in some if name in of_model], np.int64),
+            np.array([of_segment[name] for name in segments], np.int64),
+        )
+        for group, (some, segments) in groups.items()
+    }
+
+    def measure(run: Run) -> float:
+        found, _ = search(Scored(tuple(models), run, columns), tracks, wanted, TOP, 1)
+        ranked: dict[str, list[str]] = {}
+        for row, column in zip(found.rows.tolist(), found.columns.tolist(), strict=True):
+            ranked.setdefault(models[row], []).append(tracks.keys[column])
+        return mean_average_precision(ranked, relevant, TOP)
+
+    text = repr([digest, tracks.keys, sorted(groups.items()), sorted((name, *some) for name, some in relevant.items())])
+    return Validation(measure, hashlib.sha256(text.encode()).hexdigest())
+
+
+@dataclass
+class Scored:
+    """A network as it is trained, as a ``Searcher``. columns: of its scores, those of ``models``."""
+
+    models: tuple[str, ...]
+    run: Run
+    columns: Index
+
+    def scores(self, vectors: Float) -> Float:
+        return self.run(vectors)[0][:, self.columns]
 
 
 if __name__ == "__main__":

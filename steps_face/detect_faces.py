@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Find, select and align the faces of one job's segments.
 
-Inputs:  vid.scp (segment, path of a video or an image); an installed face detector; optionally
-         face_boundingbox (segment, frame or seconds, x1 y1 x2 y2 in pixels).
+Inputs:  vid.scp (segment, path of a video, an image or a folder of images, one second apart); an
+         installed face detector; optionally face_boundingbox (segment, frame or seconds, x1 y1 x2
+         y2 in pixels).
 Outputs, in --output-dir, joined over the jobs by utils/segment_jobs.py:
          faces.ark    per segment (N, 17) float32: frame, time_s, x1 y1 x2 y2 in pixels, score,
                       5 landmarks x y

@@ -58,7 +58,7 @@ def test_clips_give_a_set_to_learn_with_strangers_and_a_set_to_search(tmp_path: 
         else:
             assert path == f"{folders['strangers_dir']}/{names[segment]}"
     assert len(owners) == len(PERSONS)
-    assert read_search(test / "search") == dict.fromkeys(read_spk2utt(train / "spk2utt"), ["all"])
+    assert read_search(test / "search") == {model: ["all"] for model in read_spk2utt(train / "spk2utt")}
     assert not (test / "relevant").exists() and not (test / "utt2spk").exists()
 
 

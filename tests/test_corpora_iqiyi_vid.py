@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -131,6 +132,20 @@ def test_list_that_is_wrong_is_named_with_its_line_and_nothing_is_written(
     assert not (tmp_path / "data").exists()
 
 
+def test_folder_whose_name_no_list_can_hold_stops_it_before_anything_is_written(tmp_path: Path) -> None:
+    root = release_2018(tmp_path / "corpus")
+    touch(root / "two\nlines" / f"{E}0000007.mp4")
+    with pytest.raises(DataError, match=r"two\\nlines'.*rename"):
+        iqiyi_vid.prepare(tmp_path / "data", root)
+    assert not (tmp_path / "data").exists()
+
+
+def test_clips_with_names_that_are_numbers_are_told_from_persons_by_their_extension(tmp_path: Path) -> None:
+    path = tmp_path / "train_gt.txt"
+    path.write_text("0001.mp4 5\n7 0002.mp4 0003.mp4\n")
+    assert iqiyi_vid.read_persons(path) == {"0001": "5", "0002": "7", "0003": "7"}
+
+
 def test_repeated_pair_counts_once_and_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "val_gt.txt"
     path.write_text(val_text() + f"1 {V}0000002.mp4\n")
@@ -145,13 +160,15 @@ def test_clips_that_belong_nowhere_or_have_no_file_are_counted(
 ) -> None:
     root = release_2018(tmp_path / "corpus")
     touch(root / "extra/unknown.mp4", root / f"extra/{T}0000077.mp4", root / "Test/strange.mp4")
+    touch(root / "Test/my clip.mp4", root / "Test/0001.mp4")
     for clip in (f"{T}0000002", STRANGERS[0]):
         next(root.rglob(f"{clip}.mp4")).unlink()
     with caplog.at_level(logging.WARNING):
         train, val, test = iqiyi_vid.prepare(tmp_path / "data", root)
     assert "1 clips are left out: neither their names nor their folders say train, val or test" in caplog.text
     assert "2 clips are left out: they are not in IQIYI_VID.txt" in caplog.text
-    assert "2 of 13 clips have no file below it" in caplog.text and len(read_scp(test / "vid.scp")) == 4
+    assert "2 of 14 clips have no file below it" in caplog.text and len(read_scp(test / "vid.scp")) == 5
+    assert "1 clips are left out: their names have other characters than letters, digits" in caplog.text
     assert "1 persons have no training clip with a file" in caplog.text
     assert read_scp(train / "vid.scp")[f"{T}0000002"] == f"{root}/{T}0000002.mp4"
     assert STRANGERS[0] in read_scp(val / "vid.scp")  # its name is in IQIYI_VID.txt
@@ -165,6 +182,18 @@ def test_lists_alone_are_enough_where_the_official_features_are_used(tmp_path: P
     folders = iqiyi_vid.prepare(tmp_path / "data", tmp_path / "corpus")
     assert [len(read_scp(folder / "vid.scp")) for folder in folders] == [4, 5, 3]
     assert [data_dir.validate(folder) for folder in folders] == [[], [], []]
+
+
+def test_clips_of_the_official_features_are_listed_where_there_are_no_files(repo: Path, tmp_path: Path) -> None:
+    pickles = [tmp_path / "face_val_v2.pickle", tmp_path / "face_test.pickle"]
+    for path, clips in zip(pickles, ([f"{V}0000001", *STRANGERS], TESTED), strict=True):
+        path.write_bytes(pickle.dumps({clip.encode(): [] for clip in clips[::-1]}, protocol=2))
+    command = [sys.executable, "local/iqiyi_vid/list_clips.py", "--output", tmp_path / "IQIYI_VID.txt", "--pickle"]
+    done = subprocess.run([*command, *pickles], cwd=repo, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/IQIYI_VID.txt: 6 clips\n")
+    assert (tmp_path / "IQIYI_VID.txt").read_text() == "".join(
+        f"{clip}.mp4\n" for clip in [*TESTED, f"{V}0000001", *STRANGERS]
+    )
 
 
 def test_validation_without_strangers_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -150,6 +150,7 @@ def test_write_data_folder_again_with_less_removes_the_old_lists(tmp_path: Path)
         ([Segment("a", Path("/v"), "a")] * 2, "'a' appears twice"),
         ([Segment("a", Path("/v\n1"), "a")], r"'/v\\n1'.*rename"),
         ([Segment("a", Path("/v "), "a")], "blanks at an end"),
+        ([Segment("a", Path("/v"))], "no segment has a model"),
     ],
 )
 def test_write_data_folder_bad_segments_are_refused(tmp_path: Path, segments: list[Segment], message: str) -> None:

@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 from steps.make_report import _read_json
 from utils.grid import Config
 from vidperson.corpora.folder import read_key
+from vidperson.corpora.iqiyi_vid import read_persons
 from vidperson.corpora.tables import Column, read_table
 from vidperson.errors import VidPersonError
 from vidperson.face.annotations import read_annotations
@@ -177,11 +178,11 @@ def table_of_a_release(path: Path) -> None:
             assert np.isfinite(row.number("x"))
 
 
-def data_folder(name: str) -> Callable[[Path], None]:
+def data_folder(name: str, lists: dict[str, str]) -> Callable[[Path], None]:
     def read(path: Path) -> None:
         folder = path.parent / "data"
         folder.mkdir(exist_ok=True)
-        for other, text in DATA.items():
+        for other, text in lists.items():
             (folder / other).write_text(text)
         shutil.copy(path, folder / name)
         data_dir.validate(folder)
@@ -221,6 +222,14 @@ DATA = {
     "face_boundingbox_conf": "seconds 5\n",
     "trials": "m1 m1-a target\nm2 m1-b nontarget\n",
     "vid2dur": "m1-a 3.5\nm1-b 4\n",
+}
+SEARCHED = {
+    "vid.scp": DATA["vid.scp"],
+    "utt2spk": "m1-a m1\n",
+    "spk2utt": "m1 m1-a\n",
+    "search": "m1 all\nm2 all\n",
+    "utt2group": "m1-a all\nm1-b all\n",
+    "relevant": "m1 m1-a\nm2 m1-b\n",
 }
 
 
@@ -290,6 +299,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], bytes, str]] = {
     "wider": (read_annotations, WIDER.encode(), "x"),
     "imglab": (read_annotations, IMGLAB.encode(), "x.xml"),
     "key of folders": (lambda path: read_key(path, {"A"}, {"v.mp4"}), b"A\tv.mp4\r\n\nA\tv.mp4\n", "x"),
+    "list of iQIYI-VID": (read_persons, b"a.mp4 1\r\n\n2 b.mp4 c.mp4\n", "x"),
     "table": (table_of_a_release, b'model id,x\na,1\n"b",2\n', "x"),
     "table with tabs": (table_of_a_release, b"model_id\tx\r\na\t1\r\nb\t2\r\n", "x"),
     "journal": (journal, "".join(json.dumps(n) + "\n" for n in (NOTE, NOTE)).encode(), "x"),
@@ -309,7 +319,11 @@ READERS: dict[str, tuple[Callable[[Path], Any], bytes, str]] = {
     "webp": (image, cv2.imencode(".webp", PHOTO)[1].tobytes(), "x"),
     "bmp": (image, cv2.imencode(".bmp", PHOTO)[1].tobytes(), "x"),
     "tiff": (image, cv2.imencode(".tiff", PHOTO)[1].tobytes(), "x"),
-    **{f"data {name}": (data_folder(name), text.encode(), "x") for name, text in DATA.items()},
+    **{f"data {name}": (data_folder(name, DATA), text.encode(), "x") for name, text in DATA.items()},
+    **{
+        f"searched {name}": (data_folder(name, SEARCHED), SEARCHED[name].encode(), "x")
+        for name in ("utt2spk", "search", "utt2group", "relevant")
+    },
 }
 
 

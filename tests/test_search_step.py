@@ -13,11 +13,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from test_identification import naive_whitening
 from test_score_step import write_embeddings
 
 from steps.calibrate_search import CalibrateSearchOptions, calibrate_search
 from steps.score import RunOptions
-from steps.search import SearchOptions, SearchPairOptions, SearchSystemOptions, search
+from steps.search import SearchOptions, search
 from steps.write_trec import WriteTrecOptions, write_trec
 from vidperson import cli
 from vidperson.errors import DataError, ModelError, ScoringError
@@ -136,7 +137,9 @@ class Corpus:
         for segment, found in self.tracks("test", embedder).items():
             for who in PEOPLE if found else ():
                 table[who][segment] = max(
-                    track @ means[who] - shift * sum(sorted((track @ s for s in strangers), reverse=True)[:30])
+                    track @ means[who]
+                    - shift
+                    * sum(sorted((track @ s for s in strangers), reverse=True)[:30])
                     / (2 * min(30, len(strangers)))
                     for track in found
                 )
@@ -240,6 +243,24 @@ def test_search_shift_takes_the_segments_without_a_person_for_strangers(corpus):
     assert_lists(corpus, corpus.expected())
 
 
+def test_search_whitened_is_the_class_mean_of_vectors_whitened_by_all_enrolment_segments(corpus):
+    corpus.search(search_backends="class-mean-whitened")
+    vectors, strangers = {who: [] for who in PEOPLE}, []
+    for set_name in ("train", "valid"):
+        for segment, found in corpus.tracks(set_name).items():
+            who = corpus.shows[set_name][segment][0]
+            (vectors[who] if who in PEOPLE else strangers).append(found[0])
+    white = naive_whitening([*(one for found in vectors.values() for one in found), *strangers], strangers)
+    table = {who: {} for who in PEOPLE}
+    for segment, found in corpus.tracks("test").items():
+        for who in PEOPLE if found else ():
+            mean = sum(white(vector) for vector in vectors[who])
+            table[who][segment] = max(white(track) @ mean / np.linalg.norm(mean) for track in found)
+    ranked = read_scored_ranks(corpus.out("test_ranks", "e/class-mean-whitened"))
+    for who, scores in table.items():
+        np.testing.assert_allclose([score for _, score in ranked[who]], sorted(scores.values())[::-1], atol=1e-4)
+
+
 def test_search_segment_with_two_people_is_found_for_both(corpus):
     corpus.search()
     ranked = read_scored_ranks(corpus.out("test_ranks"))
@@ -324,9 +345,10 @@ def test_search_person_added_leaves_the_scores_of_the_others(corpus):
 
 def test_search_segments_listed_in_another_order_gives_the_same_bytes(corpus):
     write_identifier(corpus)
-    words = {"identifiers": "who", "search_backends": "class-mean class-mean-shift", "search_fusion": "class-mean who"}
+    words = {"identifiers": "who", "search_fusion": "class-mean who"}
+    words["search_backends"] = "class-mean class-mean-shift class-mean-whitened"
     corpus.search(**words)
-    systems = ("e/class-mean", "e/class-mean-shift", "e/who", "fusion/x")
+    systems = ("e/class-mean", "e/class-mean-shift", "e/class-mean-whitened", "e/who", "fusion/x")
     files = [corpus.out(f"test_{kind}", system) for system in systems for kind in ("ranks", "persons")]
     first = [path.read_bytes() for path in files]
     for name in ("utt2group", "search"):
@@ -368,7 +390,7 @@ def test_search_segments_and_persons_without_items_are_counted_by_status(corpus,
     (corpus.data / "train/utt2spk").write_text(
         "t00 ann\nt01 ann\n" + (corpus.data / "train/utt2spk").read_text(encoding="utf-8"), encoding="utf-8"
     )
-    statuses = {segment: "ok: 4" for segment in corpus.shows["test"]} | {"none": "no_face: 8 frames"}
+    statuses = dict.fromkeys(corpus.shows["test"], "ok: 4") | {"none": "no_face: 8 frames"}
     (corpus.work / "embed/e/test/status").write_text("".join(f"{s} {t}\n" for s, t in sorted(statuses.items())))
     with caplog.at_level("INFO"):
         corpus.search()
@@ -385,7 +407,7 @@ def test_search_command_line_exits_1_with_one_line_for_bad_input(corpus):
     run = subprocess.run([*call, "--search-backends", "class-median"], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 1
     assert run.stderr == (
-        "ERROR: search_backends: no back-end 'class-median'; valid: class-mean class-mean-shift\n"
+        "ERROR: search_backends: no back-end 'class-median'; valid: class-mean class-mean-shift class-mean-whitened\n"
     )
     run = subprocess.run(call, capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stderr

@@ -7,6 +7,7 @@ track. Every score depends on its track alone, to the last bit: not on the other
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.backends.exact import (
+    UNIT_BITS,
     Double,
     bits_for_sum,
     length_normalise,
     mean_row,
     round_to_grid,
-    shares,
     with_lengths,
 )
 from vidperson.backends.tiles import maxima, tiling
-from vidperson.backends.tracks import link
+from vidperson.backends.tracks import link, merge, unit_means
 from vidperson.errors import ScoringError
 
 Float = NDArray[np.float32]
@@ -35,6 +36,10 @@ SCORE_COLUMN = 6
 
 NEAREST_STRANGERS = 30
 STRANGER_SHARE = 0.5
+SHRINKAGE = 0.3
+EYE_DISTANCE_PX = 20
+LINK_COSINE = 0.1
+MERGE_COSINE = 0.2
 _ROWS_AT_ONCE = 2112
 _ROWS_OF_NEAR = 528
 
@@ -44,8 +49,9 @@ def item_weights(
 ) -> Double:
     """(N,) float64 weights of a segment's items, without the length of their embeddings, see :func:`pool`.
 
-    items: (N, 7 or more) float32, the detection score in column 6. quality: (N, 2) float32, the second the share of the
-        item that is black, 0..1. Their weight is score * (1 - black share); without either it is 1.
+    items: (N, 7 or more) float32, the detection score in column 6. quality: (N, 2) float32, the distance of the eyes,
+        px, and the share of the item that is black, 0..1. The weight is score * min(distance / 20, 1) * (1 - black);
+        what is not there does not count.
     given: (N, 1) float32 weights to take instead.
     Raises ScoringError where the rows are not ``count``, and for weights that are negative or not finite.
     """
@@ -62,7 +68,7 @@ def item_weights(
         if items is not None:
             weights *= items[:, SCORE_COLUMN]
         if quality is not None:
-            weights *= 1 - np.clip(quality[:, 1], 0, 1)
+            weights *= np.minimum(quality[:, 0] / EYE_DISTANCE_PX, 1) * (1 - np.clip(quality[:, 1], 0, 1))
     if not (weights >= 0).all() or not np.isfinite(weights).all():
         raise ScoringError(f"expected weights of items from 0 on, found {weights.min():g}")
     return weights
@@ -94,11 +100,11 @@ def pool(embeddings: Sequence[Float], items: Float | None, weights: Double) -> P
 
     embeddings: of each of K embedders (N, D_k) float32, row by row of the same items, as the network gave them.
     items: (N, 6 or more) float32 frame, time_s, x1, y1, x2, y2 of each item, which link tracks, as do the embeddings
-        of the first embedder, see ``tracks.link``. None: all items are one track.
+        of the first embedder, see ``tracks.link`` and ``tracks.merge``. None: all items are one track.
     weights: (N,) float64 as :func:`item_weights` gives them.
     Per track and embedder it is the mean of the unit vectors, each weighted by its weight times the length of the
     embedding: networks give short ones for poor items. It is length-normalised, and those of the K embedders stand one
-    behind the other: (T, D_1 + ... + D_K). A track without weight takes all of its items alike.
+    behind the other: (T, D_1 + ... + D_K). A track without weight takes its items alike.
     Raises ScoringError for embeddings that are not as many as the weights, or not finite.
     """
     count = len(weights)
@@ -113,19 +119,13 @@ def pool(embeddings: Sequence[Float], items: Float | None, weights: Double) -> P
         units, lengths = zip(*map(with_lengths, embeddings), strict=True)
     if not all(np.isfinite(each).all() for each in lengths):
         raise ScoringError("NaN or infinite embedding; extract it again")
-    labels = np.zeros(count, dtype=np.int64) if items is None else link(units[0], items)
-    tracks = int(labels.max()) + 1
-    members = labels == np.arange(tracks)[:, None]
-    vectors = [_means(each, members, weights * norms) for each, norms in zip(units, lengths, strict=True)]
-    return Pooled(np.concatenate(vectors, axis=1), _sums(members, weights * lengths[0]), labels)
-
-
-def _means(units: Double, members: NDArray[np.bool_], weights: Double) -> Float:
-    """(N, dim) unit vectors, (T, N) which of them each track has, (N,) weights -> (T, dim) unit vectors."""
-    each = np.where(members, weights, 0.0)
-    most = each.max(axis=1, keepdims=True)
-    each = np.where(most > 0, each / np.where(most > 0, most, 1.0), members)
-    return length_normalise(shares(each) @ units).astype(np.float32)  # exact, see UNIT_BITS
+    heavy = [weights * norms for norms in lengths]
+    labels = np.zeros(count, dtype=np.int64)
+    if items is not None:
+        labels = merge(link(units[0], items, LINK_COSINE), units[0], items, heavy[0], MERGE_COSINE)
+    members = labels == np.arange(labels.max() + 1)[:, None]
+    vectors = [unit_means(each, members, own).astype(np.float32) for each, own in zip(units, heavy, strict=True)]
+    return Pooled(np.concatenate(vectors, axis=1), _sums(members, heavy[0]), labels)
 
 
 def _sums(members: NDArray[np.bool_], weights: Double) -> Double:
@@ -165,23 +165,24 @@ def class_means(vectors: Float, persons: Sequence[str]) -> tuple[tuple[str, ...]
 
 
 class Products:
-    """Inner products with some (P, D) vectors of length 1; each depends on its two vectors alone."""
+    """Inner products with the P columns of a (D, P) matrix; each depends on its vector and column alone."""
 
-    def __init__(self, vectors: Float) -> None:
-        self._count, dim = vectors.shape
-        self._shapes = tiling(dim)
+    def __init__(self, columns: NDArray[np.floating]) -> None:
+        self._shapes = tiling(len(columns))
+        self._count = columns.shape[1]
         if self._shapes is None:  # no tiles on this machine: exact products, which are slower
-            self._exact = length_normalise(vectors).T
+            longest = float(np.sqrt(np.square(columns, dtype=np.float64).sum(axis=0).max(initial=0.0)))
+            self._scale = math.ldexp(1.0, math.frexp(longest)[1])
+            self._exact = round_to_grid(columns / self._scale, UNIT_BITS)
         else:
             guard = self._shapes.guard
-            self._right = np.zeros((dim, self._shapes.columns(self._count)), dtype=np.float32)
-            self._right[:, guard : guard + self._count] = vectors.T
+            self._right = np.zeros((len(columns), self._shapes.columns(self._count)), dtype=np.float32)
+            self._right[:, guard : guard + self._count] = columns
 
-    def __call__(self, vectors: Float) -> Float:
-        """(V, D) vectors, which are made unit vectors -> (V, P) float32 cosines."""
-        units = length_normalise(vectors)
+    def __call__(self, units: Double) -> Float:
+        """(V, D) vectors of length 1, as ``length_normalise`` gives them -> (V, P) float32."""
         if self._shapes is None:
-            return np.asarray(units @ self._exact, dtype=np.float32)
+            return np.asarray(units @ self._exact * self._scale, dtype=np.float32)
         left = np.zeros((self._shapes.rows(len(units)), units.shape[1]), dtype=np.float32)
         left[: len(units)] = units
         rows, columns = np.arange(len(units)), np.arange(self._count)
@@ -196,10 +197,10 @@ class ClassMean:
 
     def __init__(self, models: Sequence[str], means: Float) -> None:
         self.models = tuple(models)
-        self._products = Products(means)
+        self._products = Products(means.T)
 
     def scores(self, vectors: Float) -> Float:
-        return self._products(vectors)
+        return self._products(length_normalise(vectors))
 
 
 class ShiftedClassMean(ClassMean):
@@ -213,7 +214,7 @@ class ShiftedClassMean(ClassMean):
         super().__init__(models, means)
         if not len(strangers):
             raise ScoringError("expected known strangers, segments of the enrolment sets without a person, found none")
-        self._strangers = Products(strangers)
+        self._strangers = Products(strangers.T)
         self._nearest = min(NEAREST_STRANGERS, len(strangers))
 
     def scores(self, vectors: Float) -> Float:
@@ -223,9 +224,64 @@ class ShiftedClassMean(ClassMean):
 
     def _near(self, vectors: Float) -> Double:
         """(V,) float64 mean cosines of the nearest strangers."""
-        near = np.partition(self._strangers(vectors), -self._nearest, axis=1)[:, -self._nearest :]
+        near = np.partition(self._strangers(length_normalise(vectors)), -self._nearest, axis=1)[:, -self._nearest :]
         # Sorted, so that the sum does not depend on the order of the strangers.
         return np.asarray(np.sort(near, axis=1).astype(np.float64).sum(axis=1) / self._nearest)
+
+
+class Whitening:
+    """Takes vectors to where those of the enrolment segments spread alike in all directions.
+
+    Jégou and Chum, "Negative evidences and co-occurences in image retrieval: the benefit of PCA and whitening" (ECCV
+    2012), by their total covariance C, shrunk as in Ledoit and Wolf, "A well-conditioned estimator for
+    large-dimensional covariance matrices" (2004), by a fixed share s: (1 - s) C + s tr(C) / D I. The origin is the mean
+    of the known strangers.
+
+    vectors: (C, D) float32 of all enrolment segments. strangers: (S, D) those of them that show nobody known; without
+        any the mean of all is the origin.
+    Raises ScoringError where all vectors are the same.
+
+    origin: (D,) float64. matrix: (D, D) float64: x goes to (x - origin) @ matrix, at unit length.
+    """
+
+    def __init__(self, vectors: Float, strangers: Float) -> None:
+        # On a coarse grid the sums are exact, and the same in any order.
+        count, dim = vectors.shape
+        bits = (53 - math.ceil(math.log2(max(count, 2)))) // 2
+        total, squares = np.zeros(dim), np.zeros((dim, dim))
+        for begin in range(0, count, _ROWS_AT_ONCE):
+            rows = round_to_grid(length_normalise(vectors[begin : begin + _ROWS_AT_ONCE]), bits)
+            total += rows.sum(axis=0)
+            squares += rows.T @ rows
+        mean = total / max(count, 1)
+        covariance = squares / max(count, 1) - np.outer(mean, mean)
+        spread = float(np.trace(covariance)) / dim
+        if not spread > 1e-12:
+            raise ScoringError(f"expected enrolment segments that differ, found {count} that do not")
+        covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * spread * np.eye(dim)
+        self.origin = mean_row(length_normalise(strangers))[0] if len(strangers) else mean
+        # Of the lower factor L of the inverse, L L' = S^-1: (x L)(y L)' = x S^-1 y'.
+        self.matrix = np.linalg.cholesky(np.linalg.inv(covariance)) * math.sqrt(spread)
+        self._products = Products(self.matrix)
+
+    def apply(self, vectors: Float) -> Float:
+        """(V, D) to (V, D) float32 unit vectors; each depends on its vector alone."""
+        moved = length_normalise(length_normalise(vectors) - self.origin)
+        return length_normalise(self._products(moved)).astype(np.float32)
+
+
+class WhitenedClassMean:
+    """Cosine of a whitened track and the mean of the person's whitened segments.
+
+    models: P persons. means: (P, D) as :func:`class_means` gives them of whitened vectors.
+    """
+
+    def __init__(self, models: Sequence[str], means: Float, whitening: Whitening) -> None:
+        self._plain, self._whitening = ClassMean(models, means), whitening
+        self.models = self._plain.models
+
+    def scores(self, vectors: Float) -> Float:
+        return self._plain.scores(self._whitening.apply(vectors))
 
 
 class Identifier:

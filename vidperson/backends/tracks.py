@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vidperson.backends.exact import Double, length_normalise
+from vidperson.backends.exact import Double, length_normalise, shares
 from vidperson.backends.pooling import means_by_label
 
 Float = NDArray[np.float32]
@@ -18,6 +18,7 @@ MAX_GAP_S = 2.5
 MIN_OVERLAP = 0.1
 MIN_COSINE = 0.5
 _FACES_AT_ONCE = 64
+_MOST_MERGED = 2000
 
 
 def track_means(rows: Float, faces: Float) -> Double:
@@ -29,25 +30,66 @@ def track_means(rows: Float, faces: Float) -> Double:
     return means_by_label(rows, link(length_normalise(rows), faces))
 
 
-def link(units: Double, faces: Float) -> NDArray[np.int64]:
+def link(units: Double, faces: Float, min_cosine: float = MIN_COSINE) -> NDArray[np.int64]:
     """(N,) int64 number of the track of each face.
 
     Frame by frame, a face goes on with the track whose last face is at most 2.5 s old, has a box that overlaps
-    (intersection over union >= 0.1: at one frame a second people move) and an embedding with a cosine >= 0.5. Of all
-    the links possible in a frame those with the largest cosines are taken first; a track has one face per frame.
+    (intersection over union >= 0.1: at one frame a second people move) and an embedding with a cosine of at least
+    ``min_cosine``. Of all the links possible in a frame those with the largest cosines are taken first; a track has one
+    face per frame.
     """
     order = np.lexsort(faces[:, [5, 4, 3, 2, 0]].T)  # by frame, then by box: not as they were listed
     units, faces = units[order], faces[order]
     labels = np.zeros(len(units), dtype=np.int64)
-    if _is_chain(units, faces):
+    if _is_chain(units, faces, min_cosine):
         return labels
     starts = np.flatnonzero(np.diff(faces[:, 0], prepend=np.nan)).tolist()  # of the frames
     last = np.zeros(0, dtype=np.int64)  # the last face of each track
     for frames in _in_parts([*starts, len(faces)], _FACES_AT_ONCE):
-        last = _link_some(units, faces, frames, last, labels)
+        last = _link_some(units, faces, frames, last, labels, min_cosine)
     by_list = np.empty_like(labels)
     by_list[order] = labels
     return by_list
+
+
+def merge(labels: Index, units: Double, faces: Float, weights: Double, min_cosine: float) -> Index:
+    """(N,) int64 tracks of :func:`link`, with those made one that share no frame and whose means are alike.
+
+    weights: (N,) of the faces in a mean. The two tracks whose means have the largest cosine are merged first, as long
+    as it is at least ``min_cosine``. Of more than 2,000 tracks none are.
+    """
+    count = int(labels.max()) + 1
+    if not 1 < count <= _MOST_MERGED:
+        return labels
+    _, frames = np.unique(faces[:, 0], return_inverse=True)
+    members = labels == np.arange(count)[:, None]
+    seen = np.zeros((count, int(frames.max()) + 1), dtype=np.float32)
+    seen[labels, frames] = 1
+    means = unit_means(units, members, weights)
+    cosines = np.where(seen @ seen.T > 0, -np.inf, means @ means.T)
+    while (best := cosines.max()) >= min_cosine:
+        kept, gone = sorted(np.argwhere(cosines == best)[0].tolist())
+        members[kept] |= members[gone]
+        members[gone] = False
+        seen[kept] += seen[gone]
+        seen[gone] = 1  # it shares a frame with all
+        means[kept] = unit_means(units, members[kept : kept + 1], weights)[0]
+        cosines[kept] = cosines[:, kept] = np.where(seen @ seen[kept] > 0, -np.inf, means @ means[kept])
+        cosines[gone] = cosines[:, gone] = -np.inf
+    found = members.argmax(axis=0)
+    return np.asarray(np.unique(found, return_inverse=True)[1], dtype=np.int64)
+
+
+def unit_means(units: Double, members: NDArray[np.bool_], weights: Double) -> Double:
+    """(T, dim) the length-normalised mean of the faces of each of T tracks; exact, so the same in any order.
+
+    units: (N, dim) as ``length_normalise`` gives them. members: (T, N), which faces a track has, one or more.
+    weights: (N,) from 0 on; a track whose faces all weigh 0 takes them alike.
+    """
+    each = np.where(members, weights, 0.0)
+    most = each.max(axis=1, keepdims=True)
+    each = np.where(most > 0, each / np.where(most > 0, most, 1.0), members)
+    return length_normalise(shares(each) @ units)
 
 
 def _in_parts(bounds: list[int], size: int) -> Iterator[list[int]]:
@@ -59,7 +101,7 @@ def _in_parts(bounds: list[int], size: int) -> Iterator[list[int]]:
             first = i
 
 
-def _link_some(units: Double, faces: Float, frames: list[int], last: Index, labels: Index) -> Index:
+def _link_some(units: Double, faces: Float, frames: list[int], last: Index, labels: Index, min_cosine: float) -> Index:
     """Give the faces of some frames their tracks.
 
     units, faces: by frame. frames: where each frame begins, and the end. last: the last face of each track so far.
@@ -70,7 +112,7 @@ def _link_some(units: Double, faces: Float, frames: list[int], last: Index, labe
     recent = np.flatnonzero(times[0] - faces[last, 1] <= MAX_GAP_S)
     known = np.concatenate([last[recent], np.arange(begin, end)])
     cosines = units[begin:end] @ units[known].T
-    allowed = (cosines >= MIN_COSINE) & (known < np.arange(begin, end)[:, None])
+    allowed = (cosines >= min_cosine) & (known < np.arange(begin, end)[:, None])
     allowed &= times[:, None] - faces[known, 1] <= MAX_GAP_S
     allowed &= _overlaps(faces[begin:end, None, 2:6], faces[None, known, 2:6]) >= MIN_OVERLAP
     places = np.append(0, np.cumsum(allowed.sum(axis=1))).tolist()
@@ -104,7 +146,7 @@ def _link_some(units: Double, faces: Float, frames: list[int], last: Index, labe
     return np.array(tracks, dtype=np.int64)
 
 
-def _is_chain(units: Double, faces: Float) -> bool:
+def _is_chain(units: Double, faces: Float, min_cosine: float) -> bool:
     """Whether each face goes on with the one before it, and no frame has two: the common case, without a loop.
 
     units, faces: as for :func:`link`, by frame.
@@ -112,7 +154,7 @@ def _is_chain(units: Double, faces: Float) -> bool:
     if not (np.diff(faces[:, 0]) > 0).all() or not (np.diff(faces[:, 1]) <= MAX_GAP_S).all():
         return False
     cosines = (units[:-1] * units[1:]).sum(axis=1)  # exact, see length_normalise
-    return bool((cosines >= MIN_COSINE).all() and (_overlaps(faces[:-1, 2:6], faces[1:, 2:6]) >= MIN_OVERLAP).all())
+    return bool((cosines >= min_cosine).all() and (_overlaps(faces[:-1, 2:6], faces[1:, 2:6]) >= MIN_OVERLAP).all())
 
 
 def _overlaps(left: Float, right: Float) -> Double:

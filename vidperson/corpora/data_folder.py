@@ -234,10 +234,10 @@ def write_data_folder(
     for name, lines in lists.items():
         in_order = isinstance(trials, AllPairs) and name == "trials"
         write_lines(folder / name, lines if in_order else sorted(set(lines), key=sort_key))
-    known = sum(map(len, by_model.values()))
-    what = f"{len(trials)} trials" if search is None else f"{len(search.models)} models to search for"
-    message = "%s: %d models, %d segments, %d of them without a model, %s"
-    log.info(message, folder, len(by_model), len(segments), len(segments) - known, what)
+    of_models = sum(map(len, by_model.values()))
+    message = "%s: %d models, %d segments, %d of them of no known model; %d trials, %d models to search for"
+    searched = () if search is None else search.models
+    log.info(message, folder, len(by_model), len(segments), len(segments) - of_models, len(trials), len(searched))
     return folder
 
 

@@ -273,6 +273,12 @@ def _spool(pickles: Sequence[Path], segments: dict[str, str], scp: Path, spools:
     return Converted(len(segments), without, faces, others)
 
 
+def clip_names(pickles: Sequence[Path]) -> Iterator[str]:
+    """The names of the clips in pickles, without `.mp4`; raises as :func:`convert_features`."""
+    for _, clip, _ in _clips(pickles):
+        yield clip
+
+
 def _clips(pickles: Sequence[Path]) -> Iterator[tuple[Path, str, Any]]:
     for path in pickles:
         for key, value in read_items(path):

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidperson.corpora.data_folder import Search, Segment, remove_lists, write_data_folder
+from vidperson.corpora.data_folder import Search, Segment, check_path, remove_lists, write_data_folder
 from vidperson.corpora.folder import IMAGES, VIDEOS
 from vidperson.errors import DataError
 from vidperson.io.lines import read_scp, write_lines
@@ -202,9 +202,9 @@ def _person_and_clips(line: str, path: PathLike, number: int) -> tuple[str, list
 
 
 def _clip_name(text: str) -> str:
-    """A clip's name without extension; "" where it is none."""
+    """A clip's name without extension; "" where it is none, or a number that would be taken for a person."""
     name = text.removesuffix(".mp4")
-    return name if _CLIP.fullmatch(name) and not name.isdecimal() else ""
+    return name if _CLIP.fullmatch(name) and not text.isdecimal() else ""
 
 
 def _look(root: str) -> _Corpus:
@@ -218,6 +218,7 @@ def _look(root: str) -> _Corpus:
         if (status.st_dev, status.st_ino) in seen:
             continue
         seen.add((status.st_dev, status.st_ino))
+        check_path(folder)
         inner, videos, has_images = _look_into(folder, corpus.lists)
         places: dict[str, _Place] = {}
         for name in videos:
@@ -297,7 +298,9 @@ def _clips_of_parts(corpus: _Corpus, owners: Mapping[str, Mapping[str, str]]) ->
         if any(clip in theirs for theirs in owners.values()):
             continue
         part, why = corpus.part_of(clip), ""
-        if not part:
+        if not _CLIP.fullmatch(clip):
+            why = "their names have other characters than letters, digits, '.', '_' and '-'"
+        elif not part:
             why = "neither their names nor their folders say train, val or test"
         elif part in listed_parts and clip not in named:
             why = f"they are not in {' or '.join(name for name in CLIP_LISTS if name in corpus.lists)}"

@@ -6,6 +6,7 @@ What is held for a matrix is where it lies, not its rows, so that memory does no
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +25,30 @@ _CURE = "redo the stage that wrote it"
 
 
 class MappedRows:
-    """The matrices that an scp lists, ``<key> <archive>:<offset>``, as one table of rows.
+    """Matrices that an scp lists, ``<key> <archive>:<offset>``, as one table of rows.
 
-    keys: their S names, in the order of the list. counts: (S,) int64 rows of each; 0 is legal.
+    keys: the S names that are wanted. counts: (S,) int64 rows of each; 0 is legal.
     columns: of every matrix that has rows; 0 where none has.
-    Raises DataError, naming the matrix, for an archive that is missing or cut off, another form than float32 that is
-    not compressed, and other columns than those before.
+    Raises DataError, naming the matrix, for one that is not listed, an archive that is missing or cut off, another form
+    than float32 that is not compressed, and other columns than those before.
     """
 
-    def __init__(self, scp: str | os.PathLike[str]) -> None:
+    def __init__(self, scp: str | os.PathLike[str], keys: Sequence[str]) -> None:
         where = read_scp(scp)
-        self.scp, self.keys = scp, tuple(where)
-        self.counts: Index = np.zeros(len(where), np.int64)
-        self._starts: Index = np.zeros(len(where), np.int64)
-        self._file = np.zeros(len(where), np.int64)
+        self.scp, self.keys = scp, tuple(keys)
+        self.counts: Index = np.zeros(len(keys), np.int64)
+        self._starts: Index = np.zeros(len(keys), np.int64)
+        self._file = np.zeros(len(keys), np.int64)
         self.columns = 0
         self._paths: list[str] = []
         self._maps: list[NDArray[np.uint8]] = []
         members: dict[str, list[int]] = {}
-        for number, value in enumerate(where.values()):
-            path, colon, text = value.rpartition(":")
+        for number, key in enumerate(self.keys):
+            if key not in where:
+                raise self._broken(number, "it is not listed")
+            path, colon, text = where[key].rpartition(":")
             if not (colon and text.isdecimal() and text.isascii() and len(text) < 19):
-                raise self._broken(number, f"expected '<archive>:<offset>', found '{value}'")
+                raise self._broken(number, f"expected '<archive>:<offset>', found '{where[key]}'")
             self._starts[number] = int(text)
             members.setdefault(path, []).append(number)
         for path, numbers in members.items():
@@ -53,11 +56,6 @@ class MappedRows:
 
     def __len__(self) -> int:
         return len(self.keys)
-
-    def matrix(self, number: int) -> Float:
-        """The (rows, columns) float32 matrix of a position in ``keys``."""
-        count = int(self.counts[number])
-        return self.take(np.full(count, number), np.arange(count))
 
     def take(self, matrices: Index, rows: Index) -> Float:
         """(K,) positions in ``keys`` and (K,) rows of those matrices -> (K, columns) float32, copied."""

@@ -21,8 +21,10 @@ from vidperson.io.record import differences, read_record, write_record
 from vidperson.training.batches import Arrays, ShuffledBatches
 
 Float = NDArray[np.float32]
+Double = NDArray[np.float64]
 Index = NDArray[np.int64]
 ALL = "all"
+_AT_ONCE = 4096  # clips
 _FILES = {"vectors": "<f4", "rows": "<i8", "weights": "<f4", "ends": "<i8", "part": "<i8", "number": "<i8"}
 
 
@@ -121,13 +123,17 @@ class Clips:
         """Numbers of a vector."""
         return int(self.prepared.vectors.shape[1])
 
-    def means(self, clips: Index, classes: Index, count: int) -> Float:
-        """(K,) clips and the class of each, among ``count``, to the (count, D) sums of each class's vectors."""
+    def means(self, clips: Index, classes: Index, count: int, origin: Double, matrix: Double) -> Double:
+        """(K,) clips and the class of each, among ``count``, to the (count, D) sums of each class's vectors.
+
+        origin: (D,), matrix: (D, D): a vector x is first brought to (x - origin) @ matrix, and to length 1.
+        """
         found = np.zeros((count, self.size))
-        for begin in range(0, len(clips), 4096):
-            some = slice(begin, begin + 4096)
-            np.add.at(found, classes[some], self.prepared.vectors[clips[some]])
-        return found.astype(np.float32)
+        for begin in range(0, len(clips), _AT_ONCE):
+            some = (self.prepared.vectors[clips[begin : begin + _AT_ONCE]] - origin) @ matrix
+            some /= np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12)
+            np.add.at(found, classes[begin : begin + _AT_ONCE], some)
+        return found
 
     def pool(self, clips: Index, chosen: Index) -> Float:
         """(B,) clips and (B, K) which of their items, by position, -1 for none -> (B, D) vectors.

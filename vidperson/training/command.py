@@ -212,9 +212,7 @@ def train_plan(
     validates = validate if plan.validate else None
     report = reporter(folder, plan.source.steps_per_epoch, draw)
     to_measure = validates, plan.goal, plan.validated_on
-    best = train(
-        plan.task, plan.batches, how, folder, world, *to_measure, plan.recipe, report, plan.from_the_start
-    )
+    best = train(plan.task, plan.batches, how, folder, world, *to_measure, plan.recipe, report, plan.from_the_start)
     if world.rank == 0:
         warn_of_left_out(plan.source)
         draw_curves(folder, draw)

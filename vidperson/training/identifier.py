@@ -20,7 +20,7 @@ from vidperson.networks.architectures.identifier import Identifier, IdentifierSh
 from vidperson.networks.card import ModelCard, Output, VectorInput
 from vidperson.networks.convert import build_network
 from vidperson.training import command
-from vidperson.training.clips import ClipBatches, Clips, Draw, Float, Index, clusters, stratified
+from vidperson.training.clips import ClipBatches, Clips, Double, Draw, Float, Index, clusters, stratified
 from vidperson.training.command import IdentifierOptions, TrainingOptions, TrainingPlan
 from vidperson.training.export import Run, export_module, new_card, write_card
 from vidperson.training.loop import BEST, World, load_checkpoint
@@ -28,6 +28,9 @@ from vidperson.training.losses import arcface_logits, cosface_logits
 
 LOSSES = ("softmax", "cosface", "arcface")
 GOAL = "map_100"
+Whiten = Callable[[Float, Float], tuple[Double, Double]]
+"""(C, D) vectors, (S, D) those of strangers among them -> (D,) origin and (D, D) matrix, by which (x - origin) @ matrix
+spreads alike in all directions."""
 
 
 def check_options(how: IdentifierOptions) -> None:
@@ -85,29 +88,11 @@ class IdentifierTask(nn.Module):
 
 
 @dataclass(frozen=True)
-class Searched:
-    """Tracks of clips that are searched for persons, to choose an epoch by.
+class Validation:
+    """What chooses an epoch. measure: mAP@100 of a network that runs. digest: of what it measures on."""
 
-    vectors: (T, D) float32. clips: (T,) int64, ascending, which of the ``names`` each track is of.
-    relevant: person -> names of the clips that show it, those without a track too.
-    """
-
-    vectors: Float
-    clips: Index
-    names: Sequence[str]
-    relevant: Mapping[str, Sequence[str]]
-
-    def digest(self) -> str:
-        """SHA-256 of what is measured on."""
-        found = hashlib.sha256(repr([sorted((p, sorted(c)) for p, c in self.relevant.items()), *self.names]).encode())
-        found.update(np.asarray(self.clips, "<i8").tobytes())
-        for begin in range(0, len(self.vectors), 4096):
-            found.update(self.vectors[begin : begin + 4096].tobytes())
-        return found.hexdigest()
-
-
-Measure = Callable[[Callable[[Float], Float], Sequence[str], Searched], float]
-"""mAP@100 of (T, D) vectors -> (T, P) scores of the named persons."""
+    measure: Callable[[Run], float]
+    digest: str
 
 
 def identifier_card(
@@ -136,37 +121,51 @@ def train_identifier(
     how: IdentifierOptions,
     options: TrainingOptions,
     world: World,
-    measure: Measure,
-    valid: Searched | None,
+    valid: Validation | None,
+    held_out: Callable[[Index], Validation],
+    whiten: Whiten,
     draw: Callable[[Sequence[Mapping[str, Any]]], bytes],
 ) -> dict[str, Any]:
     """Train one network, or those of all folds, and export them as one.
 
+    valid: measures the exported network, and chooses the epoch where there are no folds.
+    held_out: what chooses it with folds, of the clips that are held out.
+    whiten: what the network begins with; "original" does not.
     Returns the figures of its card: {} in all processes but the first.
+    """
+    plans = plan_identifier(clips, card, how, options, world, valid, held_out, whiten)
+    best = {name: command.train_plan(plan, options, world, draw, options.folder / name) for name, plan in plans.items()}
+    return export_identifier(plans, best, how, options, valid) if world.rank == 0 else {}
+
+
+def plan_identifier(
+    clips: Clips,
+    card: ModelCard,
+    how: IdentifierOptions,
+    options: TrainingOptions,
+    world: World,
+    valid: Validation | None,
+    held_out: Callable[[Index], Validation],
+    whiten: Whiten,
+) -> dict[str, TrainingPlan]:
+    """The training of each fold, by the name of its folder; without folds only one, of "".
+
+    Raises TrainingError where no person has a second clip to hold out.
     """
     every = np.arange(len(clips.labels))
     if not how.folds:
-        plans = {"": _plan(clips, card, how, options, world, every, valid, measure)}
-    else:
-        fold = stratified(clips.labels, how.folds, options.settings.seed)
-        plans = {}
-        for number in range(how.folds):
-            held = _held_out(clips, every[fold == number])
-            plans[f"fold{number + 1}"] = _plan(clips, card, how, options, world, every[fold != number], held, measure)
-    best = {name: command.train_plan(plan, options, world, draw, options.folder / name) for name, plan in plans.items()}
-    return _export(plans, best, card, how, options, measure, valid) if world.rank == 0 else {}
-
-
-def _held_out(clips: Clips, held: Index) -> Searched:
-    """Held-out clips, and whom they show."""
-    names = [str(clip) for clip in held]
-    relevant: dict[str, list[str]] = {}
-    for name, label in zip(names, clips.labels[held].tolist(), strict=True):
-        if label >= 0:
-            relevant.setdefault(clips.persons[label], []).append(name)
-    if not relevant:
-        raise TrainingError("folds: no clip of a person can be held out, since each has one only; train without folds")
-    return Searched(clips.prepared.vectors[held], np.arange(len(held)), names, relevant)
+        return {"": _plan(clips, card, how, options, world, every, valid, whiten)}
+    fold = stratified(clips.labels, how.folds, options.settings.seed)
+    plans = {}
+    for number in range(how.folds):
+        held = every[fold == number]
+        if not (clips.labels[held] >= 0).any():
+            what = f"expected persons with clips to hold out in each of {how.folds}, found none in fold {number + 1}"
+            raise TrainingError(f"folds: {what}; a person with one clip is always learnt; ask for fewer folds")
+        plans[f"fold{number + 1}"] = _plan(
+            clips, card, how, options, world, every[fold != number], held_out(held), whiten
+        )
+    return plans
 
 
 def _plan(
@@ -176,8 +175,8 @@ def _plan(
     options: TrainingOptions,
     world: World,
     items: Index,
-    valid: Searched | None,
-    measure: Measure,
+    valid: Validation | None,
+    whiten: Whiten,
 ) -> TrainingPlan:
     """The training on some of the clips. Raises VidPersonError for what is wrong with it."""
     shape, persons = shape_of(how), len(clips.persons)
@@ -194,8 +193,10 @@ def _plan(
     network, note = command.new_network(card, str(shape), options)
     assert isinstance(network, Identifier)
     if how.architecture != "original" and not options.init:
-        means = clips.means(items, classes, persons + how.strangers)
-        network.heads[0].start_from(torch.from_numpy(means))  # type: ignore[operator]
+        vectors = clips.prepared.vectors
+        origin, matrix = whiten(vectors[items], vectors[items[others]])
+        means = clips.means(items, classes, persons + how.strangers, origin, matrix)
+        network.heads[0].start_from(*(torch.from_numpy(each).float() for each in (origin, matrix, means)))  # type: ignore[operator]
     seed = options.settings.seed
     source = ClipBatches(
         clips, items, classes, Draw.parse(how.items), how.batch_size, seed, world.rank, world.ranks, options.workers
@@ -212,32 +213,32 @@ def _plan(
         return plan
 
     def validate(run: Run, card: ModelCard) -> dict[str, float]:
-        figure = measure(lambda vectors: run(vectors)[0], clips.persons, valid)
+        figure = valid.measure(run)
         logging.info("validation: mAP@100 %.4f", figure)
         return {GOAL: figure}
 
     # In the digits of 16 bits many scores would be equal.
-    more = {"valid_precision": "fp32", "from_the_start": True}
-    return dataclasses.replace(plan, validate=validate, validated_on=valid.digest(), **more)
+    return dataclasses.replace(
+        plan, validate=validate, validated_on=valid.digest, valid_precision="fp32", from_the_start=True
+    )
 
 
-def _export(
+def export_identifier(
     plans: Mapping[str, TrainingPlan],
     best: Mapping[str, Mapping[str, float]],
-    card: ModelCard,
     how: IdentifierOptions,
     options: TrainingOptions,
-    measure: Measure,
-    valid: Searched | None,
+    valid: Validation | None,
 ) -> dict[str, Any]:
-    """Write the best epochs' networks as one, and its card."""
+    """Write the best epochs' networks as one, and its card, whose figures are returned."""
+    first = next(iter(plans.values()))
+    card = first.card
     shape, weights = shape_of(how, len(plans)), [str(Path(name, BEST)) for name in plans]
     network = build_network(str(shape), card.input, card.output)
     assert isinstance(network, Identifier)
     for head, name in zip(network.heads, weights, strict=True):
         found = load_checkpoint(options.folder / name)["network"]
         head.load_state_dict({key.removeprefix("heads.0."): value for key, value in found.items()})
-    first = next(iter(plans.values()))
     text = f"{first.data}{f', in {how.folds} folds' if how.folds else ''}"
     card = dataclasses.replace(card, training_data=command.data_in_words(text, options))
     card = export_module(network, options.folder, card, options.half_weights)
@@ -247,7 +248,7 @@ def _export(
         figures = {"mean_of_held_out_folds": float(np.mean(folds)), "held_out_folds": folds}
     if valid is not None:
         run = command.run_file(options.folder / card.file.name, card, options)
-        figures[GOAL] = measure(lambda vectors: run(vectors)[0], card.output.labels, valid)
+        figures[GOAL] = valid.measure(run)
         logging.info("the network that is kept: mAP@100 %.4f", figures[GOAL])
     training = {
         **first.recipe,

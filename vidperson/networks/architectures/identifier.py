@@ -21,7 +21,8 @@ class IdentifierShape:
 
     kind: "original": as in the iQIYI-VID challenge (deepinx/iqiyi-vid-challenge): fully connected, batch norm, PReLU,
         a shortcut where a layer has as many outputs as inputs, Xavier's Gaussian weights, and a linear classifier.
-        "linear", "cosine": residual blocks that begin as identities, and a classifier by inner products or cosines.
+        "linear", "cosine": an affine map, after which vectors are made unit vectors; residual blocks that begin as
+        identities; and a classifier by inner products or cosines.
     hidden: widths of the layers, or blocks, before the classifier. dropout: share of their values left out in training.
     strangers: classes of strangers behind those of the persons; they are no outputs.
     heads: networks beside each other; the score is their mean.
@@ -99,6 +100,11 @@ class Head(nn.Module):
     def __init__(self, size: int, persons: int, shape: IdentifierShape) -> None:
         super().__init__()
         self.persons, self.shape = persons, shape
+        self.whitening: nn.Linear | None = None
+        if shape.kind != "original":
+            self.whitening = nn.Linear(size, size)
+            nn.init.eye_(self.whitening.weight)
+            nn.init.zeros_(self.whitening.bias)
         layers: list[nn.Module] = []
         for width in shape.hidden:
             if shape.kind == "original":
@@ -113,6 +119,8 @@ class Head(nn.Module):
         self.bias = nn.Parameter(torch.zeros(classes)) if shape.kind != "cosine" else None
 
     def forward(self, vectors: Tensor) -> Tensor:
+        if self.whitening is not None:
+            vectors = functional.normalize(self.whitening(vectors))
         features = self.layers(vectors)
         if self.shape.kind == "cosine":
             return functional.linear(functional.normalize(features), functional.normalize(self.weight))
@@ -129,11 +137,15 @@ class Head(nn.Module):
         return logits[:, : self.persons] - others.logsumexp(dim=1, keepdim=True)
 
     @torch.no_grad()
-    def start_from(self, means: Tensor) -> None:
-        """Begin as a comparison with the (classes, size) mean vectors: "linear" and "cosine" then rank by it exactly.
+    def start_from(self, origin: Tensor, matrix: Tensor, means: Tensor) -> None:
+        """Begin as a comparison with means: "linear" and "cosine" rank by the cosine to them exactly.
 
-        A mean of zeros stays one.
+        origin: (size,), matrix: (size, size): a vector x is brought to (x - origin) @ matrix, and to length 1.
+        means: (classes, size) of those; one of zeros stays so.
         """
+        assert self.whitening is not None
+        self.whitening.weight.copy_(matrix.T)
+        self.whitening.bias.copy_(-origin @ matrix)
         units = functional.normalize(means)
         self.weight.copy_(units if self.shape.kind == "cosine" else units * self.shape.scale)
 
