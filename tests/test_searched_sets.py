@@ -18,8 +18,7 @@ from steps.evaluate_ranks import Lists
 from steps.evaluate_searches import EvaluateSearchesOptions, evaluate_search, evaluate_searches
 from steps.evaluate_searches import SearchedSet as Files
 from steps.make_report import ReportOptions, make_report, write_report
-from steps.pick_ranks import Picker, PickRanksOptions, Searched, pick_ranks
-from steps.pick_trials import ItemSet
+from steps.pick_ranks import PickRanksOptions, decided, pick_ranks, read_searched, read_tracks
 from steps.search import SearchOptions, SearchPairOptions, SearchSystemOptions, search
 from vidperson.errors import DataError, ScoringError
 from vidperson.io.lines import read_scp
@@ -131,14 +130,13 @@ def test_picked_segment_without_an_item_tells_its_status(world):
 
 
 def test_decided_face_is_the_heaviest_of_the_track_that_is_nearest_to_the_person(world):
-    made = world.made
-    items = {name: ItemSet(made.embed / name, made.items / name, "faces") for name in ("train", "test")}
-    members = [("train", segment) for segment in made.enrolled if segment.startswith("p0-")]
-    decided = Picker(Searched("face", items, "test", {"p0": members}), {}, {}).decided("p0", "t-two")
-    assert decided["tracks"] > 1
-    assert shade(decided["test"]) == 20 + 10 * 6  # the third of the second track has the longest embedding
-    assert shade(decided["enrolment"]) == 20 + 10 * 2
-    assert decided["cosine"] > 0.8 and decided["why"] is None
+    searched = read_searched(world.pair(), {})
+    tracks = read_tracks(searched, [("test", "t-two"), *searched.groups["p0"]])
+    found = decided(searched, tracks, "p0", "t-two")
+    assert found["tracks"] > 1
+    assert shade(found["test"]) == 20 + 10 * 6  # the third of the second track has the longest embedding
+    assert shade(found["enrolment"]) == 20 + 10 * 2
+    assert found["cosine"] > 0.8 and found["why"] is None
 
 
 def test_table_of_segments_begins_with_what_went_wrong(world):
