@@ -50,8 +50,5 @@ def threshold_for(scores: ArrayLike, count: int, rate: float) -> float:
     if not len(ordered):
         raise ScoringError("expected a stranger with a score, found none")
     allowed = math.floor(rate * count * (1 + 1e-12))
-    if allowed >= len(ordered):
-        found = ordered[-1]
-    else:
-        found = np.nextafter(ordered[allowed], np.float32(np.inf))
+    found = ordered[-1] if allowed >= len(ordered) else np.nextafter(ordered[allowed], np.float32(np.inf))
     return float(str(found))  # the number that the same digits in a list are read as
