@@ -150,7 +150,7 @@ def pick_ranks(options: PickRanksOptions) -> None:
 
     files = searched_set(options.pair)
     lists = files.lists(options.ranks, options.persons, options.nobody)
-    searched, scores = read_searched(options.pair, files.statuses), read_scored_ranks(options.ranks)
+    searched, scores = read_searched(options.pair, files.statuses), read_scored_ranks(options.ranks, may_be_empty=True)
     content = {"system": options.system, "files": {"ranks": str(options.ranks), "persons": str(options.persons)}}
     content |= picked_content(lists, scores, searched, options.count)
     with atomic_write(options.output) as stream:

@@ -201,6 +201,17 @@ def test_report_without_a_key_or_strangers_says_so(world):
     assert "There are no strangers, so there are no open-set figures." in text and "FNIR at" not in text
 
 
+def test_set_without_any_item_has_figures_and_a_report(world):
+    for path in world.paths.values():
+        path.write_text("")
+    result = world.evaluate(threshold=0.5)
+    assert (result["mAP"], result["segments"]["rank-1"], result["models without a list"]) == (0, 0, PERSONS)
+    assert [point["fnir"] for point in result["segments"]["points"]] == [1, 1]
+    assert result["segments"]["decided"]["misses"] == 1 and result["segments"]["decided"]["false alarms"] == 0
+    assert {case["kind"] for person in world.pick()["worst"] for case in person["cases"]} == {"missed"}
+    assert "no right segment listed" in world.report()
+
+
 @pytest.mark.parametrize("content", ['{"name": "test"}', "[]", "{"])
 def test_json_that_is_no_result_or_was_not_picked_is_refused_by_name(world, content):
     world.evaluate()
