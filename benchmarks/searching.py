@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from vidperson.backends.identification import ClassMean, ShiftedClassMean
+from vidperson.backends.identification import ClassMean, Searcher, ShiftedClassMean, Whitened, Whitening
 from vidperson.backends.search import search
 from vidperson.backends.sets import EmbeddingSets
 
@@ -30,7 +30,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--segments", type=int, default=60_000, help="segments, of one track each")
     parser.add_argument("--persons", type=int, default=10_034)
-    parser.add_argument("--strangers", type=int, default=0, help="known strangers that shift scores; 0: no shift")
+    parser.add_argument(
+        "--strangers", type=int, default=0, help="known strangers; 0: no shift, and nothing is whitened"
+    )
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--top", type=int, default=100)
     parser.add_argument("--best", type=int, default=5, help="persons per segment")
@@ -41,10 +43,12 @@ def main() -> None:
     names = tuple(f"s{i:06d}" for i in range(arguments.segments))
     tracks = EmbeddingSets(names, vectors, np.arange(arguments.segments + 1))
     models = [f"p{i:06d}" for i in range(arguments.persons)]
-    searchers = {"class-mean": ClassMean(models, means)}
+    searchers: dict[str, Searcher] = {"class-mean": ClassMean(models, means)}
     if arguments.strangers:
         strangers = random_units(rng, arguments.strangers, arguments.dim)
-        searchers["class-mean-shift"] = ShiftedClassMean(models, means, strangers)
+        whitening = Whitening(strangers)
+        searchers["class-mean-whitened"] = Whitened(searchers["class-mean"], whitening)
+        searchers["class-mean-whitened-shift"] = Whitened(ShiftedClassMean(models, means, strangers), whitening)
     groups = {"all": (np.arange(arguments.persons), np.arange(arguments.segments))}
     print(f"{arguments.segments} segments x {arguments.persons} persons, vectors of {arguments.dim} numbers")
     for name, searcher in searchers.items():

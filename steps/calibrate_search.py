@@ -114,7 +114,7 @@ def _calibrate_system(system: System, planned: Mapping[str, Planned], options: C
                 )
         one.note()
     logging.info(
-        "%s: threshold %.6g for %g of %d strangers of %s: %d of them and %d of %d known segments exceed it",
+        "%s: threshold %.6g for %g of %d strangers of %s: %d of them and %d of %d known segments reach it",
         *(systems.folder(system), found["threshold"], found["false_alarm_rate"], found["num_strangers"]),
         *(model.trained_on, found["thresholds"][0]["strangers_named"], found["thresholds"][0]["known_named"]),
         found["num_known"],
@@ -153,7 +153,7 @@ def train(system: System, options: SearchSystemOptions, data_dir: Path) -> tuple
     thresholds = []
     for rate in dict.fromkeys([options.false_alarm_rate, *RATES]):
         threshold = threshold_for(scores, len(strangers), rate)
-        passed = [sum(score > threshold for score in some) for some in (scores, others)]
+        passed = [sum(score >= threshold for score in some) for some in (scores, others)]
         counts = dict(zip(("strangers_named", "known_named"), passed, strict=True))
         thresholds.append({"false_alarm_rate": rate, "threshold": threshold, **counts})
     about = {"measured_on": name, "false_alarm_rate": options.false_alarm_rate, "threshold": thresholds[0]["threshold"]}

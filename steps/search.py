@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
-BACKENDS = ("class-mean", "class-mean-shift", "class-mean-whitened")
+BACKENDS = ("class-mean", "class-mean-shift", "class-mean-whitened", "class-mean-whitened-shift")
 OF_STRANGERS = BACKENDS[1:]
 """Those that use the segments of which nobody is known."""
 BATCH = 256
@@ -474,19 +474,15 @@ def _class_means(word: str, models: Sequence[str], inputs: Inputs, columns: NDAr
         for rows in (inputs.enrolled, inputs.strangers)
     )
     whitening = None
-    if word == "class-mean-whitened":
-        whitening = kinds.Whitening(np.concatenate([vectors, strangers]), strangers)
-        vectors = whitening.apply(vectors)
+    if "whitened" in word:
+        whitening = kinds.Whitening(np.concatenate([vectors, strangers]))
+        vectors, strangers = (whitening.apply(rows) for rows in (vectors, strangers))
     names, means = kinds.class_means(vectors, inputs.persons)
     places = {name: i for i, name in enumerate(names)}
     means = means[[places[model] for model in models]]
-    if whitening:
-        return kinds.WhitenedClassMean(models, means, whitening)
-    return (
-        kinds.ShiftedClassMean(models, means, strangers)
-        if word == "class-mean-shift"
-        else kinds.ClassMean(models, means)
-    )
+    shifted = word.endswith("shift")
+    made = kinds.ShiftedClassMean(models, means, strangers) if shifted else kinds.ClassMean(models, means)
+    return kinds.Whitened(made, whitening) if whitening else made
 
 
 def _identifier(trained: Trained, models: Sequence[str], size: int) -> Searcher:

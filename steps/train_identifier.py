@@ -220,7 +220,7 @@ def whitening(vectors: Float, strangers: Float) -> tuple[Double, Double]:
     """What the back-end class-mean-whitened does to vectors."""
     from vidperson.backends.identification import Whitening
 
-    made = Whitening(vectors, strangers)
+    made = Whitening(vectors)
     return made.origin, made.matrix
 
 

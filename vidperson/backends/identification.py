@@ -25,7 +25,7 @@ from vidperson.backends.exact import (
     with_lengths,
 )
 from vidperson.backends.tiles import maxima, tiling
-from vidperson.backends.tracks import link, merge, unit_means
+from vidperson.backends.tracks import link, unit_means
 from vidperson.errors import ScoringError
 
 Float = NDArray[np.float32]
@@ -34,12 +34,11 @@ Index = NDArray[np.int64]
 SCORE_COLUMN = 6
 """Of the items: the score of the detection."""
 
-NEAREST_STRANGERS = 30
-STRANGER_SHARE = 0.5
+NEAREST = 10
+SHIFT_SHARE = 0.5
 SHRINKAGE = 0.3
-EYE_DISTANCE_PX = 20
-LINK_COSINE = 0.1
-MERGE_COSINE = 0.2
+LINK_COSINE = -0.1
+"""Of poor items of one person in a row many have cosines far below 0.5; what overlaps is one person, unless unlike."""
 _ROWS_AT_ONCE = 2112
 _ROWS_OF_NEAR = 528
 
@@ -49,9 +48,8 @@ def item_weights(
 ) -> Double:
     """(N,) float64 weights of a segment's items, without the length of their embeddings, see :func:`pool`.
 
-    items: (N, 7 or more) float32, the detection score in column 6. quality: (N, 2) float32, the distance of the eyes,
-        px, and the share of the item that is black, 0..1. The weight is score * min(distance / 20, 1) * (1 - black);
-        what is not there does not count.
+    items: (N, 7 or more) float32, the detection score in column 6. quality: (N, 2) float32, the second the share of the
+        item that is black, 0..1. The weight is score * (1 - black share); what is not there does not count.
     given: (N, 1) float32 weights to take instead.
     Raises ScoringError where the rows are not ``count``, and for weights that are negative or not finite.
     """
@@ -68,7 +66,7 @@ def item_weights(
         if items is not None:
             weights *= items[:, SCORE_COLUMN]
         if quality is not None:
-            weights *= np.minimum(quality[:, 0] / EYE_DISTANCE_PX, 1) * (1 - np.clip(quality[:, 1], 0, 1))
+            weights *= 1 - np.clip(quality[:, 1], 0, 1)
     if not (weights >= 0).all() or not np.isfinite(weights).all():
         raise ScoringError(f"expected weights of items from 0 on, found {weights.min():g}")
     return weights
@@ -100,7 +98,7 @@ def pool(embeddings: Sequence[Float], items: Float | None, weights: Double) -> P
 
     embeddings: of each of K embedders (N, D_k) float32, row by row of the same items, as the network gave them.
     items: (N, 6 or more) float32 frame, time_s, x1, y1, x2, y2 of each item, which link tracks, as do the embeddings
-        of the first embedder, see ``tracks.link`` and ``tracks.merge``. None: all items are one track.
+        of the first embedder, see ``tracks.link``. None: all items are one track.
     weights: (N,) float64 as :func:`item_weights` gives them.
     Per track and embedder it is the mean of the unit vectors, each weighted by its weight times the length of the
     embedding: networks give short ones for poor items. It is length-normalised, and those of the K embedders stand one
@@ -122,7 +120,7 @@ def pool(embeddings: Sequence[Float], items: Float | None, weights: Double) -> P
     heavy = [weights * norms for norms in lengths]
     labels = np.zeros(count, dtype=np.int64)
     if items is not None:
-        labels = merge(link(units[0], items, LINK_COSINE), units[0], items, heavy[0], MERGE_COSINE)
+        labels = link(units[0], items, LINK_COSINE)
     members = labels == np.arange(labels.max() + 1)[:, None]
     vectors = [unit_means(each, members, own).astype(np.float32) for each, own in zip(units, heavy, strict=True)]
     return Pooled(np.concatenate(vectors, axis=1), _sums(members, heavy[0]), labels)
@@ -204,29 +202,26 @@ class ClassMean:
 
 
 class ShiftedClassMean(ClassMean):
-    """:class:`ClassMean` less half the mean cosine of the track and the 30 known strangers nearest to it.
+    """:class:`ClassMean` less half the mean cosine of the track and the 10 nearest of all means and known strangers.
 
-    strangers: (S, D) float32 unit vectors; fewer than 30 are all taken.
-    Raises ScoringError without any.
+    A track that is near to many is near to this person by chance. strangers: (S, D) float32 unit vectors, may be none.
     """
 
     def __init__(self, models: Sequence[str], means: Float, strangers: Float) -> None:
         super().__init__(models, means)
-        if not len(strangers):
-            raise ScoringError("expected known strangers, segments of the enrolment sets without a person, found none")
         self._strangers = Products(strangers.T)
-        self._nearest = min(NEAREST_STRANGERS, len(strangers))
+        self._nearest = min(NEAREST, len(means) + len(strangers))
 
     def scores(self, vectors: Float) -> Float:
-        means = [self._near(vectors[i : i + _ROWS_OF_NEAR]) for i in range(0, len(vectors), _ROWS_OF_NEAR)]
-        shift = STRANGER_SHARE * np.concatenate([np.zeros(0), *means])
-        return np.asarray(super().scores(vectors) - shift[:, None], dtype=np.float32)
-
-    def _near(self, vectors: Float) -> Double:
-        """(V,) float64 mean cosines of the nearest strangers."""
-        near = np.partition(self._strangers(length_normalise(vectors)), -self._nearest, axis=1)[:, -self._nearest :]
-        # Sorted, so that the sum does not depend on the order of the strangers.
-        return np.asarray(np.sort(near, axis=1).astype(np.float64).sum(axis=1) / self._nearest)
+        found = super().scores(vectors)
+        for begin in range(0, len(vectors), _ROWS_OF_NEAR):
+            some = slice(begin, begin + _ROWS_OF_NEAR)
+            near = np.concatenate([found[some], self._strangers(length_normalise(vectors[some]))], axis=1)
+            near = np.partition(near, -self._nearest, axis=1)[:, -self._nearest :]
+            # Sorted, so that the sum does not depend on the order of the strangers.
+            shift = np.sort(near, axis=1).astype(np.float64).sum(axis=1) / self._nearest
+            found[some] -= (SHIFT_SHARE * shift[:, None]).astype(np.float32)
+        return found
 
 
 class Whitening:
@@ -234,17 +229,15 @@ class Whitening:
 
     Jégou and Chum, "Negative evidences and co-occurences in image retrieval: the benefit of PCA and whitening" (ECCV
     2012), by their total covariance C, shrunk as in Ledoit and Wolf, "A well-conditioned estimator for
-    large-dimensional covariance matrices" (2004), by a fixed share s: (1 - s) C + s tr(C) / D I. The origin is the mean
-    of the known strangers.
+    large-dimensional covariance matrices" (2004), by a fixed share s: (1 - s) C + s tr(C) / D I.
 
-    vectors: (C, D) float32 of all enrolment segments. strangers: (S, D) those of them that show nobody known; without
-        any the mean of all is the origin.
+    vectors: (C, D) float32 of all enrolment segments, those of known strangers too.
     Raises ScoringError where all vectors are the same.
 
     origin: (D,) float64. matrix: (D, D) float64: x goes to (x - origin) @ matrix, at unit length.
     """
 
-    def __init__(self, vectors: Float, strangers: Float) -> None:
+    def __init__(self, vectors: Float) -> None:
         # On a coarse grid the sums are exact, and the same in any order.
         count, dim = vectors.shape
         bits = (53 - math.ceil(math.log2(max(count, 2)))) // 2
@@ -253,13 +246,12 @@ class Whitening:
             rows = round_to_grid(length_normalise(vectors[begin : begin + _ROWS_AT_ONCE]), bits)
             total += rows.sum(axis=0)
             squares += rows.T @ rows
-        mean = total / max(count, 1)
-        covariance = squares / max(count, 1) - np.outer(mean, mean)
+        self.origin = total / max(count, 1)
+        covariance = squares / max(count, 1) - np.outer(self.origin, self.origin)
         spread = float(np.trace(covariance)) / dim
         if not spread > 1e-12:
             raise ScoringError(f"expected enrolment segments that differ, found {count} that do not")
         covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * spread * np.eye(dim)
-        self.origin = mean_row(length_normalise(strangers))[0] if len(strangers) else mean
         # Of the lower factor L of the inverse, L L' = S^-1: (x L)(y L)' = x S^-1 y'.
         self.matrix = np.linalg.cholesky(np.linalg.inv(covariance)) * math.sqrt(spread)
         self._products = Products(self.matrix)
@@ -270,18 +262,15 @@ class Whitening:
         return length_normalise(self._products(moved)).astype(np.float32)
 
 
-class WhitenedClassMean:
-    """Cosine of a whitened track and the mean of the person's whitened segments.
+class Whitened:
+    """A searcher that takes whitened vectors."""
 
-    models: P persons. means: (P, D) as :func:`class_means` gives them of whitened vectors.
-    """
-
-    def __init__(self, models: Sequence[str], means: Float, whitening: Whitening) -> None:
-        self._plain, self._whitening = ClassMean(models, means), whitening
-        self.models = self._plain.models
+    def __init__(self, searcher: Searcher, whitening: Whitening) -> None:
+        self.models = searcher.models
+        self._searcher, self._whitening = searcher, whitening
 
     def scores(self, vectors: Float) -> Float:
-        return self._plain.scores(self._whitening.apply(vectors))
+        return self._searcher.scores(self._whitening.apply(vectors))
 
 
 class Identifier:

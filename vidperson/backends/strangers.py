@@ -41,15 +41,14 @@ def probabilities(model: LinearModel, scores: ArrayLike) -> NDArray[np.float64]:
 
 
 def threshold_for(scores: ArrayLike, count: int, rate: float) -> float:
-    """The lowest threshold that the best scores of at most a share ``rate`` of the strangers exceed.
+    """The lowest threshold that at most a share ``rate`` of the strangers reach: just above the next of them.
 
-    scores: (S,) best scores. count: of all strangers, those without an item included, which exceed nothing.
-    Raises ScoringError without any score.
+    scores: (S,) float32 best scores. count: of all strangers, those without an item included, who reach nothing.
+    Where all may reach it, it is the lowest of their scores. Raises ScoringError without any score.
     """
-    ordered = np.sort(np.asarray(scores, dtype=np.float64))[::-1]
+    ordered = np.sort(np.asarray(scores, dtype=np.float32))[::-1]
     if not len(ordered):
         raise ScoringError("expected a stranger with a score, found none")
     allowed = math.floor(rate * count * (1 + 1e-12))
-    if allowed >= len(ordered):
-        return float(np.nextafter(ordered[-1], -np.inf))
-    return float(ordered[allowed])
+    found = ordered[-1] if allowed >= len(ordered) else np.nextafter(ordered[allowed], np.float32(np.inf))
+    return float(str(found))  # the number that the same digits in a list are read as

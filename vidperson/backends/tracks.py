@@ -18,7 +18,6 @@ MAX_GAP_S = 2.5
 MIN_OVERLAP = 0.1
 MIN_COSINE = 0.5
 _FACES_AT_ONCE = 64
-_MOST_MERGED = 2000
 
 
 def track_means(rows: Float, faces: Float) -> Double:
@@ -50,34 +49,6 @@ def link(units: Double, faces: Float, min_cosine: float = MIN_COSINE) -> NDArray
     by_list = np.empty_like(labels)
     by_list[order] = labels
     return by_list
-
-
-def merge(labels: Index, units: Double, faces: Float, weights: Double, min_cosine: float) -> Index:
-    """(N,) int64 tracks of :func:`link`, with those made one that share no frame and whose means are alike.
-
-    weights: (N,) of the faces in a mean. The two tracks whose means have the largest cosine are merged first, as long
-    as it is at least ``min_cosine``. Of more than 2,000 tracks none are.
-    """
-    count = int(labels.max()) + 1
-    if not 1 < count <= _MOST_MERGED:
-        return labels
-    _, frames = np.unique(faces[:, 0], return_inverse=True)
-    members = labels == np.arange(count)[:, None]
-    seen = np.zeros((count, int(frames.max()) + 1), dtype=np.float32)
-    seen[labels, frames] = 1
-    means = unit_means(units, members, weights)
-    cosines = np.where(seen @ seen.T > 0, -np.inf, means @ means.T)
-    while (best := cosines.max()) >= min_cosine:
-        kept, gone = sorted(np.argwhere(cosines == best)[0].tolist())
-        members[kept] |= members[gone]
-        members[gone] = False
-        seen[kept] += seen[gone]
-        seen[gone] = 1  # it shares a frame with all
-        means[kept] = unit_means(units, members[kept : kept + 1], weights)[0]
-        cosines[kept] = cosines[:, kept] = np.where(seen @ seen[kept] > 0, -np.inf, means @ means[kept])
-        cosines[gone] = cosines[:, gone] = -np.inf
-    found = members.argmax(axis=0)
-    return np.asarray(np.unique(found, return_inverse=True)[1], dtype=np.int64)
 
 
 def unit_means(units: Double, members: NDArray[np.bool_], weights: Double) -> Double:
