@@ -43,6 +43,7 @@ from vidperson.training.command import IdentifierOptions, TrainingOptions
 
 if TYPE_CHECKING:
     from vidperson.backends import EmbeddingSets
+    from vidperson.io.mapped import MappedRows
     from vidperson.training.clips import Clips, Double, Float, Index
     from vidperson.training.export import Run
     from vidperson.training.identifier import Validation
@@ -94,9 +95,9 @@ def train_identifier(options: TrainIdentifierOptions) -> dict[str, Any]:
     learnt = [
         Learnt(Path(data), sets.part(part)) for data, part in zip(training.train_data, sets.train_parts, strict=True)
     ]
-    size = sum(_sizes(learnt))
     persons = tuple(sorted({person for each in learnt for person in each.persons.values()}, key=str.encode))
     truth = Truth(Path(sets.valid_data), sets.part(sets.valid_part), persons) if sets.valid_data else None
+    size = sum(_sizes([each.tables for each in learnt] + ([truth.tables] if truth else [])))
     embedders = [folder.name for folder in sets.embed_dirs]
     card = identifier_card(how, training, persons, size, embedders, sets.modality)
     with join_world(training.device) as world:
@@ -123,12 +124,15 @@ class Learnt:
         self.tables = [MappedRows(folder / "embed.scp", self.segments) for folder in part.embed]
 
 
-def _sizes(learnt: Sequence[Learnt]) -> list[int]:
-    """Numbers of an embedding, by embedder. Raises DataError for sets with embeddings of different sizes."""
+def _sizes(sets: Sequence[Sequence[MappedRows]]) -> list[int]:
+    """Of the tables of each set, by embedder: numbers of an embedding, by embedder.
+
+    Raises DataError for sets with embeddings of different sizes, or without any.
+    """
     from vidperson.errors import DataError
 
     sizes = []
-    for tables in zip(*(each.tables for each in learnt), strict=True):
+    for tables in zip(*sets, strict=True):
         filled = [table for table in tables if table.columns]
         if not filled:
             raise DataError("no segment has an embedding: there is nothing to learn from", tables[0].scp)
@@ -176,10 +180,14 @@ def read_clips(folder: Path, learnt: Sequence[Learnt], persons: Sequence[str], s
 
 
 class Truth:
-    """A set to validate on, and who is in it. Raises DataError or ScoringError for what is missing or not known."""
+    """A set to validate on, and who is in it. tables: of each embedder, by ``segments``.
+
+    Raises DataError or ScoringError for what is missing or not known.
+    """
 
     def __init__(self, data: Path, part: Part, persons: Sequence[str]) -> None:
         from vidperson.io.lines import sort_key
+        from vidperson.io.mapped import MappedRows
         from vidperson.io.ranks import read_relevant
 
         self.part, self.persons = part, persons
@@ -193,6 +201,7 @@ class Truth:
         require(sorted(shown), set(self.segments), what, "correct it")
         what = f"segments of {data / 'utt2group'} are not in {part.embed[0]}"
         require(self.segments, set(part.segments()), what, CURE)
+        self.tables = [MappedRows(folder / "embed.scp", self.segments) for folder in part.embed]
         if len(shown) == len(self.segments):
             logging.warning("%s: no strangers in it: the epoch is chosen as if there were none", data)
 

@@ -126,13 +126,12 @@ class Clips:
     def means(self, clips: Index, classes: Index, count: int, origin: Double, matrix: Double) -> Double:
         """(K,) clips and the class of each, among ``count``, to the (count, D) sums of each class's vectors.
 
-        origin: (D,), matrix: (D, D): a vector x is first brought to (x - origin) @ matrix, and to length 1.
+        origin: (D,), matrix: (D, D): a unit vector x is first brought to (x - origin) @ matrix, and to length 1.
         """
         found = np.zeros((count, self.size))
         for begin in range(0, len(clips), _AT_ONCE):
-            some = (self.prepared.vectors[clips[begin : begin + _AT_ONCE]] - origin) @ matrix
-            some /= np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12)
-            np.add.at(found, classes[begin : begin + _AT_ONCE], some)
+            some = _units(self.prepared.vectors[clips[begin : begin + _AT_ONCE]])
+            np.add.at(found, classes[begin : begin + _AT_ONCE], _units((some - origin) @ matrix))
         return found
 
     def pool(self, clips: Index, chosen: Index) -> Float:
@@ -244,7 +243,7 @@ class ClipBatches(ShuffledBatches):
         chosen = self.draw(self.clips.counts(clips), rng)[self.rank :: self.ranks]
         clips, places = clips[self.rank :: self.ranks], places[self.rank :: self.ranks]
         vectors = np.array(self.clips.prepared.vectors[clips])
-        some = chosen[:, 0] >= 0
+        some = (chosen >= 0).any(axis=1)
         if some.any():
             vectors[some] = self.clips.pool(clips[some], chosen[some])
         return {"vectors": vectors, "labels": self.classes[places]}, []
@@ -274,9 +273,7 @@ def clusters(vectors: Float, count: int, rounds: int = 20) -> Index:
     """
     if count > len(vectors):
         raise TrainingError(f"expected at least as many strangers as their {count} classes, found {len(vectors)}")
-    units = np.asarray(vectors, np.float64)
-    units = units / np.maximum(np.sqrt(np.square(units).sum(axis=1, keepdims=True)), 1e-12)
-    units = np.rint(units * 2.0**20) * 2.0**-20  # products of two are summed without rounding: in any order
+    units = np.rint(_units(vectors) * 2.0**20) * 2.0**-20  # products of two are summed without rounding: in any order
     centres = units[np.linspace(0, len(units) - 1, count).astype(np.int64)]
     found = np.full(len(units), -1)
     for _ in range(rounds):
@@ -291,3 +288,9 @@ def clusters(vectors: Float, count: int, rounds: int = 20) -> Index:
         length = np.sqrt(np.square(sums).sum(axis=1, keepdims=True))
         centres = np.where(length > 0, np.rint(sums / np.where(length > 0, length, 1) * 2.0**20) * 2.0**-20, centres)
     return found
+
+
+def _units(vectors: NDArray[np.floating]) -> Double:
+    """(N, D) vectors at length 1, float64; one of zeros stays so."""
+    rows = np.asarray(vectors, np.float64)
+    return np.asarray(rows / np.maximum(np.sqrt(np.square(rows).sum(axis=1, keepdims=True)), 1e-12))

@@ -21,8 +21,8 @@ class IdentifierShape:
 
     kind: "original": as in the iQIYI-VID challenge (deepinx/iqiyi-vid-challenge): fully connected, batch norm, PReLU,
         a shortcut where a layer has as many outputs as inputs, Xavier's Gaussian weights, and a linear classifier.
-        "linear", "cosine": an affine map, after which vectors are made unit vectors; residual blocks that begin as
-        identities; and a classifier by inner products or cosines.
+        "linear", "cosine": an affine map, before and after which vectors are made unit vectors; residual blocks that
+        begin as identities; and a classifier by inner products or cosines.
     hidden: widths of the layers, or blocks, before the classifier. dropout: share of their values left out in training.
     strangers: classes of strangers behind those of the persons; they are no outputs.
     heads: networks beside each other; the score is their mean.
@@ -65,7 +65,7 @@ class IdentifierShape:
     @classmethod
     def parse(cls, text: str) -> IdentifierShape:
         """The inverse of ``str()``. Raises ModelError for another text."""
-        kind, *words = text.split()
+        kind, *words = text.split() or [""]
         values = dict(word.partition("=")[::2] for word in words)
         try:
             hidden = tuple(int(width) for width in values.pop("hidden").split(","))
@@ -120,7 +120,7 @@ class Head(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         if self.whitening is not None:
-            vectors = functional.normalize(self.whitening(vectors))
+            vectors = functional.normalize(self.whitening(functional.normalize(vectors)))
         features = self.layers(vectors)
         if self.shape.kind == "cosine":
             return functional.linear(functional.normalize(features), functional.normalize(self.weight))
@@ -140,7 +140,7 @@ class Head(nn.Module):
     def start_from(self, origin: Tensor, matrix: Tensor, means: Tensor) -> None:
         """Begin as a comparison with means: "linear" and "cosine" rank by the cosine to them exactly.
 
-        origin: (size,), matrix: (size, size): a vector x is brought to (x - origin) @ matrix, and to length 1.
+        origin: (size,), matrix: (size, size): a unit vector x is brought to (x - origin) @ matrix, and to length 1.
         means: (classes, size) of those; one of zeros stays so.
         """
         assert self.whitening is not None
