@@ -238,14 +238,14 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
         "train_embedding_size",
         "train_sub_centres", "train_batch",
         "train_epochs", "train_decay_epochs", "train_gpus", "train_processes", "train_workers", "train_threads",
-        "train_seed", "train_valid_epochs", "train_save_steps", "train_held_out",
+        "train_seed", "train_valid_epochs", "train_save_steps", "train_held_out", "train_strangers", "train_folds",
     }  # fmt: skip
     assert {name for name, kind in kinds.items() if kind == "number"} == {
         "fps", "det_threshold", "nms_threshold", "max_centre_distance", "max_duration_s", "segment_timeout_s",
         "longest_gap_s", "clips_valid", "false_alarm_rate",
         "thr_ahc", "mem_gb", "train_scale", "train_margin", "train_sample_rate", "train_lr", "train_weight_decay",
         "train_decay", "train_warmup_epochs", "train_clip", "train_ema", "train_cosine_weight",
-        "train_relation_weight",
+        "train_relation_weight", "train_dropout", "train_focal", "train_smoothing", "train_stranger_weight",
     }  # fmt: skip
 
 
