@@ -23,12 +23,12 @@ run() {
 export VIDPERSON_EXTRAS="${VIDPERSON_EXTRAS:-} demo"
 if [ -n "$identifiers" ]; then VIDPERSON_EXTRAS+=" torch"; fi
 for stage in 000_get_pretrained_models 001_prepare_data 002_detect_faces 003_extract_embeddings; do
-  run "$stage" "$@" --config-file "$config_file"
+  run "$stage" --config-file "$config_file" "$@"
 done
 for identifier in $identifiers; do
   run 014_train_identifier "$@" \
     --config-file "$config_file,global_conf/config_train_$identifier.sh"
 done
 for stage in 004_score 005_eval; do
-  run "$stage" "$@" --config-file "$config_file"
+  run "$stage" --config-file "$config_file" "$@"
 done

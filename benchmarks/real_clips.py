@@ -46,13 +46,10 @@ OPTIONS = (
     "--config-file", "global_conf/config_clips.sh", "--clips-valid", VALID,
     "--trial-sets", "clips_train:clips_valid clips_train+clips_valid:clips_test",
     "--face-detector", "retinaface_tiny", "--face-embedder", "arcface_tiny",
-    "--search-backends", "class-mean class-mean-shift", "--identifiers", IDENTIFIER,
-    "--search-fusion", f"class-mean {IDENTIFIER}", "--calibration-set", "clips_valid", "--second-look", "20",
+    "--search-backends", "class-mean class-mean-whitened", "--identifiers", IDENTIFIER,
+    "--search-fusion", f"class-mean-whitened {IDENTIFIER}", "--calibration-set", "clips_valid", "--second-look", "20",
 )  # fmt: skip
-TRAINING = (
-    "--train-name", IDENTIFIER, "--train-sets", "clips_train", "--valid-set", "clips_valid",
-    "--train-architecture", "original",
-)  # fmt: skip
+TRAINING = ("--train-name", IDENTIFIER, "--train-sets", "clips_train", "--valid-set", "clips_valid")
 
 
 class Source(NamedTuple):

@@ -104,7 +104,7 @@ mem_gb=4.0                   # [>0] memory for scoring (GiB); changes no score
 calibration_set=             # test set with a key to calibrate and fuse on; empty: none
 fusion_systems=              # systems or other score folders to fuse; empty: none
 max_systems=5                # [>=1] most systems in the fusion
-search_backends=class-mean   # ways to search: class-mean class-mean-shift; see docs/metrics.md
+search_backends="class-mean class-mean-whitened"  # ways to search: see docs/metrics.md
 identifiers=                 # identifiers to search with: folders of exp/<modality>_train
 search_fusion=               # words of these two whose searches are fused; empty: none
 search_top=100               # [>=1] segments listed per model of a search

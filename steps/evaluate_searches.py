@@ -169,7 +169,7 @@ class SearchedSet:
         relevant = self.data / "relevant"
         segments = self.data / "utt2group"
         lists = Lists(
-            read_ranks(checked(ranks)),
+            read_ranks(checked(ranks), may_be_empty=True),
             read_relevant(relevant) if relevant.is_file() else {},
             read_search(self.data / "search"),
             read_persons(checked(persons)),

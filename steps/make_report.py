@@ -345,12 +345,12 @@ def _picked(picked: dict[str, Any]) -> list[str]:
 
     items = items_of(picked["modality"])
     parts = []
-    for kind in ("worst", "best"):
-        if picked[kind]:
-            parts.append(html.heading(f"Persons that went {kind}, by {picked['system']}"))
-            if kind == "worst":
-                parts.append(html.note(f"{searches.PICKED_NOTE} The {items} are the heaviest of their tracks."))
-            parts.append(searches.picked_persons(picked[kind]))
+    if picked["worst"]:
+        parts.append(html.heading(f"Persons that went worst, by {picked['system']}"))
+        parts.append(html.note(f"{searches.PICKED_NOTE} The {items} are the heaviest of their tracks."))
+        parts.append(searches.picked_persons(picked["worst"]))
+    if picked["best"]:
+        parts.append(html.folded_parts("Persons that went best", [searches.picked_persons(picked["best"])]))
     for (title, total, table), rest in (
         (searches.persons_table(picked), picked["files"]["ranks"]),
         (searches.segments_table(picked), picked["files"]["persons"]),

@@ -28,7 +28,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from steps.evaluate_ranks import Lists
 from steps.evaluate_searches import searched_set
+from steps.parts import Part
 from steps.pick_trials import ItemSet
 from steps.score import items_of
 from steps.search import SearchPairOptions
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Content = dict[str, Any]
+Place = tuple[str, str]  # set and segment
 Scores = Mapping[str, Sequence[tuple[str, float]]]
 
 MOST_WRONG = MOST_MISSED = 3
@@ -67,14 +69,17 @@ class PickRanksOptions:
 class Searched:
     """Where the items of a search are, of one embedder.
 
-    sets: name -> items. test: name of the searched one.
-    groups: model -> its enrolment segments, with the name of the set of each.
+    parts, sets: name of the set -> its embeddings and its items. test: the searched one.
+    groups: model -> its enrolment segments, each with the name of its set before it.
+    statuses: segment of the searched set -> status, as stage 2 gave it.
     """
 
     modality: str
+    parts: Mapping[str, Part]
     sets: Mapping[str, ItemSet]
     test: str
-    groups: Mapping[str, Sequence[tuple[str, str]]]
+    groups: Mapping[str, Sequence[Place]]
+    statuses: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -86,64 +91,51 @@ class Tracks:
     main: int | None
 
 
-def tracks_of(items: ItemSet, segment: str) -> Tracks:
-    """As steps/search.py makes them, of one embedder."""
+def read_tracks(searched: Searched, places: Iterable[Place]) -> dict[Place, Tracks]:
+    """Those of some segments, as steps/search.py makes them. Raises DataError for matrices that do not fit."""
     import numpy as np
 
-    from vidperson.backends.identification import item_weights, pool
+    wanted: dict[str, dict[str, None]] = {}
+    for name, segment in places:
+        wanted.setdefault(name, {})[segment] = None
+    found = {}
+    for name, segments in wanted.items():
+        for segment, pooled, weights in searched.parts[name].pooled(segments, {}):
+            heavy = weights * np.linalg.norm(searched.sets[name].embeddings[segment], axis=1)
+            of_tracks = [np.where(pooled.labels == track, heavy, -1.0) for track in range(len(pooled))]
+            heaviest = [int(np.argmax(of_track)) for of_track in of_tracks]
+            found[name, segment] = Tracks(pooled.vectors, heaviest, pooled.main)
+    return found
 
-    rows = items.embeddings.get(segment, np.zeros((0, 1), np.float32))
-    found, quality = items.rows.get(segment), items.quality.get(segment)
-    given = items.weights.get(segment)
-    weights = item_weights(len(rows), found, None if given is not None else quality, given)
-    pooled = pool([rows], found if found is not None and len(rows) else None, weights)
-    heavy = weights * np.linalg.norm(rows, axis=1)
-    heaviest = [int(np.argmax(np.where(pooled.labels == track, heavy, -1.0))) for track in range(len(pooled))]
-    return Tracks(pooled.vectors, heaviest, pooled.main)
 
+def decided(searched: Searched, tracks: Mapping[Place, Tracks], model: str, segment: str) -> Content:
+    """What decided about a segment's score for a model: the items "enrolment" and "test"; or "why" there are none.
 
-class Picker:
-    """What decided about a segment's score for a model."""
+    "cosine": of their two tracks. "tracks": how many the segment has.
+    """
+    import numpy as np
 
-    def __init__(self, searched: Searched, statuses: Mapping[str, str], scores: Scores) -> None:
-        self.searched, self.statuses, self._scores = searched, statuses, scores
-        self._enrolled: dict[str, list[tuple[ItemSet, str, Tracks]]] = {}
-
-    def score(self, model: str, segment: str) -> float | None:
-        """What the model's list says of a segment; None where it is not there."""
-        return next((score for name, score in self._scores.get(model, ()) if name == segment), None)
-
-    def enrolled(self, model: str) -> list[tuple[ItemSet, str, Tracks]]:
-        """The enrolment segments of a model that have an item."""
-        if model not in self._enrolled:
-            members = [(self.searched.sets[at], name) for at, name in self.searched.groups.get(model, ())]
-            found = [(items, name, tracks_of(items, name)) for items, name in members]
-            self._enrolled[model] = [one for one in found if one[2].main is not None]
-        return self._enrolled[model]
-
-    def decided(self, model: str, segment: str) -> dict[str, Any]:
-        """The items that decided: "enrolment", "test", "cosine", "tracks"; or "why" there are none."""
-        import numpy as np
-
-        empty = {"cosine": None, "enrolment": None, "test": None, "tracks": 0}
-        searched, enrolled = self.searched, self.enrolled(model)
-        items = items_of(searched.modality)
-        tested = tracks_of(searched.sets[searched.test], segment)
-        if tested.main is None:
-            return {**empty, "why": f"no {items}: {self.statuses.get(segment, 'not in the lists of stage 2')}"}
-        if not enrolled:
-            return {**empty, "why": f"no {items} in what the person was enrolled with"}
-        own = np.stack([tracks.vectors[tracks.main] for _, _, tracks in enrolled])
-        track = int(np.argmax(tested.vectors @ own.mean(axis=0)))
-        cosines = own @ tested.vectors[track]
-        items_there, name, tracks = enrolled[nearest := int(np.argmax(cosines))]
-        return {
-            "cosine": float(cosines[nearest]),
-            "enrolment": items_there.item(name, tracks.heaviest[tracks.main or 0]),
-            "test": searched.sets[searched.test].item(segment, tested.heaviest[track]),
-            "tracks": len(tested.vectors),
-            "why": None,
-        }
+    items, statuses = items_of(searched.modality), searched.statuses
+    empty = {"cosine": None, "enrolment": None, "test": None, "tracks": 0}
+    tested = tracks[searched.test, segment]
+    enrolled = [place for place in searched.groups.get(model, ()) if tracks[place].main is not None]
+    if tested.main is None:
+        return {**empty, "why": f"no {items}; status {statuses.get(segment, 'unknown')}"}
+    if not enrolled:
+        return {**empty, "why": f"no {items} in what the person was enrolled with"}
+    own = np.stack([tracks[place].vectors[tracks[place].main or 0] for place in enrolled])
+    track = int(np.argmax(tested.vectors @ own.mean(axis=0)))
+    cosines = own @ tested.vectors[track]
+    nearest = int(np.argmax(cosines))
+    name, member = enrolled[nearest]
+    row = tracks[name, member].heaviest[tracks[name, member].main or 0]
+    return {
+        "cosine": float(cosines[nearest]),
+        "enrolment": searched.sets[name].item(member, row),
+        "test": searched.sets[searched.test].item(segment, tested.heaviest[track]),
+        "tracks": len(tested.vectors),
+        "why": None,
+    }
 
 
 def pick_ranks(options: PickRanksOptions) -> None:
@@ -154,32 +146,33 @@ def pick_ranks(options: PickRanksOptions) -> None:
     import json
 
     from vidperson.io.atomic import atomic_write
-    from vidperson.io.lines import read_scp
     from vidperson.io.ranks import read_scored_ranks
 
-    pair = options.pair
-    searched = searched_set(pair)
-    lists = searched.lists(options.ranks, options.persons, options.nobody)
-    items = {name: ItemSet(pair.embed_dir / name, folder, items_of(pair.modality)) for name, folder in _folders(pair)}
-    groups: dict[str, list[tuple[str, str]]] = {}
-    for data in pair.enrolment():
-        for segment, model in read_scp(data / "utt2spk").items():
-            groups.setdefault(model, []).append((data.name, segment))
-    scores = read_scored_ranks(options.ranks)
-    picker = Picker(Searched(pair.modality, items, pair.test_set, groups), searched.statuses, scores)
+    files = searched_set(options.pair)
+    lists = files.lists(options.ranks, options.persons, options.nobody)
+    searched, scores = read_searched(options.pair, files.statuses), read_scored_ranks(options.ranks, may_be_empty=True)
     content = {"system": options.system, "files": {"ranks": str(options.ranks), "persons": str(options.persons)}}
-    content |= picked_content(lists, scores, picker, options.count)
+    content |= picked_content(lists, scores, searched, options.count)
     with atomic_write(options.output) as stream:
         stream.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def _folders(pair: SearchPairOptions) -> list[tuple[str, Path | None]]:
-    """The sets of a search, and where stage 2 wrote what it found in each."""
+def read_searched(pair: SearchPairOptions, statuses: Mapping[str, str]) -> Searched:
+    """Raises ScoringError for embeddings that are missing or of other items, DataError for edited files."""
+    from vidperson.io.lines import read_scp
+
     names = [*pair.enroll_sets.split(), pair.test_set]
-    return [(name, pair.items_dir / name if pair.items_dir else None) for name in names]
+    groups: dict[str, list[Place]] = {}
+    for data in pair.enrolment():
+        for segment, model in read_scp(data / "utt2spk").items():
+            groups.setdefault(model, []).append((data.name, segment))
+    items = items_of(pair.modality)
+    sets = {name: ItemSet(pair.embed_dir / name, pair.items_dir and pair.items_dir / name, items) for name in names}
+    parts = {name: pair.part(name, [pair.embedder]) for name in names}
+    return Searched(pair.modality, parts, sets, pair.test_set, groups, statuses)
 
 
-def picked_content(lists: Lists, scores: Scores, picker: Picker, count: int) -> Content:
+def picked_content(lists: Lists, scores: Scores, searched: Searched, count: int) -> Content:
     """What the JSON says of persons and segments.
 
     scores: model -> (segment, score), best first. count: persons of each kind.
@@ -188,20 +181,23 @@ def picked_content(lists: Lists, scores: Scores, picker: Picker, count: int) -> 
     from vidperson.report.html import MOST_LISTED
 
     precisions = average_precisions(lists.ranked, lists.relevant) if lists.relevant else {}
-    shown = lists.shown()
     worst = sorted(precisions, key=lambda model: (precisions[model], model))
     best = [model for model in reversed(worst) if model not in worst[:count]][:count]
     models = worst + [model for model in scores if model not in precisions]
-    content: Content = {"modality": picker.searched.modality}
+    cases = {model: cases_of(scores.get(model, ()), lists, model) for model in (*worst[:count], *best)}
+    places = [(searched.test, case["segment"]) for ours in cases.values() for case in ours]
+    tracks = read_tracks(searched, [*places, *(place for model in cases for place in searched.groups.get(model, ()))])
+    content: Content = {"modality": searched.modality}
     for title, chosen in (("worst", worst[:count]), ("best", best)):
-        content[title] = []
-        for model in chosen:
-            line = person_line(model, lists, scores, precisions)
-            cases = [_case(model, *case, picker, shown) for case in cases_of(scores.get(model, ()), lists, model)]
-            content[title].append(line | {"enrolled": len(picker.searched.groups.get(model, ())), "cases": cases})
+        content[title] = [
+            person_line(model, lists, scores, precisions)
+            | {"enrolled": len(searched.groups.get(model, ()))}
+            | {"cases": [case | decided(searched, tracks, model, case["segment"]) for case in cases[model]]}
+            for model in chosen
+        ]
     content["num_persons"], content["num_segments"] = len(models), len(lists.segments)
     content["persons"] = [person_line(model, lists, scores, precisions) for model in models[:MOST_LISTED]]
-    content["segments"] = segment_lines(lists, picker.statuses)[:MOST_LISTED]
+    content["segments"] = segment_lines(lists, searched.statuses)[:MOST_LISTED]
     return content
 
 
@@ -221,27 +217,28 @@ def person_line(model: str, lists: Lists, scores: Scores, precisions: Mapping[st
     }
 
 
-def cases_of(listed: Sequence[tuple[str, float]], lists: Lists, model: str) -> list[tuple[str, str, int | None]]:
-    """The segments to show of a model: kind, segment, and rank if it is listed."""
-    right = set(lists.relevant[model])
-    ranks: dict[str, int] = {}
-    for segment, _ in listed:
-        ranks.setdefault(segment, len(ranks) + 1)
+def cases_of(listed: Sequence[tuple[str, float]], lists: Lists, model: str) -> list[Content]:
+    """The segments to show of a model: "kind", "segment", "rank" and "score" in its list, and whom it "shows"."""
+    right, shown = set(lists.relevant[model]), lists.shown()
+    ranks: dict[str, tuple[int, float]] = {}
+    for segment, score in listed:
+        ranks.setdefault(segment, (len(ranks) + 1, score))
     wrong = [segment for segment in ranks if segment not in right]
-    first_wrong = ranks[wrong[0]] if wrong else len(ranks) + 1
-    best = [segment for segment in ranks if segment in right][:1]
-    late = [segment for segment in ranks if segment in right and ranks[segment] > first_wrong and segment not in best]
+    found = [segment for segment in ranks if segment in right]
+    late = [segment for segment in found[1:] if wrong and ranks[segment] > ranks[wrong[0]]]
     missed = sorted(right - ranks.keys()) + late[::-1]
-    chosen = {"right": best, "wrong": wrong[:MOST_WRONG], "missed": missed[:MOST_MISSED]}
-    return [(kind, segment, ranks.get(segment)) for kind, segments in chosen.items() for segment in segments]
-
-
-def _case(
-    model: str, kind: str, segment: str, rank: int | None, picker: Picker, shown: Mapping[str, set[str]]
-) -> Content:
-    """What is shown of a segment. Its score is that of the list."""
-    case = {"kind": kind, "segment": segment, "rank": rank, "score": picker.score(model, segment)}
-    return case | {"shows": sorted(shown.get(segment, ()))} | picker.decided(model, segment)
+    kinds = {"right": found[:1], "wrong": wrong[:MOST_WRONG], "missed": missed[:MOST_MISSED]}
+    return [
+        {
+            "kind": kind,
+            "segment": segment,
+            "rank": ranks[segment][0] if segment in ranks else None,
+            "score": ranks[segment][1] if segment in ranks else None,
+            "shows": sorted(shown.get(segment, ())),
+        }
+        for kind, segments in kinds.items()
+        for segment in segments
+    ]
 
 
 def segment_lines(lists: Lists, statuses: Mapping[str, str]) -> list[Content]:

@@ -71,16 +71,6 @@ class ItemSet:
         return self._matrices(self.folder, self.items)
 
     @cached_property
-    def quality(self) -> Mapping[str, NDArray[np.float32]]:
-        """Per segment (N, 2) float32, of the same items."""
-        return self._matrices(self.folder, "quality")
-
-    @cached_property
-    def weights(self) -> Mapping[str, NDArray[np.float32]]:
-        """Per segment (N, 1) float32 that were given for the items; mostly there are none."""
-        return self._matrices(self.folder, "weights")
-
-    @cached_property
     def crops(self) -> Mapping[str, str]:
         """Per segment with items, where its first crop is."""
         from vidperson.io.lines import read_paths

@@ -101,7 +101,9 @@ class SearchPairOptions:
 class SearchSystemOptions:
     """Which systems search. Lists are words with spaces between."""
 
-    search_backends: str = cli.option("class-mean", f"ways to search without training: {' '.join(BACKENDS)}")
+    search_backends: str = cli.option(
+        "class-mean class-mean-whitened", f"ways to search without training: {' '.join(BACKENDS)}"
+    )
     identifiers: str = cli.option("", "trained identifiers to search with; empty: none")
     search_fusion: str = cli.option("", "back-ends and identifiers whose scores are fused; empty: none")
     search_top: int = cli.option(100, "segments listed per person", convert=cli.whole(1))

@@ -262,6 +262,24 @@ def test_detection_in_folders_of_photos_gives_faces_statuses_and_thumbnails(tmp_
     assert list(read_scp(tmp_path / "set" / "thumbs.scp")) == ["good", "grey", "broken"]
 
 
+def test_detection_looks_a_second_time_at_images_that_fps_left_out(tmp_path: Path, detector: Path) -> None:
+    portrait, grey = data.astronaut()[:300, 50:350], np.full((90, 120, 3), 128, np.uint8)
+    for clip, face, broken in (("late", 5, []), ("broken", None, range(1, 9))):
+        (tmp_path / clip).mkdir()
+        for n in range(9):
+            coded = cv2.imencode(".png", portrait[..., ::-1] if n == face else grey)[1].tobytes()
+            (tmp_path / clip / f"{n}.png").write_bytes(b"broken" if n in broken else coded)
+    (tmp_path / "vid.scp").write_text("".join(f"{clip} {tmp_path}/{clip}\n" for clip in ("late", "broken")))
+    for second_look, expected in ((0, "no_face"), (8, "ok")):
+        options = cli.fill(
+            DetectOptions, scp=str(tmp_path / "vid.scp"), model=str(detector), output_dir=str(tmp_path / expected),
+            fps=0.1, second_look=second_look,
+        )  # fmt: skip
+        statuses = detect_faces(options)
+        assert statuses["late"] == expected
+        assert statuses["broken"].partition(":")[0] == ("damaged" if second_look else "no_face")
+
+
 def detect_alone(folder: Path, photo: Image, detector: Path) -> np.ndarray:
     """The faces of a photo that is a segment of its own."""
     cv2.imwrite(str(folder / "alone.png"), photo[..., ::-1])

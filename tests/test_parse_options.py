@@ -606,14 +606,37 @@ def test_unknown_option_of_demo_and_tests_is_refused_before_anything_runs(repo: 
     assert "--detctor" in done.stderr
 
 
+def stages_that_tell_their_options(recipe: Path, repo: Path) -> list[str]:
+    """Put the stages of run_demo.sh, the training included, into a recipe; returns the others."""
+    stages = re.findall(r"\b00\d_\w+", (repo / "run_demo.sh").read_text())
+    assert len(stages) == 6
+    for stage in [*stages, "014_train_identifier"]:
+        (recipe / f"run_{stage}.sh").write_text('#!/bin/bash\nprintf "<%s>" "$@"; echo\n')
+        (recipe / f"run_{stage}.sh").chmod(0o755)
+    return stages
+
+
+def test_demo_trains_each_identifier_by_its_config_between_embeddings_and_scores(recipe: Path, repo: Path) -> None:
+    of_the_recipe(recipe, repo, "run_demo")
+    shutil.copy(repo / "run_demo.sh", recipe)
+    stages = stages_that_tell_their_options(recipe, repo)
+    given = ["--config-file", "global_conf/config_demo_clips.sh", "--identifiers", "one two"]
+    done = subprocess.run(["bash", "run_demo.sh", *given], cwd=recipe, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stdout.splitlines()
+    run = [*stages[:4], "014_train_identifier", "014_train_identifier", *stages[4:]]
+    assert said[::2] == [f"== run_{stage}.sh" for stage in run]
+    for name, line in zip(("one", "two"), said[9:12:2], strict=True):
+        assert line.endswith(
+            f"<--identifiers><one two>"
+            f"<--config-file><global_conf/config_demo_clips.sh,global_conf/config_train_{name}.sh>"
+        )
+
+
 def test_demo_gives_its_options_to_every_stage_and_takes_help_in_a_value_for_a_value(recipe: Path, repo: Path) -> None:
     of_the_recipe(recipe, repo, "run_demo")
     shutil.copy(repo / "run_demo.sh", recipe)
-    stages = re.findall(r"\b00\d_\w+", (repo / "run_demo.sh").read_text())
-    assert len(stages) == 6
-    for stage in stages:
-        (recipe / f"run_{stage}.sh").write_text('#!/bin/bash\nprintf "<%s>" "$@"; echo\n')
-        (recipe / f"run_{stage}.sh").chmod(0o755)
+    stages = stages_that_tell_their_options(recipe, repo)
     given = ["--folder-key", "a --help b", "--nj=2"]
     done = subprocess.run(["bash", "run_demo.sh", *given], cwd=recipe, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")

@@ -57,7 +57,7 @@ def clips(repo: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) ->
     options = [
         "--clips-persons", f"{corpus}/persons", "--clips-strangers", f"{corpus}/strangers",
         "--clips-search", f"{corpus}/search", "--clips-key", f"{corpus}/search.key", "--fps", str(FPS),
-        "--second-look", "9", "--search-backends", "class-mean class-mean-shift", "--nj", "2",
+        "--second-look", "9", "--search-backends", "class-mean class-mean-whitened-shift", "--nj", "2",
     ]  # fmt: skip
     for stage in ("000_get_pretrained_models", "001_prepare_data", "002_detect_faces", "003_extract_embeddings"):
         recipe.run(stage, *options)
@@ -71,7 +71,7 @@ def _segment(recipe: Recipe, name: str) -> str:
     return segment
 
 
-@pytest.mark.parametrize("system", ["class-mean", "class-mean-shift"])
+@pytest.mark.parametrize("system", ["class-mean", "class-mean-whitened-shift"])
 def test_every_clip_with_a_face_is_ranked_before_all_strangers(clips: Recipe, system: str) -> None:
     ranks = read_ranks(clips.systems(system) / "clips_test_ranks")
     relevant = read_relevant(clips.work / "data/clips_test/relevant")

@@ -18,7 +18,7 @@ from test_score_step import write_embeddings
 
 from steps.calibrate_search import CalibrateSearchOptions, calibrate_search
 from steps.score import RunOptions
-from steps.search import SearchOptions, search
+from steps.search import BATCH, SearchOptions, search
 from steps.write_trec import WriteTrecOptions, write_trec
 from vidperson import cli
 from vidperson.backends.identification import Identifier
@@ -94,6 +94,7 @@ class Corpus:
             "data_dir": self.data,
             "enroll_sets": "train valid",
             "test_set": "test",
+            "search_backends": "class-mean",
             "scores_dir": self.work / "out",
             "embedders": "e",
             "test_sets": "valid test",

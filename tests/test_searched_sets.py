@@ -18,8 +18,7 @@ from steps.evaluate_ranks import Lists
 from steps.evaluate_searches import EvaluateSearchesOptions, evaluate_search, evaluate_searches
 from steps.evaluate_searches import SearchedSet as Files
 from steps.make_report import ReportOptions, make_report, write_report
-from steps.pick_ranks import Picker, PickRanksOptions, Searched, pick_ranks
-from steps.pick_trials import ItemSet
+from steps.pick_ranks import PickRanksOptions, decided, pick_ranks, read_searched, read_tracks
 from steps.search import SearchOptions, SearchPairOptions, SearchSystemOptions, search
 from vidperson.errors import DataError, ScoringError
 from vidperson.io.lines import read_scp
@@ -127,18 +126,17 @@ def test_picked_segment_without_an_item_tells_its_status(world):
     persons = {person["model"]: person for person in world.pick(3)["worst"]}
     case = persons["p2"]["cases"][-1]
     assert (case["kind"], case["rank"], case["score"]) == ("missed", None, None)
-    assert case["why"] == "no faces: no_face" and case["test"] is None
+    assert case["why"] == "no faces; status no_face" and case["test"] is None
 
 
 def test_decided_face_is_the_heaviest_of_the_track_that_is_nearest_to_the_person(world):
-    made = world.made
-    items = {name: ItemSet(made.embed / name, made.items / name, "faces") for name in ("train", "test")}
-    members = [("train", segment) for segment in made.enrolled if segment.startswith("p0-")]
-    decided = Picker(Searched("face", items, "test", {"p0": members}), {}, {}).decided("p0", "t-two")
-    assert decided["tracks"] > 1
-    assert shade(decided["test"]) == 20 + 10 * 6  # the third of the second track has the longest embedding
-    assert shade(decided["enrolment"]) == 20 + 10 * 2
-    assert decided["cosine"] > 0.8 and decided["why"] is None
+    searched = read_searched(world.pair(), {})
+    tracks = read_tracks(searched, [("test", "t-two"), *searched.groups["p0"]])
+    found = decided(searched, tracks, "p0", "t-two")
+    assert found["tracks"] > 1
+    assert shade(found["test"]) == 20 + 10 * 6  # the third of the second track has the longest embedding
+    assert shade(found["enrolment"]) == 20 + 10 * 2
+    assert found["cosine"] > 0.8 and found["why"] is None
 
 
 def test_table_of_segments_begins_with_what_went_wrong(world):
@@ -201,6 +199,17 @@ def test_report_without_a_key_or_strangers_says_so(world):
     world.report()
     text = Page((world.results / "report.html").read_text()).text
     assert "There are no strangers, so there are no open-set figures." in text and "FNIR at" not in text
+
+
+def test_set_without_any_item_has_figures_and_a_report(world):
+    for path in world.paths.values():
+        path.write_text("")
+    result = world.evaluate(threshold=0.5)
+    assert (result["mAP"], result["segments"]["rank-1"], result["models without a list"]) == (0, 0, PERSONS)
+    assert [point["fnir"] for point in result["segments"]["points"]] == [1, 1]
+    assert result["segments"]["decided"]["misses"] == 1 and result["segments"]["decided"]["false alarms"] == 0
+    assert {case["kind"] for person in world.pick()["worst"] for case in person["cases"]} == {"missed"}
+    assert "no right segment listed" in world.report()
 
 
 @pytest.mark.parametrize("content", ['{"name": "test"}', "[]", "{"])
@@ -371,6 +380,7 @@ def test_stages_4_and_5_of_a_searched_and_a_verified_set_give_one_report(stages,
     (verified / "trials").write_text("p0 t-p0-0 target\np0 t-p1-1 nontarget\np1 t-p0-0 nontarget\np1 t-p1-1 target\n")
     made.stages("pairs", {segment: made.tested[segment] for segment in ("t-p0-0", "t-p1-1")})
     options = ["--trial-sets", "train:test train:pairs", "--calibration-set", "test", "--backends", "max"]
+    options += ["--search-backends", "class-mean"]
     done = run_stage(repo, "run_004_score", tmp_path, *options)
     assert done.returncode == 0, done.stderr
     done = run_stage(repo, "run_005_eval", tmp_path, *options)

@@ -16,19 +16,22 @@ Listed = list[tuple[str, float]]
 """Names with their scores, best first."""
 
 
-def read_ranks(path: PathLike) -> dict[str, list[str]]:
+def read_ranks(path: PathLike, may_be_empty: bool = False) -> dict[str, list[str]]:
     """Model -> segments, best first.
 
     Raises DataError naming the line for a malformed one, a score that is not finite, ranks of a model that do not count
-    1, 2, 3, ... and scores that rise along them, or an empty list. A segment may come again: lists of others repeat it.
+    1, 2, 3, ... and scores that rise along them, or an empty list unless it may be. A segment may come again: lists of
+    others repeat it.
     """
-    return {model: [segment for segment, _ in listed] for model, listed in read_scored_ranks(path).items()}
+    return {
+        model: [segment for segment, _ in listed] for model, listed in read_scored_ranks(path, may_be_empty).items()
+    }
 
 
-def read_scored_ranks(path: PathLike) -> dict[str, Listed]:
+def read_scored_ranks(path: PathLike, may_be_empty: bool = False) -> dict[str, Listed]:
     """As :func:`read_ranks`, with the scores."""
     ranked = _read_scored(path, _FORM)
-    if not ranked:
+    if not ranked and not may_be_empty:
         raise DataError("no ranks", path)
     return ranked
 

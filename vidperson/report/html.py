@@ -67,6 +67,7 @@ details { margin: .5rem 0; } summary { cursor: pointer; }
 .search input { font: inherit; font-size: .875rem; padding: .25rem .5rem; width: 22rem; max-width: 100%;
   color: var(--text); background: var(--back); border: 1px solid var(--strong); border-radius: 4px; }
 .search input:focus-visible { outline: 2px solid var(--link); outline-offset: -1px; }
+.person .trials { grid-template-columns: repeat(auto-fill, minmax(262px, 1fr)); gap: .75rem; }
 h4 { font-size: .95rem; font-weight: 600; margin: 1.25rem 0 .5rem; overflow-wrap: anywhere; }
 .facts { font-weight: 400; font-size: .875rem; color: var(--dim); margin-left: .4rem; }
 .kind { display: inline-block; font-size: .75rem; padding: 0 .4rem; margin-right: .5rem; border-radius: 3px;
@@ -201,13 +202,18 @@ def _data_uri(content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
+def folded_parts(summary: str, parts: Sequence[str]) -> str:
+    """Markup that is shown when one clicks on its summary."""
+    return "\n".join([f"<details><summary>{escape(summary)}</summary>", *parts, "</details>"])
+
+
 def folded(summary: str, content: Table) -> str:
     """A table that is shown when one clicks on its summary; a very long one is cut off and says so."""
     head, lines = content
-    parts = [f"<details><summary>{escape(summary)}</summary>", table((head, lines[:MOST_LISTED]))]
+    parts = [table((head, lines[:MOST_LISTED]))]
     if len(lines) > MOST_LISTED:
         parts.append(note(f"The first {MOST_LISTED} of {len(lines)}; results.json has all."))
-    return "\n".join([*parts, "</details>"])
+    return folded_parts(summary, parts)
 
 
 def searchable(title: str, content: Table, total: int, rest: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+T = TypeVar("T", bound=Hashable)
 
 MOST_PANELS = 18
 """Systems beyond these are left out of the figures with a panel per system."""
@@ -79,9 +81,7 @@ def det_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
 
     curves: name of the system -> ``p_miss`` and ``p_fa``, M rates of 0..1 each.
     """
-    merged: dict[tuple[tuple[float, ...], tuple[float, ...]], list[str]] = {}
-    for name, rates in curves.items():
-        merged.setdefault((tuple(rates["p_miss"]), tuple(rates["p_fa"])), []).append(name)
+    merged = _merged({name: (tuple(rates["p_miss"]), tuple(rates["p_fa"])) for name, rates in curves.items()})
     # Up to where the axes go: past 40 % only where a curve goes there, down to where the rates are resolved.
     smallest = min([rate for pair in merged for rates in pair for rate in rates if rate > 0], default=0.01)
     low = max(1e-6, min(0.004, smallest / 2))
@@ -97,9 +97,7 @@ def det_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
     axes.plot([deviate(low), deviate(high)], [deviate(low), deviate(high)], color="#bbbbbb", linewidth=0.8, zorder=0)
     for number, ((p_miss, p_fa), names) in enumerate(merged.items()):
         x, y = ([deviate(min(max(rate, low / 100), 1 - 1e-9)) for rate in rates] for rates in (p_fa, p_miss))
-        style = ("-", "--", ":", "-.")[number // len(_COLOURS) % 4]
-        colour = _COLOURS[number % len(_COLOURS)]
-        axes.plot(x, y, style, color=colour, linewidth=1.4, label=_plain("\n= ".join(names)), clip_on=True)
+        axes.plot(x, y, **_line(number, names), clip_on=True)
     axes.set_xlim(deviate(low), deviate(high))
     axes.set_ylim(deviate(low), deviate(high))
     axes.set_aspect("equal")
@@ -164,9 +162,10 @@ def open_set_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], fpirs: 
     axes.set_xscale("log")
     axes.set_xlim(lowest, 1)
     axes.xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:g}")
-    for number, (name, rates) in enumerate(curves.items()):
-        x = [max(rate, lowest) for rate in rates["fpir"]]
-        axes.step(x, [100 * rate for rate in rates["fnir"]], where="post", **_line(number, name))
+    merged = _merged({name: (tuple(rates["fpir"]), tuple(rates["fnir"])) for name, rates in curves.items()})
+    for number, ((fpir, fnir), names) in enumerate(merged.items()):
+        x = [max(rate, lowest) for rate in fpir]
+        axes.step(x, [100 * rate for rate in fnir], where="post", **_line(number, names))
     axes.axvspan(lowest, smallest, color="#f0f0f0", linewidth=0, label="less than one stranger")
     for place in fpirs:
         axes.axvline(place, color=_LIMIT, linewidth=0.8, linestyle=":", label="FPIR of the tables")
@@ -179,9 +178,10 @@ def match_curves(curves: Mapping[str, Sequence[float]]) -> bytes:
     """PNG with the CMC of systems: name of the system -> share of 0..1 that is found so far up, from rank 1 on."""
     figure = _new_figure(5.4, 3.8)
     axes = _plain_axes(figure, "rank", "% with the right person so far up")
-    for number, (name, shares) in enumerate(curves.items()):
+    merged = _merged({name: tuple(shares) for name, shares in curves.items()})
+    for number, (shares, names) in enumerate(merged.items()):
         ranks = range(1, len(shares) + 1)
-        axes.plot(ranks, [100 * share for share in shares], marker="o", markersize=3, **_line(number, name))
+        axes.plot(ranks, [100 * share for share in shares], marker="o", markersize=3, **_line(number, names))
     axes.locator_params(axis="x", integer=True)
     _legend(figure, [axes], 2)
     return _png(figure)
@@ -198,10 +198,23 @@ def _plain_axes(figure: Figure, x_label: str, y_label: str) -> Axes:
     return axes
 
 
-def _line(number: int, name: str) -> dict[str, Any]:
-    """How the curve of a system looks."""
+def _merged(curves: Mapping[str, T]) -> dict[T, list[str]]:
+    """Each curve once, with the names of all systems that have it."""
+    merged: dict[T, list[str]] = {}
+    for name, curve in curves.items():
+        merged.setdefault(curve, []).append(name)
+    return merged
+
+
+def _line(number: int, names: Sequence[str]) -> dict[str, Any]:
+    """How a curve looks, and what it is called: all systems that have it."""
     style = ("-", "--", ":", "-.")[number // len(_COLOURS) % 4]
-    return {"color": _COLOURS[number % len(_COLOURS)], "linestyle": style, "linewidth": 1.4, "label": _plain(name)}
+    return {
+        "color": _COLOURS[number % len(_COLOURS)],
+        "linestyle": style,
+        "linewidth": 1.4,
+        "label": _plain("\n= ".join(names)),
+    }
 
 
 def calibration_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], log_odds: Sequence[float]) -> bytes:

@@ -96,21 +96,15 @@ def open_set_table(results: Sequence[Result]) -> Table:
 
 def set_table(results: Sequence[Result]) -> Table:
     """How large each searched set is; a line per set."""
+    head = ["set", "segments", "of strangers", "persons searched", "with a key", "right segments"]
+    head += ["without a usable item", "by status"]
     body = []
     for result in {result["name"]: result for result in results}.values():
-        segments = result.get("segments") or {}
-        counts = [result["num_segments"], segments.get("strangers"), sum(result["without_items"].values())]
-        counts += [result["num_models"], result.get("number of models"), result.get("relevant segments")]
-        body.append([result["name"], *("-" if count is None else str(count) for count in counts)])
-    head = [
-        "set",
-        "segments",
-        "of strangers",
-        "without a usable item",
-        "persons searched",
-        "with a key",
-        "right segments",
-    ]
+        states = result["without_items"]
+        counts = [result["num_segments"], (result.get("segments") or {}).get("strangers"), result["num_models"]]
+        counts += [result.get("number of models"), result.get("relevant segments"), sum(states.values())]
+        cells = ["-" if count is None else str(count) for count in counts]
+        body.append([result["name"], *cells, ", ".join(f"{state} {count}" for state, count in states.items()) or "-"])
     return head, body
 
 
@@ -229,7 +223,7 @@ def _person(person: Mapping[str, Any]) -> str:
         else f"first right segment at rank {person['first_hit']}"
     )
     facts = f"AP {100 * person['average_precision']:.1f} % \N{MIDDLE DOT} {first} \N{MIDDLE DOT} "
-    facts += f"{person['relevant']} right segments \N{MIDDLE DOT} enrolled with {person['enrolled']}"
+    facts += f"right segments: {person['relevant']} \N{MIDDLE DOT} enrolled with {person['enrolled']}"
     parts = [f'<h4>{escape(person["model"])} <span class="facts">{escape(facts)}</span></h4>']
     if person["cases"]:
         parts.append('<div class="trials">')

@@ -1,16 +1,21 @@
-"""The demo corpus of clips in folders: its folders, its key, and who YuNet, another detector, sees in them."""
+"""The demo corpus of clips: its folders, its key, who YuNet, another detector, sees in them; and run_demo.sh on it."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 
 import av
 import cv2
 import pytest
+from recipe import Recipe
 
 from vidperson.corpora import demo_clips, film
 from vidperson.errors import DataError
+from vidperson.io.ranks import read_persons
+from vidperson.networks.card import VectorInput, load_card
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +69,30 @@ def test_finished_corpus_is_kept_and_a_folder_of_someone_else_is_refused(corpus:
     with pytest.raises(DataError, match="not a finished demo corpus"):
         demo_clips.build(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_run_demo_goes_from_clips_to_a_trained_identifier_a_table_and_a_report(
+    corpus: Path, repo: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch", reason="training needs the torch extra")
+    shutil.copytree(corpus, tmp_path / "data/demo_clips_corpus")
+    (tmp_path / "data/demo_clips_corpus/.done").write_text(f"recipe {demo_clips.RECIPE}, 1.6 s\n")  # else made again
+    recipe = Recipe(repo, tmp_path, "demo_clips")
+    said = subprocess.run(
+        ["./run_demo.sh", *recipe.command("demo", "--nj", "2")[1:]],
+        cwd=repo, env=recipe.environment, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]
+    assert said.stdout.splitlines()[-1] == f"report: {recipe.results}/report.html"
+    card = load_card(tmp_path / "exp/face_train/demo_clips/demo_clips.yaml")
+    assert isinstance(card.input, VectorInput) and len(card.output.labels) == 10
+    systems = {"class-mean", "class-mean-whitened", "demo_clips", "fusion"}
+    table = [line.split() for line in said.stdout.partition("FNIR:")[0].splitlines()]
+    found = {row[1]: float(row[3]) for row in table if row[:1] == ["clips_test"]}
+    assert set(found) == systems and min(found.values()) > 70  # mAP@100, in per cent
+    persons = read_persons(recipe.systems("fusion") / "clips_test_persons")
+    key = [(person, clip.removesuffix(".mp4\n")) for person, clip in _key(corpus)]
+    both = {clip for clip, count in Counter(clip for _, clip in key).items() if count == 2}
+    assert len(both) == 2
+    for clip in both & persons.keys():  # both persons of a clip are found, each by a track of its own
+        assert {person for person, _ in persons[clip][:2]} == {person for person, shown in key if shown == clip}
