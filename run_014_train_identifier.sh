@@ -26,11 +26,10 @@ train_architecture=cosine     # [original|linear|cosine] original: that of the c
 train_hidden=                 # widths of layers before the classifier; empty: none, or 1024 1024
 train_dropout=0.0             # [0..1] share of their values left out in training
 train_score=logit             # [logit|odds|log-probability] what ranks; odds: against strangers
-train_loss=softmax            # [softmax|cosface|arcface] the last two are for cosine
-train_scale=32.0              # [>0] s of the cosines
+train_loss=sigmoid            # [sigmoid|softmax|cosface|arcface] all but softmax are for cosine
+train_scale=20.0              # [>0] s of the cosines
 train_margin=0.1              # [>=0] m of arcface, in radians, and of cosface
 train_focal=0.0               # [>=0] exponent of the focal loss; 0: none
-train_smoothing=0.0           # [0..1] share of a label that is spread over all classes
 train_strangers=1             # [>=0] classes of strangers, by k-means from 2 on; 0: left out
 train_stranger_weight=1.0     # [>=0] weight of a stranger's loss
 train_items="1=0.25 3=0.65 5=0.1"  # of how many items a sample is pooled, and how often; or all=1
@@ -47,7 +46,7 @@ set_options
 $launch "$output/log/train.log" "${python[@]}" steps/train_identifier.py \
   --modality "$train_modality" --hidden $train_hidden "${set_args[@]}" \
   --dropout "$train_dropout" --score "$train_score" --loss "$train_loss" --scale "$train_scale" \
-  --margin "$train_margin" --focal "$train_focal" --smoothing "$train_smoothing" \
+  --margin "$train_margin" --focal "$train_focal" \
   --strangers "$train_strangers" --stranger-weight "$train_stranger_weight" \
   --items "$train_items" --folds "$train_folds" "${training[@]}"
 echo "$output/$train_name.yaml"

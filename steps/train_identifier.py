@@ -225,7 +225,7 @@ class Truth:
         return searched(tracks, self.groups, self.relevant, self.persons, prepared.digest)
 
 
-def whitening(vectors: Float, strangers: Float) -> tuple[Double, Double]:
+def whitening(vectors: Float) -> tuple[Double, Double]:
     """What the back-end class-mean-whitened does to vectors."""
     from vidperson.backends.identification import Whitening
 

@@ -245,7 +245,7 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
         "longest_gap_s", "clips_valid", "false_alarm_rate",
         "thr_ahc", "mem_gb", "train_scale", "train_margin", "train_sample_rate", "train_lr", "train_weight_decay",
         "train_decay", "train_warmup_epochs", "train_clip", "train_ema", "train_cosine_weight",
-        "train_relation_weight", "train_dropout", "train_focal", "train_smoothing", "train_stranger_weight",
+        "train_relation_weight", "train_dropout", "train_focal", "train_stranger_weight",
     }  # fmt: skip
 
 

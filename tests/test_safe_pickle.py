@@ -102,6 +102,7 @@ DTYPES = ("<f2", ">f2", "<f4", ">f4", "<f8", "i1", ">i2", "<i4", "<i8", "u1", ">
 
 def read(content: bytes, folder: Path) -> dict[Any, Any]:
     path = folder / "some.pickle"
+    path.unlink(missing_ok=True)  # some file systems wait for the disk where a file is written again
     path.write_bytes(content)
     return dict(read_items(path))
 

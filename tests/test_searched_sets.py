@@ -380,6 +380,7 @@ def test_stages_4_and_5_of_a_searched_and_a_verified_set_give_one_report(stages,
     (verified / "trials").write_text("p0 t-p0-0 target\np0 t-p1-1 nontarget\np1 t-p0-0 nontarget\np1 t-p1-1 target\n")
     made.stages("pairs", {segment: made.tested[segment] for segment in ("t-p0-0", "t-p1-1")})
     options = ["--trial-sets", "train:test train:pairs", "--calibration-set", "test", "--backends", "max"]
+    options += ["--search-backends", "class-mean"]
     done = run_stage(repo, "run_004_score", tmp_path, *options)
     assert done.returncode == 0, done.stderr
     done = run_stage(repo, "run_005_eval", tmp_path, *options)

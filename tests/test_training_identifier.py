@@ -16,7 +16,7 @@ import pytest
 
 from vidperson import cli
 from vidperson.backends.identification import Identifier as Searching
-from vidperson.backends.identification import WhitenedClassMean, Whitening, class_means, pool
+from vidperson.backends.identification import ClassMean, Whitened, Whitening, class_means, pool
 from vidperson.engines import load_network
 from vidperson.errors import DataError, ModelError, ScoringError, TrainingError
 from vidperson.io.matrices import load_matrices, matrix_bytes
@@ -29,7 +29,7 @@ from steps.train_identifier import Learnt, SetOptions, TrainIdentifierOptions, r
 from vidperson.networks.architectures.identifier import Head, Identifier, IdentifierShape  # noqa: E402
 from vidperson.training.clips import ClipBatches, Clips, Draw, clusters, stratified  # noqa: E402
 from vidperson.training.command import IdentifierOptions  # noqa: E402
-from vidperson.training.identifier import IdentifierTask, check_options  # noqa: E402
+from vidperson.training.identifier import IdentifierTask, check_options, shape_of  # noqa: E402
 from vidperson.training.loop import load_checkpoint, read_log  # noqa: E402
 
 RECIPE = {**os.environ, "VIDPERSON_PYTHON": sys.executable}
@@ -156,7 +156,7 @@ def test_script_leaves_one_network_with_a_card_and_a_record(trained: tuple[Path,
     )  # fmt: skip
     assert card.input.embedders == ("net", "other") and card.input.size == SIZE + OTHER_SIZE  # type: ignore[attr-defined]
     assert card.training["architecture"] == (
-        "cosine hidden=10 dropout=0.2 strangers=2 heads=2 score=odds scale=32"
+        "cosine hidden=10 dropout=0.2 strangers=2 heads=2 score=odds scale=20"
     )  # fmt: skip
     assert "in 2 folds (train)" in card.training_data
     folds = [load_checkpoint(folder / f"fold{k}/best.pt")["best"]["map_100"] for k in (1, 2)]
@@ -174,7 +174,7 @@ def test_exported_network_is_the_mean_of_the_torch_heads_at_any_batch_size(train
     vectors = np.random.default_rng(0).standard_normal((5, SIZE + OTHER_SIZE)).astype(np.float32)
     expected = []
     for k in (1, 2):
-        network = Identifier(SIZE + OTHER_SIZE, PERSONS, IdentifierShape("cosine", (10,), 0.2, 2, 1, "odds")).eval()
+        network = Identifier(SIZE + OTHER_SIZE, PERSONS, IdentifierShape("cosine", (10,), 0.2, 2, 1, "odds", 20)).eval()
         network.load_state_dict(load_checkpoint(folder / f"fold{k}/best.pt")["network"])
         expected.append(network(torch.from_numpy(vectors)).detach().numpy())
     for engine in ("openvino", "onnxruntime"):
@@ -219,24 +219,26 @@ def test_step_killed_and_run_again_equals_an_undisturbed_run(
 def test_network_begins_as_the_back_end_class_mean_whitened(sets: Path, clips: Clips, tmp_path: Path) -> None:
     """Kept as it begins, since the learning rate is next to nothing: it ranks as the back-end does."""
     embed_dirs = [sets / "exp/face_embed" / name for name in ("net", "other")]
-    for architecture, hidden in (("cosine", [7]), ("linear", [])):
+    for architecture, hidden, loss in (("cosine", [7], "sigmoid"), ("linear", [], "softmax")):
         folder = tmp_path / architecture
-        how = {"architecture": architecture, "hidden": hidden, "strangers": 1, "lr": 1e-30, "epochs": 1}
+        how = {"architecture": architecture, "hidden": hidden, "loss": loss, "lr": 1e-30, "epochs": 1}
         train(**options(sets, folder, embed_dirs=embed_dirs, **how))
-        network = Identifier(18, PERSONS, IdentifierShape(architecture, tuple(hidden), 0, 1)).eval()
+        strangers = 1 if loss == "softmax" else 0
+        network = Identifier(18, PERSONS, IdentifierShape(architecture, tuple(hidden), 0, strangers, 1, scale=20)).eval()
         network.load_state_dict(load_checkpoint(folder / "best.pt")["network"])
         vectors, labels = np.array(clips.prepared.vectors), clips.labels
-        whitening = Whitening(vectors, vectors[labels < 0])
+        whitening = Whitening(vectors)
         known = [f"p{label}" for label in labels[labels >= 0]]
         names, means = class_means(whitening.apply(vectors[labels >= 0]), known)
-        expected = WhitenedClassMean(names, means, whitening).scores(vectors)
-        found = network(torch.from_numpy(vectors)).detach().numpy() / (32 if architecture == "linear" else 1)
+        expected = Whitened(ClassMean(names, means), whitening).scores(vectors)
+        found = network(torch.from_numpy(vectors)).detach().numpy() / (20 if architecture == "linear" else 1)
         assert names == clips.persons and np.abs(found - expected).max() < 2e-5
 
 
 @pytest.mark.usefixtures("no_export")
 def test_original_learns_from_random_weights(sets: Path, tmp_path: Path) -> None:
-    more = {"architecture": "original", "hidden": [32, 32], "score": "log-probability", "items": "all=1", "epochs": 12}
+    more = {"architecture": "original", "hidden": [32, 32], "loss": "softmax", "score": "log-probability"}
+    more |= {"items": "all=1", "epochs": 12}
     train(**options(sets, tmp_path / "who", **more, optimiser="sgd", lr=0.1, weight_decay=5e-4))
     measured = [line["map_100"] for line in read_log(tmp_path / "who") if line["kind"] == "validate"]
     assert len(measured) == 13 and measured[0] < 0.4 and max(measured) > 0.7
@@ -256,17 +258,19 @@ def test_scores_of_the_search_are_those_of_the_trained_network(trained: tuple[Pa
 @pytest.mark.parametrize(
     ("more", "error", "message"),
     [
-        ({"loss": "triplet"}, TrainingError, "loss: expected one of softmax cosface arcface, found 'triplet'"),
+        ({"loss": "triplet"}, TrainingError, "loss: expected one of sigmoid softmax cosface arcface, found 'triplet'"),
         ({"loss": "arcface", "architecture": "linear"}, TrainingError, "arcface needs the architecture cosine"),
-        ({"architecture": "resnet"}, ModelError, "architecture: expected one of original linear cosine"),
-        ({"score": "odds", "strangers": 0}, ModelError, "there is no class of them"),
+        ({"architecture": "resnet", "loss": "softmax"}, ModelError, "architecture: expected one of original linear cosine"),
+        ({"score": "odds"}, TrainingError, "score: with the loss sigmoid expected logit, found 'odds'"),
+        ({"focal": 1.0}, TrainingError, "focal: .* not of sigmoid"),
+        ({"score": "odds", "strangers": 0, "loss": "softmax"}, ModelError, "there is no class of them"),
         ({"dropout": 1.0}, ModelError, "expected 0 <= dropout < 1"),
         ({"folds": 1}, TrainingError, "folds: expected 0, or 2 or more, found 1"),
         ({"items": "3=x"}, TrainingError, "items: expected <number or all>=<probability> ..., found '3=x'"),
         ({"items": "0=1"}, TrainingError, "items: .* found '0=1'"),
         ({"items": ""}, TrainingError, "items: expected such as"),
         ({"margin": -0.1}, TrainingError, "margin: expected 0 to 1.5, found -0.1"),
-        ({"strangers": 21}, TrainingError, "at least as many strangers as their 21 classes, found 20"),
+        ({"strangers": 21, "loss": "softmax"}, TrainingError, "at least as many strangers as their 21 classes, found 20"),
         ({"batch_size": 1}, TrainingError, "expected 2 clips a step or more"),
         ({"train_parts": ["train", "train"]}, TrainingError, "is given with its part"),
         ({"train_parts": ["none"]}, ScoringError, "none"),
@@ -349,7 +353,7 @@ def test_persons_without_an_item_and_a_search_without_strangers_are_warned_of(
     train(**options(sets, tmp_path / "x", **given))
     assert "p0: person without a segment with any item" in caplog.text
     assert "no strangers in it: the epoch is chosen as if there were none" in caplog.text
-    assert len(load_checkpoint(tmp_path / "x/best.pt")["network"]["heads.0.weight"]) == PERSONS + 1
+    assert len(load_checkpoint(tmp_path / "x/best.pt")["network"]["heads.0.weight"]) == PERSONS
 
 
 # -- batches -------------------------------------------------------------------------------------------------------
@@ -514,28 +518,31 @@ def test_scores_are_logits_odds_or_probabilities(kind: str) -> None:
         {"loss": "cosface", "margin": 0.3},
         {"loss": "arcface", "margin": 0.3},
         {"focal": 2.0, "stranger_weight": 0.25},
-        {"smoothing": 0.1, "stranger_weight": 0.0},
+        {"loss": "sigmoid", "stranger_weight": 0.5},
     ],
 )
 def test_loss_is_that_of_the_formula(how: dict[str, Any]) -> None:
-    given = IdentifierOptions(scale=8.0, strangers=1, **how)
+    given = IdentifierOptions(scale=8.0, strangers=1, **{"loss": "softmax", **how})
     check_options(given)
-    network = Identifier(6, 4, IdentifierShape(strangers=1, scale=8.0))
+    network = Identifier(6, 4, shape_of(given))
     x, labels = torch.randn(5, 6, generator=torch.Generator().manual_seed(0)), np.array([0, 1, 4, 2, 4])
     cosines = network.heads[0](x).detach().double().numpy()
-    z = 8 * cosines
+    z, known = 8 * cosines, np.ones(5, bool)
     for i, label in enumerate(labels):
-        if label < 4 and given.loss != "softmax":
+        if label < 4 and given.loss in ("cosface", "arcface"):
             own = cosines[i, label]
             z[i, label] = 8 * (own - 0.3 if given.loss == "cosface" else np.cos(np.arccos(own) + 0.3))
-    logs = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-    target = np.eye(5)[labels] * (1 - given.smoothing) + given.smoothing / 5
-    losses = -(target * logs).sum(axis=1)
+    if given.loss == "sigmoid":
+        z, known = z - 0.4 * 8, labels < 4  # nobody is right for a stranger
+        truth = labels[:, None] == np.arange(4)
+        losses = -np.log(np.where(truth, 1 / (1 + np.exp(-z)), 1 - 1 / (1 + np.exp(-z)))).sum(axis=1)
+    else:
+        losses = -(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))[np.arange(5), labels]
     losses *= (1 - np.exp(-losses)) ** given.focal
     weights = np.where(labels == 4, given.stranger_weight, 1.0)
     found = IdentifierTask(network, 4, given)(x, torch.from_numpy(labels))
     assert found["loss"].item() == pytest.approx((losses * weights).sum() / weights.sum(), rel=1e-4)
-    assert found["train_accuracy"].item() == pytest.approx(np.mean(z.argmax(axis=1) == labels))
+    assert found["train_accuracy"].item() == pytest.approx(np.mean(z.argmax(axis=1) == labels, where=known))
 
 
 def test_log_of_a_run_is_json_with_the_epochs(trained: tuple[Path, str]) -> None:

@@ -16,6 +16,7 @@ example: python local/iqiyi_vid/convert_features.py --data-dir data/iqiyi_vid_tr
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from vidperson import cli
@@ -24,7 +25,8 @@ from vidperson import cli
 def convert(data_dir: Path, pickle: list[Path], exp_dir: Path, name: str, force: bool) -> None:
     from vidperson.corpora.iqiyi_features import convert_features
 
-    items, embeddings = (exp_dir / kind / name / data_dir.resolve().name for kind in ("face_det", "face_embed"))
+    data_set = os.path.basename(os.path.abspath(data_dir))
+    items, embeddings = (exp_dir / kind / name / data_set for kind in ("face_det", "face_embed"))
     counts = convert_features(pickle, data_dir, items, embeddings, force)
     if counts is None:
         print(f"{items} and {embeddings}: done already (--force true makes them again)")

@@ -99,6 +99,7 @@ class _Machine:
     def __init__(self, stream: BinaryIO, path: str | os.PathLike[str]) -> None:
         self._stream, self._path = stream, path
         self._buffer, self._base = b"", 0  # a part of the file, and the byte of the file at which it begins
+        self._size = os.fstat(stream.fileno()).st_size
         self._stack: list[Any] = []
         self._marked: list[list[Any]] = []  # the stacks below each mark
         self._root = _Root()
@@ -196,6 +197,8 @@ class _Machine:
         return self._buffer[at]
 
     def _bytes(self, at: int, size: int) -> bytes:
+        if self._base + at + size > self._size:
+            raise _Refused("the file is cut short")
         while at + size > len(self._buffer):
             if not self._load(min(at + size - len(self._buffer), 64 * _CHUNK)):
                 raise _Refused("the file is cut short")

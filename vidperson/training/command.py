@@ -80,12 +80,13 @@ class IdentifierOptions:
     hidden: list[int] = cli.option((), "widths of the layers before the classifier", convert=cli.whole(1))
     dropout: float = cli.option(0.0, "share of their values left out in training")
     score: str = cli.option("logit", "what ranks: logit, odds (against strangers) or log-probability")
-    loss: str = cli.option("softmax", "softmax, cosface or arcface; the last two are for cosine")
-    scale: float = cli.option(32.0, "s of the cosines")
+    loss: str = cli.option("sigmoid", "sigmoid, softmax, cosface or arcface; all but softmax are for cosine")
+    scale: float = cli.option(20.0, "s of the cosines")
     margin: float = cli.option(0.1, "m of cosface and arcface (radians)")
     focal: float = cli.option(0.0, "exponent of the focal loss; 0: none")
-    smoothing: float = cli.option(0.0, "share of a label that is spread over all classes")
-    strangers: int = cli.option(1, "classes of known strangers; 0: they are left out", convert=cli.whole(0))
+    strangers: int = cli.option(
+        1, "classes of known strangers (sigmoid has none); 0: they are left out", convert=cli.whole(0)
+    )
     stranger_weight: float = cli.option(1.0, "weight of a stranger's loss, that of a person's clip being 1")
     items: str = cli.option(
         "1=0.25 3=0.65 5=0.1", "of how many random items a sample is pooled: <number or all>=<share>"

@@ -26,22 +26,26 @@ from vidperson.training.export import Run, export_module, new_card, write_card
 from vidperson.training.loop import BEST, World, load_checkpoint
 from vidperson.training.losses import arcface_logits, cosface_logits
 
-LOSSES = ("softmax", "cosface", "arcface")
+LOSSES = ("sigmoid", "softmax", "cosface", "arcface")
+THRESHOLD = 0.4  # cosine from which on the sigmoid loss begins to take a clip for a person's
 GOAL = "map_100"
-Whiten = Callable[[Float, Float], tuple[Double, Double]]
-"""(C, D) vectors, (S, D) those of strangers among them -> (D,) origin and (D, D) matrix, by which (x - origin) @ matrix
-spreads alike in all directions."""
+Whiten = Callable[[Float], tuple[Double, Double]]
+"""(C, D) vectors -> (D,) origin and (D, D) matrix: their (x - origin) @ matrix spread alike in all directions."""
 
 
 def check_options(how: IdentifierOptions) -> None:
     """Raises TrainingError or ModelError for values that are not possible."""
     if how.loss not in LOSSES:
         raise TrainingError(f"loss: expected one of {' '.join(LOSSES)}, found '{how.loss}'")
+    if how.loss == "sigmoid" and how.score != "logit":
+        raise TrainingError(f"score: with the loss sigmoid expected logit, found '{how.score}'")
+    if how.loss == "sigmoid" and how.focal:
+        raise TrainingError("focal: the focal loss is one of softmax, cosface and arcface, not of sigmoid")
     if how.loss != "softmax" and how.architecture != "cosine":
         raise TrainingError(f"loss: {how.loss} needs the architecture cosine, found {how.architecture}")
     if how.folds == 1 or how.folds < 0:
         raise TrainingError(f"folds: expected 0, or 2 or more, found {how.folds}")
-    limits = {"margin": 1.5, "focal": 100.0, "smoothing": 0.99, "stranger_weight": 1e6}
+    limits = {"margin": 1.5, "focal": 100.0, "stranger_weight": 1e6}
     for name, most in limits.items():
         if not 0 <= getattr(how, name) <= most:
             raise TrainingError(f"{name}: expected 0 to {most:g}, found {getattr(how, name)}")
@@ -52,39 +56,55 @@ def check_options(how: IdentifierOptions) -> None:
 def shape_of(how: IdentifierOptions, heads: int = 1) -> IdentifierShape:
     """The network that is asked for. Raises ModelError for what none can be."""
     hidden = tuple(how.hidden) or ((1024, 1024) if how.architecture == "original" else ())
-    return IdentifierShape(how.architecture, hidden, how.dropout, how.strangers, heads, how.score, how.scale)
+    strangers = how.strangers if how.loss != "sigmoid" else 0
+    return IdentifierShape(how.architecture, hidden, how.dropout, strangers, heads, how.score, how.scale)
 
 
 class IdentifierTask(nn.Module):
     """An identifier of one head and its loss; see :mod:`vidperson.training.loop`.
 
-    persons: classes from this one on are of strangers.
+    persons: labels from this one on are strangers'. The loss "sigmoid" asks for each person alone whether a clip shows
+    that one: a stranger shows none, and needs no class. It learns a threshold per person along.
     """
 
     def __init__(self, network: Identifier, persons: int, how: IdentifierOptions) -> None:
         super().__init__()
         self.network, self.persons, self.how = network, persons, how
+        self.bias: nn.Parameter | None = None
+        if how.loss == "sigmoid":
+            self.bias = nn.Parameter(torch.full((persons,), -THRESHOLD * how.scale))
 
     def forward(self, vectors: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The terms of one batch, by name. vectors: (N, D) float32. labels: (N,) int64."""
-        how = self.how
-        logits = self.network.heads[0](vectors)
+        found = self.network.heads[0](vectors)
         with torch.autocast(vectors.device.type, enabled=False):
-            logits = logits.float()
             stranger = labels >= self.persons
-            if how.loss != "softmax":  # strangers of one class are not alike: they keep no distance
-                margin = arcface_logits if how.loss == "arcface" else cosface_logits
-                logits = torch.where(
-                    stranger[:, None], logits * how.scale, margin(logits, labels, how.scale, how.margin)
-                )
-            elif how.architecture == "cosine":
-                logits = logits * how.scale
-            losses = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=how.smoothing)
-            if how.focal:
-                losses = losses * (1 - (-losses.detach()).exp()).clamp(0, 1) ** how.focal
-            weights = torch.where(stranger, how.stranger_weight, 1.0)
-            right = (logits.argmax(dim=1) == labels).float().mean()
-        return {"loss": (losses * weights).sum() / weights.sum().clamp_min(1e-6), "train_accuracy": right}
+            logits = self._logits(found.float(), labels, stranger)
+            if self.bias is None:
+                losses = functional.cross_entropy(logits, labels, reduction="none")
+            else:
+                own = logits.gather(1, labels.clamp(max=self.persons - 1)[:, None])[:, 0]
+                losses = functional.softplus(logits).sum(dim=1) - torch.where(stranger, 0.0, own)
+            if self.how.focal:
+                losses = losses * (1 - (-losses.detach()).exp()) ** self.how.focal
+            weights = torch.where(stranger, self.how.stranger_weight, 1.0)
+            terms = {"loss": (losses * weights).sum() / weights.sum().clamp_min(1e-6)}
+            known = ~stranger if self.bias is not None else torch.ones_like(stranger)
+            right = (logits.argmax(dim=1) == labels)[known]
+            return {**terms, "train_accuracy": right.float().sum() / known.sum().clamp_min(1)}
+
+    def _logits(self, found: Tensor, labels: Tensor, stranger: Tensor) -> Tensor:
+        """What the loss compares, from the network's (N, C) logits or cosines."""
+        how = self.how
+        if how.architecture != "cosine":
+            return found
+        if self.bias is not None:
+            return found * how.scale + self.bias
+        if how.loss == "softmax":
+            return found * how.scale
+        margin = arcface_logits if how.loss == "arcface" else cosface_logits
+        # Strangers of one class are not alike: they keep no distance.
+        return torch.where(stranger[:, None], found * how.scale, margin(found, labels, how.scale, how.margin))
 
 
 @dataclass(frozen=True)
@@ -185,17 +205,17 @@ def _plan(
     classes = np.array(clips.labels[items])
     others = classes < 0
     if how.strangers and not others.any():
-        logging.warning("no known strangers among the clips to train on: their %d classes learn nothing", how.strangers)
-    elif how.strangers > 1:
+        logging.warning("no known strangers among the clips to train on: nothing is learnt of them")
+    elif shape.strangers > 1:
         classes[others] = persons + clusters(clips.prepared.vectors[items[others]], how.strangers)
     else:
         classes[others] = persons
     network, note = command.new_network(card, str(shape), options)
     assert isinstance(network, Identifier)
     if how.architecture != "original" and not options.init:
-        vectors = clips.prepared.vectors
-        origin, matrix = whiten(vectors[items], vectors[items[others]])
-        means = clips.means(items, classes, persons + how.strangers, origin, matrix)
+        origin, matrix = whiten(clips.prepared.vectors[items])
+        learnt = classes < persons + shape.strangers
+        means = clips.means(items[learnt], classes[learnt], persons + shape.strangers, origin, matrix)
         network.heads[0].start_from(*(torch.from_numpy(each).float() for each in (origin, matrix, means)))  # type: ignore[operator]
     seed = options.settings.seed
     source = ClipBatches(

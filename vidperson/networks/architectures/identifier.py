@@ -141,12 +141,13 @@ class Head(nn.Module):
         """Begin as a comparison with means: "linear" and "cosine" rank by the cosine to them exactly.
 
         origin: (size,), matrix: (size, size): a unit vector x is brought to (x - origin) @ matrix, and to length 1.
-        means: (classes, size) of those; one of zeros stays so.
+        means: (classes, size) of those; for one of zeros the weights stay random.
         """
         assert self.whitening is not None
         self.whitening.weight.copy_(matrix.T)
         self.whitening.bias.copy_(-origin @ matrix)
-        units = functional.normalize(means)
+        known = means.norm(dim=1, keepdim=True) > 0
+        units = functional.normalize(torch.where(known, means, self.weight))
         self.weight.copy_(units if self.shape.kind == "cosine" else units * self.shape.scale)
 
 
