@@ -21,11 +21,14 @@ class Part:
     name: of the part. embed_dirs: per embedder the folder with a folder per part; their names are the embedders'.
     items_dir: that of stage 2. Frames and boxes link tracks; what ``quality.scp`` or ``weights.scp`` hold weighs items.
         Where it has no such part, or is None, all items of a segment are one track.
+    link_cosine: the lowest cosine of successive items of a track.
     Raises ScoringError for embeddings that are missing or of other items than stage 2's; DataError for edited ones.
     """
 
-    def __init__(self, name: str, embed_dirs: Sequence[Path], items_dir: Path | None, modality: str) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, embed_dirs: Sequence[Path], items_dir: Path | None, modality: str, link_cosine: float
+    ) -> None:
+        self.name, self.link_cosine = name, link_cosine
         self.embed = [folder / name for folder in embed_dirs]
         items = None if items_dir is None else items_dir / name
         self.inputs = [path for folder in self.embed for path in embedding_inputs(folder, items)]
@@ -71,7 +74,7 @@ class Part:
                     raise DataError(f"{what}; extract all with the same network", table.scp)
             try:
                 weights = item_weights(len(rows[0]), found.get("items"), found.get("quality"), found.get("weights"))
-                yield segment, pool(rows, found.get("items"), weights), weights
+                yield segment, pool(rows, found.get("items"), weights, self.link_cosine), weights
             except ScoringError as error:
                 raise DataError(f"segment '{segment}': {error}", tables[0].scp) from None
 

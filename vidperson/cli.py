@@ -74,6 +74,17 @@ def share(value: str) -> float:
     return number
 
 
+def cosine(value: str) -> float:
+    """A number from -1 to 1. Raises argparse.ArgumentTypeError for anything else."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = 2.0
+    if not -1 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from -1 to 1, found {value}")
+    return number
+
+
 def positive(value: str) -> float:
     """A finite number above 0. Raises argparse.ArgumentTypeError for anything else."""
     try:
