@@ -144,9 +144,7 @@ def test_each_kind_of_system_gets_its_own_test_sets_and_calibration_set(
     assert "--test-sets test --backends" in words and "--test-sets val --search-backends" in words
 
 
-def test_calibration_set_of_searched_sets_only_is_refused_by_the_search_if_it_is_none(
-    repo: Path, tmp_path: Path
-) -> None:
+def test_calibration_set_beside_searched_sets_only_is_left_to_the_search(repo: Path, tmp_path: Path) -> None:
     (tmp_path / "data/val").mkdir(parents=True)
     (tmp_path / "data/val/search").touch()
     script = '  calibration_set=typo; system_options; echo "$search_calibration|$train_trials"'
