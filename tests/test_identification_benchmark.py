@@ -211,7 +211,7 @@ def test_stages_find_faces_and_persons_in_rendered_clips(repo: Path, shared: Pat
     plan = Plan(faces=(4, 5), kept=1, strangers=2, far=0.0)
     sets = draw(photos, thumbnails(photos), strangers, 0, plan)
     for clip in [clip for clips in sets.values() for clip in clips]:
-        render(tmp_path / "videos" / f"{clip.id}.mp4", clip, photos)
+        render(tmp_path / "videos" / f"{clip.id}.mp4", clip, photos, shown_s=0.24)
     write_data(tmp_path, sets, tmp_path / "videos")
     recipe = Recipe(repo, tmp_path, "demo_clips")
     options = ("--trial-sets", "train+valid:test", "--fps", "4", "--identifiers", "", "--search-fusion", "")
