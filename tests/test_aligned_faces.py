@@ -90,10 +90,14 @@ def test_faces_are_taken_in_natural_order_and_those_of_112_pixels_as_they_are(tm
 def test_a_tar_gives_the_bytes_of_its_folder(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", FILES)
     below = {f"./clip/{name}": content for name, content in FILES.items()}
+    tiff = cv2.imencode(".tiff", face(5))[1].tobytes()
+    (folder / "20.TIFF").write_bytes(tiff)
+    below["clip/20.TIFF"] = tiff
     others = {"clip/._1.png": b"x", "clip/list.txt": b"x", ".cache/1.png": b"x"}
     archive = pack(tmp_path / "a.tar", {**below, **others})
     made = [outputs(take(tmp_path / name, {"a": source})) for name, source in (("f", folder), ("t", archive))]
     assert made[0] == made[1] and len(made[0]) == 7
+    assert len(load_matrices(tmp_path / "t" / "set" / "faces.scp")["a"]) == 5
 
 
 def test_faces_that_cannot_be_used_are_left_out_and_counted(tmp_path: Path) -> None:

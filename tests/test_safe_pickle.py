@@ -307,6 +307,21 @@ def test_read_made_by_hand_is_refused_with_what_is_wrong(tmp_path: Path, content
     assert word in str(caught.value) and len(str(caught.value)) < 400 + len(str(tmp_path))
 
 
+def test_read_text_that_becomes_bytes_again_and_again_is_refused(tmp_path: Path) -> None:
+    """A few bytes each time: a file of a megabyte would take gigabytes."""
+    for size, refused in ((64, False), (65, True)):
+        text = b"X" + size.to_bytes(4, "little") + b"x" * size
+        start = (
+            b"\x80\x02}X\x01\x00\x00\x00a](c_codecs\nencode\nq\x01" + text + b"q\x02X\x06\x00\x00\x00latin1q\x03\x86R"
+        )
+        content = start + b"h\x01h\x02h\x03\x86R" * 9 + b"es."
+        if refused:
+            with pytest.raises(DataError, match=r"encode of 65 values that were used before \(byte \d+\)"):
+                read(content, tmp_path)
+        else:
+            assert read(content, tmp_path) == {"a": [b"x" * size] * 10}
+
+
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_read_cut_anywhere_is_a_message(tmp_path: Path, protocol: int) -> None:
     content = pickle.dumps(clips(1, 1, 3), protocol)
