@@ -185,7 +185,7 @@ def test_read_any_plain_data_is_as_python_reads_it(tmp_path: Path, protocol: int
     [*((b"numpy._core", protocol) for protocol in PROTOCOLS), (b"numpy.core", 0), (b"numpy.core", 2)],
 )
 def test_read_faces_of_either_numpy_is_as_python_reads_them(tmp_path: Path, module: bytes, protocol: int) -> None:
-    data = clips(1001, faces=1, size=3)
+    data = clips(1001 if protocol in (2, 4) else 30, faces=1, size=3)  # picklers write portions of 1,000
     content = pickle.dumps(data, protocol)
     if protocol < 4:  # later ones tell lengths of names
         content = content.replace(b"numpy._core", b"numpy.core").replace(b"numpy.core", module)
@@ -212,7 +212,7 @@ def test_read_without_framing_and_with_unshared_names_is_as_python_reads_it(tmp_
 
 def test_read_gives_items_away_while_the_file_goes_on(tmp_path: Path) -> None:
     """Of 3,000 items in portions of 1,000 the file ends in the third portion; those handed out are not held."""
-    content = pickle.dumps(clips(3000), 4)
+    content = pickle.dumps(clips(3000, 1, 1), 4)
     path = tmp_path / "some.pickle"
     path.write_bytes(content[: len(content) * 5 // 6])
     held: list[weakref.ref[Any]] = []
@@ -351,7 +351,7 @@ def test_read_altered_anywhere_is_data_or_a_message_and_calls_nothing(
     sources = [pickle.dumps(clips(2, 1, 2), protocol) for protocol in PROTOCOLS]
     sources += [base64.b64decode(text) for text in PYTHON_2.values()]
     refused = 0
-    for _ in range(1500):
+    for _ in range(700):
         content = bytearray(rng.choice(sources))
         for _ in range(rng.choice((1, 1, 2, 8))):
             place = rng.randrange(len(content))
@@ -362,7 +362,7 @@ def test_read_altered_anywhere_is_data_or_a_message_and_calls_nothing(
             read(bytes(content), tmp_path)
         except DataError:
             refused += 1
-    assert refused > 1000
+    assert refused > 450
 
 
 def test_read_deeply_nested_and_self_containing_data_needs_no_stack(tmp_path: Path) -> None:
