@@ -103,8 +103,9 @@ def segment_lists(data: Path) -> list[Path]:
 def read_groups(data: Path) -> dict[str, tuple[list[str], list[str]]]:
     """Of a searched set: group -> the models that are searched in it, in C-locale order, and its segments.
 
-    Raises DataError for malformed lists.
+    Raises DataError for malformed lists, and for a group without a segment.
     """
+    from vidperson.errors import DataError
     from vidperson.io.lines import read_scp, sort_key
     from vidperson.io.ranks import read_search
 
@@ -115,5 +116,8 @@ def read_groups(data: Path) -> dict[str, tuple[list[str], list[str]]]:
         groups[group][1].append(segment)
     for model in sorted(found, key=sort_key):
         for group in found[model]:
-            groups.setdefault(group, ([], []))[0].append(model)
+            if group not in groups:
+                what = f"group '{group}' of model '{model}' has no segment in {data / 'utt2group'}"
+                raise DataError(f"{what}; correct one of the lists", data / "search")
+            groups[group][0].append(model)
     return groups

@@ -75,6 +75,7 @@ def test_reader_takes_images_in_natural_order_and_passes_over_the_rest(tmp_path:
     for other in (".hidden.png", "notes.txt", "film.mp4", "Thumbs.db"):
         (tmp_path / other).write_bytes(b"no image")
     (tmp_path / "folder.png").mkdir()
+    (tmp_path / "itself.png").symlink_to("itself.png")
     indices, reader = frames_of(tmp_path, UniformSampling(1))
     assert indices == list(range(12)) and reader.damage is None
     assert (reader.total, reader.last_s, reader.frames_decoded) == (12, 11, 12)

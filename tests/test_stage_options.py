@@ -161,3 +161,15 @@ def test_calibration_set_beside_searched_sets_only_is_left_to_the_search(repo: P
 def test_enrolment_sides_that_cannot_be_are_refused(repo: Path, tmp_path: Path, trial_sets: str, message: str) -> None:
     done = stage_says(repo, tmp_path, trial_sets, 'for pair in $trial_sets; do pair_options "$pair"; done')
     assert done.returncode == 1 and message in done.stderr
+
+
+@pytest.mark.parametrize(("there", "lacking"), [("", "search"), ("search", "relevant")])
+def test_set_that_cannot_validate_an_identifier_is_refused_before_the_training(
+    repo: Path, tmp_path: Path, there: str, lacking: str
+) -> None:
+    for name in ("train/utt2spk", f"valid/{there or 'trials'}"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True)
+        (tmp_path / "data" / name).touch()
+    done = run(repo, tmp_path, "run_014_train_identifier", "--train-sets", "train", "--valid-set", "valid")
+    assert done.returncode == 1 and not (tmp_path / "exp").exists()
+    assert f"there is no {tmp_path}/data/valid/{lacking}; name another set, or leave valid_set empty" in done.stderr
