@@ -169,10 +169,10 @@ def assert_lists(corpus, table, system="e/class-mean", top=100, best=5) -> None:
         assert [who for who, _ in listed] == expected
 
 
-def write_identifier(corpus, name="who", labels=None, embedders=("e",), **card):
+def write_identifier(corpus, name="who", labels=None, embedders=("e",), dim=DIM, **card):
     """An identifier: a matrix, then tanh. Returns the matrix."""
     labels = ["nobody", *reversed(PEOPLE)] if labels is None else labels
-    size = DIM * len(embedders)
+    size = dim * len(embedders)
     matrix = np.random.default_rng(7).standard_normal((size, len(labels))).astype(np.float32)
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["vectors", "matrix"], ["raw"]), helper.make_node("Tanh", ["raw"], ["scores"])],
