@@ -31,10 +31,13 @@ train_scale=20.0              # [>0] s of the cosines
 train_margin=0.1              # [>=0] m of arcface, in radians, and of cosface
 train_focal=0.0               # [>=0] exponent of the focal loss; 0: none
 train_strangers=1             # [>=0] classes of strangers, by k-means from 2 on; 0: left out
-train_stranger_weight=1.0     # [>=0] weight of a stranger's loss
+train_stranger_weight=1.0     # [>=0] weight of the mean loss of strangers
 train_items="1=0.25 3=0.65 5=0.1"  # of how many items a sample is pooled, and how often; or all=1
-train_batch=1024              # [>=1] segments per step, all processes together
+train_batch=256               # [>=1] segments per step, all processes together
 train_folds=0                 # [>=0] networks, each trained without its part of the segments
+train_epochs=30               # [>=1] passes over the segments
+train_lr=0.003                # [>0] learning rate
+train_schedule=cosine         # [step|cosine] step: times train_decay after epochs; cosine: to 0
 train_workers=0               # [>=0] processes per GPU, or per process, that load vectors
 . ./utils/parse_options.sh
 . ./utils/stage.sh

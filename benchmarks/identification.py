@@ -2,7 +2,7 @@
 """What each idea of identifying persons in clips gains: mAP@100 on pseudo-clips out of aligned photos.
 
 Inputs:  FACES_DIR/train_{pins105,celebs,bollywood100,celeba10k}.tar, aligned faces of known persons
-         (see pseudo_clips.py); the networks of EMBEDDERS and LOOKS_NETWORK, in MODELS_DIR or MODEL_DIR
+         (see pseudo_clips.py); EMBEDDER and LOOKS_NETWORK, in MODELS_DIR or MODEL_DIR
 Outputs: a Markdown table: for each system mAP@100, mean and deviation over the seeds
            valid: searched in `valid`, learnt from `train`. Choose by this column
            test:  searched in `test`, learnt from `train`, and from `train` and `valid`
@@ -48,37 +48,60 @@ class Options:
     faces_dir: Path = cli.option(help="folder of the tars")
     work_dir: Path = cli.option(help="folder for embeddings and sets; outside of the repository")
     model_dir: str = cli.option("", "folder to search for networks before downloading")
-    embedders: list[str] = cli.option(("arcface_tiny",), "cards; the first is compared, all stand side by side")
+    embedder: str = cli.option("arcface_tiny", "card of the network under test")
     looks_network: str = cli.option("mobilefacenet_arcface_mxnet", "card of the network that is not under test")
     seeds: int = cli.option(5, "how often clips are drawn anew", convert=cli.whole(1))
     only: str = cli.option("", "only the systems whose names contain this")
 
 
 @dataclass(frozen=True)
+class View:
+    """How the steps see the clips.
+
+    items: whether boxes and qualities are known, so that tracks are linked and items weighed by more than their norm.
+    unweighted: all items weigh the same.
+    """
+
+    items: bool = True
+    unweighted: bool = False
+
+
+@dataclass(frozen=True)
 class System:
     """A row of the table.
 
-    backends: of search.py. heads: options of train_identifier.py, of each identifier. All are fused.
-    items: whether boxes and qualities are known, so that tracks are linked and items weighed by more than their norm.
-    unweighted: all items weigh the same. embedders: how many stand side by side, for the heads.
+    word: a back-end of search.py, a name of HEADS, or "fusion", that of FUSED.
     """
 
     name: str
-    backends: str = ""
-    heads: tuple[str, ...] = ()
-    items: bool = True
-    unweighted: bool = False
-    embedders: int = 1
+    word: str
+    view: View = View()
 
 
+WHOLE = View(items=False)
+TEACHING = "--batch-size 512 --epochs 40 --schedule cosine --valid-epochs 1000"
+ORIGINAL = f"{TEACHING} --architecture original --loss softmax --score log-probability --items all=1"
+HEADS = {
+    "head": f"{TEACHING} --lr 0.003",
+    "head-of-whole-clips": f"{TEACHING} --lr 0.003 --items all=1",
+    "head-softmax": f"{TEACHING} --lr 0.003 --loss softmax",
+    "original": f"{ORIGINAL} --optimiser sgd --lr 0.2 --weight-decay 0.0005",
+}
+"""Options of train_identifier.py."""
+FUSED = "class-mean-whitened-shift head"
 SYSTEMS = (
-    System("class mean, unweighted", "class-mean", items=False, unweighted=True),
-    System(BASELINE, "class-mean", items=False),
+    System("class mean, unweighted", "class-mean", View(items=False, unweighted=True)),
+    System(BASELINE, "class-mean", WHOLE),
     System("class mean, tracks, weighted by quality, too", "class-mean"),
     System("the same, shifted by the nearest", "class-mean-shift"),
-    System("whitened class mean, whole clips", "class-mean-whitened", items=False),
+    System("whitened class mean, whole clips", "class-mean-whitened", WHOLE),
     System("whitened class mean, tracks", "class-mean-whitened"),
     System("the same, shifted", "class-mean-whitened-shift"),
+    System("trained from the whitened class mean, sigmoid", "head"),
+    System("the same, whole clips instead of 1, 3 or 5 faces", "head-of-whole-clips"),
+    System("the same, softmax, a class of strangers", "head-softmax"),
+    System("the head of the challenge's code", "original"),
+    System("fusion: whitened and shifted, trained", "fusion"),
 )
 
 
@@ -97,7 +120,7 @@ def benchmark(options: Options) -> None:
     photos = read_photos([options.faces_dir / name for name in (*TARGETS, STRANGERS)])
     looks, pools = embeddings(photos, options)
     strangers = unknown_persons(photos, looks)
-    systems = [one for one in SYSTEMS if options.only in one.name and one.embedders <= len(options.embedders)]
+    systems = [one for one in SYSTEMS if options.only in one.name]
     found: dict[str, list[list[float]]] = {one.name: [] for one in systems}
     for seed in range(options.seeds):
         root = options.work_dir / f"seed{seed}"
@@ -105,14 +128,15 @@ def benchmark(options: Options) -> None:
         sets = draw(photos, looks, strangers, seed)
         write_sets(root, sets, pools)
         write_embeddings(root / "alike", sets, {name: alike(pool) for name, pool in pools.items()})
-        for one in systems:
-            found[one.name].append([mean_ap(root, one, options.embedders, *pair) for pair in PAIRS])
-            print(seed, one.name, " ".join(f"{100 * value:.2f}" for value in found[one.name][-1]), flush=True)
+        each = [measure(root, systems, options.embedder, *pair) for pair in PAIRS]
+        for name, rows in found.items():
+            rows.append([of_pair[name] for of_pair in each])
+            print(f"seed {seed}: {name}:", *(f"{100 * value:.2f}" for value in rows[-1]), file=sys.stderr, flush=True)
     print_table(found)
 
 
 def embeddings(photos: Sequence[Photo], options: Options) -> tuple[np.ndarray, dict[str, Embedded]]:
-    """The looks of the photos, and both versions of each by each network under test; made where they are not there."""
+    """The looks of the photos, and both versions of each by the network under test; made where they are not there."""
     from benchmarks.pseudo_clips import Embedded, embed_versions, unit_looks
 
     def kept(name: str, make: Callable[[FaceEmbedder], dict[str, np.ndarray]], card: str) -> dict[str, np.ndarray]:
@@ -126,11 +150,8 @@ def embeddings(photos: Sequence[Photo], options: Options) -> tuple[np.ndarray, d
             return dict(arrays)
 
     looks = kept("looks", lambda net: {"rows": unit_looks(photos, net.embed)}, options.looks_network)["rows"]
-    pools = {}
-    for card in options.embedders:
-        arrays = kept(card, lambda net: vars(embed_versions(photos, net.embed)), card)
-        pools[card] = Embedded(arrays["rows"], arrays["quality"])
-    return looks, pools
+    arrays = kept(options.embedder, lambda net: vars(embed_versions(photos, net.embed)), options.embedder)
+    return looks, {options.embedder: Embedded(arrays["rows"], arrays["quality"])}
 
 
 def alike(pool: Embedded) -> Embedded:
@@ -147,40 +168,41 @@ def open_embedder(card: str, options: Options) -> FaceEmbedder:
     return FaceEmbedder(open_network(installed), installed.card)
 
 
-def mean_ap(root: Path, system: System, embedders: Sequence[str], test_set: str, enroll: str) -> float:
-    """Train what is to be trained, search, and measure; 0..1."""
+def measure(root: Path, systems: Sequence[System], embedder: str, test_set: str, enroll: str) -> dict[str, float]:
+    """Train what is to be trained, search, and measure: system -> mAP@100, 0..1. All that is made is removed."""
     from vidperson.io.ranks import read_ranks, read_relevant
     from vidperson.metrics.ranking import mean_average_precision
 
-    out = root / "systems" / f"{slug(system.name)}-{slug(enroll)}-{test_set}"
-    names = [f"head{number}" for number, _ in enumerate(system.heads)]
-    for name, options in zip(names, system.heads, strict=True):
+    relevant = read_relevant(root / "data" / test_set / "relevant")
+    found = {}
+    for view in dict.fromkeys(system.view for system in systems):
+        wanted = [system for system in systems if system.view == view]
+        fused = FUSED if any(system.word == "fusion" for system in wanted) else ""
+        words = dict.fromkeys([system.word for system in wanted if system.word != "fusion"] + fused.split())
+        heads = [word for word in words if word in HEADS]
+        out, embed = root / "made", root / ("alike" if view.unweighted else "embed")
+        items = ("--items-dir", root / "det/made") if view.items else ()
+        for head in heads:
+            step(
+                "train_identifier.py",
+                *("--train-data", *(root / "data" / each for each in enroll.split()), *items),
+                *("--train-parts", *enroll.split(), "--embed-dirs", embed / embedder),
+                *("--output-dir", out / "train" / head, *HEADS[head].split()),
+            )
         step(
-            "train_identifier.py",
-            *("--train-data", *(root / "data" / each for each in enroll.split()), "--train-parts", *enroll.split()),
-            *("--embed-dirs", *(root / "embed" / each for each in embedders[: system.embedders])),
-            *(("--items-dir", root / "det/made") if system.items else ()),
-            *("--output-dir", out / "train" / name, *options.split()),
+            "search.py",
+            *("--embed-dir", embed / embedder, "--data-dir", root / "data", "--train-root", out / "train", *items),
+            *("--enroll-sets", enroll, "--test-set", test_set, "--scores-dir", out / "scores"),
+            *("--search-backends", " ".join(word for word in words if word not in HEADS)),
+            *("--identifiers", " ".join(heads), "--search-fusion", fused, "--experiment", "fused"),
+            *("--embedders", embedder, "--test-sets", test_set),
         )
-    fused = [*system.backends.split(), *names]
-    pools = root / ("alike" if system.unweighted else "embed")
-    step(
-        "search.py",
-        *("--embed-dir", pools / embedders[0], "--embed-root", pools, "--data-dir", root / "data"),
-        *(("--items-dir", root / "det/made") if system.items else ()),
-        *("--train-root", out / "train", "--enroll-sets", enroll, "--test-set", test_set),
-        *("--search-backends", system.backends, "--identifiers", " ".join(names), "--scores-dir", out / "scores"),
-        *("--search-fusion", " ".join(fused) if len(fused) > 1 else "", "--experiment", "fused"),
-        *("--embedders", embedders[0], "--test-sets", test_set),
-    )
-    folder = "fusion/fused" if len(fused) > 1 else f"{embedders[0]}/{fused[0]}"
-    ranks = read_ranks(out / "scores" / folder / f"{test_set}_ranks")
-    shutil.rmtree(out)
-    return mean_average_precision(ranks, read_relevant(root / "data" / test_set / "relevant"), 100)
-
-
-def slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in name)
+        for system in wanted:
+            folder = "fusion/fused" if system.word == "fusion" else f"{embedder}/{system.word}"
+            ranks = read_ranks(out / "scores" / folder / f"{test_set}_ranks")
+            found[system.name] = mean_average_precision(ranks, relevant, 100)
+        shutil.rmtree(out)
+    return found
 
 
 def step(name: str, *options: object) -> None:

@@ -52,7 +52,7 @@ def benchmark(options: Options) -> None:
     from vidperson.training import command
 
     command.begin(options.threads)
-    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger().setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make_items(root, options)
@@ -130,7 +130,8 @@ def time_training(clips: Clips, folder: Path, options: Options) -> None:
     from vidperson.training.loop import join_world
     from vidperson.training.settings import Settings
 
-    how = IdentifierOptions(architecture=options.architecture, batch_size=BATCH)
+    loss = "sigmoid" if options.architecture == "cosine" else "softmax"
+    how = IdentifierOptions(architecture=options.architecture, loss=loss, batch_size=BATCH)
     settings = Settings(epochs=1, optimiser="sgd", lr=0.01, precision=options.precision)
     training = TrainingOptions(["made up"], str(folder), threads=options.threads, settings=settings)
     card = identifier_card(how, training, clips.persons, options.size, ["net"], "face")

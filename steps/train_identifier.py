@@ -87,7 +87,7 @@ def train_identifier(options: TrainIdentifierOptions) -> dict[str, Any]:
     from vidperson.errors import TrainingError
     from vidperson.report.plots import training_curves
     from vidperson.training.identifier import check_options, identifier_card, train_identifier
-    from vidperson.training.loop import join_world
+    from vidperson.training.loop import first_alone, join_world
 
     check_options(how)
     if len(training.train_data) != len(sets.train_parts) or bool(sets.valid_data) != bool(sets.valid_part):
@@ -101,8 +101,9 @@ def train_identifier(options: TrainIdentifierOptions) -> dict[str, Any]:
     embedders = [folder.name for folder in sets.embed_dirs]
     card = identifier_card(how, training, persons, size, embedders, sets.modality)
     with join_world(training.device) as world:
-        clips = read_clips(training.folder / "clips", learnt, persons, size)
-        valid = truth.validation(training.folder / "valid", size) if truth else None
+        with first_alone(world):
+            clips = read_clips(training.folder / "clips", learnt, persons, size)
+            valid = truth.validation(training.folder / "valid", size) if truth else None
         validations = valid, lambda held: held_out(clips, held)
         return train_identifier(clips, card, how, training, world, *validations, whitening, training_curves)
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.identification import SYSTEMS, System, alike, mean_ap, print_table
+from benchmarks.identification import WHOLE, System, View, alike, measure, print_table
 from benchmarks.pseudo_clips import (
     STRANGERS,
     Clip,
@@ -165,15 +165,13 @@ def test_steps_agree_with_a_naive_oracle_and_the_best_is_not_worse_than_the_clas
     sets = draw(photos, thumbnails(photos), names, 0, SMALL)
     write_sets(tmp_path, sets, {"tiny": pool})
     write_embeddings(tmp_path / "alike", sets, {"tiny": alike(pool)})
-    found = {
-        name: mean_ap(tmp_path, system, ["tiny"], "test", "train valid")
-        for name, system in {
-            "unweighted": SYSTEMS[0],
-            "mean": SYSTEMS[1],
-            "whitened": System("w", "class-mean-whitened", items=False),
-            "best": System("b", "class-mean-whitened"),
-        }.items()
-    }
+    systems = [
+        System("unweighted", "class-mean", View(items=False, unweighted=True)),
+        System("mean", "class-mean", WHOLE),
+        System("whitened", "class-mean-whitened", WHOLE),
+        System("best", "class-mean-whitened-shift"),
+    ]
+    found = measure(tmp_path, systems, "tiny", "test", "train valid")
     learnt = sets["train"] + sets["valid"]
     assert found["unweighted"] == pytest.approx(oracle(tmp_path, learnt, sets["test"], alike(pool), None), abs=1e-6)
     assert found["mean"] == pytest.approx(oracle(tmp_path, learnt, sets["test"], pool, None), abs=1e-6)

@@ -118,6 +118,39 @@ def test_searched_pair_may_have_several_enrolment_sets_and_each_is_a_data_set(re
     assert f"<--enroll-parts><b.1><--enroll-data><{tmp_path}/data/b.1><--test-part><test>" in verified
 
 
+@pytest.mark.parametrize(("calibration", "expected"), [
+    ("val", "|val|"),  # a searched set
+    ("test", "data/test/trials||test"),
+    ("typo", "data/typo/trials||typo"),  # refused by the step that scores
+    ("", "||"),
+])  # fmt: skip
+def test_each_kind_of_system_gets_its_own_test_sets_and_calibration_set(
+    repo: Path, tmp_path: Path, calibration: str, expected: str
+) -> None:
+    (tmp_path / "data/val").mkdir(parents=True)
+    (tmp_path / "data/val/search").touch()
+    script = f"""
+    calibration_set={calibration}
+    system_options
+    for i in "${{!system_args[@]}}"; do
+      case ${{system_args[i]}} in --calibration-set) trained=${{system_args[i + 1]}} ;; esac
+    done
+    echo "${{train_trials#"$exp_dir"}}|$search_calibration|$trained"
+    echo "${{system_args[*]}}" "${{search_args[*]}}" """
+    done = stage_says(repo, tmp_path, "a+b:val b:test", script)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, words = done.stdout.splitlines()
+    assert first.replace(f"{tmp_path}/", "") == expected
+    assert "--test-sets test --backends" in words and "--test-sets val --search-backends" in words
+
+
+def test_calibration_set_of_searched_sets_only_is_refused_by_the_search_if_it_is_none(repo: Path, tmp_path: Path) -> None:
+    (tmp_path / "data/val").mkdir(parents=True)
+    (tmp_path / "data/val/search").touch()
+    script = '  calibration_set=typo; system_options; echo "$search_calibration|$train_trials"'
+    assert stage_says(repo, tmp_path, "a:val", script).stdout == "typo|\n"
+
+
 @pytest.mark.parametrize(("trial_sets", "message"), [
     ("a+b:test", "a+b:test: several enrolment sets go with a searched test set only, and there is no"),
     ("a+:test", "expected <enrolment set>:<test set>, found 'a+:test'"),

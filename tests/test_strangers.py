@@ -45,9 +45,7 @@ def test_probabilities_are_those_of_a_logistic_regression_with_as_many_strangers
     model = train_nobody(known, strangers, "system", "valid")
     scores = np.linspace(-0.5, 1, 9)
     # Two normal distributions of one width: the log-odds are linear, and known.
-    expected = [
-        1 / (1 + 4 * math.exp((-((score - 0.5) ** 2) + (score - 0.1) ** 2) / (2 * 0.2**2))) for score in scores
-    ]
+    expected = [1 / (1 + 4 * math.exp((-((score - 0.5) ** 2) + (score - 0.1) ** 2) / (2 * 0.2**2))) for score in scores]
     np.testing.assert_allclose(probabilities(model, scores), expected, atol=0.03)
     # At the optimum the mean probability is the share of the strangers.
     assert probabilities(model, np.concatenate([known, strangers])).mean() == pytest.approx(0.2, abs=1e-4)

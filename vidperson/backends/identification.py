@@ -37,8 +37,8 @@ SCORE_COLUMN = 6
 NEAREST = 10
 SHIFT_SHARE = 0.5
 SHRINKAGE = 0.3
-LINK_COSINE = 0.1
-"""Of an item and the mean of its track: poor items of one person in a row are often less alike than 0.5."""
+LINK_COSINE = -0.1
+"""Of poor items of one person in a row many have cosines far below 0.5; what overlaps is one person, unless unlike."""
 _ROWS_AT_ONCE = 2112
 _ROWS_OF_NEAR = 528
 
@@ -120,7 +120,7 @@ def pool(embeddings: Sequence[Float], items: Float | None, weights: Double) -> P
     heavy = [weights * norms for norms in lengths]
     labels = np.zeros(count, dtype=np.int64)
     if items is not None:
-        labels = link(units[0], items, LINK_COSINE, heavy[0])
+        labels = link(units[0], items, LINK_COSINE)
     members = labels == np.arange(labels.max() + 1)[:, None]
     vectors = [unit_means(each, members, own).astype(np.float32) for each, own in zip(units, heavy, strict=True)]
     return Pooled(np.concatenate(vectors, axis=1), _sums(members, heavy[0]), labels)

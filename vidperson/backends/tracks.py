@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -30,30 +29,26 @@ def track_means(rows: Float, faces: Float) -> Double:
     return means_by_label(rows, link(length_normalise(rows), faces))
 
 
-def link(
-    units: Double, faces: Float, min_cosine: float = MIN_COSINE, weights: Double | None = None
-) -> NDArray[np.int64]:
+def link(units: Double, faces: Float, min_cosine: float = MIN_COSINE) -> NDArray[np.int64]:
     """(N,) int64 number of the track of each face.
 
     Frame by frame, a face goes on with the track whose last face is at most 2.5 s old, has a box that overlaps
     (intersection over union >= 0.1: at one frame a second people move) and an embedding with a cosine of at least
     ``min_cosine``. Of all the links possible in a frame those with the largest cosines are taken first; a track has one
     face per frame.
-    weights: (N,) from 0 on. Where they are given, the cosine is that with the weighted mean of the track so far.
     """
     order = np.lexsort(faces[:, [5, 4, 3, 2, 0]].T)  # by frame, then by box: not as they were listed
     units, faces = units[order], faces[order]
-    if weights is not None:
-        weights = weights[order]
     labels = np.zeros(len(units), dtype=np.int64)
-    if _is_chain(units, faces, min_cosine, weights):
+    if _is_chain(units, faces, min_cosine):
         return labels
     starts = np.flatnonzero(np.diff(faces[:, 0], prepend=np.nan)).tolist()  # of the frames
-    linker = _Linker(units, faces, min_cosine, weights)
+    last = np.zeros(0, dtype=np.int64)  # the last face of each track
     for frames in _in_parts([*starts, len(faces)], _FACES_AT_ONCE):
-        linker.add(frames)
-    labels[order] = linker.labels
-    return labels
+        last = _link_some(units, faces, frames, last, labels, min_cosine)
+    by_list = np.empty_like(labels)
+    by_list[order] = labels
+    return by_list
 
 
 def unit_means(units: Double, members: NDArray[np.bool_], weights: Double) -> Double:
@@ -77,86 +72,60 @@ def _in_parts(bounds: list[int], size: int) -> Iterator[list[int]]:
             first = i
 
 
-class _Linker:
-    """Gives faces, some frames at a time, their tracks. Arguments as for :func:`link`, by frame.
+def _link_some(units: Double, faces: Float, frames: list[int], last: Index, labels: Index, min_cosine: float) -> Index:
+    """Give the faces of some frames their tracks.
 
-    labels: (N,) int64, the tracks.
+    units, faces: by frame. frames: where each frame begins, and the end. last: the last face of each track so far.
+    labels: (N,), where the tracks are put. Returns the last face of each track.
     """
-
-    def __init__(self, units: Double, faces: Float, min_cosine: float, weights: Double | None) -> None:
-        self._units, self._faces, self._min_cosine, self._weights = units, faces, min_cosine, weights
-        self.labels = np.zeros(len(units), dtype=np.int64)
-        self._last = np.zeros(0, dtype=np.int64)  # the last face of each track
-        self._looks: dict[int, Double] = {}  # of recent tracks: what a face is compared with, of any length
-
-    def add(self, frames: list[int]) -> None:
-        """The next frames: where each begins, and the end."""
-        begin, end = frames[0], frames[-1]
-        faces, some, last = self._faces, self._units[begin:end], self._last
-        times = faces[np.repeat(frames[:-1], np.diff(frames)), 1]  # that of the first face of a frame
-        recent = np.flatnonzero(times[0] - faces[last, 1] <= MAX_GAP_S)
-        known = np.concatenate([last[recent], np.arange(begin, end)])
-        allowed = (known < np.arange(begin, end)[:, None]) & (times[:, None] - faces[known, 1] <= MAX_GAP_S)
-        allowed &= _overlaps(faces[begin:end, None, 2:6], faces[None, known, 2:6]) >= MIN_OVERLAP
-        places = np.append(0, np.cumsum(allowed.sum(axis=1))).tolist()
-        earlier = np.nonzero(allowed)[1].tolist()
-        track_of = [*recent.tolist(), *[-1] * (end - begin)]  # of known faces that are the last of a track
-        row_of = dict(zip(recent.tolist(), range(len(recent)), strict=True))  # track -> its last face in `known`
-        looks = {track: self._looks[track] for track in row_of}
-        products = {track: look @ some.T for track, look in looks.items()}  # of a look and these faces
-        lengths = {track: self._length(look) for track, look in looks.items()}
-        alike = some @ some.T
-        tracks = last.tolist()
-        for low, high in itertools.pairwise(frames):
-            links = []
-            for face in range(low, high):
-                for i in range(places[face - begin], places[face - begin + 1]):
-                    if (track := track_of[earlier[i]]) >= 0:
-                        cosine = products[track][face - begin] / lengths[track]
-                        if cosine >= self._min_cosine:
-                            links.append((-cosine, track, face))
-            found: dict[int, int] = {}  # face -> track
-            taken = set()
-            for _, track, face in sorted(links):
-                if track not in taken and face not in found:
-                    found[face] = track
-                    taken.add(track)
-            for face in range(low, high):
-                track = found.get(face, len(tracks))
-                weight = 1.0 if self._weights is None else float(self._weights[face])
-                look, product = weight * self._units[face], weight * alike[face - begin]
-                if track == len(tracks):
-                    tracks.append(face)
-                else:
-                    track_of[row_of[track]] = -1
-                    if self._weights is not None:
-                        look, product = looks[track] + look, products[track] + product
-                tracks[track], row_of[track] = face, len(recent) + face - begin
-                track_of[row_of[track]] = track
-                looks[track], products[track], lengths[track] = look, product, self._length(look)
-                self.labels[face] = track
-        self._last, self._looks = np.array(tracks, dtype=np.int64), looks
-
-    def _length(self, look: Double) -> float:
-        """1 for a unit vector, and for one without weight."""
-        return 1.0 if self._weights is None else math.sqrt(look @ look) or 1.0
+    begin, end = frames[0], frames[-1]
+    times = faces[np.repeat(frames[:-1], np.diff(frames)), 1]  # that of the first face of a frame
+    recent = np.flatnonzero(times[0] - faces[last, 1] <= MAX_GAP_S)
+    known = np.concatenate([last[recent], np.arange(begin, end)])
+    cosines = units[begin:end] @ units[known].T
+    allowed = (cosines >= min_cosine) & (known < np.arange(begin, end)[:, None])
+    allowed &= times[:, None] - faces[known, 1] <= MAX_GAP_S
+    allowed &= _overlaps(faces[begin:end, None, 2:6], faces[None, known, 2:6]) >= MIN_OVERLAP
+    places = np.append(0, np.cumsum(allowed.sum(axis=1))).tolist()
+    earlier, alike = np.nonzero(allowed)[1].tolist(), (-cosines[allowed]).tolist()
+    track_of = [*recent.tolist(), *[-1] * (end - begin)]  # of known faces that are the last of a track
+    tracks = last.tolist()
+    row_of = dict(zip(recent.tolist(), range(len(recent)), strict=True))  # track -> its last face in `known`
+    for low, high in itertools.pairwise(frames):
+        links = sorted(
+            (alike[i], track_of[earlier[i]], face)
+            for face in range(low, high)
+            for i in range(places[face - begin], places[face - begin + 1])
+            if track_of[earlier[i]] >= 0
+        )
+        found: dict[int, int] = {}  # face -> track
+        taken = set()
+        for _, track, face in links:
+            if track not in taken and face not in found:
+                found[face] = track
+                taken.add(track)
+        for face in range(low, high):
+            track = found.get(face, len(tracks))
+            if track == len(tracks):
+                tracks.append(face)
+            else:
+                track_of[row_of[track]] = -1
+            tracks[track] = face
+            row_of[track] = len(recent) + face - begin
+            track_of[row_of[track]] = track
+            labels[face] = track
+    return np.array(tracks, dtype=np.int64)
 
 
-def _is_chain(units: Double, faces: Float, min_cosine: float, weights: Double | None) -> bool:
-    """Whether each face goes on with those before it, and no frame has two: the common case, without a loop.
+def _is_chain(units: Double, faces: Float, min_cosine: float) -> bool:
+    """Whether each face goes on with the one before it, and no frame has two: the common case, without a loop.
 
-    Arguments as for :func:`link`, by frame.
+    units, faces: as for :func:`link`, by frame.
     """
     if not (np.diff(faces[:, 0]) > 0).all() or not (np.diff(faces[:, 1]) <= MAX_GAP_S).all():
         return False
-    if not (_overlaps(faces[:-1, 2:6], faces[1:, 2:6]) >= MIN_OVERLAP).all():
-        return False
-    looks = units[:-1] if weights is None else np.cumsum(weights[:-1, None] * units[:-1], axis=0)
-    cosines = (looks * units[1:]).sum(axis=1)  # of unit vectors exact, see length_normalise
-    if weights is not None:
-        lengths = np.sqrt(np.square(looks).sum(axis=1))
-        cosines /= np.where(lengths > 0, lengths, 1.0)
-    return bool((cosines >= min_cosine).all())
+    cosines = (units[:-1] * units[1:]).sum(axis=1)  # exact, see length_normalise
+    return bool((cosines >= min_cosine).all() and (_overlaps(faces[:-1, 2:6], faces[1:, 2:6]) >= MIN_OVERLAP).all())
 
 
 def _overlaps(left: Float, right: Float) -> Double:

@@ -87,11 +87,11 @@ class IdentifierOptions:
     strangers: int = cli.option(
         1, "classes of known strangers (sigmoid has none); 0: they are left out", convert=cli.whole(0)
     )
-    stranger_weight: float = cli.option(1.0, "weight of a stranger's loss, that of a person's clip being 1")
+    stranger_weight: float = cli.option(1.0, "weight of the mean loss of strangers, that of persons being 1")
     items: str = cli.option(
         "1=0.25 3=0.65 5=0.1", "of how many random items a sample is pooled: <number or all>=<share>"
     )
-    batch_size: int = cli.option(1024, "clips per step, all processes together", convert=cli.whole(1))
+    batch_size: int = cli.option(256, "clips per step, all processes together", convert=cli.whole(1))
     folds: int = cli.option(0, "networks, each trained without its part of the clips, of which the mean is taken")
 
 

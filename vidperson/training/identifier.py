@@ -87,11 +87,10 @@ class IdentifierTask(nn.Module):
                 losses = functional.softplus(logits).sum(dim=1) - torch.where(stranger, 0.0, own)
             if self.how.focal:
                 losses = losses * (1 - (-losses.detach()).exp()) ** self.how.focal
-            weights = torch.where(stranger, self.how.stranger_weight, 1.0)
-            terms = {"loss": (losses * weights).sum() / weights.sum().clamp_min(1e-6)}
-            known = ~stranger if self.bias is not None else torch.ones_like(stranger)
-            right = (logits.argmax(dim=1) == labels)[known]
-            return {**terms, "train_accuracy": right.float().sum() / known.sum().clamp_min(1)}
+            own, others = _mean(losses, ~stranger), _mean(losses, stranger)
+            right = _mean((logits.argmax(dim=1) == labels).float(), ~stranger)
+        loss = own + self.how.stranger_weight * others
+        return {"loss": loss, "persons": own, "strangers": others, "train_accuracy": right}
 
     def _logits(self, found: Tensor, labels: Tensor, stranger: Tensor) -> Tensor:
         """What the loss compares, from the network's (N, C) logits or cosines."""
@@ -105,6 +104,11 @@ class IdentifierTask(nn.Module):
         margin = arcface_logits if how.loss == "arcface" else cosface_logits
         # Strangers of one class are not alike: they keep no distance.
         return torch.where(stranger[:, None], found * how.scale, margin(found, labels, how.scale, how.margin))
+
+
+def _mean(values: Tensor, which: Tensor) -> Tensor:
+    """Of some of (N,) values; 0 where there are none."""
+    return torch.where(which, values, 0.0).sum() / which.sum().clamp_min(1)
 
 
 @dataclass(frozen=True)

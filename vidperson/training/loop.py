@@ -89,6 +89,16 @@ def join_world(device: str) -> Iterator[World]:
             torch.distributed.destroy_process_group()
 
 
+@contextmanager
+def first_alone(world: World) -> Iterator[None]:
+    """The first process passes the block alone, for what it leaves on the disk; then all others do."""
+    if world.rank:
+        torch.distributed.barrier()
+    yield
+    if world.ranks > 1 and not world.rank:
+        torch.distributed.barrier()
+
+
 def train(
     task: nn.Module,
     batches: Batches,
