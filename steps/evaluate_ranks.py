@@ -53,7 +53,7 @@ class EvaluateRanksOptions:
     persons: Path | None = cli.option(None, "list: the best models of each segment")
     segments: Path | None = cli.option(None, "list that begins with each segment that was searched")
     nobody: Path | None = cli.option(None, "list: probability that a segment shows no model")
-    threshold: float | None = cli.option(None, "score of PERSONS from which a model counts as found", convert=float)
+    threshold: float | None = cli.option(None, "score of PERSONS from which a model is found", convert=cli.finite)
     fpirs: str = cli.option("0.01 0.001", "shares of false positives at which misses are told")
     max_rank: int | None = cli.option(None, "longer lists are refused; by default none is", convert=cli.whole(1))
     json: Path | None = cli.option(None, "file to write all figures to, those of each model included")
@@ -103,10 +103,13 @@ def evaluate_ranks(options: EvaluateRanksOptions) -> dict[str, Any]:
 
 
 def read_lists(options: EvaluateRanksOptions) -> Lists:
-    """Raises DataError for malformed lists, and ScoringError for segments that were not searched."""
+    """Raises DataError for malformed lists, ScoringError for segments not searched and a threshold of no scores."""
+    from vidperson.errors import ScoringError
     from vidperson.io.lines import read_scp
     from vidperson.io.ranks import read_persons, read_probabilities, read_ranks, read_relevant, read_search
 
+    if options.threshold is not None and options.persons is None:
+        raise ScoringError("--threshold: expected --persons beside it, whose scores it is of")
     relevant = read_relevant(options.relevant)
     persons = read_persons(options.persons) if options.persons else None
     if options.segments:

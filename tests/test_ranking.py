@@ -215,9 +215,21 @@ def test_lists_of_another_set_or_malformed_are_refused_by_name(with_strangers, t
     assert not (tmp_path / "out.json").exists()
 
 
-def test_shares_that_are_none_are_refused(with_strangers):
-    done = evaluate(*with_strangers, "--fpirs", "0.01 1%")
-    assert done.returncode == 1 and "expected shares above 0 and below 1" in done.stderr
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (["--fpirs", "0.01 1%"], 1, "expected shares above 0 and below 1"),
+        (["--threshold", "nan"], 2, "expected a finite number, found nan"),
+    ],
+)
+def test_shares_and_thresholds_that_are_none_are_refused(with_strangers, options, status, message):
+    done = evaluate(*with_strangers, *options)
+    assert done.returncode == status and message in done.stderr
+
+
+def test_threshold_without_the_lists_that_it_is_of_is_refused(with_strangers):
+    done = evaluate(*with_strangers[:4], "--threshold", "0.5")
+    assert done.returncode == 1 and "--threshold: expected --persons beside it" in done.stderr
 
 
 def test_lists_of_the_wider_challenge_give_their_published_figure(tmp_path):

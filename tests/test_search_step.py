@@ -592,8 +592,11 @@ def test_write_trec_holds_the_same_lists(corpus, tmp_path):
     assert qrels == ["{} 0 {} 1".format(*pair.split()) for pair in pairs]
 
 
-def test_write_trec_half_of_the_options_or_a_tag_of_two_words_is_refused(corpus, tmp_path):
+def test_write_trec_half_of_the_options_a_tag_of_two_words_or_one_file_for_two_is_refused(corpus, tmp_path):
     corpus.search()
+    ranks = corpus.out("test_ranks")
+    with pytest.raises(ScoringError, match="expected files that differ, found"):
+        write_trec(WriteTrecOptions(ranks, ranks))
     with pytest.raises(ScoringError, match="expected both of them, or neither"):
         write_trec(WriteTrecOptions(corpus.out("test_ranks"), tmp_path / "run", qrels=tmp_path / "qrels"))
     with pytest.raises(ScoringError, match="expected a word"):
