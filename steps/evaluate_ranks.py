@@ -53,7 +53,7 @@ class EvaluateRanksOptions:
     persons: Path | None = cli.option(None, "list: the best models of each segment")
     segments: Path | None = cli.option(None, "list that begins with each segment that was searched")
     nobody: Path | None = cli.option(None, "list: probability that a segment shows no model")
-    threshold: float | None = cli.option(None, "score of PERSONS above which a model counts as found", convert=float)
+    threshold: float | None = cli.option(None, "score of PERSONS from which a model is found", convert=cli.finite)
     fpirs: str = cli.option("0.01 0.001", "shares of false positives at which misses are told")
     max_rank: int | None = cli.option(None, "longer lists are refused; by default none is", convert=cli.whole(1))
     json: Path | None = cli.option(None, "file to write all figures to, those of each model included")
@@ -103,10 +103,13 @@ def evaluate_ranks(options: EvaluateRanksOptions) -> dict[str, Any]:
 
 
 def read_lists(options: EvaluateRanksOptions) -> Lists:
-    """Raises DataError for malformed lists, and ScoringError for segments that were not searched."""
+    """Raises DataError for malformed lists, ScoringError for segments not searched and a threshold of no scores."""
+    from vidperson.errors import ScoringError
     from vidperson.io.lines import read_scp
     from vidperson.io.ranks import read_persons, read_probabilities, read_ranks, read_relevant, read_search
 
+    if options.threshold is not None and options.persons is None:
+        raise ScoringError("--threshold: expected --persons beside it, whose scores it is of")
     relevant = read_relevant(options.relevant)
     persons = read_persons(options.persons) if options.persons else None
     if options.segments:
@@ -228,7 +231,7 @@ def by_group(
 
 def segment_figures(lists: Lists, fpirs: Sequence[float], threshold: float | None) -> dict[str, Any]:
     """What the lists of models per segment give; open-set figures where there are strangers."""
-    from vidperson.metrics.open_set import above, curve, operating_point, searches
+    from vidperson.metrics.open_set import curve, operating_point, searches
     from vidperson.metrics.ranking import first_hits, match_rate
 
     shown, persons = lists.shown(), lists.persons or {}
@@ -244,7 +247,7 @@ def segment_figures(lists: Lists, fpirs: Sequence[float], threshold: float | Non
     found = searches(persons, shown, [*shown, *strangers])
     result["points"] = [operating_point(found, fpir) for fpir in fpirs]
     if threshold is not None:
-        alarms, misses = found.fpir(above(threshold)), found.fnir(above(threshold))
+        alarms, misses = found.fpir(threshold), found.fnir(threshold)
         result["decided"] = {"threshold": threshold, "false alarms": alarms, "misses": misses}
     result["curve"] = curve(found)
     return result | {"intervals": _segment_intervals(found, shown, fpirs)}

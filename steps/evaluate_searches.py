@@ -114,10 +114,8 @@ def searched_set(pair: SearchPairOptions) -> SearchedSet:
 
 
 def wished_threshold(options: SearchSystemOptions, system: System) -> float | None:
-    """The threshold of the wished false-alarm rate, as the lists write scores; None without a calibration set."""
+    """The score that the wished share of strangers reaches; None without a calibration set."""
     import json
-
-    import numpy as np
 
     from vidperson.errors import DataError
     from vidperson.io.record import checked
@@ -126,8 +124,7 @@ def wished_threshold(options: SearchSystemOptions, system: System) -> float | No
         return None
     path = checked(options.folder(system) / "nobody.json")
     try:
-        # The shortest digits of the float32, as in the lists: the score that is the threshold is not above it.
-        return float(str(np.float32(json.loads(path.read_text(encoding="utf-8"))["threshold"])))
+        return float(json.loads(path.read_text(encoding="utf-8"))["threshold"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"expected a threshold ({error!r}); run ./run_004_score.sh again", path) from None
 

@@ -143,7 +143,7 @@ def _pick_search(pair: SearchPairOptions, options: SearchSystemOptions, results_
     shown, output = systems[best], results_dir / "picks" / pair.embedder / f"{name}.json"
     nobody = options.nobody(shown, name) if options.calibration_set else None
     lists = options.ranks(shown, name), options.persons(shown, name)
-    pick_ranks(PickRanksOptions(*lists, output, pair, nobody, shown.folder))
+    pick_ranks(PickRanksOptions(*lists, output, " ".join(options.members(shown)), pair, nobody, shown.folder))
     return output
 
 
@@ -223,16 +223,12 @@ def _head_tables(
         markup += _summary(head, note)
     if searched:
         head = [searches.map_table(searched), searches.open_set_table(searched), searches.set_table(searched)]
-        notes = searches.search_notes(searched)
-        texts = ("\n".join(notes), "", "")
-        named += list(zip(("Ranked lists", "Open set", "Searched sets"), head, texts, strict=True))
-        tables_of_sets = [html.heading("Searched sets"), html.table(head[2])]
-        markup += [
-            html.table(head[0]),
-            html.table(head[1]) if head[1][1] else "",
-            *map(html.note, notes),
-            *tables_of_sets,
-        ]
+        notes = searches.open_set_notes(searched)
+        texts = (searches.map_note(), "\n".join(notes), "")
+        named += list(zip(("Ranked lists", "Strangers", "Searched sets"), head, texts, strict=True))
+        markup += [html.table(head[0]), html.note(texts[0])]
+        markup += [html.heading("Strangers"), html.table(head[1])] if head[1][1] else []
+        markup += [*map(html.note, notes), html.heading("Searched sets"), html.table(head[2])]
     return named, markup
 
 
@@ -345,10 +341,10 @@ def _picked(picked: dict[str, Any]) -> list[str]:
 
     items = items_of(picked["modality"])
     parts = []
-    if picked["worst"]:
+    if picked["worst"] or picked["best"]:
         parts.append(html.heading(f"Persons that went worst, by {picked['system']}"))
-        parts.append(html.note(f"{searches.PICKED_NOTE} The {items} are the heaviest of their tracks."))
-        parts.append(searches.picked_persons(picked["worst"]))
+        parts.append(html.note(f"{searches.picked_note(picked)} The {items} are the heaviest of their tracks."))
+        parts.append(searches.picked_persons(picked["worst"]) or html.note("All persons have an AP of 100 %."))
     if picked["best"]:
         parts.append(html.folded_parts("Persons that went best", [searches.picked_persons(picked["best"])]))
     for (title, total, table), rest in (

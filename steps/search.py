@@ -296,45 +296,62 @@ class Trained:
 
 
 @dataclass
-class Inputs:
-    """What all systems of a pair compare.
+class Known:
+    """What the systems of a pair know before they see a test segment.
 
-    groups: group -> its models and its segments. models: the persons that are searched, in C-locale order.
-    tracks: of the test segments, in C-locale order. sizes: embedder -> numbers of its embeddings.
+    models: the persons that are searched, in C-locale order. embedders: whose embeddings stand side by side in vectors.
+    sizes: embedder -> numbers of its embeddings, of those that were read so far.
     enrolled: (C, D) the main track of each usable enrolment segment of a known person; persons: whom each shows.
     strangers: (S, D) the same of segments that show nobody known; both only where a system needs them.
     """
 
     pair: SearchPairOptions
-    groups: Mapping[str, tuple[list[str], list[str]]]
     models: list[str]
-    tracks: EmbeddingSets
+    embedders: list[str]
     sizes: dict[str, int]
     enrolled: Vectors
     persons: list[str]
     strangers: Vectors
 
 
-def read_inputs(pair: SearchPairOptions, words: Sequence[str], fused: bool) -> Inputs:
-    """Read what these back-ends and identifiers need; see :func:`search` for what is refused."""
+@dataclass
+class Inputs:
+    """What all systems of a pair compare.
+
+    groups: group -> its models and its segments. tracks: of the test segments, in C-locale order.
+    """
+
+    known: Known
+    groups: Mapping[str, tuple[list[str], list[str]]]
+    tracks: EmbeddingSets
+
+
+def read_known(pair: SearchPairOptions, words: Sequence[str], fused: bool) -> Known:
+    """Read what these back-ends and identifiers need of the enrolment sets; see :func:`search` for what is refused."""
     import numpy as np
 
+    from vidperson.io.lines import sort_key
+
+    models = sorted({model for some, _ in read_groups(pair.test_data).values() for model in some}, key=sort_key)
+    others = [name for word in words if word not in BACKENDS for name in Trained(pair, word).embedders]
+    embedders = list(dict.fromkeys([pair.embedder, *others]))
+    none = np.zeros((0, 0), np.float32)
+    known = Known(pair, models, embedders, {}, none, [], none)
+    if fused or any(word in BACKENDS for word in words):
+        known.enrolled, known.persons = _read_enrolment(pair, embedders, models, known.sizes)
+        if any(word in OF_STRANGERS for word in words):
+            known.strangers = _read_strangers(pair, embedders, known.sizes)
+    return known
+
+
+def read_inputs(pair: SearchPairOptions, words: Sequence[str], fused: bool) -> Inputs:
+    """Read what these back-ends and identifiers need; see :func:`search` for what is refused."""
     from vidperson.backends import EmbeddingSets
     from vidperson.errors import ScoringError
     from vidperson.io.lines import sort_key
 
-    groups = read_groups(pair.test_data)
-    models = sorted({model for some, _ in groups.values() for model in some}, key=sort_key)
-    others = [name for word in words if word not in BACKENDS for name in Trained(pair, word).embedders]
-    embedders = list(dict.fromkeys([pair.embedder, *others]))
-    sizes: dict[str, int] = {}
-    none = np.zeros((0, 0), np.float32)
-    enrolled, persons, strangers = none, list[str](), none
-    if fused or any(word in BACKENDS for word in words):
-        enrolled, persons = _read_enrolment(pair, embedders, models, sizes)
-        if any(word in OF_STRANGERS for word in words):
-            strangers = _read_strangers(pair, embedders, sizes)
-    part = pair.part(pair.test_set, embedders)
+    known, groups = read_known(pair, words, fused), read_groups(pair.test_data)
+    sizes, part = known.sizes, pair.part(pair.test_set, known.embedders)
     segments = sorted({segment for _, some in groups.values() for segment in some}, key=sort_key)
     require(
         segments, set(part.segments()), f"segments of {pair.test_data / 'utt2group'} are not in {part.embed[0]}", CURE
@@ -344,7 +361,7 @@ def read_inputs(pair: SearchPairOptions, words: Sequence[str], fused: bool) -> I
     log_each(tracks.empty_keys(), logging.warning, what, part.embed[0])
     if not len(tracks.embeddings):
         raise ScoringError(f"{part.embed[0]}: no segment of {pair.test_set} has any {pair.modality}: nothing to rank")
-    return Inputs(pair, groups, models, tracks, sizes, enrolled, persons, strangers)
+    return Inputs(known, groups, tracks)
 
 
 def _read_enrolment(
@@ -420,19 +437,11 @@ def _search_with(system: System, planned: Sequence[Planned], inputs: Inputs, opt
     """Search with a system and write its lists."""
     import numpy as np
 
-    from vidperson.backends.identification import Fusion, measure
     from vidperson.backends.search import search as ranked
 
     words = options.members(system)
-    usable = set(inputs.persons) if any(word in BACKENDS for word in words) else set(inputs.models)
-    models = [model for model in inputs.models if model in usable]
-    searchers = [_searcher(word, models, inputs) for word in words]
-    searcher = searchers[0]
-    if len(searchers) > 1:
-        standards = [measure(each, inputs.enrolled, inputs.persons) for each in searchers]
-        searcher = Fusion(list(zip(searchers, standards, strict=True)))
-        for word, standard in zip(words, standards, strict=True):
-            logging.info("%s: scores for other persons: mean %.4f, deviation %.4f", word, *vars(standard).values())
+    searcher = make_searcher(words, inputs.known)
+    models = searcher.models
     of_model = {model: i for i, model in enumerate(models)}
     of_segment = {segment: i for i, segment in enumerate(inputs.tracks.keys)}
     groups = {
@@ -448,40 +457,59 @@ def _search_with(system: System, planned: Sequence[Planned], inputs: Inputs, opt
     ):
         _write(one, ranks, rows, columns)
     segments, empty = len(inputs.tracks), len(inputs.tracks.empty_keys())
+    of, modality = len(inputs.known.models), inputs.known.pair.modality
     logging.info(
         "%s: %d segments searched for %d of %d persons by '%s'; %d segments without a %s",
-        *(planned[0].target, segments, len(models), len(inputs.models), " ".join(words), empty, inputs.pair.modality),
+        *(planned[0].target, segments, len(models), of, " ".join(words), empty, modality),
     )
 
 
-def _searcher(word: str, models: Sequence[str], inputs: Inputs) -> Searcher:
+def make_searcher(words: Sequence[str], known: Known) -> Searcher:
+    """The back-end or identifier, or the fusion of several; its ``models`` are those that it can search.
+
+    Raises ScoringError naming what cannot be searched.
+    """
+    from vidperson.backends.identification import Fusion, measure
+
+    usable = set(known.persons) if any(word in BACKENDS for word in words) else set(known.models)
+    models = [model for model in known.models if model in usable]
+    searchers = [_searcher(word, models, known) for word in words]
+    if len(searchers) == 1:
+        return searchers[0]
+    standards = [measure(each, known.enrolled, known.persons) for each in searchers]
+    for word, standard in zip(words, standards, strict=True):
+        logging.info("%s: scores for other persons: mean %.4f, deviation %.4f", word, *vars(standard).values())
+    return Fusion(list(zip(searchers, standards, strict=True)))
+
+
+def _searcher(word: str, models: Sequence[str], known: Known) -> Searcher:
     """A back-end or an identifier for these persons. Raises ScoringError naming what cannot be searched."""
     from vidperson.backends.identification import SomeColumns, columns_of
     from vidperson.errors import ScoringError
 
-    trained = None if word in BACKENDS else Trained(inputs.pair, word)
-    columns = columns_of(inputs.sizes, trained.embedders if trained else [inputs.pair.embedder])
+    trained = None if word in BACKENDS else Trained(known.pair, word)
+    columns = columns_of(known.sizes, trained.embedders if trained else [known.pair.embedder])
     try:
-        made = _identifier(trained, models, len(columns)) if trained else _class_means(word, models, inputs, columns)
+        made = _identifier(trained, models, len(columns)) if trained else _class_means(word, models, known, columns)
     except ScoringError as error:
         raise ScoringError(f"{word}: {error}") from None
     return SomeColumns(made, columns)
 
 
-def _class_means(word: str, models: Sequence[str], inputs: Inputs, columns: NDArray[np.int64]) -> Searcher:
+def _class_means(word: str, models: Sequence[str], known: Known, columns: NDArray[np.int64]) -> Searcher:
     import numpy as np
 
     from vidperson.backends import identification as kinds
 
     vectors, strangers = (
         rows[:, columns] if len(rows) else np.zeros((0, len(columns)), np.float32)
-        for rows in (inputs.enrolled, inputs.strangers)
+        for rows in (known.enrolled, known.strangers)
     )
     whitening = None
     if "whitened" in word:
         whitening = kinds.Whitening(np.concatenate([vectors, strangers]))
         vectors, strangers = (whitening.apply(rows) for rows in (vectors, strangers))
-    names, means = kinds.class_means(vectors, inputs.persons)
+    names, means = kinds.class_means(vectors, known.persons)
     places = {name: i for i, name in enumerate(names)}
     means = means[[places[model] for model in models]]
     shifted = word.endswith("shift")

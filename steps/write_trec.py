@@ -34,8 +34,8 @@ class WriteTrecOptions:
 def write_trec(options: WriteTrecOptions) -> None:
     """See the top of this file.
 
-    Raises DataError for malformed or edited lists, ScoringError where only one of RELEVANT and QRELS is given, and for
-    a tag with blanks.
+    Raises DataError for malformed or edited lists, ScoringError where only one of RELEVANT and QRELS is given, for
+    outputs that are inputs, and for a tag with blanks.
     """
     from vidperson.errors import ScoringError
     from vidperson.io.lines import write_lines
@@ -44,6 +44,9 @@ def write_trec(options: WriteTrecOptions) -> None:
 
     if (options.relevant is None) != (options.qrels is None):
         raise ScoringError("--relevant and --qrels: expected both of them, or neither")
+    paths = [path for path in (options.ranks, options.relevant, options.run, options.qrels) if path is not None]
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ScoringError(f"expected files that differ, found {' '.join(map(str, paths))}")
     tag = options.tag or options.ranks.resolve().parent.name
     if len(tag.split()) != 1:
         raise ScoringError(f"--tag: expected a word, found '{tag}'")

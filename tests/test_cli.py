@@ -146,6 +146,13 @@ def test_number_below_zero_or_none_is_refused_with_what_was_found(value: str) ->
         cli.not_negative(value)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "x", ""])
+def test_number_that_is_not_finite_is_refused_with_what_was_found(value: str) -> None:
+    assert cli.finite("-0.5") == -0.5
+    with pytest.raises(argparse.ArgumentTypeError, match=f"a finite number, found {value}"):
+        cli.finite(value)
+
+
 def test_seconds_below_zero_are_refused_by_the_step(run_step: RunStep) -> None:
     option = "--segment-timeout-s"
     done = run_step("steps_face/detect_faces.py", option, "-5")

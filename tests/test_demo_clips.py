@@ -87,8 +87,8 @@ def test_run_demo_goes_from_clips_to_a_trained_identifier_a_table_and_a_report(
     card = load_card(tmp_path / "exp/face_train/demo_clips/demo_clips.yaml")
     assert isinstance(card.input, VectorInput) and len(card.output.labels) == 10
     systems = {"class-mean", "class-mean-whitened", "demo_clips", "fusion"}
-    table = [line.split() for line in said.stdout.partition("FNIR:")[0].splitlines()]
-    found = {row[1]: float(row[3]) for row in table if row[:1] == ["clips_test"]}
+    table = [line.split() for line in said.stdout.partition("mAP:")[0].splitlines()]
+    found = {row[1]: float(row[2]) for row in table if row[:1] == ["clips_test"]}
     assert set(found) == systems and min(found.values()) > 70  # mAP@100, in per cent
     persons = read_persons(recipe.systems("fusion") / "clips_test_persons")
     key = [(person, clip.removesuffix(".mp4\n")) for person, clip in _key(corpus)]

@@ -158,7 +158,7 @@ def with_strangers(tmp_path):
 
 
 def test_lists_per_segment_give_cmc_open_set_figures_and_the_quality_of_nobody(with_strangers, tmp_path):
-    lists = [*with_strangers, "--max-rank", "100", "--fpirs", "0.5 0.001", "--threshold", "0.75"]
+    lists = [*with_strangers, "--max-rank", "100", "--fpirs", "0.5 0.001", "--threshold", "0.8"]
     done = evaluate(*lists, "--json", tmp_path / "out.json")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -173,7 +173,7 @@ def test_lists_per_segment_give_cmc_open_set_figures_and_the_quality_of_nobody(w
         "FNIR at FPIR 0.5 0.333333",  # above w: s and u
         "DIR at FPIR 0.5 0.333333",
         f"FNIR at FPIR 0.001 0.666667{note}",  # above v: s alone
-        "decided false alarms 0.500000",  # v; 0.75 itself is not above the threshold
+        "decided false alarms 0.500000",  # v, whose score is the threshold
         "decided misses 0.666667",
         "nobody cross-entropy 0.603759",  # (1 + 0 + log2(4 / 3) + 1) / 4
         "nobody constant cross-entropy 1.000000",
@@ -215,9 +215,21 @@ def test_lists_of_another_set_or_malformed_are_refused_by_name(with_strangers, t
     assert not (tmp_path / "out.json").exists()
 
 
-def test_shares_that_are_none_are_refused(with_strangers):
-    done = evaluate(*with_strangers, "--fpirs", "0.01 1%")
-    assert done.returncode == 1 and "expected shares above 0 and below 1" in done.stderr
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (["--fpirs", "0.01 1%"], 1, "expected shares above 0 and below 1"),
+        (["--threshold", "nan"], 2, "expected a finite number, found nan"),
+    ],
+)
+def test_shares_and_thresholds_that_are_none_are_refused(with_strangers, options, status, message):
+    done = evaluate(*with_strangers, *options)
+    assert done.returncode == status and message in done.stderr
+
+
+def test_threshold_without_the_lists_that_it_is_of_is_refused(with_strangers):
+    done = evaluate(*with_strangers[:4], "--threshold", "0.5")
+    assert done.returncode == 1 and "--threshold: expected --persons beside it" in done.stderr
 
 
 def test_lists_of_the_wider_challenge_give_their_published_figure(tmp_path):

@@ -169,10 +169,10 @@ def assert_lists(corpus, table, system="e/class-mean", top=100, best=5) -> None:
         assert [who for who, _ in listed] == expected
 
 
-def write_identifier(corpus, name="who", labels=None, embedders=("e",), **card):
+def write_identifier(corpus, name="who", labels=None, embedders=("e",), dim=DIM, **card):
     """An identifier: a matrix, then tanh. Returns the matrix."""
     labels = ["nobody", *reversed(PEOPLE)] if labels is None else labels
-    size = DIM * len(embedders)
+    size = dim * len(embedders)
     matrix = np.random.default_rng(7).standard_normal((size, len(labels))).astype(np.float32)
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["vectors", "matrix"], ["raw"]), helper.make_node("Tanh", ["raw"], ["scores"])],
@@ -600,8 +600,11 @@ def test_write_trec_holds_the_same_lists(corpus, tmp_path):
     assert qrels == ["{} 0 {} 1".format(*pair.split()) for pair in pairs]
 
 
-def test_write_trec_half_of_the_options_or_a_tag_of_two_words_is_refused(corpus, tmp_path):
+def test_write_trec_half_of_the_options_a_tag_of_two_words_or_one_file_for_two_is_refused(corpus, tmp_path):
     corpus.search()
+    ranks = corpus.out("test_ranks")
+    with pytest.raises(ScoringError, match="expected files that differ, found"):
+        write_trec(WriteTrecOptions(ranks, ranks))
     with pytest.raises(ScoringError, match="expected both of them, or neither"):
         write_trec(WriteTrecOptions(corpus.out("test_ranks"), tmp_path / "run", qrels=tmp_path / "qrels"))
     with pytest.raises(ScoringError, match="expected a word"):

@@ -5,23 +5,28 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from searched_set import PER_PERSON, PERSONS, STRANGERS, SearchedSet
 from test_report import NASTY, Page, in_browser, shade
+from test_search_step import write_identifier
 
 from steps.calibrate_search import CalibrateSearchOptions, calibrate_search
 from steps.evaluate_ranks import Lists
 from steps.evaluate_searches import EvaluateSearchesOptions, evaluate_search, evaluate_searches
 from steps.evaluate_searches import SearchedSet as Files
 from steps.make_report import ReportOptions, make_report, write_report
-from steps.pick_ranks import PickRanksOptions, decided, pick_ranks, read_searched, read_tracks
+from steps.pick_ranks import Decisions, PickRanksOptions, pick_ranks, read_searched
 from steps.search import SearchOptions, SearchPairOptions, SearchSystemOptions, search
 from vidperson.errors import DataError, ScoringError
 from vidperson.io.lines import read_scp
+from vidperson.io.ranks import read_scored_ranks
 from vidperson.io.record import read_record, write_record
 from vidperson.report import html, plots
 from vidperson.report.contact_sheet import decode_picture
@@ -51,7 +56,9 @@ class World:
         self.evaluate()
         output = self.results / "picks/net/test.json"
         lists = self.paths["ranks"], self.paths["persons"]
-        pick_ranks(PickRanksOptions(*lists, output, self.pair(), self.paths["nobody"], "net/class-mean", count))
+        pick_ranks(
+            PickRanksOptions(*lists, output, "class-mean", self.pair(), self.paths["nobody"], "net/class-mean", count)
+        )
         return json.loads(output.read_text())
 
     def report(self, *systems: str, items: bool = False) -> str:
@@ -129,14 +136,64 @@ def test_picked_segment_without_an_item_tells_its_status(world):
     assert case["why"] == "no faces; status no_face" and case["test"] is None
 
 
-def test_decided_face_is_the_heaviest_of_the_track_that_is_nearest_to_the_person(world):
-    searched = read_searched(world.pair(), {})
-    tracks = read_tracks(searched, [("test", "t-two"), *searched.groups["p0"]])
-    found = decided(searched, tracks, "p0", "t-two")
+def decided(world, words, model, segment):
+    searched = read_searched(world.pair(), words.split(), {})
+    return Decisions(searched, {model: [segment]}).of(model, segment)
+
+
+def test_decided_face_is_the_heaviest_of_the_track_that_gave_the_score(world):
+    found = decided(world, "class-mean", "p0", "t-two")
     assert found["tracks"] > 1
     assert shade(found["test"]) == 20 + 10 * 6  # the third of the second track has the longest embedding
     assert shade(found["enrolment"]) == 20 + 10 * 2
     assert found["cosine"] > 0.8 and found["why"] is None
+
+
+def test_decided_track_and_its_score_are_those_of_the_system_that_is_shown(world, tmp_path):
+    """Beside a set in which every track of ``t-two`` is a segment of its own."""
+    made = world.made
+    tracks = {f"t-two{k}": made.tested["t-two"][4 * k : 4 * k + 4] for k in range(2)}
+    made.stages("alone", tracks)
+    (made.data / "alone").mkdir()
+    shutil.copy(made.data / "test/search", made.data / "alone")
+    (made.data / "alone/utt2group").write_text("".join(f"{segment} all\n" for segment in tracks))
+    write_identifier(SimpleNamespace(work=tmp_path), "who", list(made.means), ("net",), dim=16)
+    systems = SearchSystemOptions(
+        "class-mean class-mean-whitened class-mean-whitened-shift", "who", "class-mean-whitened who",
+        scores_dir=tmp_path / "exp", embedders="net", experiment="x",
+    )  # fmt: skip
+    pairs = {name: replace(world.pair(), test_set=name, train_root=tmp_path / "trained") for name in ("test", "alone")}
+    for pair in pairs.values():
+        search(SearchOptions(pair, systems))
+    decided = {}
+    for system in systems.systems("net"):
+        listed = {model: dict(found) for model, found in read_scored_ranks(systems.ranks(system, "test")).items()}
+        alone = {model: dict(found) for model, found in read_scored_ranks(systems.ranks(system, "alone")).items()}
+        decisions = Decisions(
+            read_searched(pairs["test"], systems.members(system), {}), dict.fromkeys(made.means, ["t-two", "t-p3-1"])
+        )
+        for model in made.means:
+            assert decisions.of(model, "t-p3-1")["score"] == listed[model]["t-p3-1"]
+            found = decisions.of(model, "t-two")
+            assert found["score"] == listed[model]["t-two"] == max(alone[model].values())
+            best = max(alone[model], key=lambda segment, of=alone[model]: of[segment])
+            assert shade(found["test"]) == {"t-two0": 40, "t-two1": 80}[best]
+            assert found["enrolment"]["segment"].startswith(f"{model}-")
+            assert found["compares"] == system.backend.startswith("class-mean")
+            decided[system.backend, model] = best
+    ways = {tuple(decided[system.backend, model] for model in made.means) for system in systems.systems("net")}
+    assert len(ways) > 1  # the systems do not agree: the plain cosine would be wrong for some
+
+
+def test_person_whom_only_an_identifier_knows_is_shown_with_the_searched_face(world, tmp_path):
+    made = world.made
+    made.stages("train", {**made.enrolled, **{f"p0-{k}": np.zeros((0, 16), np.float32) for k in range(3)}})
+    write_identifier(SimpleNamespace(work=tmp_path), "who", list(made.means), ("net",), dim=16)
+    searched = read_searched(replace(world.pair(), train_root=tmp_path / "trained"), ["who"], {})
+    found = Decisions(searched, {"p0": ["t-two"]}).of("p0", "t-two")
+    assert found["score"] is not None and shade(found["test"]) in (40, 80)
+    assert found["enrolment"]["why"] == "no faces in what the person was enrolled with"
+    assert decided(world, "class-mean", "p0", "t-two")["why"] == "no faces in what the person was enrolled with"
 
 
 def test_table_of_segments_begins_with_what_went_wrong(world):

@@ -47,8 +47,16 @@ def test_probabilities_are_those_of_a_logistic_regression_with_as_many_strangers
     # Two normal distributions of one width: the log-odds are linear, and known.
     expected = [1 / (1 + 4 * math.exp((-((score - 0.5) ** 2) + (score - 0.1) ** 2) / (2 * 0.2**2))) for score in scores]
     np.testing.assert_allclose(probabilities(model, scores), expected, atol=0.03)
-    # At the optimum the mean probability is the share of the strangers.
-    assert probabilities(model, np.concatenate([known, strangers])).mean() == pytest.approx(0.2, abs=1e-4)
+    # At the optimum the mean probability is the share of the strangers, of whom 1 / 1002 counts as known.
+    expected = (1000 * 1001 / 1002 + 4000 / 4002) / 5000
+    assert probabilities(model, np.concatenate([known, strangers])).mean() == pytest.approx(expected, abs=1e-6)
+    assert (model.num_targets, model.num_nontargets) == (1000, 4000)
+
+
+def test_few_segments_without_an_error_give_no_certainty():
+    """The optimum passes through Platt's probabilities where each kind has one score."""
+    model = train_nobody([0.9] * 8, [0.2] * 5, "system", "valid")
+    np.testing.assert_allclose(probabilities(model, [0.9, 0.2]), [1 / 10, 6 / 7], atol=1e-3)
 
 
 @pytest.mark.parametrize(("known", "strangers"), [([], [1.0]), ([1.0], [])])

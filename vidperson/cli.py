@@ -85,6 +85,17 @@ def cosine(value: str) -> float:
     return number
 
 
+def finite(value: str) -> float:
+    """A number. Raises argparse.ArgumentTypeError for anything else, also for NaN and infinity."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    if number - number != 0:
+        raise argparse.ArgumentTypeError(f"expected a finite number, found {value}")
+    return number
+
+
 def positive(value: str) -> float:
     """A finite number above 0. Raises argparse.ArgumentTypeError for anything else."""
     try:

@@ -53,6 +53,7 @@ def train_linear(
     prior: float = 0.05,
     l2: float = 1e-5,
     trained_on: str = "",
+    weights: ArrayLike | None = None,
 ) -> LinearModel:
     """Logistic regression in which targets weigh ``prior`` and non-targets 1 - ``prior``, whatever their numbers.
 
@@ -61,6 +62,7 @@ def train_linear(
     prior * mean over targets of ln(1 + e^-(x + L)) + (1 - prior) * mean over non-targets of ln(1 + e^(x + L))
     + l2 / 2 * sum of the squared weights, by Newton steps that are halved until the cost falls. The penalty keeps the
     weights finite where scores part targets from non-targets without error, and gives constant scores the weight 0.
+    weights: (N,) of the scores, from 0 on, which sum to 1, in place of those means.
 
     Raises ScoringError without targets or without non-targets, for scores that are not finite, and for a prior or
     penalty that cannot be.
@@ -87,6 +89,8 @@ def train_linear(
     scale[flat] = 1
     inputs = np.column_stack([np.where(flat, 0, (values - mean) / scale), np.ones(len(values))])
     trial_weights = np.where(target, prior / num_targets, (1 - prior) / num_nontargets)
+    if weights is not None:
+        trial_weights = np.asarray(weights, dtype=np.float64)
     signs = np.where(target, -1.0, 1.0)
     penalty = np.append(l2 / scale**2, 0)
     log_odds = math.log(prior) - math.log1p(-prior)
@@ -110,11 +114,11 @@ def train_linear(
             break
         found = found + share * step
         now = cost(found)
-    weights = np.where(flat, 0, found[:-1] / scale)
+    slopes = np.where(flat, 0, found[:-1] / scale)
     return LinearModel(
         systems=tuple(systems),
-        weights=tuple(weights.tolist()),
-        offset=float(found[-1] - weights @ mean),
+        weights=tuple(slopes.tolist()),
+        offset=float(found[-1] - slopes @ mean),
         prior=prior,
         l2=l2,
         trained_on=trained_on,

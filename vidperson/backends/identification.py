@@ -271,10 +271,10 @@ class Whitened:
 
     def __init__(self, searcher: Searcher, whitening: Whitening) -> None:
         self.models = searcher.models
-        self._searcher, self._whitening = searcher, whitening
+        self.searcher, self.whitening = searcher, whitening
 
     def scores(self, vectors: Float) -> Float:
-        return self._searcher.scores(self._whitening.apply(vectors))
+        return self.searcher.scores(self.whitening.apply(vectors))
 
 
 class Identifier:
@@ -326,10 +326,22 @@ class SomeColumns:
 
     def __init__(self, searcher: Searcher, columns: Index) -> None:
         self.models = searcher.models
-        self._searcher, self._columns = searcher, columns
+        self.searcher, self.columns = searcher, columns
 
     def scores(self, vectors: Float) -> Float:
-        return self._searcher.scores(vectors[:, self._columns])
+        return self.searcher.scores(vectors[:, self.columns])
+
+
+def as_compared(searcher: Searcher, vectors: Float) -> Double | None:
+    """What a searcher takes cosines of: (V, D) vectors of tracks to (V, D') unit vectors; None for one that takes none.
+
+    Those of a person's segments lie in the same space, so the nearest of them can be told.
+    """
+    if isinstance(searcher, SomeColumns):
+        return as_compared(searcher.searcher, vectors[:, searcher.columns])
+    if isinstance(searcher, Whitened):
+        return as_compared(searcher.searcher, searcher.whitening.apply(vectors))
+    return length_normalise(vectors) if isinstance(searcher, ClassMean) else None
 
 
 @dataclass(frozen=True)

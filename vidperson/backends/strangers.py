@@ -9,6 +9,7 @@ identification rate is the share of strangers for whom somebody is named.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +22,9 @@ def train_nobody(known: ArrayLike, strangers: ArrayLike, system: str, trained_on
     """The model from the best score to the log-odds of showing nobody, less those of the share of strangers.
 
     known, strangers: (K,) and (S,) best scores of segments that show a person, and of segments that show none.
-    The prior is the share of the strangers: what :func:`probabilities` gives is meant for sets with as many of them.
+    A stranger counts as one with the probability (S + 1) / (S + 2), a known person with 1 / (K + 2): J. Platt,
+    "Probabilistic Outputs for Support Vector Machines" (1999). Few segments that a score parts without error would
+    otherwise give a certainty that they do not bear out. The prior is the share of the strangers: what :func:`probabilities` gives is meant for sets with as many of them.
     Raises ScoringError without known ones or without strangers, and for scores that are not finite.
     """
     persons, others = np.asarray(known, dtype=np.float64), np.asarray(strangers, dtype=np.float64)
@@ -29,9 +32,13 @@ def train_nobody(known: ArrayLike, strangers: ArrayLike, system: str, trained_on
         raise ScoringError(
             f"expected segments of persons and of strangers to calibrate on, found {len(persons)} and {len(others)}"
         )
-    is_stranger = np.arange(len(persons) + len(others)) >= len(persons)
-    prior = len(others) / (len(persons) + len(others))
-    return train_linear(np.concatenate([persons, others]), is_stranger, (system,), prior, trained_on=trained_on)
+    scores = np.concatenate([persons, others])
+    chances = np.repeat([1 / (len(persons) + 2), (len(others) + 1) / (len(others) + 2)], [len(persons), len(others)])
+    # Each segment as a stranger, and as a known person, by the probability of it.
+    twice, is_stranger = np.tile(scores, 2), np.repeat([True, False], len(scores))
+    weights, prior = np.concatenate([chances, 1 - chances]) / len(scores), len(others) / len(scores)
+    model = train_linear(twice, is_stranger, (system,), prior, trained_on=trained_on, weights=weights)
+    return replace(model, num_targets=len(others), num_nontargets=len(persons))
 
 
 def probabilities(model: LinearModel, scores: ArrayLike) -> NDArray[np.float64]:

@@ -51,16 +51,16 @@ def best_first(results: Sequence[Result]) -> list[Result]:
 
 def map_table(results: Sequence[Result]) -> Table:
     """Systems with the figures of their lists per model and per segment, in per cent but for counts."""
-    several, sets = several_modalities(results), len({result["name"] for result in results}) > 1
+    columns = _columns(results)
     length = "/".join(dict.fromkeys(f"{result['max_rank']}" for result in results))
-    head = [*_head(sets, several), f"mAP@{length} %", "95 % interval", "capped %", "segment rank-1 %", "rank-5 %"]
+    head = [*columns, f"mAP@{length} %", "95 % interval", "capped %", "segment rank-1 %", "rank-5 %"]
     body = []
     for result in best_first(results):
         segments = result.get("segments") or {}
         interval = result.get("mAP interval")
         body.append(
             [
-                *_names(result, sets, several),
+                *(result[field] for field in columns.values()),
                 _percent(result.get("mAP")),
                 f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else "-",
                 _percent(result.get("mAP capped")),
@@ -72,18 +72,18 @@ def map_table(results: Sequence[Result]) -> Table:
 
 def open_set_table(results: Sequence[Result]) -> Table:
     """Systems with FNIR and DIR, the decision at the calibrated threshold, and the quality of P(nobody)."""
-    several, sets = several_modalities(results), len({result["name"] for result in results}) > 1
+    columns = _columns(results)
     shown = [result for result in best_first(results) if (result.get("segments") or {}).get("points")]
     fpirs = list(dict.fromkeys(fpir for result in shown for fpir in result["fpirs"]))
     marks = {fpir: "*" if fpir in _unresolved(shown) else "" for fpir in fpirs}
-    head = _head(sets, several)
+    head = list(columns)
     head += [f"{name} at FPIR {100 * fpir:g} %{marks[fpir]}" for fpir in fpirs for name in ("FNIR", "DIR")]
     more = ["false alarms %", "misses %", "P(nobody), bits", "least", "constant"]
     decided = any("decided" in result["segments"] or result.get("nobody") for result in shown)
     body = []
     for result in shown:
         points = {point["fpir"]: point for point in result["segments"]["points"]}
-        line = _names(result, sets, several)
+        line = [result[field] for field in columns.values()]
         for fpir in fpirs:
             line += [_percent(points.get(fpir, {}).get(name)) for name in ("fnir", "dir")]
         at, nobody = result["segments"].get("decided") or {}, result.get("nobody") or {}
@@ -114,20 +114,25 @@ def _unresolved(results: Sequence[Result]) -> list[float]:
     return sorted({point["fpir"] for point in points if not point["resolved"]})
 
 
-def search_notes(results: Sequence[Result]) -> list[str]:
-    """What the figures mean, and how far to trust them."""
-    parts = [
+def map_note() -> str:
+    """What the figures of :func:`map_table` mean."""
+    return (
         "mAP: mean average precision over the persons of the key, divided by all right segments, as iQIYI-VID defines "
         "it; a person without a list counts 0. Capped: divided by at most as many segments as a list may hold. "
         "Intervals: bootstrap over persons. Segment rank-1: share of the segments with a person for which the right "
         "one is the best."
-    ]
+    )
+
+
+def open_set_notes(results: Sequence[Result]) -> list[str]:
+    """What the figures of :func:`open_set_table` mean, and how far to trust them."""
+    parts = []
     keyed = [result for result in results if result.get("segments")]
     strangers = sorted({result["segments"]["strangers"] for result in keyed})
     if keyed and strangers[-1]:
         parts.append(
-            "FNIR: share of those segments without the right person at the threshold that lets pass at most that share "
-            "of strangers (FPIR). DIR: share with the right person first, at that threshold."
+            "FNIR: share of the segments with a person without the right one at the threshold that lets pass at most "
+            "that share of strangers (FPIR). DIR: share with the right person first, at that threshold."
         )
         if unresolved := _unresolved(keyed):
             shares = " and ".join(f"{100 * fpir:g} %" for fpir in unresolved)
@@ -139,8 +144,10 @@ def search_notes(results: Sequence[Result]) -> list[str]:
         parts.append("There are no strangers, so there are no open-set figures.")
     if any(result.get("nobody") for result in keyed):
         parts.append(
-            "P(nobody): cross-entropy in bits of the probability that a segment shows no person that is searched; "
-            "least: after the best monotone map; constant: of the share of strangers."
+            "False alarms: share of the strangers that reach the threshold of the wished false-alarm rate; misses: "
+            "share of the other segments without the right person there. P(nobody): cross-entropy in bits of the "
+            "probability that a segment shows no person that is searched; least: after the best monotone map; "
+            "constant: of the share of strangers."
         )
     on = sorted({result["calibrated_on"] for result in results if result["calibrated_on"]})
     if on:
@@ -158,13 +165,14 @@ def curve_names(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def _head(sets: bool, several: bool) -> list[str]:
-    return [*(["set"] if sets else []), *(["modality"] if several else []), "system", "network"]
-
-
-def _names(result: Result, sets: bool, several: bool) -> list[str]:
-    names = [result["name"]] if sets else []
-    return [*names, *([result["modality"]] if several else []), result["backend"], result["system"]]
+def _columns(results: Sequence[Result]) -> dict[str, str]:
+    """Head and field of the columns that tell the results apart; a network alone is in the title of the report."""
+    fields = {"set": "name", "modality": "modality", "system": "backend", "network": "system"}
+    return {
+        head: field
+        for head, field in fields.items()
+        if head == "system" or len({result[field] for result in results}) > 1
+    }
 
 
 def _percent(share: float | None) -> str:
@@ -173,9 +181,20 @@ def _percent(share: float | None) -> str:
 
 PICKED_NOTE = (
     "Each person with the right segment that was ranked best, wrong ones that were ranked best, and right ones that "
-    "were ranked behind a wrong one or not at all. Shown are the track nearest to the mean of what the person was "
-    "enrolled with, and the enrolled segment nearest to that track."
+    "were ranked behind a wrong one or not at all. Shown are the track that gave the score, and the nearest track that "
+    "the person was enrolled with."
 )
+NOT_COMPARED = (
+    "This system compares a track with persons, not with their segments: the nearest is that with the largest cosine "
+    "of embeddings."
+)
+
+
+def picked_note(picked: Mapping[str, Any]) -> str:
+    """What is shown of the persons."""
+    cases = [case for kind in ("worst", "best") for person in picked[kind] for case in person["cases"]]
+    compared = all(case["compares"] for case in cases if case["cosine"] is not None)
+    return PICKED_NOTE if compared else f"{PICKED_NOTE} {NOT_COMPARED}"
 
 
 def persons_table(picked: Mapping[str, Any]) -> tuple[str, int, Table]:
@@ -236,9 +255,10 @@ _KINDS = {"right": "right, ranked best", "wrong": "wrong", "missed": "right, ran
 
 
 def _case(case: Mapping[str, Any]) -> str:
-    place = "not listed" if case["rank"] is None else f"rank <b>{case['rank']}</b>, score <b>{case['score']:.3f}</b>"
+    facts = ["not listed" if case["rank"] is None else f"rank <b>{case['rank']}</b>"]
+    facts += [] if case["score"] is None else [f"score <b>{case['score']:.3f}</b>"]
     shows = "" if case["kind"] != "wrong" else f" \N{MIDDLE DOT} shows {escape(' '.join(case['shows']) or 'nobody')}"
-    head = f'<p><span class="kind {case["kind"]}">{_KINDS[case["kind"]]}</span>{place}{shows}</p>'
+    head = f'<p><span class="kind {case["kind"]}">{_KINDS[case["kind"]]}</span>{", ".join(facts)}{shows}</p>'
     if case["why"]:
         content = f'<p class="note">{escape(case["segment"])}: {escape(case["why"])}</p>'
     else:
@@ -246,5 +266,6 @@ def _case(case: Mapping[str, Any]) -> str:
         content = f'<div class="pair">{pair}</div>'
         if case["cosine"] is not None:
             tracks = f", 1 of {case['tracks']} tracks" if case["tracks"] > 1 else ""
-            content += html.note(f"cosine {case['cosine']:.3f} of the two tracks{tracks}")
+            of = "two tracks" if case["compares"] else "two tracks' embeddings"
+            content += html.note(f"cosine {case['cosine']:.3f} of the {of}{tracks}")
     return f'<article class="trial">{head}{content}</article>'
