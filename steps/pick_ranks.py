@@ -39,7 +39,6 @@ from typing import TYPE_CHECKING, Any
 
 from steps.evaluate_ranks import Lists
 from steps.evaluate_searches import searched_set
-from steps.parts import Part
 from steps.pick_trials import ItemSet
 from steps.score import items_of
 from steps.search import Known, SearchPairOptions, make_searcher, read_known
@@ -227,7 +226,7 @@ def picked_content(lists: Lists, scores: Scores, searched: Searched, count: int)
     keyed = sorted(precisions, key=lambda model: (precisions[model], model))
     worst = [model for model in keyed if precisions[model] < 1][:count]
     best = [model for model in reversed(keyed) if model not in worst][:count]
-    models = keyed + [model for model in scores if model not in precisions]
+    models = keyed + [model for model in lists.groups if model not in precisions]
     shown = lists.shown()
     cases = {model: cases_of(scores.get(model, ()), lists.relevant[model], shown) for model in (*worst, *best)}
     segments = {model: [case["segment"] for case in ours] for model, ours in cases.items()}
