@@ -51,5 +51,5 @@ $launch "$output/log/train.log" "${python[@]}" steps/train_identifier.py \
   --dropout "$train_dropout" --score "$train_score" --loss "$train_loss" --scale "$train_scale" \
   --margin "$train_margin" --focal "$train_focal" \
   --strangers "$train_strangers" --stranger-weight "$train_stranger_weight" \
-  --items "$train_items" --folds "$train_folds" "${training[@]}"
+  --items "$train_items" --folds "$train_folds" --link-cosine "$link_cosine" "${training[@]}"
 echo "$output/$train_name.yaml"

@@ -253,18 +253,27 @@ def unknown_persons(photos: Sequence[Photo], looks: Float) -> list[str]:
     return [str(name) for name, cosine in zip(names, nearest, strict=True) if cosine < SAME_PERSON]
 
 
-def write_sets(root: Path, sets: Mapping[str, Sequence[Clip]], pools: Mapping[str, Embedded]) -> None:
-    """The clips as data folders and as what stages 2 and 3 make: data/<set>, det/made/<set>, embed/<embedder>/<set>.
+def write_data(root: Path, sets: Mapping[str, Sequence[Clip]], videos: Path) -> None:
+    """data/<set> of clips that are, or would be, videos/<clip>.mp4.
 
-    All sets are searched ones whose truth is known, so that each can be learnt from, too. Their videos do not exist.
+    All sets are searched ones whose truth is known, so that each can be learnt from, too.
     """
     models = sorted({clip.person for clip in sets["train"] if clip.person})
     for name, clips in sets.items():
         relevant = {model: [clip.id for clip in clips if clip.person == model] for model in models}
         search = Search(models, {model: ids for model, ids in relevant.items() if ids})
-        segments = [Segment(clip.id, Path(f"/no/such/{clip.id}.mp4"), clip.person or "") for clip in clips]
+        segments = [Segment(clip.id, videos / f"{clip.id}.mp4", clip.person or "") for clip in clips]
         write_data_folder(root / "data" / name, segments, search=search)
-        pool = next(iter(pools.values()))
+
+
+def write_sets(root: Path, sets: Mapping[str, Sequence[Clip]], pools: Mapping[str, Embedded]) -> None:
+    """The clips as data folders and as what stages 2 and 3 make: data/<set>, det/made/<set>, embed/<embedder>/<set>.
+
+    Their videos do not exist.
+    """
+    write_data(root, sets, Path("/no/such"))
+    pool = next(iter(pools.values()))
+    for name, clips in sets.items():
         items = root / "det/made" / name
         _write_archive(items, "faces", ((clip.id, clip.faces) for clip in clips))
         _write_archive(items, "quality", ((clip.id, pool.quality[clip.photos, clip.version]) for clip in clips))

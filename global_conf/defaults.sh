@@ -112,5 +112,8 @@ search_persons=5             # [>=1] models listed per segment of a search
 false_alarm_rate=0.01        # [>0..1] wished share of strangers named, by the calibration set
 primary_cost=sre19           # [sre19|sre21] C_primary: prior 0.05, or the mean of 0.01 and 0.05
 
+## Scores and evaluation (stages 4 5 14)
+link_cosine=0.3              # [-1..1] lowest cosine of successive faces of a track, in a search
+
 ## Scores and evaluation (stage 5)
 priors="0.05 0.01 0.005 0.001"  # target priors of the detection costs

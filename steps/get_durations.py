@@ -80,8 +80,9 @@ def get_durations(options: DurationOptions) -> None:
 def _tar_figures(path: str) -> tuple[float, float]:
     """Seconds and 10^6 pixels of a tar of images, at 4 bits a pixel. Raises DataError where it is none."""
     from vidperson.io.pictures import list_pictures
+    from vidperson.types import IMAGE_SUFFIXES
 
-    pictures = list_pictures(path)
+    pictures = list_pictures(path, IMAGE_SUFFIXES)
     return float(len(pictures)), 2 * float(pictures.sizes.sum()) / 1e6
 
 

@@ -21,11 +21,14 @@ class Part:
     name: of the part. embed_dirs: per embedder the folder with a folder per part; their names are the embedders'.
     items_dir: that of stage 2. Frames and boxes link tracks; what ``quality.scp`` or ``weights.scp`` hold weighs items.
         Where it has no such part, or is None, all items of a segment are one track.
+    link_cosine: the lowest cosine of successive items of a track.
     Raises ScoringError for embeddings that are missing or of other items than stage 2's; DataError for edited ones.
     """
 
-    def __init__(self, name: str, embed_dirs: Sequence[Path], items_dir: Path | None, modality: str) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, embed_dirs: Sequence[Path], items_dir: Path | None, modality: str, link_cosine: float
+    ) -> None:
+        self.name, self.link_cosine = name, link_cosine
         self.embed = [folder / name for folder in embed_dirs]
         items = None if items_dir is None else items_dir / name
         self.inputs = [path for folder in self.embed for path in embedding_inputs(folder, items)]
@@ -71,7 +74,7 @@ class Part:
                     raise DataError(f"{what}; extract all with the same network", table.scp)
             try:
                 weights = item_weights(len(rows[0]), found.get("items"), found.get("quality"), found.get("weights"))
-                yield segment, pool(rows, found.get("items"), weights), weights
+                yield segment, pool(rows, found.get("items"), weights, self.link_cosine), weights
             except ScoringError as error:
                 raise DataError(f"segment '{segment}': {error}", tables[0].scp) from None
 
@@ -100,8 +103,9 @@ def segment_lists(data: Path) -> list[Path]:
 def read_groups(data: Path) -> dict[str, tuple[list[str], list[str]]]:
     """Of a searched set: group -> the models that are searched in it, in C-locale order, and its segments.
 
-    Raises DataError for malformed lists.
+    Raises DataError for malformed lists, and for a group without a segment.
     """
+    from vidperson.errors import DataError
     from vidperson.io.lines import read_scp, sort_key
     from vidperson.io.ranks import read_search
 
@@ -112,5 +116,8 @@ def read_groups(data: Path) -> dict[str, tuple[list[str], list[str]]]:
         groups[group][1].append(segment)
     for model in sorted(found, key=sort_key):
         for group in found[model]:
-            groups.setdefault(group, ([], []))[0].append(model)
+            if group not in groups:
+                what = f"group '{group}' of model '{model}' has no segment in {data / 'utt2group'}"
+                raise DataError(f"{what}; correct one of the lists", data / "search")
+            groups[group][0].append(model)
     return groups

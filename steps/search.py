@@ -75,6 +75,7 @@ class SearchPairOptions:
     embed_root: Path | None = cli.option(None, "folder of all embedders, for identifiers that need several")
     train_root: Path | None = cli.option(None, "folder of the trained identifiers")
     items_dir: Path | None = cli.option(None, "folder with what stage 2 found in each set")
+    link_cosine: float = cli.option(0.3, "lowest cosine of successive items of a track", convert=cli.cosine)
 
     @property
     def embedder(self) -> str:
@@ -91,7 +92,7 @@ class SearchPairOptions:
     def part(self, name: str, embedders: Sequence[str]) -> Part:
         """A set as these embedders see it. Raises as :class:`Part`."""
         folders = [self.embed_dir if name == self.embedder else self._of(name) for name in embedders]
-        return Part(name, folders, self.items_dir, self.modality)
+        return Part(name, folders, self.items_dir, self.modality, self.link_cosine)
 
     def _of(self, embedder: str) -> Path:
         return (self.embed_root or self.embed_dir.parent) / embedder
@@ -236,6 +237,7 @@ def plan_searches(pair: SearchPairOptions, options: SearchSystemOptions) -> dict
                 inputs += identifier.files
                 embedders += [name for name in identifier.embedders if name not in embedders]
         command = ["python", "steps/search.py", "--search-with", *words, "--embed-dir", str(pair.embed_dir)]
+        command += ["--link-cosine", f"{pair.link_cosine:g}"]
         enrolled = len(words) > 1 or words[0] in BACKENDS
         if enrolled:
             command += ["--enroll-sets", *pair.enroll_sets.split()]

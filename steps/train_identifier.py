@@ -62,9 +62,10 @@ class SetOptions:
     items_dir: Path | None = cli.option(None, "folder with what stage 2 found in each part")
     valid_data: str = cli.option("", "data folder of the set to choose the epoch by")
     valid_part: str = cli.option("", "part of that set")
+    link_cosine: float = cli.option(0.3, "lowest cosine of successive items of a track", convert=cli.cosine)
 
     def part(self, name: str) -> Part:
-        return Part(name, self.embed_dirs, self.items_dir, self.modality)
+        return Part(name, self.embed_dirs, self.items_dir, self.modality, self.link_cosine)
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,38 @@ def test_folder_without_videos_to_search_or_of_strangers_is_refused(tmp_path: Pa
             clips.prepare(tmp_path / "data", **{**folders, name: tmp_path / "empty"})
 
 
+def test_file_of_two_persons_or_also_of_the_strangers_is_refused(tmp_path: Path, folders: dict[str, Path]) -> None:
+    within = {**folders, "strangers_dir": folders["persons_dir"] / "Ann"}
+    with pytest.raises(
+        DataError, match=r"p/Ann/film/x.mp4: of the strangers and of person 'Ann', as .*/Ann/film/x.mp4"
+    ):
+        clips.prepare(tmp_path / "data", **within)
+    (folders["persons_dir"] / "once/two.mp4").symlink_to("../Ann/x.mp4")
+    with pytest.raises(DataError, match=r"once/two.mp4: of person 'once' and of person 'Ann', as .*/Ann/x.mp4; remove"):
+        clips.prepare(tmp_path / "data", **folders)
+    assert not (tmp_path / "data").exists()
+
+
+def test_searched_videos_that_are_learnt_from_are_counted(
+    tmp_path: Path, folders: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    (folders["search_dir"] / "copy.mp4").hardlink_to(folders["persons_dir"] / "Ann/x.mp4")
+    with caplog.at_level(logging.WARNING):
+        clips.prepare(tmp_path / "data", **folders)
+    assert "1 searched videos are learnt from, too" in caplog.text and "copy.mp4" in caplog.text
+
+
+def test_ids_of_files_with_one_name_do_not_depend_on_where_the_folders_are(tmp_path: Path) -> None:
+    found = []
+    for place in ("one", "other/deep"):
+        roots = (tmp_path / place / name for name in ("p", "v", "s"))
+        files = (("stranger/1.mp4", "a/x y.mp4", "a/x_y.mp4"), VIDEOS, ("1.mp4",))
+        persons, search, strangers = (touch(root, names) for root, names in zip(roots, files, strict=True))
+        train = clips.prepare(tmp_path / place / "data", persons, search, strangers)[0]
+        found.append((train / "names").read_bytes())
+    assert found[0] == found[1] and found[0].count(b"-") == 8
+
+
 def test_stage_1_prepares_and_validates_clips(repo: Path, tmp_path: Path, folders: dict[str, Path]) -> None:
     options = ["--clips-persons", folders["persons_dir"], "--clips-search", folders["search_dir"]]
     options += ["--clips-strangers", folders["strangers_dir"], "--clips-valid", "0.5", "--data-dir", tmp_path / "data"]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from vidperson.corpora import iqiyi_vid
+from vidperson.corpora.iqiyi_features import clip_names
 from vidperson.errors import DataError
 from vidperson.io import data_dir
 from vidperson.io.lines import read_scp, read_spk2utt
@@ -107,6 +108,7 @@ def test_key_of_the_test_clips_makes_them_relevant_but_gives_them_to_nobody(tmp_
         ("train_v2.txt", f"\n{T}0000001.mp4 0\n", r"train_v2.txt:2: expected .*numbers from 1 on"),
         ("train_v2.txt", "../x.mp4 1\n", r"train_v2.txt:1: expected '<clip> <person>'"),
         ("train_v2.txt", "12 13\n", r"train_v2.txt:1: expected '<clip> <person>'"),
+        ("train_v2.txt", f"{T}0000001.mp4 {'9' * 5000}\n", r"train_v2.txt:1: expected .*numbers from 1 on"),
         ("train_v2.txt", "\n", r"train_v2.txt: expected lines '<clip> <person>' .*, found none"),
         (
             "train_v2.txt",
@@ -196,6 +198,15 @@ def test_clips_of_the_official_features_are_listed_where_there_are_no_files(repo
     )
 
 
+@pytest.mark.parametrize("name", [b"a\nb", "\udcff", "a b", "../a"])
+def test_names_in_features_that_no_list_can_hold_are_refused(tmp_path: Path, name: str | bytes) -> None:
+    content = pickle.dumps({"good": [], "x": []}, protocol=2)
+    wrong = name.encode("utf-8", "surrogatepass") if isinstance(name, str) else name
+    (tmp_path / "a.pickle").write_bytes(content.replace(b"\x01\0\0\0x", len(wrong).to_bytes(4, "little") + wrong))
+    with pytest.raises(DataError, match=r"a.pickle: expected names of letters, digits, '\.', '_' and '-', found "):
+        list(clip_names([tmp_path / "a.pickle"]))
+
+
 def test_validation_without_strangers_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = release_2018(tmp_path / "corpus")
     for clip in STRANGERS:
@@ -213,6 +224,8 @@ def test_aligned_frames_are_listed_in_frames_scp(tmp_path: Path, with_lists: boo
     clips = [*OWNERS, *STRANGERS]
     for clip in clips:
         frames(root / "part" / clip)
+        (root / "part" / clip / "._1.png").write_bytes(b"of a Mac")
+    (root / "part" / min(clips) / "0.png").write_bytes(b"damaged")
     (root / "filelist.txt").write_text("".join(f"part/{clip} 2\n" for clip in clips))
     if with_lists:
         (root / "train_gt.txt").write_text(train_text())
@@ -259,7 +272,33 @@ def test_folder_with_lists_of_two_editions_or_none_is_refused(
 def test_circle_of_links_is_looked_at_once(tmp_path: Path) -> None:
     root = release_2018(tmp_path / "corpus")
     (root / "gt_v2/back").symlink_to(root)
+    (root / "gt_v2/itself").symlink_to("itself")
     assert len(iqiyi_vid.prepare(tmp_path / "data", root)) == 3
+
+
+def test_folder_under_two_names_has_the_first_whatever_the_order_of_the_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = release_2018(tmp_path / "corpus")
+    (root / "IQIYI_VID_TEST").rename(tmp_path / "elsewhere")
+    for name in ("b", "a", "c"):
+        (root / name).symlink_to(tmp_path / "elsewhere")
+    look_into = iqiyi_vid._look_into
+    for turn in (1, -1):
+
+        def in_order(folder: str, lists: dict[str, Path], turn: int = turn) -> tuple[list[str], list[str], bool]:
+            inner, *others = look_into(folder, lists)
+            return sorted(inner)[::turn], *others
+
+        monkeypatch.setattr(iqiyi_vid, "_look_into", in_order)
+        test = iqiyi_vid.prepare(tmp_path / f"data{turn}", root)[-1]
+        assert read_scp(test / "vid.scp") == {clip: f"{root}/a/{clip}.mp4" for clip in TESTED}
+
+
+def test_list_of_faces_without_a_clip_is_named(tmp_path: Path) -> None:
+    (tmp_path / "filelist.txt").write_text("\n")
+    with pytest.raises(DataError, match=r"filelist.txt: expected a clip per line, found none"):
+        iqiyi_vid.prepare(tmp_path / "data", tmp_path)
 
 
 def test_stage_1_prepares_the_corpus(repo: Path, tmp_path: Path) -> None:
@@ -304,12 +343,22 @@ def test_submission_has_a_line_per_person_in_order_of_numbers_and_of_rank(repo: 
     ],
 )
 def test_submission_that_the_challenge_would_refuse_is_not_written(
-    repo: Path, tmp_path: Path, lists: dict[str, list[str]], message: str
+    tmp_path: Path, lists: dict[str, list[str]], message: str
 ) -> None:
     test = iqiyi_vid.prepare(tmp_path / "data", release_2018(tmp_path / "corpus"))[-1]
-    done = submit(repo, "--ranks", ranks(tmp_path / "r", lists), "--data-dir", test, "--output", tmp_path / "a.txt")
-    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    with pytest.raises(DataError, match=message):
+        iqiyi_vid.format_submission(ranks(tmp_path / "r", lists), test, tmp_path / "a.txt")
     assert not (tmp_path / "a.txt").exists()
+
+
+def test_submission_of_a_set_with_two_segments_of_one_clip_is_refused_without_a_stack_trace(
+    repo: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "frames.scp").write_text("a /x/a/\nb /y/a\n")
+    found = ranks(tmp_path / "r", {"1": ["a", "b"]})
+    done = submit(repo, "--ranks", found, "--data-dir", tmp_path, "--output", tmp_path / "a.txt")
+    assert done.returncode == 1 and not (tmp_path / "a.txt").exists()
+    assert done.stderr == f"ERROR: {tmp_path}/frames.scp: 'a' and 'b' are the same clip, a; remove one\n"
 
 
 def test_submission_of_a_list_with_exactly_100_clips_is_written(tmp_path: Path) -> None:

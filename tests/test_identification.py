@@ -91,12 +91,14 @@ def test_pool_main_track_is_the_heaviest_and_none_without_items(rng):
     assert none.vectors.shape == (0, 4) and none.main is None and len(none) == 0
 
 
-def test_pool_poor_items_in_one_place_are_one_track_and_those_elsewhere_another(rng):
+def test_pool_unlike_items_in_one_place_are_tracks_of_their_own_unless_link_cosine_is_low(rng):
     rows = (rng.standard_normal(64) + 2 * rng.standard_normal((9, 64))).astype(np.float32)
     cosines = [unit(rows[i].astype(float)) @ unit(rows[i + 1].astype(float)) for i in range(8)]
-    assert min(cosines) > -0.1 and max(cosines) < 0.5
-    assert len(pool([rows], items_at(np.arange(9)), item_weights(9))) == 1
-    pooled = pool([rows], items_at(np.arange(9), x=np.repeat([0, 700, 300], 3)), item_weights(9))
+    assert -0.1 < min(cosines) < 0.3 and max(cosines) < 0.5
+    weights = item_weights(9)
+    assert len(pool([rows], items_at(np.arange(9)), weights)) > 1
+    assert len(pool([rows], items_at(np.arange(9)), weights, link_cosine=-0.1)) == 1
+    pooled = pool([rows], items_at(np.arange(9), x=np.repeat([0, 700, 300], 3)), weights, link_cosine=-0.1)
     assert pooled.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 

@@ -19,9 +19,11 @@ from vidperson.corpora.iqiyi_features import Converted, clip_faces, convert_feat
 from vidperson.errors import DataError
 from vidperson.io.lines import read_scp
 from vidperson.io.matrices import load_matrices
+from vidperson.io.ranks import read_scored_ranks
 from vidperson.io.record import checked, read_record
 
 CLIPS = 7
+SETS = (("train", 0), ("test", 2))  # name and number of the first clip of each person
 FILES = ("faces.ark", "faces.scp", "weights.ark", "weights.scp", "status", "embed.ark", "embed.scp")
 
 
@@ -173,6 +175,9 @@ def test_convert_mistakes_in_files_are_named_and_nothing_is_written(work: Work) 
     work.list([3, 3])
     with pytest.raises(DataError, match=rf"'s0' and 's1' are the same clip, {name(3)}"):
         work.convert(good)
+    work.list([])
+    with pytest.raises(DataError, match=r"vid\.scp: expected '<segment> <path>' of each clip, found no line"):
+        work.convert(good)
     assert work.files() == {}
 
 
@@ -239,41 +244,38 @@ def test_program_with_a_hostile_pickle_says_so_and_exits_with_1(work: Work, repo
     assert "Traceback" not in done.stderr and not list((work.folder / "exp").rglob("*.ark"))
 
 
-def test_stages_4_and_5_need_no_network_and_no_stage_before_them(tmp_path: Path, repo: Path) -> None:
+def test_stages_4_and_5_search_with_converted_features_and_no_network_and_no_stage_before_them(
+    tmp_path: Path, repo: Path
+) -> None:
+    """Person x has 4 faces in each clip; in the clips to search 2 faces of no use, which weigh nothing, show z."""
     rng = np.random.default_rng(3)
-    persons = rng.normal(size=(3, 16))
-    clips: dict[str, list[Any]] = {}
-    for data_set, ids in (("enroll", "abc"), ("test", "xyz")):
-        folder = tmp_path / "data" / data_set
+    persons = dict(zip("xyz", rng.normal(size=(3, 16)), strict=True))
+
+    def faces(person: str, count: int, quality: float) -> list[Any]:
+        features = (persons[person] + rng.normal(size=(count, 16)) / 3).astype(np.float16)
+        return [[str(8 * k), [0.0, 0.0, 9.0, 9.0], 0.9, quality, feature] for k, feature in enumerate(features)]
+
+    clips = {f"{person}-{n}": faces(person, 4, 60.0) for person in persons for n in range(4)}
+    clips |= {f"x-{n}": clips[f"x-{n}"][:2] + faces("z", 4, -1.0)[2:] for n in (2, 3)}
+    sets = {name: sorted(f"{person}-{n}" for person in persons for n in (first, first + 1)) for name, first in SETS}
+    for name, ids in sets.items():
+        folder = tmp_path / "data" / name
         folder.mkdir(parents=True)
-        (folder / "vid.scp").write_text("".join(f"{i}-1 clips/{i}.mp4\n" for i in ids))
-        (folder / "utt2spk").write_text("".join(f"{i}-1 {i}\n" for i in ids))
-        (folder / "spk2utt").write_text("".join(f"{i} {i}-1\n" for i in ids))
-        for person, i in zip(persons, ids, strict=True):
-            features = (person + rng.normal(size=(4, 16)) / 3).astype(np.float16)
-            clips[i] = [[str(8 * k), [0.0, 0.0, 9.0, 9.0], 0.9, 60.0, feature] for k, feature in enumerate(features)]
-    pairs = [(m, t) for m in "abc" for t in "xyz"]
-    kinds = {True: "target", False: "nontarget"}
-    trials = "".join(f"{m} {t}-1 {kinds[ord(t) - ord(m) == 23]}\n" for m, t in pairs)
-    (tmp_path / "data" / "test" / "trials").write_text(trials)
+        (folder / "vid.scp").write_text("".join(f"{i} clips/{i}.mp4\n" for i in ids))
+    (tmp_path / "data/train/utt2spk").write_text("".join(f"{i} {i[0]}\n" for i in sets["train"]))
+    (tmp_path / "data/test/search").write_text("".join(f"{person} all\n" for person in persons))
+    (tmp_path / "data/test/utt2group").write_text("".join(f"{i} all\n" for i in sets["test"]))
+    (tmp_path / "data/test/relevant").write_text("".join(f"{i[0]} {i}\n" for i in sets["test"]))
     (tmp_path / "x.pickle").write_bytes(pickle.dumps(clips, 2))
-    recipe = Recipe(repo, tmp_path, "demo", "iqiyi_vid", "iqiyi_vid")
-    for data_set in ("enroll", "test"):
-        call = ["local/iqiyi_vid/convert_features.py", "--data-dir", f"{tmp_path}/data/{data_set}"]
-        call += ["--pickle", f"{tmp_path}/x.pickle", "--exp-dir", f"{tmp_path}/exp"]
-        subprocess.run([sys.executable, *call], cwd=repo, check=True, env=recipe.environment)
-    options = (
-        "--trial-sets",
-        "enroll:test",
-        "--calibration-set",
-        "",
-        "--fusion-systems",
-        "",
-        "--backends",
-        "max track",
-    )
+    recipe = Recipe(repo, tmp_path, "iqiyi_vid", "iqiyi_vid", "iqiyi_vid")
+    for name in sets:
+        folders = recipe.faces(name), recipe.embeddings(name)
+        convert_features([tmp_path / "x.pickle"], tmp_path / "data" / name, *folders)
+    options = ("--trial-sets", "train:test", "--calibration-set", "", "--search-backends", "class-mean")
     recipe.run("004_score", *options)
-    for system in ("max", "track"):
-        scores = recipe.scores("test", system)
-        assert len(scores) == 9 and all((score > 0.5) == (ord(t[0]) - ord(m) == 23) for (m, t), score in scores.items())
+    scores = read_scored_ranks(recipe.systems("class-mean") / "test_ranks")
+    assert {person: sorted(name for name, _ in listed[:2]) for person, listed in scores.items()} == {
+        person: [f"{person}-2", f"{person}-3"] for person in persons
+    }
+    assert min(score for _, score in scores["x"][:2]) > 0.9
     assert recipe.run("005_eval", *options).stdout.splitlines()[-1].startswith("report: ")

@@ -11,13 +11,12 @@ import pickletools
 import random
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vidperson.errors import DataError
@@ -138,33 +137,47 @@ def clips(count: int, faces: int = 2, size: int = 8) -> dict[bytes, list[Any]]:
     return {b"CLIP_%07d" % n: [face(number) for number in range(faces)] for n in range(count)}
 
 
-def arrays() -> st.SearchStrategy[NDArray[Any]]:
-    shapes = st.lists(st.integers(0, 3), min_size=0, max_size=3).map(tuple)
-
-    def make(shape: tuple[int, ...], dtype: str, order: str, seed: int) -> NDArray[Any]:
-        values = np.random.default_rng(seed).integers(0, 2**8, shape)
-        return np.asarray(values.astype(dtype), order=order)  # type: ignore[call-overload, no-any-return]
-
-    return st.builds(make, shapes, st.sampled_from(DTYPES), st.sampled_from("CF"), st.integers(0, 9))
+def an_array(rng: random.Random) -> NDArray[Any]:
+    values = np.array([rng.randrange(256) for _ in range(27)]).astype(rng.choice(DTYPES))
+    shape = [rng.randrange(4) for _ in range(rng.randrange(4))]
+    return np.asarray(np.resize(values, shape), order=rng.choice("CF"))  # type: ignore[call-overload, no-any-return]
 
 
-PLAIN = st.recursive(
-    st.one_of(
-        st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=8),
-        st.binary(max_size=300), arrays(), st.builds(np.float32, st.floats(width=32)), st.builds(np.int16, st.just(7)),
-    ),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=5), st.lists(inner, max_size=5).map(tuple),
-        st.dictionaries(st.one_of(st.text(max_size=3), st.integers(), st.binary(max_size=3)), inner, max_size=4),
-    ),
-    max_leaves=12,
-)  # fmt: skip
+def a_text(rng: random.Random) -> str:
+    return "".join(
+        rng.choice("ab\\'\"\n\r\0\t\x7f\x80éĀ€\ud800\uffff😀") for _ in range(rng.choice((0, 1, 3, 40, 300)))
+    )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=80)
-@given(st.dictionaries(st.one_of(st.text(), st.binary(), st.integers()), PLAIN, max_size=4), st.sampled_from(PROTOCOLS))
-def test_read_any_plain_data_is_as_python_reads_it(tmp_path: Path, data: dict[Any, Any], protocol: int) -> None:
-    assert same(read(pickle.dumps(data, protocol), tmp_path), data)
+LEAVES: tuple[Callable[[random.Random], Any], ...] = (
+    lambda rng: rng.choice((None, True, False)),
+    lambda rng: rng.choice((-1, 1)) * (2 ** rng.randrange(80) - rng.randrange(3)),
+    lambda rng: rng.choice((0.0, -0.0, 1.5, 1e-308, float("inf"), float("nan"), rng.gauss(0, 1e9))),
+    a_text,
+    lambda rng: rng.randbytes(rng.choice((0, 1, 2, 255, 256, 300))),
+    an_array,
+    lambda rng: rng.choice((np.float32, np.float64, np.int16, np.uint8))(rng.randrange(2)),
+)
+
+
+def a_value(rng: random.Random, depth: int = 3) -> Any:
+    if not depth or rng.random() < 0.5:
+        return rng.choice(LEAVES)(rng)
+    inner = [a_value(rng, depth - 1) for _ in range(rng.randrange(6))]
+    return rng.choice((inner, tuple(inner), {a_key(rng): value for value in inner}))
+
+
+def a_key(rng: random.Random) -> str | bytes | int:
+    return rng.choice((a_text(rng), rng.randbytes(rng.randrange(4)), rng.randrange(-(2**40), 2**40)))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_read_any_plain_data_is_as_python_reads_it(tmp_path: Path, protocol: int) -> None:
+    """100 random dictionaries."""
+    for seed in range(100):
+        rng = random.Random(seed)
+        data = {a_key(rng): a_value(rng) for _ in range(rng.randrange(5))}
+        assert same(read(pickle.dumps(data, protocol), tmp_path), data), seed
 
 
 @pytest.mark.parametrize(
@@ -172,7 +185,7 @@ def test_read_any_plain_data_is_as_python_reads_it(tmp_path: Path, data: dict[An
     [*((b"numpy._core", protocol) for protocol in PROTOCOLS), (b"numpy.core", 0), (b"numpy.core", 2)],
 )
 def test_read_faces_of_either_numpy_is_as_python_reads_them(tmp_path: Path, module: bytes, protocol: int) -> None:
-    data = clips(1001, faces=1, size=3)
+    data = clips(1001 if protocol in (2, 4) else 30, faces=1, size=3)  # picklers write portions of 1,000
     content = pickle.dumps(data, protocol)
     if protocol < 4:  # later ones tell lengths of names
         content = content.replace(b"numpy._core", b"numpy.core").replace(b"numpy.core", module)
@@ -199,7 +212,7 @@ def test_read_without_framing_and_with_unshared_names_is_as_python_reads_it(tmp_
 
 def test_read_gives_items_away_while_the_file_goes_on(tmp_path: Path) -> None:
     """Of 3,000 items in portions of 1,000 the file ends in the third portion; those handed out are not held."""
-    content = pickle.dumps(clips(3000), 4)
+    content = pickle.dumps(clips(3000, 1, 1), 4)
     path = tmp_path / "some.pickle"
     path.write_bytes(content[: len(content) * 5 // 6])
     held: list[weakref.ref[Any]] = []
@@ -307,6 +320,21 @@ def test_read_made_by_hand_is_refused_with_what_is_wrong(tmp_path: Path, content
     assert word in str(caught.value) and len(str(caught.value)) < 400 + len(str(tmp_path))
 
 
+def test_read_text_that_becomes_bytes_again_and_again_is_refused(tmp_path: Path) -> None:
+    """A few bytes each time: a file of a megabyte would take gigabytes."""
+    for size, refused in ((64, False), (65, True)):
+        text = b"X" + size.to_bytes(4, "little") + b"x" * size
+        start = (
+            b"\x80\x02}X\x01\x00\x00\x00a](c_codecs\nencode\nq\x01" + text + b"q\x02X\x06\x00\x00\x00latin1q\x03\x86R"
+        )
+        content = start + b"h\x01h\x02h\x03\x86R" * 9 + b"es."
+        if refused:
+            with pytest.raises(DataError, match=r"encode of 65 values that were used before \(byte \d+\)"):
+                read(content, tmp_path)
+        else:
+            assert read(content, tmp_path) == {"a": [b"x" * size] * 10}
+
+
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_read_cut_anywhere_is_a_message(tmp_path: Path, protocol: int) -> None:
     content = pickle.dumps(clips(1, 1, 3), protocol)
@@ -323,7 +351,7 @@ def test_read_altered_anywhere_is_data_or_a_message_and_calls_nothing(
     sources = [pickle.dumps(clips(2, 1, 2), protocol) for protocol in PROTOCOLS]
     sources += [base64.b64decode(text) for text in PYTHON_2.values()]
     refused = 0
-    for _ in range(1500):
+    for _ in range(700):
         content = bytearray(rng.choice(sources))
         for _ in range(rng.choice((1, 1, 2, 8))):
             place = rng.randrange(len(content))
@@ -334,7 +362,7 @@ def test_read_altered_anywhere_is_data_or_a_message_and_calls_nothing(
             read(bytes(content), tmp_path)
         except DataError:
             refused += 1
-    assert refused > 1000
+    assert refused > 450
 
 
 def test_read_deeply_nested_and_self_containing_data_needs_no_stack(tmp_path: Path) -> None:

@@ -490,6 +490,14 @@ def test_search_embeddings_that_do_not_fit_are_refused_by_name(corpus, kind, mes
     assert not corpus.out("test_ranks").exists()
 
 
+def test_search_group_without_a_segment_is_named(corpus):
+    with open(corpus.data / "test/search", "a") as stream:
+        stream.write("ann nowhere\n")
+    with pytest.raises(DataError, match="test/search: group 'nowhere' of model 'ann' has no segment in .*utt2group"):
+        corpus.search()
+    assert not corpus.out("test_ranks").exists()
+
+
 def test_search_segment_without_embeddings_is_named(corpus):
     with open(corpus.data / "test/utt2group", "a") as stream:
         stream.write("zz all\n")

@@ -144,7 +144,7 @@ def test_each_kind_of_system_gets_its_own_test_sets_and_calibration_set(
     assert "--test-sets test --backends" in words and "--test-sets val --search-backends" in words
 
 
-def test_calibration_set_of_searched_sets_only_is_refused_by_the_search_if_it_is_none(repo: Path, tmp_path: Path) -> None:
+def test_calibration_set_beside_searched_sets_only_is_left_to_the_search(repo: Path, tmp_path: Path) -> None:
     (tmp_path / "data/val").mkdir(parents=True)
     (tmp_path / "data/val/search").touch()
     script = '  calibration_set=typo; system_options; echo "$search_calibration|$train_trials"'
@@ -161,3 +161,20 @@ def test_calibration_set_of_searched_sets_only_is_refused_by_the_search_if_it_is
 def test_enrolment_sides_that_cannot_be_are_refused(repo: Path, tmp_path: Path, trial_sets: str, message: str) -> None:
     done = stage_says(repo, tmp_path, trial_sets, 'for pair in $trial_sets; do pair_options "$pair"; done')
     assert done.returncode == 1 and message in done.stderr
+
+
+@pytest.mark.parametrize(("there", "lacking"), [("", "search"), ("search", "relevant")])
+def test_set_that_cannot_validate_an_identifier_is_refused_before_the_training(
+    repo: Path, tmp_path: Path, there: str, lacking: str
+) -> None:
+    for name in ("train/utt2spk", f"valid/{there or 'trials'}"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True)
+        (tmp_path / "data" / name).touch()
+    done = run(repo, tmp_path, "run_014_train_identifier", "--train-sets", "train", "--valid-set", "valid")
+    assert done.returncode == 1 and not (tmp_path / "exp").exists()
+    assert f"there is no {tmp_path}/data/valid/{lacking}; name another set, or leave valid_set empty" in done.stderr
+
+
+def test_demo_whose_identifier_cannot_be_trained_is_refused_at_its_beginning(repo: Path, tmp_path: Path) -> None:
+    said = refused(repo, tmp_path, "run_demo", "--identifiers", "demo_clips other")
+    assert "identifiers: there is no global_conf/config_train_other.sh" in said

@@ -208,7 +208,8 @@ pair_options() {
   pair_args=(--modality "$modality" --items-dir "$items_dir" --embed-dir "$embed_dir")
   if is_search "$test"; then
     pair_args+=(--embed-root "$exp_dir/${modality}_embed" --train-root "$exp_dir/${modality}_train"
-      --enroll-sets "${enroll//+/ }" --test-set "$test" --data-dir "$data_dir")
+      --enroll-sets "${enroll//+/ }" --test-set "$test" --data-dir "$data_dir"
+      --link-cosine "$link_cosine")
     return
   fi
   if [[ $enroll == *+* ]]; then

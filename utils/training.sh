@@ -71,6 +71,13 @@ set_options() {
   set_args=(--train-data "${sets[@]}" --train-parts "${parts[@]}" --embed-dirs "${dirs[@]}"
     --items-dir "$items_dir")
   if [ -n "$valid_set" ]; then
+    for name in search relevant; do
+      if [ ! -f "$data_dir/$valid_set/$name" ]; then
+        echo "$0: valid_set: expected a searched set of which it is known who is where; there is no" \
+          "$data_dir/$valid_set/$name; name another set, or leave valid_set empty" >&2
+        exit 1
+      fi
+    done
     set_parts=$(parts_of "$valid_set")
     set_args+=(--valid-data "$data_dir/$valid_set" --valid-part "${set_parts##* }")
   fi

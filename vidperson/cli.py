@@ -6,6 +6,7 @@ import argparse
 import gc
 import importlib
 import logging
+import math
 import sys
 import types
 import typing
@@ -63,48 +64,26 @@ def whole(least: int) -> Callable[[str], int]:
     return convert
 
 
-def share(value: str) -> float:
-    """A number above 0 and up to 1. Raises argparse.ArgumentTypeError for anything else."""
-    try:
-        number = float(value)
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0 and up to 1, found {value}")
-    return number
+def _number(expected: str, is_valid: Callable[[float], bool]) -> Callable[[str], float]:
+    """A type for options that take a number. ``is_valid`` is False for what is not expected, such as NaN."""
+
+    def convert(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not is_valid(number):
+            raise argparse.ArgumentTypeError(f"expected {expected}, found {value}")
+        return number
+
+    return convert
 
 
-def finite(value: str) -> float:
-    """A number. Raises argparse.ArgumentTypeError for anything else, also for NaN and infinity."""
-    try:
-        number = float(value)
-    except ValueError:
-        number = float("nan")
-    if number - number != 0:
-        raise argparse.ArgumentTypeError(f"expected a finite number, found {value}")
-    return number
-
-
-def positive(value: str) -> float:
-    """A finite number above 0. Raises argparse.ArgumentTypeError for anything else."""
-    try:
-        number = float(value)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {value}")
-    return number
-
-
-def not_negative(value: str) -> float:
-    """A finite number from 0 on. Raises argparse.ArgumentTypeError for anything else."""
-    try:
-        number = float(value)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number from 0 on, found {value}")
-    return number
+share = _number("a number above 0 and up to 1", lambda number: 0 < number <= 1)
+cosine = _number("a number from -1 to 1", lambda number: -1 <= number <= 1)
+finite = _number("a finite number", math.isfinite)
+positive = _number("a number above 0", lambda number: 0 < number < math.inf)
+not_negative = _number("a number from 0 on", lambda number: 0 <= number < math.inf)
 
 
 def option(

@@ -13,6 +13,11 @@ Image = NDArray[np.uint8]
 ITEMS = {"face": "faces", "speaker": "speech", "body": "bodies"}
 """Modality -> what stage 2 finds of it: the name of its archive, and the word for it in tables."""
 
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif", ".hif", ".avif",
+)  # fmt: skip
+"""Extensions of images that are decoded as such, lower case."""
+
 NUM_LANDMARKS = 5
 FACE_COLUMNS = ("frame", "time_s", "x1", "y1", "x2", "y2", "score") + tuple(
     f"{axis}_{point}" for point in ("eye_r", "eye_l", "nose", "mouth_r", "mouth_l") for axis in "xy"

@@ -9,7 +9,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidperson.corpora.data_folder import Search, Segment, remove_lists, safe_id, unique_ids, write_data_folder
+from vidperson.corpora.data_folder import (
+    Search,
+    Segment,
+    remove_lists,
+    safe_id,
+    shortened,
+    unique_ids,
+    write_data_folder,
+)
 from vidperson.corpora.folder import bare_id, media_below, media_of_persons, read_key
 from vidperson.errors import DataError
 
@@ -34,6 +42,16 @@ class _Clip:
     @property
     def path(self) -> str:
         return os.path.join(self.root, self.person, self.name)
+
+    @property
+    def label(self) -> str:
+        """Unique among all; does not depend on where the folders are."""
+        return f"{self.person}/{self.name}"
+
+    @property
+    def owner(self) -> str:
+        """For a message."""
+        return f"person '{self.person}'" if self.person else "the strangers"
 
     @property
     def source(self) -> str:
@@ -62,8 +80,9 @@ def prepare(
 
     Ids are made as by :func:`vidperson.corpora.folder.prepare`; the `names` list has the originals.
 
-    Returns the folders written. Raises DataError for a missing or empty folder, a name that no list can hold, a key
-    that names what is not there, a share outside 0..1, or one that holds nothing out.
+    Returns the folders written. Raises DataError for a missing or empty folder, a name that no list can hold, a file
+    of two persons or of a person and the strangers, a key that names what is not there, a share outside 0..1, or one
+    that holds nothing out.
     """
     if not 0 <= valid_share <= 1:
         raise DataError(f"clips_valid: expected a share in 0..1, found {valid_share}")
@@ -73,10 +92,11 @@ def prepare(
         clips += [_Clip(_absolute(strangers_dir), "", name) for name in _media(strangers_dir)]
     held_out = _held_out(clips, valid_share) if valid_share else set()
     videos = _media(search_dir)
+    _check_files(clips, [os.path.join(_absolute(search_dir), name) for name in videos])
     shown = read_key(Path(key), persons, videos) if key else None
 
     models = unique_ids({person: safe_id(person) for person in persons})
-    wished = {clip.path: f"{models.get(clip.person, 'stranger')}-{bare_id(clip.name)}" for clip in clips}
+    wished = {clip.label: f"{models.get(clip.person, 'stranger')}-{bare_id(clip.name)}" for clip in clips}
     ids = unique_ids(wished, set(models.values()))
     test_ids = unique_ids({name: bare_id(name) for name in videos}, set(models.values()))
 
@@ -90,11 +110,11 @@ def prepare(
         return write_data_folder(Path(data_dir) / name, list(segments), search=search, names=names)
 
     def learnt(some: Iterable[_Clip]) -> dict[Segment, str]:
-        return {Segment(ids[c.path], c.path, models.get(c.person, "")): os.path.join(c.person, c.name) for c in some}
+        return {Segment(ids[c.label], c.path, models.get(c.person, "")): os.path.join(c.person, c.name) for c in some}
 
     folders = [write("clips_train", learnt(clip for clip in clips if clip not in held_out), None, searched=False)]
     if held_out:
-        known = [(clip.person, ids[clip.path]) for clip in clips if clip in held_out and clip.person]
+        known = [(clip.person, ids[clip.label]) for clip in clips if clip in held_out and clip.person]
         folders.append(write("clips_valid", learnt(clip for clip in clips if clip in held_out), known, searched=True))
     else:
         remove_lists(Path(data_dir) / "clips_valid")
@@ -112,6 +132,27 @@ def _media(folder: str | os.PathLike[str]) -> list[str]:
     if not names:
         raise DataError("no video or image in it", _absolute(folder))
     return names
+
+
+def _check_files(clips: Iterable[_Clip], searched: Iterable[str]) -> None:
+    """Refuse a file that two persons share, or one and the strangers; warn of searched ones that are learnt from.
+
+    Links and hard links are the file that they lead to.
+    """
+    learnt: dict[tuple[int, int], _Clip] = {}
+    for clip in clips:
+        earlier = learnt.setdefault(_file(clip.path), clip)
+        if earlier.person != clip.person:
+            raise DataError(f"of {clip.owner} and of {earlier.owner}, as {earlier.path}; remove one of them", clip.path)
+    known = [path for path in searched if _file(path) in learnt]
+    if known:
+        what = "searched videos are learnt from, too: finding them proves nothing"
+        log.warning("%d %s: %s", len(known), what, shortened(known))
+
+
+def _file(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _held_out(clips: Iterable[_Clip], share: float) -> set[_Clip]:

@@ -19,13 +19,13 @@ from vidperson.corpora.data_folder import (
     write_data_folder,
 )
 from vidperson.errors import DataError
+from vidperson.types import IMAGE_SUFFIXES
 
 log = logging.getLogger(__name__)
 
-_IMAGES = ".jpg .jpeg .jpe .jfif .png .bmp .webp .tif .tiff .gif .heic .heif .hif .avif"
 _VIDEOS = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .asf .flv .f4v .3gp .3g2 .ogv .vob .y4m .mxf"
-IMAGES, VIDEOS = frozenset(_IMAGES.split()), frozenset(f"{_VIDEOS} .m2v .divx".split())
-MEDIA = IMAGES | VIDEOS
+VIDEOS = frozenset(f"{_VIDEOS} .m2v .divx".split())
+MEDIA = VIDEOS.union(IMAGE_SUFFIXES, (".gif",))
 
 
 def prepare(

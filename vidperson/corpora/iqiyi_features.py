@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -14,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from vidperson.corpora.iqiyi_vid import is_clip_name, segments_of_clips
 from vidperson.errors import DataError
 from vidperson.io.data_dir import pictures_list
 from vidperson.io.job_store import JobStore
-from vidperson.io.lines import read_scp
 from vidperson.io.matrices import matrix_bytes
 from vidperson.io.merging import Plan, Source, merge, set_files
 from vidperson.io.record import Output, Record, damaged_outputs, differences, new_record, save_record
@@ -175,7 +174,7 @@ def convert_features(
     other files without ``force``.
     """
     scp = pictures_list(data_dir)
-    segments = _segments(scp)
+    segments = segments_of_clips(scp)
     folders = [SetFolder(items_dir, ITEM_ARCHIVES), SetFolder(embed_dir, EMBED_ARCHIVES)]
     with ExitStack() as stack:
         for folder in folders:
@@ -201,16 +200,6 @@ def convert_features(
 def _remove(folders: Sequence[Path]) -> None:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _segments(scp: Path) -> dict[str, str]:
-    """Clip -> segment. Raises DataError for two segments of one clip."""
-    segments: dict[str, str] = {}
-    for segment, path in read_scp(scp).items():
-        clip = os.path.basename(path.rstrip("/")).removesuffix(".mp4")
-        if segments.setdefault(clip, segment) != segment:
-            raise DataError(f"'{segments[clip]}' and '{segment}' are the same clip, {clip}", scp)
-    return segments
 
 
 def _is_done(folder: SetFolder, inputs: Sequence[Path], uncounted: Sequence[Path]) -> bool:
@@ -274,8 +263,13 @@ def _spool(pickles: Sequence[Path], segments: dict[str, str], scp: Path, spools:
 
 
 def clip_names(pickles: Sequence[Path]) -> Iterator[str]:
-    """The names of the clips in pickles, without `.mp4`; raises as :func:`convert_features`."""
-    for _, clip, _ in _clips(pickles):
+    """The names of the clips in pickles, without `.mp4`.
+
+    Raises DataError for what is no pickle of clips, and for a name that no list can hold.
+    """
+    for path, clip, _ in _clips(pickles):
+        if not is_clip_name(clip):
+            raise DataError(f"expected names of letters, digits, '.', '_' and '-', found {clip[:60]!r}", path)
         yield clip
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidperson.corpora.data_folder import Search, Segment, check_path, remove_lists, write_data_folder
-from vidperson.corpora.folder import IMAGES, VIDEOS
+from vidperson.corpora.folder import VIDEOS
 from vidperson.errors import DataError
 from vidperson.io.lines import read_scp, write_lines
 from vidperson.io.ranks import read_ranks
+from vidperson.types import IMAGE_SUFFIXES
 
 PathLike = str | os.PathLike[str]
 
@@ -27,7 +28,7 @@ ALIGNED_SHAPE = (112, 112, 3)
 MOST_CLIPS = 100
 _PART = re.compile(r"(?<![a-z])(train|val|test)(?![a-z])")
 _CLIP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-_PERSON = re.compile(r"[1-9][0-9]*")
+_PERSON = re.compile(r"[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,9 @@ def read_persons(
     for number, line in _lines(path):
         person, clips = _person_and_clips(line, path, number)
         if known is not None and person not in known:
-            raise DataError(f"person {person} has no training clip, so nobody can be searched for", path, number)
+            raise DataError(
+                f"person {person} has no training clip, so nobody can be searched for; remove the line", path, number
+            )
         for clip in clips:
             if owners.setdefault(clip, person) != person:
                 raise DataError(f"clip {clip} is given to person {person}, and before to {owners[clip]}", path, number)
@@ -153,13 +156,14 @@ def format_submission(ranks: PathLike, data_folder: PathLike, output: PathLike) 
     ranks: `<set>_ranks` of stage 4. data_folder: the searched set, whose vid.scp or frames.scp names the clips.
 
     Persons are in the order of their numbers. Returns how many there are. Raises DataError, with nothing written, for
-    a person with more than 100 clips or with a clip twice, a model that is no number, or a clip of another set.
+    a person with more than 100 clips or with a clip twice, a model that is no number, a clip of another set, or a set
+    with two segments of one clip.
     """
     ranked = read_ranks(ranks)
     scps = [path for path in (Path(data_folder, name) for name in ("vid.scp", "frames.scp")) if path.is_file()]
     if not scps:
         raise DataError("neither vid.scp nor frames.scp is there; expected the data folder of the ranks", data_folder)
-    files = {clip: f"{os.path.basename(path).removesuffix('.mp4')}.mp4" for clip, path in read_scp(scps[0]).items()}
+    files = {segment: f"{clip}.mp4" for clip, segment in segments_of_clips(scps[0]).items()}
     for person, clips in ranked.items():
         if not _PERSON.fullmatch(person):
             raise DataError(f"expected models that are numbers of persons, found '{person}'", ranks)
@@ -173,6 +177,21 @@ def format_submission(ranks: PathLike, data_folder: PathLike, output: PathLike) 
             raise DataError(f"clip '{strange[0]}' of person {person} is not in {scps[0]}", ranks)
     write_lines(output, (" ".join([p, *(files[clip] for clip in ranked[p])]) for p in sorted(ranked, key=int)))
     return len(ranked)
+
+
+def segments_of_clips(scp: PathLike) -> dict[str, str]:
+    """Clip -> segment of a list of paths, whose last parts are the clips' names, with or without `.mp4`.
+
+    Raises DataError for two segments of one clip, or an empty list.
+    """
+    segments: dict[str, str] = {}
+    for segment, path in read_scp(scp).items():
+        clip = os.path.basename(path.rstrip("/")).removesuffix(".mp4")
+        if segments.setdefault(clip, segment) != segment:
+            raise DataError(f"'{segments[clip]}' and '{segment}' are the same clip, {clip}; remove one", scp)
+    if not segments:
+        raise DataError("expected '<segment> <path>' of each clip, found no line", scp)
+    return segments
 
 
 def _lines(path: PathLike) -> Iterator[tuple[int, str]]:
@@ -204,7 +223,12 @@ def _person_and_clips(line: str, path: PathLike, number: int) -> tuple[str, list
 def _clip_name(text: str) -> str:
     """A clip's name without extension; "" where it is none, or a number that would be taken for a person."""
     name = text.removesuffix(".mp4")
-    return name if _CLIP.fullmatch(name) and not text.isdecimal() else ""
+    return name if is_clip_name(name) and not text.isdecimal() else ""
+
+
+def is_clip_name(name: str) -> bool:
+    """Whether lists can hold a clip's name: letters, digits, '.', '_' and '-'."""
+    return _CLIP.fullmatch(name) is not None
 
 
 def _look(root: str) -> _Corpus:
@@ -228,7 +252,7 @@ def _look(root: str) -> _Corpus:
             above, name = os.path.split(folder)
             clip = name.removesuffix(".mp4")
             _add(corpus, clip, _Place(above, name[len(clip) :], of_frames=True))
-        left += [os.path.join(folder, name) for name in inner]
+        left += [os.path.join(folder, name) for name in sorted(inner, key=os.fsencode, reverse=True)]
     return corpus
 
 
@@ -241,17 +265,24 @@ def _look_into(folder: str, lists: dict[str, Path]) -> tuple[list[str], list[str
             suffix = os.path.splitext(name)[1].lower()
             if name.startswith("."):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 inner.append(name)
             elif suffix in VIDEOS:
                 videos.append(name)
-            elif suffix in IMAGES:
+            elif suffix in IMAGE_SUFFIXES:
                 has_images = True
             elif name in (*TRAIN_LISTS, *VAL_LISTS, *CLIP_LISTS):
                 path = Path(entry.path)
                 if lists.setdefault(name, path) != path:
                     raise DataError(f"there is another {name}, {lists[name]}; give the folder of one edition", path)
     return inner, videos, has_images
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _add(corpus: _Corpus, clip: str, place: _Place) -> None:
@@ -265,15 +296,16 @@ def _add(corpus: _Corpus, clip: str, place: _Place) -> None:
 
 
 def _scp(corpus: _Corpus) -> str:
-    """The list for the corpus' clips: frames.scp where all are folders of aligned faces."""
+    """The list for the corpus' clips: frames.scp where all are folders of aligned faces, by an image of one."""
     import cv2
 
     if not corpus.clips or not all(place.of_frames for place in corpus.clips.values()):
         return "vid.scp"
     folder = corpus.path(min(corpus.clips))
-    first = min(name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in IMAGES)
-    image = cv2.imread(os.path.join(folder, first))
-    return "frames.scp" if image is not None and image.shape == ALIGNED_SHAPE else "vid.scp"
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    images = (cv2.imread(os.path.join(folder, name)) for name in names if name.lower().endswith(IMAGE_SUFFIXES))
+    first = next((image for image in images if image is not None), None)
+    return "frames.scp" if first is not None and first.shape == ALIGNED_SHAPE else "vid.scp"
 
 
 def _named_clips(corpus: _Corpus) -> set[str]:
@@ -298,7 +330,7 @@ def _clips_of_parts(corpus: _Corpus, owners: Mapping[str, Mapping[str, str]]) ->
         if any(clip in theirs for theirs in owners.values()):
             continue
         part, why = corpus.part_of(clip), ""
-        if not _CLIP.fullmatch(clip):
+        if not is_clip_name(clip):
             why = "their names have other characters than letters, digits, '.', '_' and '-'"
         elif not part:
             why = "neither their names nor their folders say train, val or test"
@@ -344,6 +376,8 @@ def _write_faces(data_dir: Path, corpus: _Corpus) -> Path:
     if FACE_LIST not in corpus.lists:
         raise DataError(f"neither {' nor '.join((*TRAIN_LISTS, FACE_LIST))} is in it or below it", corpus.root)
     clips = sorted(_named_clips(corpus))
+    if not clips:
+        raise DataError("expected a clip per line, found none", corpus.lists[FACE_LIST])
     segments = [Segment(clip, corpus.path(clip), clip) for clip in clips]
     _report_missing(corpus, {}, {"": clips})
     return write_data_folder(data_dir / "iqiyi_vid_face", segments, scp=_scp(corpus))

@@ -15,10 +15,10 @@ from vidperson.face.align import CROP_SIZE, TEMPLATE, black_shares, eye_distance
 from vidperson.face.candidates import PNG, THUMB_WIDTH, SelectedFaces
 from vidperson.face.pipeline import Result
 from vidperson.io.pictures import list_pictures
-from vidperson.media.folder import ImageFolder, Losses, natural_key
+from vidperson.media.folder import OF_IMAGES, ImageFolder, Losses, natural_key
 from vidperson.media.image import decode_image, kind_of_image
 from vidperson.media.limits import USUAL_LIMITS, Limits
-from vidperson.types import FACE_COLUMNS, Detections, Float, Image
+from vidperson.types import FACE_COLUMNS, IMAGE_SUFFIXES, Detections, Float, Image
 
 _MAX_IMAGE_BYTES = 1 << 30
 _Images = list[tuple[str, Callable[[], bytes]]]
@@ -85,7 +85,7 @@ def _images(path: str, limits: Limits) -> _Images:
         return [(name, _reader(folder.where(place))) for place, name in enumerate(folder.names)]
     try:
         os.stat(path)
-        pictures = list_pictures(path)
+        pictures = list_pictures(path, IMAGE_SUFFIXES)
     except DataError as error:
         raise MediaError(str(error).removeprefix(f"{path}: ")) from None
     except OSError as error:
@@ -102,7 +102,7 @@ def _images(path: str, limits: Limits) -> _Images:
         found.append((name, lambda place=place: pictures.read(place)))  # type: ignore[misc]
     if not found:
         raise MediaError("an archive without an image")
-    limits.check_duration(len(found))
+    limits.check_duration(len(found), OF_IMAGES)
     return sorted(found, key=lambda image: natural_key(image[0]))
 
 

@@ -45,9 +45,10 @@ class Pictures:
         return f"{self.source}:{self.names[index]}" if self.sizes[index] >= 0 else f"{self.source}/{self.names[index]}"
 
 
-def list_pictures(source: str | os.PathLike[str]) -> Pictures:
+def list_pictures(source: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFIXES) -> Pictures:
     """The images in a folder, at any depth, or in an uncompressed tar archive; other files are passed over.
 
+    suffixes: what the names of images end in, lower case.
     As when it is unpacked, a hard link in an archive is the file that it names, and of files of one name the last one
     counts. Raises DataError for a source that is neither, an archive that is damaged or lacks a hard link's file, or
     one without any image.
@@ -58,22 +59,22 @@ def list_pictures(source: str | os.PathLike[str]) -> Pictures:
     elif os.path.isfile(path):
         try:
             with tarfile.open(path, "r:", encoding="utf-8") as archive:
-                places = _places(archive, path)
+                places = _places(archive, path, suffixes)
         except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
             raise DataError(f"not an uncompressed tar archive ({error})", path) from None
         entries = [(name, *place) for name, place in places.items()]
     else:
         raise DataError("no such folder or tar archive of images", path)
     entries = sorted(
-        (entry for entry in entries if entry[0].lower().endswith(SUFFIXES)), key=lambda e: os.fsencode(e[0])
+        (entry for entry in entries if entry[0].lower().endswith(suffixes)), key=lambda e: os.fsencode(e[0])
     )
     if not entries:
-        raise DataError(f"no image ({' '.join(SUFFIXES)}) in it", path)
+        raise DataError(f"no image ({' '.join(suffixes)}) in it", path)
     names, offsets, sizes = zip(*entries, strict=True)
     return Pictures(path, list(names), np.array(offsets, np.int64), np.array(sizes, np.int64))
 
 
-def _places(archive: tarfile.TarFile, path: str) -> dict[str, tuple[int, int]]:
+def _places(archive: tarfile.TarFile, path: str, suffixes: tuple[str, ...]) -> dict[str, tuple[int, int]]:
     """Offset and size of each file in an archive, by its name."""
     places: dict[str, tuple[int, int]] = {}
     for member in archive:
@@ -84,7 +85,7 @@ def _places(archive: tarfile.TarFile, path: str) -> dict[str, tuple[int, int]]:
             file = posixpath.normpath(member.linkname)
             if file in places:
                 places[name] = places[file]
-            elif name.lower().endswith(SUFFIXES):
+            elif name.lower().endswith(suffixes):
                 raise DataError(
                     f"'{name}' is a hard link to '{file}', which is not before it in the archive; pack both", path
                 )

@@ -445,8 +445,11 @@ class _Machine:
         call = _CALLS.get(function.name)
         if call is None:
             raise _Refused(f"a call of {function.name}: {_ADMITTED}")
+        used = arguments[_USES_UP[function.name]] if function.name in _USES_UP else ""
+        if len(used) > _LONGEST_KEPT and id(used) in self._used_up:  # picklers do not; memory would have no bound
+            raise _Refused(f"damaged: {function.name} of {len(used)} values that were used before")
         self._stack[-1] = call(*arguments)
-        if function.name in _USES_UP and len(used := arguments[_USES_UP[function.name]]) > 1:
+        if len(used) > 1:
             self._used_up[id(used)] = used
         return at
 

@@ -10,10 +10,9 @@ from fractions import Fraction
 from vidperson.errors import MediaError
 from vidperson.media.limits import Limits
 from vidperson.media.sampling import Clock
+from vidperson.types import IMAGE_SUFFIXES
 
-SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif", ".hif", ".avif",
-)  # fmt: skip
+OF_IMAGES = "a second per image"
 CLOCK = Clock(Fraction(1), constant=True)
 _DIGITS = re.compile(r"(\d+)", re.ASCII)
 
@@ -42,8 +41,8 @@ class ImageFolder:
         names, self.others = _listed(path)
         if not names:
             beside = f"; {self.others} other files" if self.others else ""
-            raise MediaError(f"a folder without an image ({' '.join(SUFFIXES)}){beside}")
-        limits.check_duration(len(names))
+            raise MediaError(f"a folder without an image ({' '.join(IMAGE_SUFFIXES)}){beside}")
+        limits.check_duration(len(names), OF_IMAGES)
         self.names = sorted(names, key=natural_key)
         if self.others:
             logging.info("%s: %d files that are no images are passed over", os.fspath(path), self.others)
@@ -61,13 +60,20 @@ def _listed(path: str | os.PathLike[str]) -> tuple[list[str], int]:
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                if not entry.name.startswith(".") and entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                if not entry.name.startswith(".") and entry.name.lower().endswith(IMAGE_SUFFIXES) and _is_file(entry):
                     names.append(entry.name)
                 else:
                     others += 1
     except OSError as error:
         raise MediaError((error.strerror or "the folder cannot be read").lower()) from error
     return names, others
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 class Losses:
