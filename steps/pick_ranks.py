@@ -31,6 +31,7 @@ Example:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -104,7 +105,8 @@ class Decisions:
 
     def __init__(self, searched: Searched, cases: Mapping[str, Sequence[str]]) -> None:
         self._searched = searched
-        self._known = read_known(searched.pair, searched.words, len(searched.words) > 1)
+        # Stage 4 has told of segments without an item, and stage 5 shows them.
+        self._known = read_known(searched.pair, searched.words, len(searched.words) > 1, logging.debug)
         places = [(searched.pair.test_set, segment) for ours in cases.values() for segment in ours]
         self._tracks = read_tracks(searched, self._known, places)
         some = any(tracks.main is not None for tracks in self._tracks.values())

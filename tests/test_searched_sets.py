@@ -240,6 +240,7 @@ def test_report_of_searched_sets_has_tables_lists_and_faces_and_parses(shown, ca
     world = shown.world
     assert shown.write_report() == shown.report
     said = capsys.readouterr().out
+    assert "right, not listed" in shown.report
     assert said.splitlines()[-1] == f"report: {world.results / 'report.html'}"
     rows = list(csv.DictReader((world.results / "results.csv").open()))
     gathered = json.loads((world.results / "results.json").read_text())
@@ -374,10 +375,10 @@ class Stages:
 
 @pytest.fixture
 def stages(world, tmp_path):
-    with (world.made.data / "train/vid.scp").open("a") as stream:  # a known stranger
-        stream.write("x-stranger x.mp4\n")
-    more = world.made.tested["t-s0"] * -1
-    world.made.stages("train", dict(sorted({**world.made.enrolled, "x-stranger": more}.items())))
+    with (world.made.data / "train/vid.scp").open("a") as stream:  # known strangers, one without an item
+        stream.write("x-empty x.mp4\nx-stranger x.mp4\n")
+    more = {"x-empty": np.zeros((0, 16), np.float32), "x-stranger": world.made.tested["t-s0"] * -1}
+    world.made.stages("train", {**world.made.enrolled, **more})
     systems = SearchSystemOptions(
         "class-mean class-mean-shift", calibration_set="test", scores_dir=tmp_path / "exp/scores", embedders="net",
         test_sets="test",
@@ -447,6 +448,7 @@ def test_stage_5_of_a_searched_and_a_verified_set_gives_one_report_with_the_best
     found = [json.loads((results / f"net/{name}/test.json").read_text()) for name in ("class-mean", "class-mean-shift")]
     assert all(result["calibrated_on"] == "test" and result["nobody"]["cross-entropy"] < 1 for result in found)
     assert [result["segments"]["decided"]["false alarms"] for result in found] == [0, 0]  # of 15 strangers
+    assert "without any" not in done.stderr  # stage 4 said that
     best = max(found, key=lambda result: result["mAP"])
     picked = json.loads((results / "picks/net/test.json").read_text())
     assert picked["system"] == f"net/{best['backend']}"
