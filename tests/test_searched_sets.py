@@ -375,8 +375,10 @@ class Stages:
 
 @pytest.fixture
 def stages(world, tmp_path):
-    with (world.made.data / "train/vid.scp").open("a") as stream:  # known strangers, one without an item
+    with (world.made.data / "train/vid.scp").open("a") as stream:  # a known stranger, and one of p0 without an item
         stream.write("x-empty x.mp4\nx-stranger x.mp4\n")
+    with (world.made.data / "train/utt2spk").open("a") as stream:
+        stream.write("x-empty p0\n")
     more = {"x-empty": np.zeros((0, 16), np.float32), "x-stranger": world.made.tested["t-s0"] * -1}
     world.made.stages("train", {**world.made.enrolled, **more})
     systems = SearchSystemOptions(
