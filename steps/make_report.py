@@ -224,7 +224,7 @@ def _head_tables(
     if searched:
         head = [searches.map_table(searched), searches.open_set_table(searched), searches.set_table(searched)]
         notes = searches.open_set_notes(searched)
-        texts = (searches.map_note(), "\n".join(notes), "")
+        texts = (searches.map_note(searched), "\n".join(notes), "")
         named += list(zip(("Ranked lists", "Strangers", "Searched sets"), head, texts, strict=True))
         markup += [html.table(head[0]), html.note(texts[0])]
         markup += [html.heading("Strangers"), html.table(head[1])] if head[1][1] else []

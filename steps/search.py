@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from vidperson.backends.search import Ranks
     from vidperson.backends.systems import System
     from vidperson.io.planned import Planned
+    from vidperson.networks.card import ModelCard
     from vidperson.networks.install import InstalledModel
 
     Vectors = NDArray[np.float32]
@@ -61,6 +62,7 @@ OF_STRANGERS = BACKENDS[1:]
 BATCH = 256
 LINES_AT_ONCE = 1 << 16
 CURE = "run stages 2 and 3 for the set"
+LEARNT = "%s learnt from %s: what it finds there, and figures of it, are better than on other sets"
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,9 @@ def search(options: SearchOptions) -> None:
     systems = [system for system, ours in planned.items() if any(one in wanted for one in ours)]
     if not systems:
         return
+    for word in dict.fromkeys(word for system in systems for word in options.systems.members(system)):
+        if learnt_from(options.pair, word, [options.pair.test_set]):
+            logging.warning(LEARNT, word, options.pair.test_set)
     for system in systems:
         for one in planned[system]:
             one.remove()
@@ -278,6 +283,7 @@ class Trained:
                 f"{self.files[1]}: expected an identifier, kind {kind}, input vector, labels; found {found}"
             )
         self.card, self.size = card, card.input.size
+        self.learnt_from = learnt_sets(card)
         self.embedders = card.input.embedders or (pair.embedder,)
         self.labels = card.output.labels
 
@@ -293,6 +299,18 @@ class Trained:
                 f"{self.files[0]}: expected SHA-256 {self.card.file.sha256}, found {found}; train it again"
             )
         return InstalledModel(self.card, self.files[0], found)
+
+
+def learnt_sets(card: ModelCard) -> list[str]:
+    """The data sets that an identifier learnt from; none where its card does not tell."""
+    sets = card.training.get("train_sets")
+    return sets if isinstance(sets, list) else []
+
+
+def learnt_from(pair: SearchPairOptions, word: str, sets: Sequence[str]) -> list[str]:
+    """Those of some data sets that an identifier learnt from; a back-end learns from none."""
+    known = [] if word in BACKENDS else Trained(pair, word).learnt_from
+    return [name for name in sets if name in known]
 
 
 @dataclass

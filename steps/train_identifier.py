@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train an identifier: a network from the vector of a track to a score for each person.
 
-Inputs, for each set in TRAIN_DATA (a data folder), with its part in TRAIN_PARTS:
+Inputs: for each set in TRAIN_DATA (a data folder), with its part in TRAIN_PARTS,
   TRAIN_DATA/utt2spk
       <segment> <person>; other segments of the set show no known person: they are strangers
   EMBED_DIRS/<part>/embed.scp
@@ -91,6 +91,11 @@ def train_identifier(options: TrainIdentifierOptions) -> dict[str, Any]:
     from vidperson.training.loop import first_alone, join_world
 
     check_options(how)
+    names = [Path(data).name for data in training.train_data]
+    if len(set(names)) < len(names):
+        raise TrainingError(f"train-data: expected different sets, found {' '.join(names)}")
+    if sets.valid_data and Path(sets.valid_data).name in names:
+        logging.warning("%s is learnt from: it does not show which epoch is the best for other sets", sets.valid_data)
     if len(training.train_data) != len(sets.train_parts) or bool(sets.valid_data) != bool(sets.valid_part):
         raise TrainingError("each set of --train-data, and --valid-data, is given with its part")
     learnt = [

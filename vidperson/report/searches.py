@@ -114,14 +114,16 @@ def _unresolved(results: Sequence[Result]) -> list[float]:
     return sorted({point["fpir"] for point in points if not point["resolved"]})
 
 
-def map_note() -> str:
-    """What the figures of :func:`map_table` mean."""
+def map_note(results: Sequence[Result]) -> str:
+    """What the figures of :func:`map_table` mean, and which are too good."""
+    learnt = [(result["backend"], name) for result in results for name in (result.get("learnt_from") or "").split()]
+    too_good = "what is measured or calibrated there is better than on other sets."
     return (
         "mAP: mean average precision over the persons of the key, divided by all right segments, as iQIYI-VID defines "
         "it; a person without a list counts 0. Capped: divided by at most as many segments as a list may hold. "
         "Intervals: bootstrap over persons. Segment rank-1: share of the segments with a person for which the right "
         "one is the best."
-    )
+    ) + "".join(f" {system} learnt from {name}: {too_good}" for system, name in dict.fromkeys(learnt))
 
 
 def open_set_notes(results: Sequence[Result]) -> list[str]:
