@@ -15,6 +15,14 @@ fi
 config_file=global_conf/config_demo.sh  # configs to read: a.sh, or a.sh,b.sh
 . ./utils/parse_options.sh
 
+for identifier in $identifiers; do
+  if [ ! -f "global_conf/config_train_$identifier.sh" ]; then
+    echo "$0: identifiers: there is no global_conf/config_train_$identifier.sh with the options of its" \
+      "training; write it, or leave $identifier out" >&2
+    exit 1
+  fi
+done
+
 run() {
   echo "== run_$1.sh"
   "./run_$1.sh" "${@:2}"

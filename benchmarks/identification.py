@@ -89,6 +89,8 @@ HEADS = {
 }
 """Options of train_identifier.py."""
 FUSED = "class-mean-whitened-shift head"
+LINKS = "--link-cosine=-0.1"
+"""A face here is another photo than the one before: they are less alike than successive faces of a video."""
 SYSTEMS = (
     System("class mean, unweighted", "class-mean", View(items=False, unweighted=True)),
     System(BASELINE, "class-mean", WHOLE),
@@ -187,7 +189,7 @@ def measure(root: Path, systems: Sequence[System], embedder: str, test_set: str,
                 "train_identifier.py",
                 *("--train-data", *(root / "data" / each for each in enroll.split()), *items),
                 *("--train-parts", *enroll.split(), "--embed-dirs", embed / embedder),
-                *("--output-dir", out / "train" / head, *HEADS[head].split()),
+                *("--output-dir", out / "train" / head, *HEADS[head].split(), LINKS),
             )
         step(
             "search.py",
@@ -195,7 +197,7 @@ def measure(root: Path, systems: Sequence[System], embedder: str, test_set: str,
             *("--enroll-sets", enroll, "--test-set", test_set, "--scores-dir", out / "scores"),
             *("--search-backends", " ".join(word for word in words if word not in HEADS)),
             *("--identifiers", " ".join(heads), "--search-fusion", fused, "--experiment", "fused"),
-            *("--embedders", embedder, "--test-sets", test_set),
+            *("--embedders", embedder, "--test-sets", test_set, LINKS),
         )
         for system in wanted:
             folder = "fusion/fused" if system.word == "fusion" else f"{embedder}/{system.word}"

@@ -10,3 +10,4 @@ trial_sets="clips_train:clips_test"
 face_detector=retinaface_tiny
 face_embedder=arcface_tiny
 fps=2.0
+second_look=40   # frames of a clip up to 20 s to search where none of the first shows a sure face

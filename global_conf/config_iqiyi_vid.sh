@@ -5,3 +5,4 @@ corpora=iqiyi_vid
 trial_sets="iqiyi_vid_train:iqiyi_vid_val iqiyi_vid_train+iqiyi_vid_val:iqiyi_vid_test"
 calibration_set=iqiyi_vid_val
 fps=2.0
+second_look=40   # frames of a clip up to 20 s to search where none of the first shows a sure face

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Learn on one searched set which scores strangers get, and say of each segment how likely it shows nobody.
 
-Inputs, for each system that steps/search.py makes with the same options:
+Inputs:
+  Of each system that steps/search.py makes with the same options:
   SCORES_DIR/<system>/<test set>_persons   <segment> <rank> <model> <score>; the first score counts
   DATA_DIR/<calibration set>/              utt2group: all segments; relevant: <model> <segment>.
                                            A segment in no line of relevant shows a stranger

@@ -39,7 +39,6 @@ from typing import TYPE_CHECKING, Any
 
 from steps.evaluate_ranks import Lists
 from steps.evaluate_searches import searched_set
-from steps.parts import Part
 from steps.pick_trials import ItemSet
 from steps.score import items_of
 from steps.search import Known, SearchPairOptions, make_searcher, read_known

@@ -22,6 +22,7 @@ from vidperson.io.lines import read_scp
 from vidperson.io.matrices import load_matrices
 from vidperson.io.merging import merge_jobs
 from vidperson.io.pictures import list_pictures
+from vidperson.networks.install import install_model
 from vidperson.types import Image
 
 
@@ -167,7 +168,7 @@ def test_stages_1_to_3_of_aligned_faces_need_no_detector_and_resume_with_new_ima
     (tmp_path / "data" / "set" / "trials").write_text("s0 t nontarget\ns1 t target\n")
     recipe = Recipe(repo, tmp_path, "demo", "aligned", "arcface_tiny")
     only = ("--trial-sets", "set:set")
-    recipe.run("000_get_pretrained_models", "--face-detector", "")
+    install_model(recipe.embedder, tmp_path / "exp" / "face_models")
     recipe.run("001_prepare_data", *only, "--stage", "2")
     recipe.run("002_detect_faces", *only, "--nj", "2", "--stop-stage", "3")
     assert read_scp(recipe.faces("set") / "status") == dict.fromkeys(sources, "ok")

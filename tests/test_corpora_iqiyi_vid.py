@@ -358,7 +358,7 @@ def test_submission_of_a_set_with_two_segments_of_one_clip_is_refused_without_a_
     found = ranks(tmp_path / "r", {"1": ["a", "b"]})
     done = submit(repo, "--ranks", found, "--data-dir", tmp_path, "--output", tmp_path / "a.txt")
     assert done.returncode == 1 and not (tmp_path / "a.txt").exists()
-    assert done.stderr == f"ERROR: {tmp_path}/frames.scp: 'a' and 'b' are the same clip, a\n"
+    assert done.stderr == f"ERROR: {tmp_path}/frames.scp: 'a' and 'b' are the same clip, a; remove one\n"
 
 
 def test_submission_of_a_list_with_exactly_100_clips_is_written(tmp_path: Path) -> None:

@@ -175,6 +175,9 @@ def test_convert_mistakes_in_files_are_named_and_nothing_is_written(work: Work) 
     work.list([3, 3])
     with pytest.raises(DataError, match=rf"'s0' and 's1' are the same clip, {name(3)}"):
         work.convert(good)
+    work.list([])
+    with pytest.raises(DataError, match=r"vid\.scp: expected '<segment> <path>' of each clip, found no line"):
+        work.convert(good)
     assert work.files() == {}
 
 

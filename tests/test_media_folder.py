@@ -155,7 +155,7 @@ def test_reader_without_any_image_that_can_be_read_raises_with_the_reason(tmp_pa
 
 def test_reader_beyond_the_limits_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "0.png", "1.png", "2.png")
-    with pytest.raises(MediaError, match="3 s, as its header says, are more than max_duration_s 2"):
+    with pytest.raises(MediaError, match="3 s, a second per image, are more than max_duration_s 2"):
         FrameReader(tmp_path, UniformSampling(), limits=Limits(max_duration_s=2))
     write(tmp_path, "1.png", height=200)
     with FrameReader(tmp_path, UniformSampling(), limits=Limits(max_pixels=1000)) as reader:

@@ -170,7 +170,7 @@ def test_decided_track_and_its_score_are_those_of_the_system_that_is_shown(world
         listed = {model: dict(found) for model, found in read_scored_ranks(systems.ranks(system, "test")).items()}
         alone = {model: dict(found) for model, found in read_scored_ranks(systems.ranks(system, "alone")).items()}
         decisions = Decisions(
-            read_searched(pairs["test"], systems.members(system), {}), dict.fromkeys(made.means, ["t-two", "t-p3-1"])
+            read_searched(pairs["test"], systems.members(system), {}), {key: ["t-two", "t-p3-1"] for key in made.means}
         )
         for model in made.means:
             assert decisions.of(model, "t-p3-1")["score"] == listed[model]["t-p3-1"]

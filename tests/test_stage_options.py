@@ -173,3 +173,8 @@ def test_set_that_cannot_validate_an_identifier_is_refused_before_the_training(
     done = run(repo, tmp_path, "run_014_train_identifier", "--train-sets", "train", "--valid-set", "valid")
     assert done.returncode == 1 and not (tmp_path / "exp").exists()
     assert f"there is no {tmp_path}/data/valid/{lacking}; name another set, or leave valid_set empty" in done.stderr
+
+
+def test_demo_whose_identifier_cannot_be_trained_is_refused_at_its_beginning(repo: Path, tmp_path: Path) -> None:
+    said = refused(repo, tmp_path, "run_demo", "--identifiers", "demo_clips other")
+    assert "identifiers: there is no global_conf/config_train_other.sh" in said

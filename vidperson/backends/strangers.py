@@ -24,7 +24,8 @@ def train_nobody(known: ArrayLike, strangers: ArrayLike, system: str, trained_on
     known, strangers: (K,) and (S,) best scores of segments that show a person, and of segments that show none.
     A stranger counts as one with the probability (S + 1) / (S + 2), a known person with 1 / (K + 2): J. Platt,
     "Probabilistic Outputs for Support Vector Machines" (1999). Few segments that a score parts without error would
-    otherwise give a certainty that they do not bear out. The prior is the share of the strangers: what :func:`probabilities` gives is meant for sets with as many of them.
+    otherwise give a certainty that they do not bear out. The prior is the share of the strangers: what
+    :func:`probabilities` gives is meant for sets with as many of them.
     Raises ScoringError without known ones or without strangers, and for scores that are not finite.
     """
     persons, others = np.asarray(known, dtype=np.float64), np.asarray(strangers, dtype=np.float64)

@@ -182,13 +182,15 @@ def format_submission(ranks: PathLike, data_folder: PathLike, output: PathLike) 
 def segments_of_clips(scp: PathLike) -> dict[str, str]:
     """Clip -> segment of a list of paths, whose last parts are the clips' names, with or without `.mp4`.
 
-    Raises DataError for two segments of one clip.
+    Raises DataError for two segments of one clip, or an empty list.
     """
     segments: dict[str, str] = {}
     for segment, path in read_scp(scp).items():
         clip = os.path.basename(path.rstrip("/")).removesuffix(".mp4")
         if segments.setdefault(clip, segment) != segment:
-            raise DataError(f"'{segments[clip]}' and '{segment}' are the same clip, {clip}", scp)
+            raise DataError(f"'{segments[clip]}' and '{segment}' are the same clip, {clip}; remove one", scp)
+    if not segments:
+        raise DataError("expected '<segment> <path>' of each clip, found no line", scp)
     return segments
 
 

@@ -15,7 +15,7 @@ from vidperson.face.align import CROP_SIZE, TEMPLATE, black_shares, eye_distance
 from vidperson.face.candidates import PNG, THUMB_WIDTH, SelectedFaces
 from vidperson.face.pipeline import Result
 from vidperson.io.pictures import list_pictures
-from vidperson.media.folder import ImageFolder, Losses, natural_key
+from vidperson.media.folder import OF_IMAGES, ImageFolder, Losses, natural_key
 from vidperson.media.image import decode_image, kind_of_image
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.types import FACE_COLUMNS, IMAGE_SUFFIXES, Detections, Float, Image
@@ -102,7 +102,7 @@ def _images(path: str, limits: Limits) -> _Images:
         found.append((name, lambda place=place: pictures.read(place)))  # type: ignore[misc]
     if not found:
         raise MediaError("an archive without an image")
-    limits.check_duration(len(found))
+    limits.check_duration(len(found), OF_IMAGES)
     return sorted(found, key=lambda image: natural_key(image[0]))
 
 

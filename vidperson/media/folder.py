@@ -12,6 +12,7 @@ from vidperson.media.limits import Limits
 from vidperson.media.sampling import Clock
 from vidperson.types import IMAGE_SUFFIXES
 
+OF_IMAGES = "a second per image"
 CLOCK = Clock(Fraction(1), constant=True)
 _DIGITS = re.compile(r"(\d+)", re.ASCII)
 
@@ -41,7 +42,7 @@ class ImageFolder:
         if not names:
             beside = f"; {self.others} other files" if self.others else ""
             raise MediaError(f"a folder without an image ({' '.join(IMAGE_SUFFIXES)}){beside}")
-        limits.check_duration(len(names))
+        limits.check_duration(len(names), OF_IMAGES)
         self.names = sorted(names, key=natural_key)
         if self.others:
             logging.info("%s: %d files that are no images are passed over", os.fspath(path), self.others)

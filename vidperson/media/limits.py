@@ -30,12 +30,10 @@ class Limits:
         if max(width, height) > _LONGEST_SIDE or (width if aspect > 1 else height) * stretch > _LONGEST_SIDE:
             raise MediaError(f"{width} x {height} pixels: a side is longer than {_LONGEST_SIDE}")
 
-    def check_duration(self, seconds: float) -> None:
-        """Raises MediaError for too long a video."""
+    def check_duration(self, seconds: float, why: str = "as its header says") -> None:
+        """Raises MediaError for too long a video. why: how its duration is known."""
         if seconds > self.max_duration_s:
-            raise MediaError(
-                f"{seconds:.0f} s, as its header says, are more than max_duration_s {self.max_duration_s:g}"
-            )
+            raise MediaError(f"{seconds:.0f} s, {why}, are more than max_duration_s {self.max_duration_s:g}")
 
 
 USUAL_LIMITS = Limits()
