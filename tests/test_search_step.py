@@ -17,6 +17,7 @@ from test_identification import naive_whitening
 from test_score_step import write_embeddings
 
 from steps.calibrate_search import CalibrateSearchOptions, calibrate_search
+from steps.evaluate_searches import about_search
 from steps.score import RunOptions
 from steps.search import BATCH, SearchOptions, search
 from steps.write_trec import WriteTrecOptions, write_trec
@@ -107,7 +108,7 @@ class Corpus:
 
     def calibrate(self, **changes) -> None:
         systems = self.options(calibration_set="valid", **changes).systems
-        calibrate_search(CalibrateSearchOptions(systems, RunOptions(), self.data))
+        calibrate_search(CalibrateSearchOptions(systems, RunOptions(), self.data, [self.work / "trained"]))
 
     def out(self, name: str, system: str = "e/class-mean") -> Path:
         return self.work / "out" / system / name
@@ -577,6 +578,27 @@ def test_calibrate_search_without_a_key_or_before_the_search_names_the_file(corp
     (corpus.data / "valid/relevant").unlink()
     with pytest.raises(ScoringError, match="relevant; name a calibration_set of which it is known"):
         corpus.calibrate()
+
+
+def test_identifier_that_learnt_from_a_set_is_warned_of_there_and_said_in_the_results(corpus, caplog):
+    """The fusion holds it; class means learn from no set."""
+    write_identifier(corpus, training={"train_sets": ["train", "valid"]})
+    write_identifier(corpus, "other", training={"train_sets": ["train"]})
+    systems = {"identifiers": "who other", "search_fusion": "class-mean who"}
+    corpus.search(test_set="test", **systems)
+    assert "learnt from" not in caplog.text
+    corpus.search(test_set="valid", enroll_sets="train", **systems)
+    corpus.calibrate(**systems)
+    said = [record.getMessage() for record in caplog.records if "learnt from" in record.getMessage()]
+    assert len(said) == 3  # the search, the calibration of the identifier, and that of the fusion
+    assert {text.partition(":")[0] for text in said} == {"who learnt from valid"}
+    found, options = {}, corpus.options(**systems).systems
+    for system in options.systems("e"):
+        pair = corpus.options(test_set="valid", **systems).pair
+        found[system.backend] = about_search(system, [pair], options)["learnt_from"]
+    assert found == {"class-mean": None, "who": "valid", "other": None, "fusion": "valid"}
+    pair, calibrated = corpus.options().pair, corpus.options(**systems, calibration_set="valid").systems
+    assert about_search(calibrated.systems("e")[1], [pair], calibrated)["learnt_from"] == "valid"
 
 
 # -- TREC -----------------------------------------------------------------------------------------------------------
