@@ -62,7 +62,7 @@ OF_STRANGERS = BACKENDS[1:]
 BATCH = 256
 LINES_AT_ONCE = 1 << 16
 CURE = "run stages 2 and 3 for the set"
-LEARNT = "%s learnt from %s: what it finds there, and figures of it, are better than on other sets"
+LEARNT = "%s learnt from %s: its figures there are too good"
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,8 @@ def train_identifier(options: TrainIdentifierOptions) -> dict[str, Any]:
         Learnt(Path(data), sets.part(part)) for data, part in zip(training.train_data, sets.train_parts, strict=True)
     ]
     persons = tuple(sorted({person for each in learnt for person in each.persons.values()}, key=str.encode))
+    if len(persons) < 2:
+        raise TrainingError(f"expected 2 persons or more in utt2spk of {' '.join(names)}, found {len(persons)}")
     truth = Truth(Path(sets.valid_data), sets.part(sets.valid_part), persons) if sets.valid_data else None
     size = sum(_sizes([each.tables for each in learnt] + ([truth.tables] if truth else [])))
     embedders = [folder.name for folder in sets.embed_dirs]
@@ -164,7 +166,7 @@ def read_clips(folder: Path, learnt: Sequence[Learnt], persons: Sequence[str], s
     from vidperson.training.clips import Clips, ClipWriter, read_prepared
 
     files = [path for each in learnt for path in each.part.inputs]
-    words = ["train_identifier", "clips", *(each.part.name for each in learnt)]
+    words = ["train_identifier", "clips", f"{learnt[0].part.link_cosine:g}", *(each.part.name for each in learnt)]
     if (prepared := read_prepared(folder, size, words, files)) is None:
         with ClipWriter(folder, words, files) as writer:
             for place, each in enumerate(learnt):
@@ -213,13 +215,17 @@ class Truth:
             logging.warning("%s: no strangers in it: the epoch is chosen as if there were none", data)
 
     def validation(self, folder: Path, size: int) -> Validation:
-        """The vectors of all tracks are prepared in a folder, where they are not there or of other inputs."""
+        """The vectors of all tracks are prepared in a folder, where they are not there or of other inputs.
+
+        Raises DataError where there is none.
+        """
         import numpy as np
 
         from vidperson.backends import EmbeddingSets
+        from vidperson.errors import DataError
         from vidperson.training.clips import ClipWriter, read_prepared
 
-        words = ["train_identifier", "tracks", self.part.name]
+        words = ["train_identifier", "tracks", f"{self.part.link_cosine:g}", self.part.name]
         if (prepared := read_prepared(folder, size, words, self.part.inputs)) is None:
             with ClipWriter(folder, words, self.part.inputs) as writer:
                 for number, (_, pooled, _) in enumerate(self.part.pooled(self.segments, {})):
@@ -227,16 +233,18 @@ class Truth:
                         writer.add(0, number, vector, np.zeros(0, np.int64), np.zeros(0))
             prepared = read_prepared(folder, size, words, self.part.inputs)
             assert prepared is not None
+        if not len(prepared):
+            raise DataError("no segment has an item: there is nothing to validate on", self.tables[0].scp)
         offsets = np.searchsorted(prepared.number, np.arange(len(self.segments) + 1))
         tracks = EmbeddingSets(tuple(self.segments), prepared.vectors, offsets)
         return searched(tracks, self.groups, self.relevant, self.persons, prepared.digest)
 
 
-def whitening(vectors: Float) -> tuple[Double, Double]:
-    """What the back-end class-mean-whitened does to vectors."""
+def whitening(vectors: Float, rows: Index) -> tuple[Double, Double]:
+    """What the back-end class-mean-whitened does to vectors, where some of them are the enrolment segments."""
     from vidperson.backends.identification import Whitening
 
-    made = Whitening(vectors)
+    made = Whitening(vectors, rows)
     return made.origin, made.matrix
 
 

@@ -283,6 +283,13 @@ def test_whitening_vectors_in_another_order_give_the_same_bytes(rng):
     assert again.tobytes() == first.tobytes()
 
 
+def test_whitening_by_some_of_the_vectors_is_that_of_them_alone(rng):
+    vectors = rng.standard_normal((60, 8)).astype(np.float32)
+    some = rng.permutation(60)[:20]
+    found, expected = Whitening(vectors, some), Whitening(vectors[some])
+    assert np.array_equal(found.origin, expected.origin) and np.array_equal(found.matrix, expected.matrix)
+
+
 def test_whitening_of_vectors_that_are_all_the_same_is_refused():
     with pytest.raises(ScoringError, match="segments that differ, found 3 that do not"):
         Whitening(np.ones((3, 4), np.float32))

@@ -256,6 +256,13 @@ def test_scores_of_the_search_are_those_of_the_trained_network(trained: tuple[Pa
 # -- what cannot be ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["voice", "../x", "face voice"])
+def test_script_for_a_modality_that_is_not_there_names_those_that_are(name: str) -> None:
+    call = ["./run_014_train_identifier.sh", "--train-modality", name]
+    done = subprocess.run(call, cwd=Path(__file__).parents[1], env=RECIPE, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1 and done.stderr.endswith(f": train_modality: expected one of face, found '{name}'\n")
+
+
 @pytest.mark.parametrize(
     ("more", "error", "message"),
     [
@@ -274,6 +281,7 @@ def test_scores_of_the_search_are_those_of_the_trained_network(trained: tuple[Pa
         ({"batch_size": 1}, TrainingError, "expected 2 clips a step or more"),
         ({"train_parts": ["train", "train"]}, TrainingError, "is given with its part"),
         ({"train_parts": ["none"]}, ScoringError, "none"),
+        ({"folds": 20}, TrainingError, "folds: expected persons with clips to hold out in each of 20, found none"),
     ],
 )
 def test_step_with_settings_that_make_no_sense_says_so_and_leaves_no_network(
@@ -300,6 +308,7 @@ def edit(path: Path, old: str, new: str) -> None:
         (lambda data: edit(data / "train/utt2spk", "train-002-1", "train-2"), "train-2"),
         (lambda data: edit(data / "train/vid.scp", "train-002-1 ", "train-2 "), "train-2"),
         (lambda data: (data / "train/utt2spk").write_text("train-000-1 p0\ntrain-009-0 p1\n"), "p2"),
+        (lambda data: (data / "train/utt2spk").write_text("train-002-1 p2\n"), "2 persons or more .* train, found 1"),
     ],
 )
 def test_step_with_lists_that_do_not_fit_names_the_list_and_leaves_nothing(
@@ -308,9 +317,18 @@ def test_step_with_lists_that_do_not_fit_names_the_list_and_leaves_nothing(
     shutil.copytree(sets / "data", tmp_path / "data")
     change(tmp_path / "data")
     given = options(sets, tmp_path / "x", train_data=[str(tmp_path / "data/train")])
-    with pytest.raises((DataError, ScoringError), match=message):
+    with pytest.raises((DataError, ScoringError, TrainingError), match=message):
         train(**given | {"valid_data": str(tmp_path / "data/valid")})
     assert not (tmp_path / "x").exists()
+
+
+def write_again(folder: Path, change: Any) -> None:
+    """Change the embeddings of each segment that has some."""
+    table = {key: np.array(rows) for key, rows in load_matrices(folder / "embed.scp").items()}
+    with open(folder / "embed.ark", "wb") as ark, open(folder / "embed.scp", "w") as scp:
+        for key, rows in table.items():
+            scp.write(f"{key} embed.ark:{ark.tell() + len(key) + 1}\n")
+            ark.write(matrix_bytes(key, change(rows) if len(rows) else rows))
 
 
 @pytest.mark.parametrize(
@@ -325,17 +343,44 @@ def test_step_with_embeddings_that_do_not_fit_names_the_segment_and_leaves_nothi
     sets: Path, tmp_path: Path, change: Any, message: str
 ) -> None:
     shutil.copytree(sets / "exp/face_embed/net", tmp_path / "net")
-    folder = tmp_path / "net/valid"
-    table = {key: np.array(rows) for key, rows in load_matrices(folder / "embed.scp").items()}
-    with open(folder / "embed.ark", "wb") as ark, open(folder / "embed.scp", "w") as scp:
-        for key, rows in table.items():
-            scp.write(f"{key} embed.ark:{ark.tell() + len(key) + 1}\n")
-            ark.write(matrix_bytes(key, change(rows) if len(rows) else rows))
+    write_again(tmp_path / "net/valid", change)
     swapped = {"train_data": [str(sets / "data/valid")], "train_parts": ["valid"], "valid_part": "train"}
     swapped |= {"valid_data": str(sets / "data/train"), "embed_dirs": [tmp_path / "net"]}
     with pytest.raises(DataError, match=message):
         train(**options(sets, tmp_path / "x", **swapped))
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(("name", "message"), [("train", "nothing to learn from"), ("valid", "nothing to validate on")])
+def test_sets_without_any_item_are_named(sets: Path, tmp_path: Path, name: str, message: str) -> None:
+    shutil.copytree(sets / "exp/face_embed/net", tmp_path / "net")
+    write_again(tmp_path / "net" / name, lambda rows: rows[:0])
+    with pytest.raises(DataError, match=f"{name}/embed.scp: no segment .*has an item: there is {message}"):
+        train(**options(sets, tmp_path / "x", embed_dirs=[tmp_path / "net"], items_dir=None))
+
+
+@pytest.mark.usefixtures("no_export")
+def test_set_to_validate_on_that_is_learnt_from_is_warned_of_and_one_that_is_learnt_twice_refused(
+    sets: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = options(sets, tmp_path / "x", epochs=1)
+    train(**given | {"valid_data": str(sets / "data/train"), "valid_part": "train"})
+    assert "data/train is learnt from: it does not show which epoch is the best" in caplog.text
+    with pytest.raises(TrainingError, match="train-data: expected different sets, found train train"):
+        train(**given | {"train_data": given["train_data"] * 2, "train_parts": ["train"] * 2})
+
+
+@pytest.mark.usefixtures("no_export")
+def test_clips_are_prepared_again_only_where_tracks_are_linked_in_another_way(sets: Path, tmp_path: Path) -> None:
+    """Kept, the first ones are known by the time of their file; then items of cosine 1 alone stay in one track."""
+    vectors = [tmp_path / "x" / name / "vectors" for name in ("clips", "valid")]
+    written = []
+    for cosine in (0.3, 0.3, 1.0):
+        (tmp_path / "x/last.pt").unlink(missing_ok=True)
+        train(**options(sets, tmp_path / "x", epochs=1, link_cosine=cosine))
+        written.append([(path.stat().st_mtime_ns, path.read_bytes()) for path in vectors])
+    assert written[0] == written[1]
+    assert all(first[1] != second[1] for first, second in zip(written[1], written[2], strict=True))
 
 
 @pytest.mark.usefixtures("no_export")

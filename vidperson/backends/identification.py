@@ -235,21 +235,23 @@ class Whitening:
     2012), by their total covariance C, shrunk as in Ledoit and Wolf, "A well-conditioned estimator for
     large-dimensional covariance matrices" (2004), by a fixed share s: (1 - s) C + s tr(C) / D I.
 
-    vectors: (C, D) float32 of all enrolment segments, those of known strangers too.
+    vectors: (C, D) float32 of all enrolment segments, those of known strangers too; they may be mapped into memory.
+    rows: (C',) int64 which of them to take; None: all.
     Raises ScoringError where all vectors are the same.
 
     origin: (D,) float64. matrix: (D, D) float64: x goes to (x - origin) @ matrix, at unit length.
     """
 
-    def __init__(self, vectors: Float) -> None:
+    def __init__(self, vectors: Float, rows: Index | None = None) -> None:
         # On a coarse grid the sums are exact, and the same in any order.
-        count, dim = vectors.shape
+        count, dim = len(vectors) if rows is None else len(rows), vectors.shape[1]
         bits = (53 - math.ceil(math.log2(max(count, 2)))) // 2
         total, squares = np.zeros(dim), np.zeros((dim, dim))
         for begin in range(0, count, _ROWS_AT_ONCE):
-            rows = round_to_grid(length_normalise(vectors[begin : begin + _ROWS_AT_ONCE]), bits)
-            total += rows.sum(axis=0)
-            squares += rows.T @ rows
+            some = slice(begin, begin + _ROWS_AT_ONCE)
+            units = round_to_grid(length_normalise(vectors[some if rows is None else rows[some]]), bits)
+            total += units.sum(axis=0)
+            squares += units.T @ units
         self.origin = total / max(count, 1)
         covariance = squares / max(count, 1) - np.outer(self.origin, self.origin)
         spread = float(np.trace(covariance)) / dim

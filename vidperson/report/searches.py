@@ -117,7 +117,7 @@ def _unresolved(results: Sequence[Result]) -> list[float]:
 def map_note(results: Sequence[Result]) -> str:
     """What the figures of :func:`map_table` mean, and which are too good."""
     learnt = [(result["backend"], name) for result in results for name in (result.get("learnt_from") or "").split()]
-    too_good = "what is measured or calibrated there is better than on other sets."
+    too_good = "its figures there, and what is calibrated there, are too good."
     return (
         "mAP: mean average precision over the persons of the key, divided by all right segments, as iQIYI-VID defines "
         "it; a person without a list counts 0. Capped: divided by at most as many segments as a list may hold. "

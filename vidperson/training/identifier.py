@@ -29,8 +29,8 @@ from vidperson.training.losses import arcface_logits, cosface_logits
 LOSSES = ("sigmoid", "softmax", "cosface", "arcface")
 THRESHOLD = 0.4  # cosine from which on the sigmoid loss begins to take a clip for a person's
 GOAL = "map_100"
-Whiten = Callable[[Float], tuple[Double, Double]]
-"""(C, D) vectors -> (D,) origin and (D, D) matrix: their (x - origin) @ matrix spread alike in all directions."""
+Whiten = Callable[[Float, Index], tuple[Double, Double]]
+"""(C, D) vectors and which of them to take -> (D,) origin and (D, D) matrix: their (x - origin) @ matrix spread alike in all directions."""
 
 
 def check_options(how: IdentifierOptions) -> None:
@@ -201,7 +201,7 @@ def plan_identifier(
         held = every[fold == number]
         if not (clips.labels[held] >= 0).any():
             what = f"expected persons with clips to hold out in each of {how.folds}, found none in fold {number + 1}"
-            raise TrainingError(f"folds: {what}; a person with one clip is always learnt; ask for fewer folds")
+            raise TrainingError(f"folds: {what}; a person with one clip is always learnt; ask for fewer folds, or none")
         plans[f"fold{number + 1}"] = _plan(
             clips, card, how, options, world, every[fold != number], held_out(held), whiten
         )
@@ -233,7 +233,7 @@ def _plan(
     network, note = command.new_network(card, str(shape), options)
     assert isinstance(network, Identifier)
     if how.architecture != "original" and not options.init:
-        origin, matrix = whiten(clips.prepared.vectors[items])
+        origin, matrix = whiten(clips.prepared.vectors, items)
         learnt = classes < persons + shape.strangers
         means = clips.means(items[learnt], classes[learnt], persons + shape.strangers, origin, matrix)
         network.heads[0].start_from(*(torch.from_numpy(each).float() for each in (origin, matrix, means)))  # type: ignore[operator]
