@@ -30,7 +30,7 @@ LOSSES = ("sigmoid", "softmax", "cosface", "arcface")
 THRESHOLD = 0.4  # cosine from which on the sigmoid loss begins to take a clip for a person's
 GOAL = "map_100"
 Whiten = Callable[[Float, Index], tuple[Double, Double]]
-"""(C, D) vectors and which of them to take -> (D,) origin and (D, D) matrix: their (x - origin) @ matrix spread alike in all directions."""
+"""(C, D) vectors, (K,) which of them to take -> (D,) origin, (D, D) matrix: (x - origin) @ matrix spread evenly."""
 
 
 def check_options(how: IdentifierOptions) -> None:

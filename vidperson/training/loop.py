@@ -400,9 +400,7 @@ def _optimiser(task: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
     groups = task.parameter_groups() if hasattr(task, "parameter_groups") else parameters  # type: ignore[operator]
     if settings.optimiser == "sgd":
-        return torch.optim.SGD(
-            groups, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True
-        )
+        return torch.optim.SGD(groups, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
     if settings.optimiser == "muon":
         network = {id(parameter) for parameter in task.network.parameters() if parameter.ndim > 1}  # type: ignore[union-attr]
         matrices = [parameter for parameter in parameters if id(parameter) in network]
