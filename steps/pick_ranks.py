@@ -31,6 +31,7 @@ Example:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -104,7 +105,8 @@ class Decisions:
 
     def __init__(self, searched: Searched, cases: Mapping[str, Sequence[str]]) -> None:
         self._searched = searched
-        self._known = read_known(searched.pair, searched.words, len(searched.words) > 1)
+        # Stage 4 has told of segments without an item, and stage 5 shows them.
+        self._known = read_known(searched.pair, searched.words, len(searched.words) > 1, logging.debug)
         places = [(searched.pair.test_set, segment) for ours in cases.values() for segment in ours]
         self._tracks = read_tracks(searched, self._known, places)
         some = any(tracks.main is not None for tracks in self._tracks.values())
@@ -226,7 +228,7 @@ def picked_content(lists: Lists, scores: Scores, searched: Searched, count: int)
     keyed = sorted(precisions, key=lambda model: (precisions[model], model))
     worst = [model for model in keyed if precisions[model] < 1][:count]
     best = [model for model in reversed(keyed) if model not in worst][:count]
-    models = keyed + [model for model in scores if model not in precisions]
+    models = keyed + [model for model in lists.groups if model not in precisions]
     shown = lists.shown()
     cases = {model: cases_of(scores.get(model, ()), lists.relevant[model], shown) for model in (*worst, *best)}
     segments = {model: [case["segment"] for case in ours] for model, ours in cases.items()}

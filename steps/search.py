@@ -33,7 +33,7 @@ Example:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -344,8 +344,13 @@ class Inputs:
     tracks: EmbeddingSets
 
 
-def read_known(pair: SearchPairOptions, words: Sequence[str], fused: bool) -> Known:
-    """Read what these back-ends and identifiers need of the enrolment sets; see :func:`search` for what is refused."""
+def read_known(
+    pair: SearchPairOptions, words: Sequence[str], fused: bool, log: Callable[..., None] = logging.warning
+) -> Known:
+    """Read what these back-ends and identifiers need of the enrolment sets; see :func:`search` for what is refused.
+
+    log: takes what is said of segments without an item.
+    """
     import numpy as np
 
     from vidperson.io.lines import sort_key
@@ -356,9 +361,9 @@ def read_known(pair: SearchPairOptions, words: Sequence[str], fused: bool) -> Kn
     none = np.zeros((0, 0), np.float32)
     known = Known(pair, models, embedders, {}, none, [], none)
     if fused or any(word in BACKENDS for word in words):
-        known.enrolled, known.persons = _read_enrolment(pair, embedders, models, known.sizes)
+        known.enrolled, known.persons = _read_enrolment(known, log)
         if any(word in OF_STRANGERS for word in words):
-            known.strangers = _read_strangers(pair, embedders, known.sizes)
+            known.strangers = _read_strangers(known, log)
     return known
 
 
@@ -382,48 +387,42 @@ def read_inputs(pair: SearchPairOptions, words: Sequence[str], fused: bool) -> I
     return Inputs(known, groups, tracks)
 
 
-def _read_enrolment(
-    pair: SearchPairOptions, embedders: Sequence[str], models: Sequence[str], sizes: dict[str, int]
-) -> tuple[Vectors, list[str]]:
+def _read_enrolment(known: Known, log: Callable[..., None]) -> tuple[Vectors, list[str]]:
     """The main tracks of the usable segments of all known persons, and whom each shows.
 
-    models: the persons that are searched.
     Raises ScoringError for one that no enrolment set has, and where none of them has a usable segment.
     """
     from vidperson.errors import ScoringError
     from vidperson.io.lines import read_scp
 
+    pair, models = known.pair, known.models
     person_of = {data: read_scp(data / "utt2spk") for data in pair.enrolment()}
-    known = {person for found in person_of.values() for person in found.values()}
+    enrolled = {person for found in person_of.values() for person in found.values()}
     lists = " and ".join(str(data / "utt2spk") for data in person_of)
-    require(models, known, f"persons of {pair.test_data / 'search'} are not in {lists}", "correct one of the lists")
-    keys, vectors = _main_tracks(pair, embedders, person_of, sizes, "enrolment segment")
+    require(models, enrolled, f"persons of {pair.test_data / 'search'} are not in {lists}", "correct one of the lists")
+    keys, vectors = _main_tracks(known, person_of, "enrolment segment", log)
     persons = [person_of[data][segment] for data, segment in keys]
     unusable = sorted(set(models) - set(persons), key=str.encode)
     what = f"person without any usable enrolment segment, whom back-ends cannot search: no {pair.modality} in them"
-    log_each(unusable, logging.warning, what)
+    log_each(unusable, log, what)
     if len(unusable) == len(models):
         raise ScoringError(f"{lists}: no person that is searched has a segment with any {pair.modality}")
     return vectors, persons
 
 
-def _read_strangers(pair: SearchPairOptions, embedders: Sequence[str], sizes: dict[str, int]) -> Vectors:
+def _read_strangers(known: Known, log: Callable[..., None]) -> Vectors:
     """The main tracks of the usable segments that show nobody known."""
     from vidperson.io.lines import read_scp
 
     segments = {}
-    for data in pair.enrolment():
-        known = read_scp(data / "utt2spk")
-        segments[data] = [segment for segment in listed_segments(data) if segment not in known]
-    return _main_tracks(pair, embedders, segments, sizes, "known stranger")[1]
+    for data in known.pair.enrolment():
+        person_of = read_scp(data / "utt2spk")
+        segments[data] = [segment for segment in listed_segments(data) if segment not in person_of]
+    return _main_tracks(known, segments, "known stranger", log)[1]
 
 
 def _main_tracks(
-    pair: SearchPairOptions,
-    embedders: Sequence[str],
-    segments: Mapping[Path, Iterable[str]],
-    sizes: dict[str, int],
-    what: str,
+    known: Known, segments: Mapping[Path, Iterable[str]], what: str, log: Callable[..., None]
 ) -> tuple[list[tuple[Path, str]], Vectors]:
     """Data folder and segment of those that have an item, in a canonical order, and the vectors of their main tracks.
 
@@ -436,17 +435,17 @@ def _main_tracks(
 
     def mains() -> Iterator[tuple[str, NDArray[np.float32]]]:
         for data in sorted(segments, key=lambda data: sort_key(data.name)):
-            part = pair.part(data.name, embedders)
+            part = known.pair.part(data.name, known.embedders)
             names = sorted(segments[data], key=sort_key)
             require(names, set(part.segments()), f"segments of {data} are not in {part.embed[0]}", CURE)
             empty = []
-            for segment, pooled, _ in part.pooled(names, sizes):
+            for segment, pooled, _ in part.pooled(names, known.sizes):
                 if pooled.main is None:
                     empty.append(segment)
                     continue
                 keys.append((data, segment))
                 yield f"{data.name} {segment}", pooled.vectors[pooled.main : pooled.main + 1]
-            log_each(empty, logging.warning, f"{what} without any {pair.modality}", part.embed[0])
+            log_each(empty, log, f"{what} without any {known.pair.modality}", part.embed[0])
 
     return keys, EmbeddingSets.from_items(mains()).embeddings
 

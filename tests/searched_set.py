@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image as Picture
 
 from vidperson.io.crops import TAR_END, tar_entry
 from vidperson.io.matrices import matrix_bytes
+from vidperson.io.record import sha256
 
 PERSONS, STRANGERS, PER_PERSON, EMPTY = 6, 14, 3, ("t-empty0", "t-empty1")
 STATUS = {"t-empty0": "no_face", "t-empty1": "damaged: cut short"}
@@ -31,6 +35,40 @@ def grey(segment: str, row: int) -> bytes:
     stream = io.BytesIO()
     Picture.fromarray(np.full((112, 112, 3), 20 + 10 * row, np.uint8)).save(stream, "PNG")
     return stream.getvalue()
+
+
+def write_tanh_identifier(root: Path, name: str, labels: list[str], embedders: Sequence[str], dim: int, **card: Any):
+    """An identifier below a folder: a matrix, then tanh. Returns the matrix. card: fields to change."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    size = dim * len(embedders)
+    matrix = np.random.default_rng(7).standard_normal((size, len(labels))).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["vectors", "matrix"], ["raw"]), helper.make_node("Tanh", ["raw"], ["scores"])],
+        "identifier",
+        [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", size])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", len(labels)])],
+        [onnx.numpy_helper.from_array(matrix, "matrix")],
+    )
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / f"{name}.onnx"
+    )
+    fields = {
+        "name": name,
+        "kind": "face_classifier",
+        "description": "-",
+        "licence": "-",
+        "homepage": "-",
+        "training_data": "-",
+        "file": {"name": f"{name}.onnx", "sha256": sha256(folder / f"{name}.onnx")},
+        "input": {"kind": "vector", "size": size, "embedders": list(embedders)},
+        "output": {"labels": labels},
+    } | card
+    (folder / f"{name}.yaml").write_text(json.dumps(fields), encoding="utf-8")
+    return matrix
 
 
 class SearchedSet:

@@ -124,6 +124,7 @@ LAUGHS = "figures:\n  a0: &a0 [x, x]\n" + "".join(f"  a{n}: &a{n} [*a{n - 1}, *a
         ("figures:", LAUGHS, "anchors"),
         ("figures:", "figures:\n  deep: " + "[" * 5000 + "]" * 5000 + "\n", "nested more than 16 deep"),
         ("figures:", "figures:\n  long: " + "x" * (1 << 21) + "\n", "expected at most 2097152 bytes"),
+        ("figures:", "figures:\n  many: [" + "{}," * (1 << 18) + "]\n", "expected at most 262144 values"),
         ("figures:", "figures:\n  big: " + "9" * 5000 + "\n", "not a YAML file"),
         ("figures:", "figures:\n  when: 2001-99-99\n", "not a YAML file"),
         ("figures:", "figures:\n  run: !!python/object/apply:os.system [id]\n", "tags"),

@@ -32,6 +32,13 @@ def write(folder: Path, counts: dict[str, int], columns: int = 5, split: str = "
     return matrices
 
 
+def tell_size(archive: Path, size: bytes) -> None:
+    """Have the header of the first matrix tell other rows and columns, 4 bytes each."""
+    content = bytearray(archive.read_bytes())
+    content[8:12], content[13:17] = size[:4], size[4:]
+    archive.write_bytes(content)
+
+
 def test_rows_in_any_order_are_those_that_kaldis_reader_gives(tmp_path: Path) -> None:
     write(tmp_path, COUNTS)
     keys = ["e", "dir/c", "a", "d", "b"]
@@ -62,6 +69,8 @@ def test_table_in_another_process_maps_its_archives_anew(tmp_path: Path) -> None
         ("a d e", lambda x2, scp: x2.write_bytes(x2.read_bytes()[:-1]), "matrix 'e' .*expected 7 x 5 values, .* ends"),
         ("a d", lambda x2, scp: kaldiio.save_ark(str(x2), {"d": np.zeros((2, 5))}), "expected a binary .* float32"),
         ("a d", lambda x2, scp: kaldiio.save_ark(str(x2), {"d": np.zeros((9, 4), "f")}), "'d': expected 5 columns"),
+        ("a d", lambda x2, scp: tell_size(x2, b"\xff\xff\xff\x7f" * 2), r"expected 2147483647 x 2147483647 values"),
+        ("a d", lambda x2, scp: tell_size(x2, b"\xff\xff\xff\x7f\0\0\0\0"), "expected 2147483647 x 0 values"),
         ("d", lambda x2, scp: scp.write_text("d x2.ark\n"), "expected '<archive>:<offset>', found 'x2.ark'"),
         ("d", lambda x2, scp: scp.write_text("d cat x2.ark |\n"), "expected '<archive>:<offset>'"),
         ("a z", lambda x2, scp: None, r"matrix 'z' cannot be read \(it is not listed\)"),

@@ -620,6 +620,8 @@ def test_demo_trains_each_identifier_by_its_config_between_embeddings_and_scores
     of_the_recipe(recipe, repo, "run_demo")
     shutil.copy(repo / "run_demo.sh", recipe)
     stages = stages_that_tell_their_options(recipe, repo)
+    for name in ("one", "two"):
+        (recipe / f"global_conf/config_train_{name}.sh").touch()
     given = ["--config-file", "global_conf/config_demo_clips.sh", "--identifiers", "one two"]
     done = subprocess.run(["bash", "run_demo.sh", *given], cwd=recipe, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from searched_set import write_tanh_identifier
 from test_identification import naive_whitening
 from test_score_step import write_embeddings
 
@@ -26,7 +27,6 @@ from vidperson.backends.identification import Identifier
 from vidperson.engines import load_network
 from vidperson.errors import DataError, ModelError, ScoringError
 from vidperson.io.ranks import read_persons, read_probabilities, read_scored_ranks
-from vidperson.io.record import sha256
 
 ROOT = Path(__file__).resolve().parents[1]
 DIM = 8
@@ -170,35 +170,10 @@ def assert_lists(corpus, table, system="e/class-mean", top=100, best=5) -> None:
         assert [who for who, _ in listed] == expected
 
 
-def write_identifier(corpus, name="who", labels=None, embedders=("e",), dim=DIM, **card):
-    """An identifier: a matrix, then tanh. Returns the matrix."""
+def write_identifier(corpus, name="who", labels=None, embedders=("e",), **card):
+    """As :func:`write_tanh_identifier` does it; its labels are not in the order of the persons."""
     labels = ["nobody", *reversed(PEOPLE)] if labels is None else labels
-    size = dim * len(embedders)
-    matrix = np.random.default_rng(7).standard_normal((size, len(labels))).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["vectors", "matrix"], ["raw"]), helper.make_node("Tanh", ["raw"], ["scores"])],
-        "identifier",
-        [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", size])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", len(labels)])],
-        [onnx.numpy_helper.from_array(matrix, "matrix")],
-    )
-    folder = corpus.work / "trained" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, folder / f"{name}.onnx")
-    fields = {
-        "name": name,
-        "kind": "face_classifier",
-        "description": "-",
-        "licence": "-",
-        "homepage": "-",
-        "training_data": "-",
-        "file": {"name": f"{name}.onnx", "sha256": sha256(folder / f"{name}.onnx")},
-        "input": {"kind": "vector", "size": size, "embedders": list(embedders)},
-        "output": {"labels": labels},
-    } | card
-    (folder / f"{name}.yaml").write_text(json.dumps(fields), encoding="utf-8")
-    return matrix
+    return write_tanh_identifier(corpus.work / "trained", name, labels, embedders, DIM, **card)
 
 
 def identified(corpus, matrix, labels, embedders=("e",)):

@@ -138,10 +138,11 @@ def read_persons(
             )
         for clip in clips:
             if owners.setdefault(clip, person) != person:
-                raise DataError(f"clip {clip} is given to person {person}, and before to {owners[clip]}", path, number)
+                found = f"clip {clip} is given to person {person}, and before to {owners[clip]}"
+                raise DataError(f"{found}; remove one of the two", path, number)
             for other, theirs in (earlier or {}).items():
                 if clip in theirs:
-                    raise DataError(f"clip {clip} is in {other}, too", path, number)
+                    raise DataError(f"clip {clip} is in {other}, too; remove it from one list", path, number)
         repeated += len(clips)
     if not owners:
         raise DataError("expected lines '<clip> <person>' or '<person> <clip> ...', found none", path)
@@ -374,7 +375,8 @@ def _report_missing(corpus: _Corpus, trained: Mapping[str, str], clips: Mapping[
 def _write_faces(data_dir: Path, corpus: _Corpus) -> Path:
     """iQIYI-VID-FACE alone, whose persons are not public: every clip is a model."""
     if FACE_LIST not in corpus.lists:
-        raise DataError(f"neither {' nor '.join((*TRAIN_LISTS, FACE_LIST))} is in it or below it", corpus.root)
+        what = f"neither {' nor '.join((*TRAIN_LISTS, FACE_LIST))} is in it or below it"
+        raise DataError(f"{what}; give the folder that holds the lists", corpus.root)
     clips = sorted(_named_clips(corpus))
     if not clips:
         raise DataError("expected a clip per line, found none", corpus.lists[FACE_LIST])

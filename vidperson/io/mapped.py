@@ -87,7 +87,8 @@ class MappedRows:
             what = "a binary Kaldi matrix of float32, not compressed"
             raise self._broken(int(numbers[np.argmin(good)]), f"expected {what} in '{path}'")
         rows, columns = heads["rows"].astype(np.int64), heads["columns"].astype(np.int64)
-        whole = (rows >= 0) & (columns >= 0) & (rows * columns * _VALUE <= len(content) - size - starts)
+        room = (len(content) - size - starts) // _VALUE  # not rows * columns in bytes: that may be too large a number
+        whole = (rows >= 0) & (columns >= np.sign(rows)) & (rows * columns <= room)
         if not whole.all():
             at = int(np.argmin(whole))
             raise self._broken(int(numbers[at]), f"expected {rows[at]} x {columns[at]} values, '{path}' ends before")

@@ -25,6 +25,7 @@ ROLES = ("detector", "embedder", "classifier")
 MIRROR = ("none", "concatenate", "sum")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # written in C, where PyYAML has it
 _MAX_CARD_BYTES = 1 << 21  # a label of each of 100,000 persons
+_MAX_CARD_EVENTS = 1 << 18  # values, and beginnings and ends of lists and mappings
 _MAX_DEPTH = 16
 _MAX_EMBEDDING_SIZE = 1 << 16
 _MAX_CLASSES = 1 << 24
@@ -266,9 +267,11 @@ def _parse_yaml(path: Path) -> Any:
         raise ValueError(f"expected at most {_MAX_CARD_BYTES} bytes, found {size}")
     text = path.read_text(encoding="utf-8")
     depth = 0
-    for event in yaml.parse(text, _LOADER):
+    for number, event in enumerate(yaml.parse(text, _LOADER)):
         line = f"line {event.start_mark.line + 1 if event.start_mark else '?'}"
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if number > _MAX_CARD_EVENTS:
+            raise ValueError(f"{line}: expected at most {_MAX_CARD_EVENTS} values, lists and mappings")
         if depth > _MAX_DEPTH:
             raise ValueError(f"{line}: nested more than {_MAX_DEPTH} deep")
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):

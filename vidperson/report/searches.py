@@ -257,10 +257,12 @@ _KINDS = {"right": "right, ranked best", "wrong": "wrong", "missed": "right, ran
 
 
 def _case(case: Mapping[str, Any]) -> str:
-    facts = ["not listed" if case["rank"] is None else f"rank <b>{case['rank']}</b>"]
+    listed = case["rank"] is not None
+    kind = _KINDS[case["kind"]] if listed else "right, not listed"
+    facts = [f"rank <b>{case['rank']}</b>"] if listed else []
     facts += [] if case["score"] is None else [f"score <b>{case['score']:.3f}</b>"]
     shows = "" if case["kind"] != "wrong" else f" \N{MIDDLE DOT} shows {escape(' '.join(case['shows']) or 'nobody')}"
-    head = f'<p><span class="kind {case["kind"]}">{_KINDS[case["kind"]]}</span>{", ".join(facts)}{shows}</p>'
+    head = f'<p><span class="kind {case["kind"]}">{kind}</span>{", ".join(facts)}{shows}</p>'
     if case["why"]:
         content = f'<p class="note">{escape(case["segment"])}: {escape(case["why"])}</p>'
     else:
