@@ -27,6 +27,7 @@ from vidperson.backends.identification import Identifier
 from vidperson.engines import load_network
 from vidperson.errors import DataError, ModelError, ScoringError
 from vidperson.io.ranks import read_persons, read_probabilities, read_scored_ranks
+from vidperson.report.searches import map_note
 
 ROOT = Path(__file__).resolve().parents[1]
 DIM = 8
@@ -572,6 +573,10 @@ def test_identifier_that_learnt_from_a_set_is_warned_of_there_and_said_in_the_re
         pair = corpus.options(test_set="valid", **systems).pair
         found[system.backend] = about_search(system, [pair], options)["learnt_from"]
     assert found == {"class-mean": None, "who": "valid", "other": None, "fusion": "valid"}
+    results = [{"backend": name, "learnt_from": learnt} for name, learnt in found.items()]
+    note = map_note(results)
+    assert "fusion learnt from valid: its figures there, and what is calibrated there, are too good." in note
+    assert note.count("learnt from") == 2 and "learnt from" not in map_note(results[:1])
     pair, calibrated = corpus.options().pair, corpus.options(**systems, calibration_set="valid").systems
     assert about_search(calibrated.systems("e")[1], [pair], calibrated)["learnt_from"] == "valid"
 

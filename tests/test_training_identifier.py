@@ -240,9 +240,24 @@ def test_network_begins_as_the_back_end_class_mean_whitened(sets: Path, clips: C
 def test_original_learns_from_random_weights(sets: Path, tmp_path: Path) -> None:
     more = {"architecture": "original", "hidden": [32, 32], "loss": "softmax", "score": "log-probability"}
     more |= {"items": "all=1", "epochs": 12}
-    train(**options(sets, tmp_path / "who", **more, optimiser="sgd", lr=0.1, weight_decay=5e-4))
+    more |= {"optimiser": "sgd", "lr": 0.1, "weight_decay": 5e-4, "decay": 0.1, "decay_epochs": [9, 11]}
+    train(**options(sets, tmp_path / "who", **more))
     measured = [line["map_100"] for line in read_log(tmp_path / "who") if line["kind"] == "validate"]
     assert len(measured) == 13 and measured[0] < 0.4 and max(measured) > 0.7
+    rates = [line["lr"] for line in read_log(tmp_path / "who") if line["kind"] == "train"]
+    assert sorted(set(rates), reverse=True) == pytest.approx([0.1, 0.01, 0.001]) and rates[27] == pytest.approx(0.01)
+
+
+def test_biases_of_the_original_learn_at_twice_the_rate_without_decay() -> None:
+    given = IdentifierOptions("original", [8, 8], loss="softmax")
+    task = IdentifierTask(Identifier(6, 4, shape_of(given)), 4, given)
+    names = {id(parameter): name for name, parameter in task.named_parameters()}
+    weights, biases = task.parameter_groups()
+    assert [names[id(each)] for each in biases.pop("params")] == [
+        f"network.heads.0.{name}bias" for name in ("", "layers.0.full.", "layers.1.full.")
+    ]
+    assert biases == {"rate": 2.0, "weight_decay": 0.0}
+    assert weights.keys() == {"params"} and len(weights["params"]) == len(names) - 3
 
 
 def test_scores_of_the_search_are_those_of_the_trained_network(trained: tuple[Path, str], clips: Clips) -> None:
