@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # The identifier of the iQIYI-VID challenge (deepinx/iqiyi-vid-challenge), to compare others with.
-# For run_014_train_identifier.sh. Unlike there, the best epoch on the validation set is kept, not
-# the last. For the last one, leave valid_set empty.
+# For run_014_train_identifier.sh. There both sets are learnt, and the last epoch is kept. Give
+# --train-sets "iqiyi_vid_train iqiyi_vid_val" --valid-set "" for that.
 train_name=iqiyi_vid_original
 train_sets=iqiyi_vid_train
 valid_set=iqiyi_vid_val
