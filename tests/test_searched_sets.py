@@ -224,6 +224,9 @@ def test_person_whom_only_an_identifier_knows_is_shown_with_the_searched_face(wo
     assert found["score"] is not None and shade(found["test"]) in (40, 80)
     assert found["enrolment"]["why"] == "no faces in what the person was enrolled with"
     assert decided(world, "class-mean", "p0", "t-two")["why"] == "no faces in what the person was enrolled with"
+    shutil.rmtree(made.data / "train")
+    searched = read_searched(searched.pair, ["who"], {})
+    assert Decisions(searched, {"p0": ["t-two"]}).of("p0", "t-two") == found
 
 
 def test_table_of_segments_begins_with_what_went_wrong(shown):
