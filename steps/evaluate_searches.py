@@ -29,7 +29,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,7 +204,7 @@ def evaluate_search(
         shown = lists.shown()
         result["without_items_of_models"] = sum(segment in shown for segment in missing)
         several = len({group for groups in lists.groups.values() for group in groups}) > 1
-        with_key = lists if several else Lists(**{**vars(lists), "groups": {}})
+        with_key = lists if several else replace(lists, groups={})
         result |= all_figures(with_key, max_rank, fpirs, threshold)
     else:
         logging.info("%s has no key (relevant): nothing to evaluate", searched.data)

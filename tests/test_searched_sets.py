@@ -459,4 +459,5 @@ def test_stage_5_of_a_searched_and_a_verified_set_gives_one_report_with_the_best
     assert picked["system"] == f"net/{best['backend']}"
     record = read_record(results)
     assert record is not None and {"picks/net/test.json", "net/class-mean/test.json"} <= record.outputs.keys()
-    assert {str(scores / "net/class-mean/test_persons"), str(made.data / "test/relevant")} <= record.inputs.keys()
+    assert {str(scores / f"net/class-mean/{name}") for name in ("test_persons", "nobody.json")} <= record.inputs.keys()
+    assert str(made.data / "test/relevant") in record.inputs
