@@ -275,6 +275,7 @@ def test_scores_of_the_search_are_those_of_the_trained_network(trained: tuple[Pa
         ({"strangers": 21, "loss": "softmax"}, TrainingError, "as many strangers as their 21 classes, found 20"),
         ({"batch_size": 1}, TrainingError, "expected 2 clips a step or more"),
         ({"train_parts": ["train", "train"]}, TrainingError, "is given with its part"),
+        ({"valid_part": "train"}, TrainingError, "valid_set: expected a set that is not learnt from, found 'train'"),
         ({"train_parts": ["none"]}, ScoringError, "none"),
     ],
 )
