@@ -31,6 +31,7 @@ Example:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +94,13 @@ def evaluate_ranks(options: EvaluateRanksOptions) -> dict[str, Any]:
 
     from vidperson.io.atomic import atomic_write
 
-    result = all_figures(read_lists(options), options.max_rank, rates(options.fpirs), options.threshold)
+    lists = read_lists(options)
+    if not lists.relevant.keys() & lists.ranked.keys():
+        logging.warning(
+            "no model of %s has a list in %s; are these lists of the same models, '<model> <segment>' and "
+            "'<model> <rank> <segment> <score>'?", *(options.relevant, options.ranks)
+        )  # fmt: skip
+    result = all_figures(lists, options.max_rank, rates(options.fpirs), options.threshold)
     for line in printed(result):
         print(line)
     if options.json:

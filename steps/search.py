@@ -210,7 +210,8 @@ def check_search(options: SearchSystemOptions) -> None:
         lacking = [word for word in fused if word not in words]
         if lacking or len(set(fused)) < max(2, len(fused)):
             expected = f"two or more different ones of {' '.join(words)}"
-            raise ScoringError(f"search_fusion: expected {expected}, found '{options.search_fusion}'")
+            cure = f"; name '{lacking[0]}' in identifiers or search_backends, too" if lacking else ""
+            raise ScoringError(f"search_fusion: expected {expected}, found '{options.search_fusion}'{cure}")
         if len(options.embedders.split()) > 1:
             raise ScoringError("search_fusion: expected one modality, whose systems are fused, found several")
         if not options.experiment or "/" in options.experiment or options.experiment in (".", ".."):

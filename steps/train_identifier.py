@@ -98,6 +98,9 @@ def train_identifier(options: TrainIdentifierOptions) -> dict[str, Any]:
         logging.warning("%s is learnt from: it does not show which epoch is the best for other sets", sets.valid_data)
     if len(training.train_data) != len(sets.train_parts) or bool(sets.valid_data) != bool(sets.valid_part):
         raise TrainingError("each set of --train-data, and --valid-data, is given with its part")
+    if sets.valid_part in sets.train_parts:
+        cure = "name another, or leave it empty, or use folds"
+        raise TrainingError(f"valid_set: expected a set that is not learnt from, found '{sets.valid_part}'; {cure}")
     learnt = [
         Learnt(Path(data), sets.part(part)) for data, part in zip(training.train_data, sets.train_parts, strict=True)
     ]

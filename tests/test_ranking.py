@@ -145,6 +145,14 @@ def test_a_model_without_a_group_is_named_and_nothing_is_written(tmp_path):
     assert not (tmp_path / "out.json").exists()
 
 
+def test_lists_of_other_models_than_the_key_are_evaluated_with_a_warning(tmp_path):
+    (tmp_path / "ranks").write_text("m 1 s 0.5\n")
+    (tmp_path / "relevant").write_text("s m\n")
+    done = evaluate("--ranks", tmp_path / "ranks", "--relevant", tmp_path / "relevant")
+    assert done.returncode == 0 and done.stdout.startswith("mAP 0.000000\n")
+    assert f"no model of {tmp_path}/relevant has a list in {tmp_path}/ranks; are these lists" in done.stderr
+
+
 @pytest.fixture
 def with_strangers(tmp_path):
     """Two models; v and w show nobody, u nobody that is found; t has no list. Of five segments four have a list."""

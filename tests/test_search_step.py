@@ -413,6 +413,7 @@ def test_search_command_line_exits_1_with_one_line_for_bad_input(corpus):
         ({"identifiers": "../who"}, "expected names of folders"),
         ({"identifiers": "fusion"}, "other than fusion, found 'fusion'"),
         ({"search_fusion": "class-mean who"}, "search_fusion: expected two or more different ones of class-mean"),
+        ({"search_fusion": "class-mean who"}, "name 'who' in identifiers or search_backends, too"),
         ({"search_backends": "class-mean class-mean-shift", "search_fusion": "class-mean"}, "search_fusion: expected"),
         ({"calibration_set": "other"}, "calibration_set: expected one of the searched test sets"),
         ({"identifiers": "missing"}, "missing.onnx; run ./run_014_train_identifier.sh"),
@@ -427,7 +428,7 @@ def test_search_options_that_cannot_be_are_named(corpus, options, message):
 
 def test_search_person_that_the_identifier_does_not_know_is_named(corpus):
     write_identifier(corpus, labels=["nobody", *PEOPLE[1:]])
-    with pytest.raises(ScoringError, match="who: 1 of 5 searched persons are not among its labels: ann"):
+    with pytest.raises(ScoringError, match="who: 1 of 5 searched persons are not among its labels: ann; train another"):
         corpus.search(identifiers="who", search_backends="")
 
 

@@ -265,7 +265,8 @@ def test_report_without_a_key_or_strangers_says_so(world):
     assert world.pick()["worst"] == []
     world.report()
     page = Page((world.results / "report.html").read_text())
-    assert "There is no key: nothing to evaluate." in page.text and "Persons that went worst" not in page.text
+    assert "There is no key, so there are no figures" in page.text and "Persons that went worst" not in page.text
+    assert not any(head in page.text for head in ("mAP", "AP %", "with a key", "result", "shows"))
     assert "t-two (" in page.text and "t-empty1" in page.text  # both lists are there
     relevant.write_text(key)
     shown = {line.split()[1] for line in key.splitlines()}
@@ -286,6 +287,17 @@ def test_report_without_a_key_or_strangers_says_so(world):
     assert "There are no strangers, so there are no open-set figures." in text and "FNIR at" not in text
 
 
+def test_original_names_stand_behind_the_ids_in_the_report(world):
+    (world.made.data / "test/relevant").unlink()  # no figures are drawn, which takes long
+    (world.made.data / "train/names").write_text("p0 Ann <Example>\np1 p1\n")
+    (world.made.data / "test/names").write_text("t-two party/two of us.mp4\n")
+    world.evaluate()
+    assert world.pick()["names"] == {"p0": "Ann <Example>", "p1": "p1", "t-two": "party/two of us.mp4"}
+    world.report()
+    text = Page((world.results / "report.html").read_text()).text
+    assert "p0 (Ann <Example>)" in text and "t-two (party/two of us.mp4)" in text and "p1 (p1)" not in text
+
+
 def test_set_without_any_item_has_figures_and_picked_persons(world):
     for path in world.paths.values():
         path.write_text("")
@@ -295,7 +307,7 @@ def test_set_without_any_item_has_figures_and_picked_persons(world):
     assert result["segments"]["decided"]["misses"] == 1 and result["segments"]["decided"]["false alarms"] == 0
     picked = world.pick()
     assert {case["kind"] for person in picked["worst"] for case in person["cases"]} == {"missed"}
-    assert "no right segment listed" in searches.picked_persons(picked["worst"])
+    assert "no right segment listed" in searches.picked_persons(picked["worst"], {})
 
 
 def test_json_that_is_no_result_or_was_not_picked_is_refused_by_name(world):

@@ -295,6 +295,7 @@ def test_script_for_a_modality_that_is_not_there_names_those_that_are(name: str)
         ({"strangers": 21, "loss": "softmax"}, TrainingError, "as many strangers as their 21 classes, found 20"),
         ({"batch_size": 1}, TrainingError, "expected 2 clips a step or more"),
         ({"train_parts": ["train", "train"]}, TrainingError, "is given with its part"),
+        ({"valid_part": "train"}, TrainingError, "valid_set: expected a set that is not learnt from, found 'train'"),
         ({"train_parts": ["none"]}, ScoringError, "none"),
         ({"folds": 20}, TrainingError, "folds: expected persons with clips to hold out in each of 20, found none"),
     ],

@@ -296,7 +296,9 @@ class Identifier:
         unknown = [model for model in models if model not in where]
         if unknown:
             first = ", ".join(unknown[:3]) + (", ..." if unknown[3:] else "")
-            raise ScoringError(f"{len(unknown)} of {len(models)} searched persons are not among its labels: {first}")
+            cure = "train another identifier with them, or leave this one out"
+            found = f"{len(unknown)} of {len(models)} searched persons are not among its labels: {first}"
+            raise ScoringError(f"{found}; {cure}")
         self._outputs = np.array([where[model] for model in models], dtype=np.int64)
         self._all = len(labels)
         self._run, self._batch = run, batch
