@@ -226,8 +226,7 @@ def _head_tables(
     if searched:
         head = [searches.map_table(searched), searches.open_set_table(searched), searches.set_table(searched)]
         notes = searches.open_set_notes(searched)
-        texts = (searches.map_note(searched) if head[0][1] else "", "
-".join(notes), "")
+        texts = (searches.map_note(searched) if head[0][1] else "", "\n".join(notes), "")
         named += list(zip(("Ranked lists", "Strangers", "Searched sets"), head, texts, strict=True))
         markup += [html.table(head[0]), html.note(texts[0])] if head[0][1] else []
         markup += [html.heading("Strangers"), html.table(head[1])] if head[1][1] else []
