@@ -177,6 +177,7 @@ def test_no_candidates_or_no_queries_give_an_empty_result(method) -> None:
     rows = persons(5)
     assert method(rows, rows[:0]).shape == (5, 0)
     assert method(rows[:0], rows).shape == (0, 5)
+    assert np.isfinite(method(rows[:1], None)).all()
 
 
 @METHODS

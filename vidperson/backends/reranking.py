@@ -125,7 +125,7 @@ def expanded_cross_neighbourhood(
         similar = (sums[rows] @ ranks[first:].T + ranks[rows] @ sums[first:].T).toarray()
         similar -= floors[rows, None]
         similar -= floors[first:]
-        result[rows] = 1 - similar / (2 * around.shape[1])
+        result[rows] = 1 - similar / (2 * max(around.shape[1], 1))
     return result
 
 
