@@ -416,7 +416,7 @@ def test_reader_path_that_is_no_file_gives_a_reason(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path, reason in [
         (tmp_path / "none", "no such file"),
-        (tmp_path, "regular"),
+        (tmp_path, "a folder without an image"),
         (tmp_path / "pipe", "regular"),
     ]:
         with pytest.raises(MediaError, match=reason):
