@@ -50,8 +50,8 @@ class Options:
     model_dir: str = cli.option("", "folder to search for networks before downloading")
     embedder: str = cli.option("arcface_tiny", "card of the network under test")
     looks_network: str = cli.option("mobilefacenet_arcface_mxnet", "card of the network that is not under test")
-    seeds: int = cli.option(5, "how often clips are drawn anew", convert=cli.whole(1))
-    only: str = cli.option("", "only the systems whose names contain this")
+    seeds: int = cli.option(5, "how often other clips are drawn", convert=cli.whole(1))
+    only: str = cli.option("", "only the systems with this in their names")
 
 
 @dataclass(frozen=True)

@@ -236,7 +236,7 @@ def unit_looks(photos: Sequence[Photo], embed: Callable[[Image], Float], batch: 
 
 
 def unknown_persons(photos: Sequence[Photo], looks: Float) -> list[str]:
-    """The strangers, without those whose mean is near that of a target (cosine >= 0.55): they may be the same person.
+    """The strangers. Those with a mean near that of a target (cosine >= 0.55) may be the same person and are left out.
 
     Of this source and the network mobilefacenet_arcface_mxnet, 84 of 5,425 are at 0.6 to 0.95, and next to none between
     0.5 and 0.6.
@@ -256,7 +256,7 @@ def unknown_persons(photos: Sequence[Photo], looks: Float) -> list[str]:
 def write_data(root: Path, sets: Mapping[str, Sequence[Clip]], videos: Path) -> None:
     """data/<set> of clips that are, or would be, videos/<clip>.mp4.
 
-    All sets are searched ones whose truth is known, so that each can be learnt from, too.
+    All are searched sets with a key, so that each can be learnt from, too.
     """
     models = sorted({clip.person for clip in sets["train"] if clip.person})
     for name, clips in sets.items():

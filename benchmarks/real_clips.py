@@ -3,14 +3,14 @@
 Inputs:  the real media that tests use (VIDPERSON_SHARED, see docs/develop.md): 17 persons with two to ten clips,
          speakers and films of other people, damaged and odd files without a face.
 Outputs: <out-dir>/corpus with the folders of the corpus `clips`, <out-dir>/data, <out-dir>/exp with the report, and
-         on stdout the figures, a line per clip that does not stand before all strangers, CPU and wall seconds.
+         on stdout the figures, a line per clip that is not ranked before all strangers, CPU and wall seconds.
 
 Of a person with n videos, n // 2 (at least 1) are to learn from; the others are validated on and tested in turn, the
 first one is tested. Talks are cut into pieces of 4 s that do not overlap; all pieces of a talk stay on one side. Every
 other video of strangers, in the order of their names, is to learn from. Other videos are links to the originals.
 The man of robustness/base.mp4 is one of the persons (cosine 0.96): that folder is left out.
 
-Exit status 1 where a clip stands behind a stranger and its faces were found.
+Exit status 1 where a clip is ranked behind a stranger and its faces were found.
 
 Example:
   VIDPERSON_SHARED=../shared python benchmarks/real_clips.py --out-dir /tmp/real_clips
@@ -175,7 +175,7 @@ def run_stages(work: Path, fps: float) -> dict[str, tuple[float, float]]:
 def not_first(
     ranks: Mapping[str, Sequence[str]], relevant: Mapping[str, Sequence[str]], status: Mapping[str, str]
 ) -> Iterator[tuple[str, str, str]]:
-    """Model, segment and reason of each segment that does not stand before all strangers in its model's list.
+    """Model, segment and reason of each segment that is not ranked before all strangers for its model.
 
     The reason begins with `status` where the segment has no face.
     """
@@ -223,7 +223,7 @@ def real_clips(out_dir: str, shared: str, fps: float) -> None:
             print(f"  {model}: {segment}: {reason}")
         failed = failed or any(not reason.startswith("status") for _, _, reason in late)
     if failed:
-        raise DataError("clips with a face do not stand before all strangers, see above")
+        raise DataError("clips with a face are ranked behind strangers, see above")
 
 
 if __name__ == "__main__":

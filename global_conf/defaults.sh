@@ -106,7 +106,7 @@ fusion_systems=              # systems or other score folders to fuse; empty: no
 max_systems=5                # [>=1] most systems in the fusion
 search_backends="class-mean class-mean-whitened"  # ways to search: see docs/metrics.md
 identifiers=                 # identifiers to search with: folders of exp/<modality>_train
-search_fusion=               # words of these two whose searches are fused; empty: none
+search_fusion=               # back-ends and identifiers to fuse; empty: none
 search_top=100               # [>=1] segments listed per model of a search
 search_persons=5             # [>=1] models listed per segment of a search
 false_alarm_rate=0.01        # [>0..1] wished share of strangers named, by the calibration set

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from vidperson.io.planned import Planned
 
 RATES = (0.01, 0.001)
-"""Further false-alarm rates whose thresholds are given."""
+"""Thresholds are given for these false-alarm rates, too."""
 MODEL = ""
 """Stands for nobody.json among the test sets of a plan."""
 

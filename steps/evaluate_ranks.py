@@ -116,7 +116,7 @@ def read_lists(options: EvaluateRanksOptions) -> Lists:
     from vidperson.io.ranks import read_persons, read_probabilities, read_ranks, read_relevant, read_search
 
     if options.threshold is not None and options.persons is None:
-        raise ScoringError("--threshold: expected --persons beside it, whose scores it is of")
+        raise ScoringError("--threshold: expected --persons beside it, since it is a threshold on their scores")
     relevant = in_order(read_relevant(options.relevant))
     persons = read_persons(options.persons) if options.persons else None
     if options.segments:

@@ -142,7 +142,7 @@ class Decisions:
         }
 
     def _nearest(self, searcher: Searcher, model: str, track: NDArray[np.float32]) -> Content:
-        """The enrolment segment of a model whose main track is nearest to a track, (1, D) float32."""
+        """The enrolment segment of a model with the main track nearest to a track, (1, D) float32."""
         import numpy as np
 
         from vidperson.backends.exact import length_normalise
@@ -252,7 +252,7 @@ def picked_content(lists: Lists, scores: Scores, searched: Searched, count: int)
 
 
 def original_names(pair: SearchPairOptions, content: Content) -> dict[str, str]:
-    """Id -> original name, of those persons and segments in the tables whose data folders have a list of names."""
+    """Id -> original name, of the persons and segments in the tables, where their data folder has a list of names."""
     from vidperson.io.lines import read_scp
 
     folders = [data for data in (*pair.enrolment(), pair.test_data) if (data / "names").is_file()]

@@ -108,7 +108,7 @@ class SearchSystemOptions:
         "class-mean class-mean-whitened", f"ways to search without training: {' '.join(BACKENDS)}"
     )
     identifiers: str = cli.option("", "trained identifiers to search with; empty: none")
-    search_fusion: str = cli.option("", "back-ends and identifiers whose scores are fused; empty: none")
+    search_fusion: str = cli.option("", "back-ends and identifiers to fuse; empty: none")
     search_top: int = cli.option(100, "segments listed per person", convert=cli.whole(1))
     search_persons: int = cli.option(5, "persons listed per segment", convert=cli.whole(1))
     calibration_set: str = cli.option("", "searched set that calibrates who is nobody; empty: none")
@@ -213,7 +213,7 @@ def check_search(options: SearchSystemOptions) -> None:
             cure = f"; name '{lacking[0]}' in identifiers or search_backends, too" if lacking else ""
             raise ScoringError(f"search_fusion: expected {expected}, found '{options.search_fusion}'{cure}")
         if len(options.embedders.split()) > 1:
-            raise ScoringError("search_fusion: expected one modality, whose systems are fused, found several")
+            raise ScoringError("search_fusion: expected one modality to fuse systems of, found several")
         if not options.experiment or "/" in options.experiment or options.experiment in (".", ".."):
             raise ScoringError(
                 f"experiment: expected the name of a folder for the fusion, found '{options.experiment}'"
@@ -320,7 +320,7 @@ def learnt_from(pair: SearchPairOptions, word: str, sets: Sequence[str]) -> list
 class Known:
     """What the systems of a pair know before they see a test segment.
 
-    models: the persons that are searched, in C-locale order. embedders: whose embeddings stand side by side in vectors.
+    models: the persons that are searched, in C-locale order. embedders: those joined side by side in vectors.
     sizes: embedder -> numbers of its embeddings, of those that were read so far.
     enrolled: (C, D) the main track of each usable enrolment segment of a known person; persons: whom each shows.
     strangers: (S, D) the same of segments that show nobody known; both only where a system needs them.

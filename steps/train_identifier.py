@@ -6,7 +6,7 @@ Inputs: for each set in TRAIN_DATA (a data folder), with its part in TRAIN_PARTS
       <segment> <person>; other segments of the set show no known person: they are strangers
   EMBED_DIRS/<part>/embed.scp
       one (N, dim) float32 matrix per segment, an item per row; 0 rows is legal. Several folders are
-      several embedders of the same items; their vectors stand side by side
+      several embedders of the same items; their vectors are joined side by side
   ITEMS_DIR/<part>/
       what stage 2 found: frames and boxes of the items, which link tracks; quality.scp or
       weights.scp, which weigh them, where they are there

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# iQIYI-VID of 2018 or 2019 -> data/iqiyi_vid_{train,val,test}; iQIYI-VID-FACE alone -> data/iqiyi_vid_face.
+# iQIYI-VID of 2018 or 2019 -> data/iqiyi_vid_{train,val,test}; iQIYI-VID-FACE without lists -> data/iqiyi_vid_face.
 # Run by run_001_prepare_data.sh with the variables of the configuration in the environment.
 #
 # iqiyi_vid_dir: folder with the lists and the clips, as distributed

@@ -380,7 +380,7 @@ def _report_missing(corpus: _Corpus, trained: Mapping[str, str], clips: Mapping[
 
 
 def _write_faces(data_dir: Path, corpus: _Corpus) -> Path:
-    """iQIYI-VID-FACE alone, whose persons are not public: every clip is a model."""
+    """Only iQIYI-VID-FACE, which does not publish its persons: every clip is a model."""
     if FACE_LIST not in corpus.lists:
         what = f"neither {' nor '.join((*TRAIN_LISTS, FACE_LIST))} is in it or below it"
         raise DataError(f"{what}; give the folder that holds the lists", corpus.root)

@@ -172,7 +172,7 @@ class WaveformInput(Input):
 class VectorInput(Input):
     """(N, size): vectors, such as embeddings.
 
-    embedders: whose embeddings stand one behind the other in it; none where it does not matter.
+    embedders: those of the embeddings that are joined in it, in this order; none where it does not matter.
     """
 
     kind: str = field(default="vector", init=False)
