@@ -37,7 +37,7 @@ Example:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -264,26 +264,17 @@ def _set_section(
     from vidperson.errors import DataError
     from vidperson.report import html, tables
 
-    results = []
-    for path in (results_dir / system / f"{name}.json" for system in dict.fromkeys(systems)):
-        result = _read_json(path, "evaluate.py")
-        try:
-            tables.result_rows([result])
-            tables.label(result)
-        except (KeyError, TypeError) as error:
-            raise DataError(f"not a result of evaluate.py ({error!r}); delete it or evaluate again", path) from None
-        results.append(result)
+    def check(result: dict[str, Any]) -> None:
+        tables.result_rows([result])
+        tables.label(result)
+
+    results = _read_results(results_dir, systems, name, "evaluate.py", check)
     try:
         parts = _plots(results)
     except (KeyError, TypeError, ValueError) as error:
         every = results_dir / "*" / f"{name}.json"
         raise DataError(f"not results of evaluate.py ({error!r}); delete them or evaluate again", every) from None
-    for picked in (results_dir / "trials" / embedder / f"{name}.json" for embedder in embedders):
-        if picked.is_file():
-            try:
-                parts += _trials(_read_json(picked, "pick_trials.py"))
-            except (KeyError, TypeError, ValueError) as error:
-                raise DataError(f"not written by pick_trials.py ({error!r}); delete it", picked) from None
+    parts += _picks(results_dir / "trials", embedders, name, "pick_trials.py", _trials)
     return results, html.Section(f"Test set {name}", parts)
 
 
@@ -291,26 +282,48 @@ def _search_section(
     results_dir: Path, systems: Sequence[str], name: str, embedders: Sequence[str]
 ) -> tuple[list[dict[str, Any]], Section]:
     """The results of all systems for a searched set, and the part of the report about it."""
-    from vidperson.errors import DataError
     from vidperson.report import html, searches
+
+    def check(result: dict[str, Any]) -> None:
+        searches.search_rows([result])
+
+    results = _read_results(results_dir, systems, name, "evaluate_searches.py", check)
+    parts = _search_plots(results)
+    parts += _picks(results_dir / "picks", embedders, name, "pick_ranks.py", _picked)
+    return results, html.Section(f"Searched set {name}", parts)
+
+
+def _read_results(
+    results_dir: Path, systems: Sequence[str], name: str, writer: str, check: Callable[[dict[str, Any]], None]
+) -> list[dict[str, Any]]:
+    """The results of each system for a set. Raises DataError where ``check`` fails on one."""
+    from vidperson.errors import DataError
 
     results = []
     for path in (results_dir / system / f"{name}.json" for system in dict.fromkeys(systems)):
-        result = _read_json(path, "evaluate_searches.py")
+        result = _read_json(path, writer)
         try:
-            searches.search_rows([result])
+            check(result)
         except (KeyError, TypeError, AttributeError) as error:
-            cure = "delete it or evaluate again"
-            raise DataError(f"not a result of evaluate_searches.py ({error!r}); {cure}", path) from None
+            raise DataError(f"not a result of {writer} ({error!r}); delete it or evaluate again", path) from None
         results.append(result)
-    parts = _search_plots(results)
-    for picked in (results_dir / "picks" / embedder / f"{name}.json" for embedder in embedders):
+    return results
+
+
+def _picks(
+    folder: Path, embedders: Sequence[str], name: str, writer: str, show: Callable[[dict[str, Any]], list[str]]
+) -> list[str]:
+    """What was picked of a set for these embedders, where it was, as parts of the report."""
+    from vidperson.errors import DataError
+
+    parts = []
+    for picked in (folder / embedder / f"{name}.json" for embedder in embedders):
         if picked.is_file():
             try:
-                parts += _picked(_read_json(picked, "pick_ranks.py"))
+                parts += show(_read_json(picked, writer))
             except (KeyError, TypeError, ValueError) as error:
-                raise DataError(f"not written by pick_ranks.py ({error!r}); delete it", picked) from None
-    return results, html.Section(f"Searched set {name}", parts)
+                raise DataError(f"not written by {writer} ({error!r}); delete it", picked) from None
+    return parts
 
 
 def _search_plots(results: Sequence[dict[str, Any]]) -> list[str]:

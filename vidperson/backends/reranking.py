@@ -55,8 +55,7 @@ def k_reciprocal(
     if k1 < 1 or k2 < 1 or not 0 <= weight <= 1:
         raise ScoringError(f"k1 and k2 must be >= 1, weight 0..1; found k1 {k1}, k2 {k2}, weight {weight}")
     vectors = _Vectors(queries, gallery)
-    asked, total = len(queries), len(vectors.rows)
-    first = 0 if gallery is None else asked
+    asked, first, total = vectors.asked, vectors.first, len(vectors.rows)
     result = np.empty((asked, total - first), dtype=np.float32)
     if result.size == 0:
         return result
@@ -98,8 +97,7 @@ def expanded_cross_neighbourhood(
     if min(k, t, q) < 1:
         raise ScoringError(f"k, t and q must be >= 1; found k {k}, t {t}, q {q}")
     vectors = _Vectors(queries, gallery)
-    asked, total = len(queries), len(vectors.rows)
-    first = 0 if gallery is None else asked
+    asked, first, total = vectors.asked, vectors.first, len(vectors.rows)
     result = np.empty((asked, total - first), dtype=np.float32)
     if result.size == 0:
         return result
@@ -130,16 +128,21 @@ def expanded_cross_neighbourhood(
 
 
 class _Vectors:
-    """All vectors, on a grid on which their squared distances are exact; the longest has a length of 0.5 to 1."""
+    """All vectors, on a grid on which their squared distances are exact; the longest has a length of 0.5 to 1.
+
+    asked: how many of them are queries, which come first. first: row of the first one of the gallery.
+    """
 
     def __init__(self, queries: NDArray[np.floating], gallery: NDArray[np.floating] | None) -> None:
+        within = gallery is None
         gallery = queries[:0] if gallery is None else gallery
         for name, rows in (("queries", queries), ("gallery", gallery)):
             if rows.ndim != 2:
                 raise ScoringError(f"{name}: expected an array of the shape (N, dim), found {rows.shape}")
             if not np.isfinite(rows).all():
                 raise ScoringError(f"{name}: expected finite embeddings, found NaN or infinity")
-        self.dim = queries.shape[1]
+        self.asked, self.dim = queries.shape
+        self.first = 0 if within else self.asked
         if gallery.shape[1] != self.dim:
             raise ScoringError(f"queries have {self.dim} numbers, gallery has {gallery.shape[1]}: embed both alike")
         # A row is x, 1, |x|^2, so that its product with -2 y, |y|^2, 1 is the squared distance to y.
