@@ -120,6 +120,7 @@ def _search_inputs(pair: SearchPairOptions, options: SearchSystemOptions) -> lis
     """The lists and the key that the results of a searched set are of."""
     lists = [path(system, pair.test_set) for system in options.systems(pair.embedder)
              for path in (options.ranks, options.persons, options.nobody)]  # fmt: skip
+    lists += [options.folder(system) / "nobody.json" for system in options.systems(pair.embedder)]
     lists += [pair.test_data / name for name in ("search", "utt2group", "relevant")]
     return [path for path in lists if path.is_file()]
 

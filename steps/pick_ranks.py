@@ -209,7 +209,8 @@ def read_searched(pair: SearchPairOptions, words: Sequence[str], statuses: Mappi
     names = [*pair.enroll_sets.split(), pair.test_set]
     groups: dict[str, list[Place]] = {}
     for data in pair.enrolment():
-        for segment, model in read_scp(data / "utt2spk").items():
+        persons = data / "utt2spk"  # identifiers search without it
+        for segment, model in (read_scp(persons) if persons.is_file() else {}).items():
             groups.setdefault(model, []).append((data.name, segment))
     items = items_of(pair.modality)
     sets = {name: ItemSet(pair.embed_dir / name, pair.items_dir and pair.items_dir / name, items) for name in names}

@@ -185,6 +185,7 @@ def check_search(options: SearchSystemOptions) -> None:
     Raises ScoringError for unknown back-ends, systems named twice, a fusion of what is not searched with, no systems at
     all, and a calibration set that is no searched set.
     """
+    from vidperson.backends.systems import FUSION
     from vidperson.errors import ScoringError
 
     backends, words, fused = options.search_backends.split(), options.words(), options.search_fusion.split()
@@ -196,9 +197,10 @@ def check_search(options: SearchSystemOptions) -> None:
     twice = [word for i, word in enumerate(words) if word in words[:i]]
     if twice:
         raise ScoringError(f"identifiers: '{twice[0]}' is the name of a back-end; give the identifier another one")
-    bad = [name for name in options.identifiers.split() if "/" in name or name.startswith(".")]
+    bad = [name for name in options.identifiers.split() if "/" in name or name.startswith(".") or name == FUSION]
     if bad:
-        raise ScoringError(f"identifiers: expected names of folders below exp/<modality>_train, found '{bad[0]}'")
+        expected = f"names of folders below exp/<modality>_train, other than {FUSION}"
+        raise ScoringError(f"identifiers: expected {expected}, found '{bad[0]}'")
     if fused:
         lacking = [word for word in fused if word not in words]
         if lacking or len(set(fused)) < max(2, len(fused)):

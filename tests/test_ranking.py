@@ -227,6 +227,17 @@ def test_shares_and_thresholds_that_are_none_are_refused(with_strangers, options
     assert done.returncode == status and message in done.stderr
 
 
+def test_lines_of_the_key_in_another_order_give_the_same_file(with_strangers, tmp_path):
+    found = []
+    for _ in range(2):
+        assert evaluate(*with_strangers, "--json", tmp_path / "out.json").returncode == 0
+        found.append((tmp_path / "out.json").read_bytes())
+        for name in ("relevant", "segments", "nobody"):
+            lines = (tmp_path / name).read_text().splitlines(True)
+            (tmp_path / name).write_text("".join(lines[::-1]))
+    assert found[0] == found[1]
+
+
 def test_threshold_without_the_lists_that_it_is_of_is_refused(with_strangers):
     done = evaluate(*with_strangers[:4], "--threshold", "0.5")
     assert done.returncode == 1 and "--threshold: expected --persons beside it" in done.stderr

@@ -409,6 +409,7 @@ def test_search_command_line_exits_1_with_one_line_for_bad_input(corpus):
         ({"search_backends": ""}, "expected one of them or several, found none"),
         ({"identifiers": "class-mean"}, "'class-mean' is the name of a back-end"),
         ({"identifiers": "../who"}, "expected names of folders"),
+        ({"identifiers": "fusion"}, "other than fusion, found 'fusion'"),
         ({"search_fusion": "class-mean who"}, "search_fusion: expected two or more different ones of class-mean"),
         ({"search_backends": "class-mean class-mean-shift", "search_fusion": "class-mean"}, "search_fusion: expected"),
         ({"calibration_set": "other"}, "calibration_set: expected one of the searched test sets"),

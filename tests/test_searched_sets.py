@@ -224,6 +224,9 @@ def test_person_whom_only_an_identifier_knows_is_shown_with_the_searched_face(wo
     assert found["score"] is not None and shade(found["test"]) in (40, 80)
     assert found["enrolment"]["why"] == "no faces in what the person was enrolled with"
     assert decided(world, "class-mean", "p0", "t-two")["why"] == "no faces in what the person was enrolled with"
+    shutil.rmtree(made.data / "train")
+    searched = read_searched(searched.pair, ["who"], {})
+    assert Decisions(searched, {"p0": ["t-two"]}).of("p0", "t-two") == found
 
 
 def test_table_of_segments_begins_with_what_went_wrong(shown):
@@ -456,4 +459,5 @@ def test_stage_5_of_a_searched_and_a_verified_set_gives_one_report_with_the_best
     assert picked["system"] == f"net/{best['backend']}"
     record = read_record(results)
     assert record is not None and {"picks/net/test.json", "net/class-mean/test.json"} <= record.outputs.keys()
-    assert {str(scores / "net/class-mean/test_persons"), str(made.data / "test/relevant")} <= record.inputs.keys()
+    assert {str(scores / f"net/class-mean/{name}") for name in ("test_persons", "nobody.json")} <= record.inputs.keys()
+    assert str(made.data / "test/relevant") in record.inputs

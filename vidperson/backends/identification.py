@@ -94,9 +94,7 @@ class Pooled:
         return int(np.argmax(self.weights)) if len(self.weights) else None
 
 
-def pool(
-    embeddings: Sequence[Float], items: Float | None, weights: Double, link_cosine: float = LINK_COSINE
-) -> Pooled:
+def pool(embeddings: Sequence[Float], items: Float | None, weights: Double, link_cosine: float = LINK_COSINE) -> Pooled:
     """The vector of each track of a segment, the same in any order of the items.
 
     embeddings: of each of K embedders (N, D_k) float32, row by row of the same items, as the network gave them.
@@ -125,17 +123,16 @@ def pool(
     labels = np.zeros(count, dtype=np.int64)
     if items is not None:
         labels = link(units[0], items, link_cosine)
-    members = labels == np.arange(labels.max() + 1)[:, None]
-    vectors = [unit_means(each, members, own).astype(np.float32) for each, own in zip(units, heavy, strict=True)]
-    return Pooled(np.concatenate(vectors, axis=1), _sums(members, heavy[0]), labels)
+    vectors = [unit_means(each, labels, own).astype(np.float32) for each, own in zip(units, heavy, strict=True)]
+    return Pooled(np.concatenate(vectors, axis=1), _sums(labels, heavy[0]), labels)
 
 
-def _sums(members: NDArray[np.bool_], weights: Double) -> Double:
+def _sums(labels: Index, weights: Double) -> Double:
     """(T,) sums of the (N,) weights of each track, the same in any order."""
     most = float(weights.max())
     if most <= 0:
-        return np.zeros(len(members))
-    return np.asarray(members @ round_to_grid(weights / most, bits_for_sum(len(weights))) * most)
+        return np.zeros(labels.max() + 1)
+    return np.asarray(np.bincount(labels, round_to_grid(weights / most, bits_for_sum(len(weights)))) * most)
 
 
 class Searcher(Protocol):
