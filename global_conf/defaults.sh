@@ -26,6 +26,7 @@ folder_videos=               # for folder: videos to search
 folder_key=                  # for folder: who is in which video, where known
 iqiyi_vid_dir=               # iQIYI-VID of 2018 or 2019, or iQIYI-VID-FACE, for iqiyi_vid
 iqiyi_vid_key=               # for iqiyi_vid: its key of the test clips, a list as val_gt.txt
+csm_dir=                     # WIDER Person Search (CSM): lists and folders of images, for csm
 clips_persons=               # for clips: one folder of videos per person, to learn from
 clips_search=                # for clips: videos to search
 clips_strangers=             # for clips: videos of other people, to learn from; may be empty
