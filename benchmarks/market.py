@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +99,7 @@ def run_stage(options: Options, stage: str, embedder: str, *more: str) -> None:
     """Raises DataError with the end of what a stage said that failed."""
     words = [f"./run_{stage}.sh", "--modalities", "body", "--trial-sets", f"{SET}:{SET}", "--body-embedder", embedder]
     words += ["--data-dir", str(options.work_dir / "data"), "--exp-dir", str(options.work_dir / "exp"), *more]
-    ran = subprocess.run(words, cwd=ROOT, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
+    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     if ran.returncode:
         raise DataError(f"{' '.join(words)} failed:\n{ran.stderr[-2000:]}")
 
