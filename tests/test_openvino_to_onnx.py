@@ -11,7 +11,7 @@ import pytest
 from engines_here import ENGINES
 
 from vidperson.engines import load_network
-from vidperson.errors import DataError, ModelError
+from vidperson.errors import DataError, EngineError, ModelError
 from vidperson.io.record import sha256
 from vidperson.networks.card import ModelCard, NetworkFile, OpenVinoIr, card_text, load_card
 from vidperson.networks.install import install_model, installed_model
@@ -114,8 +114,11 @@ def test_installed_ir_is_run_as_it_is_by_openvino_and_checked(tmp_path: Path) ->
     assert installed.openvino_graph == folder / "network.xml" and (folder / "network.bin").is_file()
     batch = np.random.default_rng(1).uniform(0, 255, (1, 3, 16, 8)).astype(np.float32)
     assert_alike(open_network(installed, "openvino")(batch)[0], open_network(installed, "onnxruntime")(batch)[0])
+    (folder / "network.xml").unlink()
+    with pytest.raises(EngineError, match="small: its OpenVINO IR is not there; run ./run_000"):
+        open_network(installed, "openvino")
     again = install_model(str(tmp_path / "small.yaml"), tmp_path / "models")
-    assert again.sha256 == installed.sha256
+    assert again.sha256 == installed.sha256 and again.openvino_graph
     (folder / "network.bin").write_bytes(bytes(len(weights.read_bytes())))
     with pytest.raises(DataError, match=r"network\.bin: expected SHA-256"):
         open_network(installed_model(folder), "openvino")
@@ -124,7 +127,7 @@ def test_installed_ir_is_run_as_it_is_by_openvino_and_checked(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "body_detector", "output": {"decoder": "x"}}, "openvino: expected an embedder or a classifier"),
+        ({"kind": "body_detector", "output": {"decoder": "x"}}, "openvino: expected an embedder, found 'body_detector'"),
         ({"checkpoint": {"architecture": "iresnet18"}}, "openvino: expected no checkpoint beside it"),
         ({"openvino": {"weights": {"name": "person-reidentification-retail-0288.xml"}}}, "another name than that of"),
     ],

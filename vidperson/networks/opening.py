@@ -65,7 +65,11 @@ def open_network(
     batch = installed.card.input.batch or batch
 
     def load(name: str) -> Network:
-        if name == "openvino" and (graph := installed.openvino_graph):
+        if name == "openvino" and installed.card.openvino is not None:
+            graph = installed.openvino_graph
+            if graph is None:
+                name = installed.card.name
+                raise EngineError(f"{name}: its OpenVINO IR is not there; run ./run_000_get_pretrained_models.sh")
             for file in OPENVINO_FILES:
                 checked(graph.with_name(file))
             return load_network(graph, name, device, threads, precision, batch)
