@@ -335,6 +335,8 @@ def test_score_missing_input_raises_naming_the_file_and_the_stage(task):
     task.trials.unlink()
     (task.work / "enroll/spk2utt").write_text("a a-1\n")
     refuse(task, "there is no .*test/trials; run ./run_001_prepare_data.sh, or write it")
+    shutil.rmtree(task.work / "test")
+    refuse(task, "there is no .*test; run ./run_001_prepare_data.sh, or correct trial_sets")
 
 
 @pytest.mark.parametrize(
