@@ -167,7 +167,8 @@ def write_network(folder: Path) -> None:
     axes = onnx.numpy_helper.from_array(np.array([2, 3]), "axes")
     node = helper.make_node("ReduceMean", ["images", "axes"], ["embeddings"], keepdims=0)
     graph = helper.make_graph([node], "means", [images], [means], [axes])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), folder / "means.onnx")
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / "means.onnx")
     card = small_card(name="means", file=NetworkFile("means.onnx"), output=Output(embedding_size=3))
     (folder / "means.yaml").write_text(card_text(card))
 

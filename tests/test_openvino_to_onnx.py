@@ -127,7 +127,7 @@ def test_installed_ir_is_run_as_it_is_by_openvino_and_checked(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "body_detector", "output": {"decoder": "x"}}, "openvino: expected an embedder, found 'body_detector'"),
+        ({"kind": "body_detector", "output": {"decoder": "x"}}, "openvino: expected an embedder, found"),
         ({"checkpoint": {"architecture": "iresnet18"}}, "openvino: expected no checkpoint beside it"),
         ({"openvino": {"weights": {"name": "person-reidentification-retail-0288.xml"}}}, "another name than that of"),
     ],
