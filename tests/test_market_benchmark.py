@@ -56,10 +56,10 @@ def test_real_persons_are_found_across_cameras_through_the_stages(
     pictures = sorted((shared / "data/person/market100/gallery").glob("*.jpg"))
     (tmp_path / "pictures").mkdir()
     for path in pictures:
-        if int(path.name[:4]) <= 20:
+        if int(path.name[:4]) <= 12:
             (tmp_path / "pictures" / path.name).symlink_to(path)
     options = Options(tmp_path / "pictures", tmp_path, str(shared / "models"), EMBEDDER)
     (figures,) = market(options).values()
-    assert figures.queries > 60 and figures.rank1 > 0.75 and figures.map > 0.6
+    assert figures.queries > 30 and figures.rank1 > 0.75 and figures.map > 0.6
     line = f"| `{EMBEDDER}` | auto | as the card says | {figures.queries} | {figures.rank1:.3f} | {figures.map:.3f} |"
     assert line in capsys.readouterr().out
