@@ -91,9 +91,12 @@ discard_low_quality=false    # true: keep a segment's large faces with little bl
 ## Face (stages 0 3 4 5 14)
 face_embedder=arcface_glint360k_r100  # embedding network, a folder of exp/face_models
 
-## Face (stage 3)
-embed_batch=16               # [>=1] faces per call of the embedder
-embed_mirror=                # [none|concatenate|sum] mirrored faces; empty: as the card says
+## Body (stages 0 3 4 5)
+body_embedder=osnet_x025_msmt17_onnx  # embedding network, a folder of exp/body_models
+
+## Embeddings (stage 3)
+embed_batch=16               # [>=1] items per call of the embedder, such as faces
+embed_mirror=                # [none|concatenate|sum] mirrored items; empty: as the card says
 
 ## Scores and evaluation (stages 4 5)
 backends=max                 # ways to compare, e.g. "max ahc xatt track": see docs/metrics.md
