@@ -141,33 +141,19 @@ def test_published_osnet_read_by_its_names_equals_its_own_onnx_file(shared: Path
     assert found.shape == (3, 512) and np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-class Together(torch.nn.Module):
-    """Exporting takes seconds, whatever is exported: the values of three networks side by side."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        osnet = OSNet((16, 64, 64, 64), 32, (1, 0, 0))
-        self.networks = torch.nn.ModuleList([osnet, ReidResNet(TINIEST), MGN(TINIEST, 80, 8)])
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.cat([network(images) for network in self.networks], dim=1)
-
-
 def test_onnx_file_equals_the_network_on_every_engine_and_whatever_is_in_the_batch(tmp_path: Path) -> None:
-    network = settle(Together())
-    export_network(network, card_of("", 352, 32, 80), tmp_path / "network.onnx")
+    """Of MGN, which has most of what an exporter could get wrong; exporting each would take long."""
+    network = settle(MGN(TINIEST, 80, 8))
+    export_network(network, card_of("", 64, 32, 80), tmp_path / "network.onnx")
     images = pictures_of(5, 80, 32)
     with torch.inference_mode():
         expected = network(images).numpy()
-    parts = np.split(expected, [32, 32 + 256], axis=1)
-    assert [part.shape[1] for part in parts] == [32, 256, 64] and all(part.std(axis=0).max() > 0.05 for part in parts)
+    assert expected.shape == (5, 64) and expected.std(axis=0).max() > 0.05
     for engine in ENGINES:
         ran = load_network(tmp_path / "network.onnx", engine)
-        together = ran(images.numpy())[0]
-        for found, part in zip(np.split(together, [32, 32 + 256], axis=1), parts, strict=True):
-            assert np.abs(found - part).max() <= 1e-5 * np.abs(part).max(), engine
-        assert (ran(images.numpy()[[3]])[0] == together[[3]]).all(), engine
+        found = ran(images.numpy())[0]
+        assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max(), engine
+        assert (ran(images.numpy()[[3]])[0] == found[[3]]).all(), engine
 
 
 @pytest.mark.parametrize(
