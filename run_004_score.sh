@@ -27,7 +27,9 @@ fi
 system_options
 once=(utils/once.py --cmd "$cmd" --force "$force")
 logs=$exp_dir/scores/log/$experiment
+train_roots=()
 for modality in $modalities; do
+  train_roots+=("$exp_dir/${modality}_train")
   use_modality "$modality" detector embedder
   for pair in $trial_sets; do
     pair_options "$pair"
@@ -40,7 +42,8 @@ for modality in $modalities; do
 done
 if [ -n "$search_calibration" ]; then
   "${once[@]}" --log "$logs/calibrate_search.log" -- \
-    python steps/calibrate_search.py "${search_args[@]}" --data-dir "$data_dir"
+    python steps/calibrate_search.py "${search_args[@]}" --data-dir "$data_dir" \
+    --train-roots "${train_roots[@]}"
 fi
 if [ -n "$train_trials" ]; then
   "${once[@]}" --log "$logs/calibrate.log" -- \

@@ -3,7 +3,8 @@
 #
 # Reads:  exp/scores, all that stage 4 writes with these options; data/<test set>/trials and
 #         trial_partitions, or search, utt2group and relevant; for what the report shows
-#         exp/<modality>_embed/<embedder> and exp/<modality>_det/<detector>
+#         exp/<modality>_embed/<embedder>, exp/<modality>_det/<detector> and, of identifiers,
+#         exp/<modality>_train
 # Writes: exp/results/<experiment>/ with results.{txt,md,csv,json}, report.html, record.json,
 #         <system>/<test set>.json, trials/<embedder>/<test set>.json and, of searched sets,
 #         picks/<embedder>/<test set>.json

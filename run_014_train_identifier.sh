@@ -22,10 +22,10 @@ train_modality=face           # what persons are recognised by: a folder steps_<
 train_sets=                   # data sets to learn from; segments without a person are strangers
 valid_set=                    # searched set with `relevant` to choose the epoch by; empty: none
 train_embedders=              # whose vectors stand side by side; empty: the modality's embedder
-train_architecture=cosine     # [original|linear|cosine] original: that of the challenge
+train_architecture=cosine     # [original|cosine] original: that of the challenge
 train_hidden=                 # widths of layers before the classifier; empty: none, or 1024 1024
 train_dropout=0.0             # [0..1] share of their values left out in training
-train_score=logit             # [logit|odds|log-probability] what ranks; odds: against strangers
+train_score=logit             # [logit|log-probability] what ranks
 train_loss=sigmoid            # [sigmoid|softmax|cosface|arcface] all but softmax are for cosine
 train_scale=20.0              # [>0] s of the cosines
 train_margin=0.1              # [>=0] m of arcface, in radians, and of cosface

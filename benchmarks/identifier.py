@@ -39,7 +39,7 @@ class Options:
     clips: int = cli.option(12 * BATCH, "clips that are made, of one to 30 items", convert=cli.whole(BATCH))
     persons: int = cli.option(4934, "persons; classes of a prediction, too", convert=cli.whole(2))
     size: int = cli.option(512, "numbers of an embedding", convert=cli.whole(1))
-    architecture: str = cli.option("original", "of the identifier: original, linear or cosine")
+    architecture: str = cli.option("original", "of the identifier: original or cosine")
     precision: str = cli.option("fp32", "of the training: fp32 or bf16")
     threads: int = cli.option(2, "CPU threads", convert=cli.whole(1))
     engine: str = cli.option("auto", "what runs the exported network")

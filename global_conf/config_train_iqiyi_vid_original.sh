@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # The identifier of the iQIYI-VID challenge (deepinx/iqiyi-vid-challenge), to compare others with.
-# For run_014_train_identifier.sh. Unlike there, the best epoch on the validation set is kept, the
-# rate falls once (there at epochs 30 and 35), and biases have the rate and decay of the weights.
+# For run_014_train_identifier.sh. There both sets are learnt, and the last epoch is kept. Give
+# --train-sets "iqiyi_vid_train iqiyi_vid_val" --valid-set "" for that.
 train_name=iqiyi_vid_original
 train_sets=iqiyi_vid_train
 valid_set=iqiyi_vid_val
@@ -15,5 +15,5 @@ train_lr=0.2
 train_weight_decay=0.0005
 train_schedule=step
 train_decay=0.1
-train_decay_epochs=30
+train_decay_epochs="30 35"
 train_epochs=40

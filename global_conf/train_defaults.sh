@@ -16,7 +16,7 @@ train_lr=0.001               # [>0] learning rate
 train_weight_decay=0.0       # [>=0] decay of the weights per step, times the rate
 train_schedule=step          # [step|cosine] step: times train_decay after epochs; cosine: to 0
 train_decay=0.97             # [>0] factor of the step schedule
-train_decay_epochs=1         # [>=1] epochs between its steps
+train_decay_epochs=1         # [not empty] epochs between its steps; "30 35": steps after these
 train_warmup_epochs=0.0      # [>=0] epochs in which the rate rises linearly
 train_clip=0.0               # [>=0] largest norm of the gradient; 0: any
 train_ema=0.0                # [0..1] running average of the weights: share of the past, below 1

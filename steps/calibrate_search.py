@@ -6,6 +6,9 @@ Inputs:
   SCORES_DIR/<system>/<test set>_persons   <segment> <rank> <model> <score>; the first score counts
   DATA_DIR/<calibration set>/              utt2group: all segments; relevant: <model> <segment>.
                                            A segment in no line of relevant shows a stranger
+  TRAIN_ROOTS/<identifier>/<identifier>.yaml
+                                           optional: which sets an identifier learnt from. Where the
+                                           calibration set is one, a warning is logged
 Outputs:
   SCORES_DIR/<system>/nobody.json          the logistic regression, thresholds, and how they were
                                            measured (docs/formats.md)
@@ -27,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps.score import RunOptions, need, to_make
-from steps.search import SearchSystemOptions, check_search
+from steps.search import LEARNT, SearchSystemOptions, check_search, learnt_sets
 from vidperson import cli
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ class CalibrateSearchOptions:
     systems: SearchSystemOptions = cli.group(SearchSystemOptions)
     run: RunOptions = cli.group(RunOptions)
     data_dir: Path = cli.option(Path("data"), "folder of the data sets")
+    train_roots: list[Path] = cli.option((), "folders of the trained identifiers, see above")
 
 
 def calibrate_search(options: CalibrateSearchOptions) -> None:
@@ -60,7 +64,18 @@ def calibrate_search(options: CalibrateSearchOptions) -> None:
     for system, ours in planned.items():
         left = {test_set: one for test_set, one in ours.items() if one in wanted}
         if left:
+            _warn_of_learnt(system, options)
             _calibrate_system(system, left, options)
+
+
+def _warn_of_learnt(system: System, options: CalibrateSearchOptions) -> None:
+    """Raises ModelError for a card that cannot be read."""
+    from vidperson.networks.card import load_card
+
+    for word in options.systems.members(system):
+        for card in (root / word / f"{word}.yaml" for root in options.train_roots):
+            if card.is_file() and options.systems.calibration_set in learnt_sets(load_card(card)):
+                logging.warning(LEARNT, word, options.systems.calibration_set)
 
 
 def plan_calibrations(options: SearchSystemOptions, data_dir: Path) -> dict[System, dict[str, Planned]]:

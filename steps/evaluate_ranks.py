@@ -31,6 +31,7 @@ Example:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +94,13 @@ def evaluate_ranks(options: EvaluateRanksOptions) -> dict[str, Any]:
 
     from vidperson.io.atomic import atomic_write
 
-    result = all_figures(read_lists(options), options.max_rank, rates(options.fpirs), options.threshold)
+    lists = read_lists(options)
+    if not lists.relevant.keys() & lists.ranked.keys():
+        logging.warning(
+            "no model of %s has a list in %s; are these lists of the same models, '<model> <segment>' and "
+            "'<model> <rank> <segment> <score>'?", *(options.relevant, options.ranks)
+        )  # fmt: skip
+    result = all_figures(lists, options.max_rank, rates(options.fpirs), options.threshold)
     for line in printed(result):
         print(line)
     if options.json:
@@ -105,12 +112,12 @@ def evaluate_ranks(options: EvaluateRanksOptions) -> dict[str, Any]:
 def read_lists(options: EvaluateRanksOptions) -> Lists:
     """Raises DataError for malformed lists, ScoringError for segments not searched and a threshold of no scores."""
     from vidperson.errors import ScoringError
-    from vidperson.io.lines import read_scp
+    from vidperson.io.lines import read_scp, sort_key
     from vidperson.io.ranks import read_persons, read_probabilities, read_ranks, read_relevant, read_search
 
     if options.threshold is not None and options.persons is None:
         raise ScoringError("--threshold: expected --persons beside it, whose scores it is of")
-    relevant = read_relevant(options.relevant)
+    relevant = in_order(read_relevant(options.relevant))
     persons = read_persons(options.persons) if options.persons else None
     if options.segments:
         segments = list(read_scp(options.segments))
@@ -121,12 +128,19 @@ def read_lists(options: EvaluateRanksOptions) -> Lists:
         relevant,
         read_search(options.search) if options.search else {},
         persons,
-        segments,
+        sorted(segments, key=sort_key),
         read_probabilities(options.nobody) if options.nobody else None,
     )
     if options.segments:
         refuse_unknown(lists, options.segments)
     return lists
+
+
+def in_order(relevant: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """The models in C-locale order, so that the draws of the bootstrap are the same for any order of the lines."""
+    from vidperson.io.lines import sort_key
+
+    return {model: relevant[model] for model in sorted(relevant, key=sort_key)}
 
 
 def refuse_unknown(lists: Lists, listed_in: Path) -> None:

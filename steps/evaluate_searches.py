@@ -29,14 +29,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps.calibrate_search import plan_calibrations
 from steps.evaluate import refuse_unplanned
-from steps.evaluate_ranks import Lists, all_figures, refuse_unknown
-from steps.search import SearchPairOptions, SearchSystemOptions, check_search, plan_searches
+from steps.evaluate_ranks import Lists, all_figures, in_order, refuse_unknown
+from steps.search import SearchPairOptions, SearchSystemOptions, check_search, learnt_from, plan_searches
 from vidperson import cli
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def evaluate_searches(options: EvaluateSearchesOptions) -> None:
         nobody = systems.nobody(system, test_set) if systems.calibration_set else None
         lists = searched.lists(systems.ranks(system, test_set), systems.persons(system, test_set), nobody)
         output = options.output_dir / system.folder / f"{test_set}.json"
-        about = about_search(system, ours, systems.calibration_set)
+        about = about_search(system, ours, systems)
         evaluate_search(searched, lists, output, about, systems.search_top, wished_threshold(systems, system))
 
 
@@ -93,14 +93,19 @@ def searched_by(
     return found
 
 
-def about_search(system: System, pairs: Sequence[SearchPairOptions], calibration_set: str) -> dict[str, str | None]:
-    """What results say of a system."""
+def about_search(
+    system: System, pairs: Sequence[SearchPairOptions], options: SearchSystemOptions
+) -> dict[str, str | None]:
+    """What results say of a system. learnt_from: the set and the calibration set, where its identifiers learnt them."""
+    sets = list(dict.fromkeys([pairs[0].test_set, *options.calibration_set.split()]))
+    learnt = {name for pair in pairs for word in options.members(system) for name in learnt_from(pair, word, sets)}
     return {
         "modality": " + ".join(dict.fromkeys(pair.modality for pair in pairs)),
         "system": " + ".join(dict.fromkeys(pair.embedder for pair in pairs)),
         "backend": system.backend,
         "snorm_cohort": None,
-        "calibrated_on": calibration_set or None,
+        "calibrated_on": options.calibration_set or None,
+        "learnt_from": " ".join(name for name in sets if name in learnt) or None,
     }
 
 
@@ -159,7 +164,7 @@ class SearchedSet:
 
         Raises DataError for malformed or edited lists, ScoringError for those of another set.
         """
-        from vidperson.io.lines import read_scp
+        from vidperson.io.lines import read_scp, sort_key
         from vidperson.io.ranks import read_persons, read_probabilities, read_ranks, read_relevant, read_search
         from vidperson.io.record import checked
 
@@ -167,10 +172,10 @@ class SearchedSet:
         segments = self.data / "utt2group"
         lists = Lists(
             read_ranks(checked(ranks), may_be_empty=True),
-            read_relevant(relevant) if relevant.is_file() else {},
+            in_order(read_relevant(relevant)) if relevant.is_file() else {},
             read_search(self.data / "search"),
             read_persons(checked(persons)),
-            list(read_scp(segments)),
+            sorted(read_scp(segments), key=sort_key),
             read_probabilities(checked(nobody)) if nobody else None,
         )
         refuse_unknown(lists, segments)
@@ -204,7 +209,7 @@ def evaluate_search(
         shown = lists.shown()
         result["without_items_of_models"] = sum(segment in shown for segment in missing)
         several = len({group for groups in lists.groups.values() for group in groups}) > 1
-        with_key = lists if several else Lists(**{**vars(lists), "groups": {}})
+        with_key = lists if several else replace(lists, groups={})
         result |= all_figures(with_key, max_rank, fpirs, threshold)
     else:
         logging.info("%s has no key (relevant): nothing to evaluate", searched.data)

@@ -120,7 +120,9 @@ def _search_inputs(pair: SearchPairOptions, options: SearchSystemOptions) -> lis
     """The lists and the key that the results of a searched set are of."""
     lists = [path(system, pair.test_set) for system in options.systems(pair.embedder)
              for path in (options.ranks, options.persons, options.nobody)]  # fmt: skip
+    lists += [options.folder(system) / "nobody.json" for system in options.systems(pair.embedder)]
     lists += [pair.test_data / name for name in ("search", "utt2group", "relevant")]
+    lists += [data / "names" for data in (*pair.enrolment(), pair.test_data)]
     return [path for path in lists if path.is_file()]
 
 
@@ -224,9 +226,9 @@ def _head_tables(
     if searched:
         head = [searches.map_table(searched), searches.open_set_table(searched), searches.set_table(searched)]
         notes = searches.open_set_notes(searched)
-        texts = (searches.map_note(), "\n".join(notes), "")
+        texts = (searches.map_note(searched) if head[0][1] else "", "\n".join(notes), "")
         named += list(zip(("Ranked lists", "Strangers", "Searched sets"), head, texts, strict=True))
-        markup += [html.table(head[0]), html.note(texts[0])]
+        markup += [html.table(head[0]), html.note(texts[0])] if head[0][1] else []
         markup += [html.heading("Strangers"), html.table(head[1])] if head[1][1] else []
         markup += [*map(html.note, notes), html.heading("Searched sets"), html.table(head[2])]
     return named, markup
@@ -317,7 +319,7 @@ def _search_plots(results: Sequence[dict[str, Any]]) -> list[str]:
 
     keyed = [result for result in searches.best_first(results) if result.get("segments")]
     if not keyed:
-        return [html.note("There is no key: nothing to evaluate.")]
+        return [html.note("There is no key, so there are no figures: here are the lists.")]
     shown = keyed[: plots.MOST_PANELS]
     left_out = f" The best {len(shown)} of {len(keyed)} systems." if len(shown) < len(keyed) else ""
     curves = dict(zip(searches.curve_names(shown), (result["segments"] for result in shown), strict=True))
@@ -344,9 +346,11 @@ def _picked(picked: dict[str, Any]) -> list[str]:
     if picked["worst"] or picked["best"]:
         parts.append(html.heading(f"Persons that went worst, by {picked['system']}"))
         parts.append(html.note(f"{searches.picked_note(picked)} The {items} are the heaviest of their tracks."))
-        parts.append(searches.picked_persons(picked["worst"]) or html.note("All persons have an AP of 100 %."))
+        worst = searches.picked_persons(picked["worst"], picked["names"])
+        parts.append(worst or html.note("All persons have an AP of 100 %."))
     if picked["best"]:
-        parts.append(html.folded_parts("Persons that went best", [searches.picked_persons(picked["best"])]))
+        best = searches.picked_persons(picked["best"], picked["names"])
+        parts.append(html.folded_parts("Persons that went best", [best]))
     for (title, total, table), rest in (
         (searches.persons_table(picked), picked["files"]["ranks"]),
         (searches.segments_table(picked), picked["files"]["persons"]),

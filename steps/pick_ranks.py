@@ -7,6 +7,7 @@ Inputs:
                               <segment>
   DATA_DIR/<enrolment set>/utt2spk
                               <segment> <model>
+  DATA_DIR/<set>/names        optional: <id> <original name>
   EMBED_DIR/<set>/embed.scp, TRAIN_ROOT/<identifier>
                               what steps/search.py compares; SEARCH_WITH has the system's words, a
                               back-end or identifier, or those of a fusion
@@ -198,6 +199,7 @@ def pick_ranks(options: PickRanksOptions) -> None:
     scores = read_scored_ranks(options.ranks, may_be_empty=True)
     content = {"system": options.system, "files": {"ranks": str(options.ranks), "persons": str(options.persons)}}
     content |= picked_content(lists, scores, searched, options.count)
+    content["names"] = original_names(options.pair, content)
     with atomic_write(options.output) as stream:
         stream.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
@@ -209,7 +211,8 @@ def read_searched(pair: SearchPairOptions, words: Sequence[str], statuses: Mappi
     names = [*pair.enroll_sets.split(), pair.test_set]
     groups: dict[str, list[Place]] = {}
     for data in pair.enrolment():
-        for segment, model in read_scp(data / "utt2spk").items():
+        persons = data / "utt2spk"  # identifiers search without it
+        for segment, model in (read_scp(persons) if persons.is_file() else {}).items():
             groups.setdefault(model, []).append((data.name, segment))
     items = items_of(pair.modality)
     sets = {name: ItemSet(pair.embed_dir / name, pair.items_dir and pair.items_dir / name, items) for name in names}
@@ -246,6 +249,16 @@ def picked_content(lists: Lists, scores: Scores, searched: Searched, count: int)
     content["persons"] = [person_line(model, lists, scores, precisions) for model in models[:MOST_LISTED]]
     content["segments"] = segment_lines(lists, searched.statuses)[:MOST_LISTED]
     return content
+
+
+def original_names(pair: SearchPairOptions, content: Content) -> dict[str, str]:
+    """Id -> original name, of those persons and segments in the tables whose data folders have a list of names."""
+    from vidperson.io.lines import read_scp
+
+    folders = [data for data in (*pair.enrolment(), pair.test_data) if (data / "names").is_file()]
+    names = {name: original for data in folders for name, original in read_scp(data / "names").items()}
+    shown = [*(row["model"] for row in content["persons"]), *(row["segment"] for row in content["segments"])]
+    return {name: names[name] for name in shown if name in names}
 
 
 def person_line(model: str, lists: Lists, scores: Scores, precisions: Mapping[str, float]) -> Content:

@@ -255,7 +255,7 @@ def plan_scores(pair: PairOptions, options: SystemOptions) -> dict[System, Plann
     from vidperson.backends.systems import plain_systems
     from vidperson.io.planned import Planned
 
-    cure = "run ./run_001_prepare_data.sh, or write it"
+    cure = "run ./run_001_prepare_data.sh, or write it, or correct trial_sets"
     lists = [need(pair.enroll_data / "spk2utt", cure), need(pair.trials, cure)]
     cohort = options.snorm_cohort
     read = [*pair.parts, *([cohort] if cohort else [])]

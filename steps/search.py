@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from vidperson.backends.search import Ranks
     from vidperson.backends.systems import System
     from vidperson.io.planned import Planned
+    from vidperson.networks.card import ModelCard
     from vidperson.networks.install import InstalledModel
 
     Vectors = NDArray[np.float32]
@@ -61,6 +62,7 @@ OF_STRANGERS = BACKENDS[1:]
 BATCH = 256
 LINES_AT_ONCE = 1 << 16
 CURE = "run stages 2 and 3 for the set"
+LEARNT = "%s learnt from %s: its figures there are too good"
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,9 @@ def search(options: SearchOptions) -> None:
     systems = [system for system, ours in planned.items() if any(one in wanted for one in ours)]
     if not systems:
         return
+    for word in dict.fromkeys(word for system in systems for word in options.systems.members(system)):
+        if learnt_from(options.pair, word, [options.pair.test_set]):
+            logging.warning(LEARNT, word, options.pair.test_set)
     for system in systems:
         for one in planned[system]:
             one.remove()
@@ -185,6 +190,7 @@ def check_search(options: SearchSystemOptions) -> None:
     Raises ScoringError for unknown back-ends, systems named twice, a fusion of what is not searched with, no systems at
     all, and a calibration set that is no searched set.
     """
+    from vidperson.backends.systems import FUSION
     from vidperson.errors import ScoringError
 
     backends, words, fused = options.search_backends.split(), options.words(), options.search_fusion.split()
@@ -196,14 +202,16 @@ def check_search(options: SearchSystemOptions) -> None:
     twice = [word for i, word in enumerate(words) if word in words[:i]]
     if twice:
         raise ScoringError(f"identifiers: '{twice[0]}' is the name of a back-end; give the identifier another one")
-    bad = [name for name in options.identifiers.split() if "/" in name or name.startswith(".")]
+    bad = [name for name in options.identifiers.split() if "/" in name or name.startswith(".") or name == FUSION]
     if bad:
-        raise ScoringError(f"identifiers: expected names of folders below exp/<modality>_train, found '{bad[0]}'")
+        expected = f"names of folders below exp/<modality>_train, other than {FUSION}"
+        raise ScoringError(f"identifiers: expected {expected}, found '{bad[0]}'")
     if fused:
         lacking = [word for word in fused if word not in words]
         if lacking or len(set(fused)) < max(2, len(fused)):
             expected = f"two or more different ones of {' '.join(words)}"
-            raise ScoringError(f"search_fusion: expected {expected}, found '{options.search_fusion}'")
+            cure = f"; name '{lacking[0]}' in identifiers or search_backends, too" if lacking else ""
+            raise ScoringError(f"search_fusion: expected {expected}, found '{options.search_fusion}'{cure}")
         if len(options.embedders.split()) > 1:
             raise ScoringError("search_fusion: expected one modality, whose systems are fused, found several")
         if not options.experiment or "/" in options.experiment or options.experiment in (".", ".."):
@@ -225,7 +233,7 @@ def plan_searches(pair: SearchPairOptions, options: SearchSystemOptions) -> dict
     """
     from vidperson.io.planned import Planned
 
-    cure = "run ./run_001_prepare_data.sh, or write it"
+    cure = "run ./run_001_prepare_data.sh, or write it, or correct trial_sets"
     lists = [need(pair.test_data / name, cure) for name in ("search", "utt2group")]
     planned = {}
     for system in options.systems(pair.embedder):
@@ -278,6 +286,7 @@ class Trained:
                 f"{self.files[1]}: expected an identifier, kind {kind}, input vector, labels; found {found}"
             )
         self.card, self.size = card, card.input.size
+        self.learnt_from = learnt_sets(card)
         self.embedders = card.input.embedders or (pair.embedder,)
         self.labels = card.output.labels
 
@@ -293,6 +302,18 @@ class Trained:
                 f"{self.files[0]}: expected SHA-256 {self.card.file.sha256}, found {found}; train it again"
             )
         return InstalledModel(self.card, self.files[0], found)
+
+
+def learnt_sets(card: ModelCard) -> list[str]:
+    """The data sets that an identifier learnt from; none where its card does not tell."""
+    sets = card.training.get("train_sets")
+    return sets if isinstance(sets, list) else []
+
+
+def learnt_from(pair: SearchPairOptions, word: str, sets: Sequence[str]) -> list[str]:
+    """Those of some data sets that an identifier learnt from; a back-end learns from none."""
+    known = [] if word in BACKENDS else Trained(pair, word).learnt_from
+    return [name for name in sets if name in known]
 
 
 @dataclass

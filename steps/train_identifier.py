@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train an identifier: a network from the vector of a track to a score for each person.
 
-Inputs, for each set in TRAIN_DATA (a data folder), with its part in TRAIN_PARTS:
+Inputs: for each set in TRAIN_DATA (a data folder), with its part in TRAIN_PARTS,
   TRAIN_DATA/utt2spk
       <segment> <person>; other segments of the set show no known person: they are strangers
   EMBED_DIRS/<part>/embed.scp
@@ -91,12 +91,22 @@ def train_identifier(options: TrainIdentifierOptions) -> dict[str, Any]:
     from vidperson.training.loop import first_alone, join_world
 
     check_options(how)
+    names = [Path(data).name for data in training.train_data]
+    if len(set(names)) < len(names):
+        raise TrainingError(f"train-data: expected different sets, found {' '.join(names)}")
+    if sets.valid_data and Path(sets.valid_data).name in names:
+        logging.warning("%s is learnt from: it does not show which epoch is the best for other sets", sets.valid_data)
     if len(training.train_data) != len(sets.train_parts) or bool(sets.valid_data) != bool(sets.valid_part):
         raise TrainingError("each set of --train-data, and --valid-data, is given with its part")
+    if sets.valid_part in sets.train_parts:
+        cure = "name another, or leave it empty, or use folds"
+        raise TrainingError(f"valid_set: expected a set that is not learnt from, found '{sets.valid_part}'; {cure}")
     learnt = [
         Learnt(Path(data), sets.part(part)) for data, part in zip(training.train_data, sets.train_parts, strict=True)
     ]
     persons = tuple(sorted({person for each in learnt for person in each.persons.values()}, key=str.encode))
+    if len(persons) < 2:
+        raise TrainingError(f"expected 2 persons or more in utt2spk of {' '.join(names)}, found {len(persons)}")
     truth = Truth(Path(sets.valid_data), sets.part(sets.valid_part), persons) if sets.valid_data else None
     size = sum(_sizes([each.tables for each in learnt] + ([truth.tables] if truth else [])))
     embedders = [folder.name for folder in sets.embed_dirs]
@@ -159,7 +169,7 @@ def read_clips(folder: Path, learnt: Sequence[Learnt], persons: Sequence[str], s
     from vidperson.training.clips import Clips, ClipWriter, read_prepared
 
     files = [path for each in learnt for path in each.part.inputs]
-    words = ["train_identifier", "clips", *(each.part.name for each in learnt)]
+    words = ["train_identifier", "clips", f"{learnt[0].part.link_cosine:g}", *(each.part.name for each in learnt)]
     if (prepared := read_prepared(folder, size, words, files)) is None:
         with ClipWriter(folder, words, files) as writer:
             for place, each in enumerate(learnt):
@@ -208,13 +218,17 @@ class Truth:
             logging.warning("%s: no strangers in it: the epoch is chosen as if there were none", data)
 
     def validation(self, folder: Path, size: int) -> Validation:
-        """The vectors of all tracks are prepared in a folder, where they are not there or of other inputs."""
+        """The vectors of all tracks are prepared in a folder, where they are not there or of other inputs.
+
+        Raises DataError where there is none.
+        """
         import numpy as np
 
         from vidperson.backends import EmbeddingSets
+        from vidperson.errors import DataError
         from vidperson.training.clips import ClipWriter, read_prepared
 
-        words = ["train_identifier", "tracks", self.part.name]
+        words = ["train_identifier", "tracks", f"{self.part.link_cosine:g}", self.part.name]
         if (prepared := read_prepared(folder, size, words, self.part.inputs)) is None:
             with ClipWriter(folder, words, self.part.inputs) as writer:
                 for number, (_, pooled, _) in enumerate(self.part.pooled(self.segments, {})):
@@ -222,16 +236,18 @@ class Truth:
                         writer.add(0, number, vector, np.zeros(0, np.int64), np.zeros(0))
             prepared = read_prepared(folder, size, words, self.part.inputs)
             assert prepared is not None
+        if not len(prepared):
+            raise DataError("no segment has an item: there is nothing to validate on", self.tables[0].scp)
         offsets = np.searchsorted(prepared.number, np.arange(len(self.segments) + 1))
         tracks = EmbeddingSets(tuple(self.segments), prepared.vectors, offsets)
         return searched(tracks, self.groups, self.relevant, self.persons, prepared.digest)
 
 
-def whitening(vectors: Float) -> tuple[Double, Double]:
-    """What the back-end class-mean-whitened does to vectors."""
+def whitening(vectors: Float, rows: Index) -> tuple[Double, Double]:
+    """What the back-end class-mean-whitened does to vectors, where some of them are the enrolment segments."""
     from vidperson.backends.identification import Whitening
 
-    made = Whitening(vectors)
+    made = Whitening(vectors, rows)
     return made.origin, made.matrix
 
 

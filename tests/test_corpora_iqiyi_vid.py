@@ -340,6 +340,7 @@ def test_submission_has_a_line_per_person_in_order_of_numbers_and_of_rank(repo: 
         ({"1": [TESTED[0], TESTED[0]]}, "person 1 has a clip twice"),
         ({"1": ["elsewhere"]}, "clip 'elsewhere' of person 1 is not in "),
         ({"Ann": TESTED}, "expected models that are numbers of persons, found 'Ann'"),
+        ({"1": TESTED, "77": TESTED}, "person 77 is not in .*iqiyi_vid_test/search; expected the ranks of this set"),
     ],
 )
 def test_submission_that_the_challenge_would_refuse_is_not_written(
@@ -349,6 +350,15 @@ def test_submission_that_the_challenge_would_refuse_is_not_written(
     with pytest.raises(DataError, match=message):
         iqiyi_vid.format_submission(ranks(tmp_path / "r", lists), test, tmp_path / "a.txt")
     assert not (tmp_path / "a.txt").exists()
+
+
+def test_submission_without_some_of_the_persons_is_written_and_says_how_many(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    test = iqiyi_vid.prepare(tmp_path / "data", release_2018(tmp_path / "corpus"))[-1]
+    searched = (test / "search").read_text().splitlines()
+    assert iqiyi_vid.format_submission(ranks(tmp_path / "r", {"1": TESTED}), test, tmp_path / "a.txt") == 1
+    assert f"{len(searched) - 1} of {len(searched)} persons have no list, which counts as 0" in caplog.text
 
 
 def test_submission_of_a_set_with_two_segments_of_one_clip_is_refused_without_a_stack_trace(

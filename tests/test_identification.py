@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from vidperson.backends.identification import (
     Standard,
     Whitened,
     Whitening,
+    as_compared,
     class_means,
     columns_of,
     item_weights,
@@ -283,6 +285,13 @@ def test_whitening_vectors_in_another_order_give_the_same_bytes(rng):
     assert again.tobytes() == first.tobytes()
 
 
+def test_whitening_by_some_of_the_vectors_is_that_of_them_alone(rng):
+    vectors = rng.standard_normal((60, 8)).astype(np.float32)
+    some = rng.permutation(60)[:20]
+    found, expected = Whitening(vectors, some), Whitening(vectors[some])
+    assert np.array_equal(found.origin, expected.origin) and np.array_equal(found.matrix, expected.matrix)
+
+
 def test_whitening_of_vectors_that_are_all_the_same_is_refused():
     with pytest.raises(ScoringError, match="segments that differ, found 3 that do not"):
         Whitening(np.ones((3, 4), np.float32))
@@ -310,5 +319,33 @@ def test_columns_of_embedders_follow_the_order_that_is_asked_for():
         columns_of({"x": 2}, ["z"])
 
 
+def test_vectors_as_they_are_compared_have_the_scores_as_cosines_with_the_person(rng):
+    """Of a person with one segment, of whom there is but that vector."""
+    rows, other = rng.standard_normal((6, 8)).astype(np.float32), rng.standard_normal((5, 8)).astype(np.float32)
+    whitening = Whitening(np.concatenate([rows[:1], other]))
+    for plain, moved in ((rows, None), (whitening.apply(rows), whitening)):
+        searcher = ClassMean(["p"], class_means(plain[:1], ["p"])[1])
+        searcher = SomeColumns(Whitened(searcher, moved) if moved else searcher, np.arange(1, 9))
+        wide = np.concatenate([np.zeros((6, 1), np.float32), rows], axis=1)
+        compared = as_compared(searcher, wide)
+        np.testing.assert_allclose(compared @ compared[0], searcher.scores(wide)[:, 0], atol=1e-6)
+    assert as_compared(Fusion([(searcher, Standard(0, 1))]), wide) is None
+
+
 def test_pooled_of_several_equal_tracks_the_first_is_the_main_one():
     assert Pooled(np.zeros((2, 1), np.float32), np.array([1.0, 1.0]), np.array([0, 1])).main == 0
+
+
+def test_pool_of_a_film_with_many_tracks_needs_memory_for_its_faces_only():
+    """As much for each face, however many tracks there are: 3000 faces, every two of them a track."""
+    count = 3000
+    rows = np.repeat(np.random.default_rng(3).standard_normal((count // 2, 16)), 2, axis=0).astype(np.float32)
+    items = np.zeros((count, 17), np.float32)
+    items[:, 0], items[:, 1] = np.arange(count), np.arange(count) / 2
+    items[:, 2:6], items[:, 6] = np.array([0, 0, 100, 100]) + 500 * (np.arange(count) // 2 % 9)[:, None], 1
+    tracemalloc.start()
+    found = pool([rows], items, np.ones(count))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found) == count // 2
+    assert peak < 3000 * count  # bytes; a number for each face and track would take 36 MB

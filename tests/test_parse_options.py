@@ -237,7 +237,7 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
         "ncoh", "ncoh_discard", "max_systems", "det_window", "second_look", "search_top", "search_persons",
         "train_embedding_size",
         "train_sub_centres", "train_batch",
-        "train_epochs", "train_decay_epochs", "train_gpus", "train_processes", "train_workers", "train_threads",
+        "train_epochs", "train_gpus", "train_processes", "train_workers", "train_threads",
         "train_seed", "train_valid_epochs", "train_save_steps", "train_held_out", "train_strangers", "train_folds",
     }  # fmt: skip
     assert {name for name, kind in kinds.items() if kind == "number"} == {

@@ -145,6 +145,14 @@ def test_a_model_without_a_group_is_named_and_nothing_is_written(tmp_path):
     assert not (tmp_path / "out.json").exists()
 
 
+def test_lists_of_other_models_than_the_key_are_evaluated_with_a_warning(tmp_path):
+    (tmp_path / "ranks").write_text("m 1 s 0.5\n")
+    (tmp_path / "relevant").write_text("s m\n")
+    done = evaluate("--ranks", tmp_path / "ranks", "--relevant", tmp_path / "relevant")
+    assert done.returncode == 0 and done.stdout.startswith("mAP 0.000000\n")
+    assert f"no model of {tmp_path}/relevant has a list in {tmp_path}/ranks; are these lists" in done.stderr
+
+
 @pytest.fixture
 def with_strangers(tmp_path):
     """Two models; v and w show nobody, u nobody that is found; t has no list. Of five segments four have a list."""
@@ -225,6 +233,17 @@ def test_lists_of_another_set_or_malformed_are_refused_by_name(with_strangers, t
 def test_shares_and_thresholds_that_are_none_are_refused(with_strangers, options, status, message):
     done = evaluate(*with_strangers, *options)
     assert done.returncode == status and message in done.stderr
+
+
+def test_lines_of_the_key_in_another_order_give_the_same_file(with_strangers, tmp_path):
+    found = []
+    for _ in range(2):
+        assert evaluate(*with_strangers, "--json", tmp_path / "out.json").returncode == 0
+        found.append((tmp_path / "out.json").read_bytes())
+        for name in ("relevant", "segments", "nobody"):
+            lines = (tmp_path / name).read_text().splitlines(True)
+            (tmp_path / name).write_text("".join(lines[::-1]))
+    assert found[0] == found[1]
 
 
 def test_threshold_without_the_lists_that_it_is_of_is_refused(with_strangers):

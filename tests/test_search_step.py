@@ -18,6 +18,7 @@ from test_identification import naive_whitening
 from test_score_step import write_embeddings
 
 from steps.calibrate_search import CalibrateSearchOptions, calibrate_search
+from steps.evaluate_searches import about_search
 from steps.score import RunOptions
 from steps.search import BATCH, SearchOptions, search
 from steps.write_trec import WriteTrecOptions, write_trec
@@ -26,6 +27,7 @@ from vidperson.backends.identification import Identifier
 from vidperson.engines import load_network
 from vidperson.errors import DataError, ModelError, ScoringError
 from vidperson.io.ranks import read_persons, read_probabilities, read_scored_ranks
+from vidperson.report.searches import map_note
 
 ROOT = Path(__file__).resolve().parents[1]
 DIM = 8
@@ -107,7 +109,7 @@ class Corpus:
 
     def calibrate(self, **changes) -> None:
         systems = self.options(calibration_set="valid", **changes).systems
-        calibrate_search(CalibrateSearchOptions(systems, RunOptions(), self.data))
+        calibrate_search(CalibrateSearchOptions(systems, RunOptions(), self.data, [self.work / "trained"]))
 
     def out(self, name: str, system: str = "e/class-mean") -> Path:
         return self.work / "out" / system / name
@@ -409,7 +411,9 @@ def test_search_command_line_exits_1_with_one_line_for_bad_input(corpus):
         ({"search_backends": ""}, "expected one of them or several, found none"),
         ({"identifiers": "class-mean"}, "'class-mean' is the name of a back-end"),
         ({"identifiers": "../who"}, "expected names of folders"),
+        ({"identifiers": "fusion"}, "other than fusion, found 'fusion'"),
         ({"search_fusion": "class-mean who"}, "search_fusion: expected two or more different ones of class-mean"),
+        ({"search_fusion": "class-mean who"}, "name 'who' in identifiers or search_backends, too"),
         ({"search_backends": "class-mean class-mean-shift", "search_fusion": "class-mean"}, "search_fusion: expected"),
         ({"calibration_set": "other"}, "calibration_set: expected one of the searched test sets"),
         ({"identifiers": "missing"}, "missing.onnx; run ./run_014_train_identifier.sh"),
@@ -424,7 +428,7 @@ def test_search_options_that_cannot_be_are_named(corpus, options, message):
 
 def test_search_person_that_the_identifier_does_not_know_is_named(corpus):
     write_identifier(corpus, labels=["nobody", *PEOPLE[1:]])
-    with pytest.raises(ScoringError, match="who: 1 of 5 searched persons are not among its labels: ann"):
+    with pytest.raises(ScoringError, match="who: 1 of 5 searched persons are not among its labels: ann; train another"):
         corpus.search(identifiers="who", search_backends="")
 
 
@@ -552,6 +556,31 @@ def test_calibrate_search_without_a_key_or_before_the_search_names_the_file(corp
     (corpus.data / "valid/relevant").unlink()
     with pytest.raises(ScoringError, match="relevant; name a calibration_set of which it is known"):
         corpus.calibrate()
+
+
+def test_identifier_that_learnt_from_a_set_is_warned_of_there_and_said_in_the_results(corpus, caplog):
+    """The fusion holds it; class means learn from no set."""
+    write_identifier(corpus, training={"train_sets": ["train", "valid"]})
+    write_identifier(corpus, "other", training={"train_sets": ["train"]})
+    systems = {"identifiers": "who other", "search_fusion": "class-mean who"}
+    corpus.search(test_set="test", **systems)
+    assert "learnt from" not in caplog.text
+    corpus.search(test_set="valid", enroll_sets="train", **systems)
+    corpus.calibrate(**systems)
+    said = [record.getMessage() for record in caplog.records if "learnt from" in record.getMessage()]
+    assert len(said) == 3  # the search, the calibration of the identifier, and that of the fusion
+    assert {text.partition(":")[0] for text in said} == {"who learnt from valid"}
+    found, options = {}, corpus.options(**systems).systems
+    for system in options.systems("e"):
+        pair = corpus.options(test_set="valid", **systems).pair
+        found[system.backend] = about_search(system, [pair], options)["learnt_from"]
+    assert found == {"class-mean": None, "who": "valid", "other": None, "fusion": "valid"}
+    results = [{"backend": name, "learnt_from": learnt} for name, learnt in found.items()]
+    note = map_note(results)
+    assert "fusion learnt from valid: its figures there, and what is calibrated there, are too good." in note
+    assert note.count("learnt from") == 2 and "learnt from" not in map_note(results[:1])
+    pair, calibrated = corpus.options().pair, corpus.options(**systems, calibration_set="valid").systems
+    assert about_search(calibrated.systems("e")[1], [pair], calibrated)["learnt_from"] == "valid"
 
 
 # -- TREC -----------------------------------------------------------------------------------------------------------

@@ -224,6 +224,9 @@ def test_person_whom_only_an_identifier_knows_is_shown_with_the_searched_face(wo
     assert found["score"] is not None and shade(found["test"]) in (40, 80)
     assert found["enrolment"]["why"] == "no faces in what the person was enrolled with"
     assert decided(world, "class-mean", "p0", "t-two")["why"] == "no faces in what the person was enrolled with"
+    shutil.rmtree(made.data / "train")
+    searched = read_searched(searched.pair, ["who"], {})
+    assert Decisions(searched, {"p0": ["t-two"]}).of("p0", "t-two") == found
 
 
 def test_table_of_segments_begins_with_what_went_wrong(shown):
@@ -262,7 +265,8 @@ def test_report_without_a_key_or_strangers_says_so(world):
     assert world.pick()["worst"] == []
     world.report()
     page = Page((world.results / "report.html").read_text())
-    assert "There is no key: nothing to evaluate." in page.text and "Persons that went worst" not in page.text
+    assert "There is no key, so there are no figures" in page.text and "Persons that went worst" not in page.text
+    assert not any(head in page.text for head in ("mAP", "AP %", "with a key", "result", "shows"))
     assert "t-two (" in page.text and "t-empty1" in page.text  # both lists are there
     relevant.write_text(key)
     shown = {line.split()[1] for line in key.splitlines()}
@@ -283,6 +287,17 @@ def test_report_without_a_key_or_strangers_says_so(world):
     assert "There are no strangers, so there are no open-set figures." in text and "FNIR at" not in text
 
 
+def test_original_names_stand_behind_the_ids_in_the_report(world):
+    (world.made.data / "test/relevant").unlink()  # no figures are drawn, which takes long
+    (world.made.data / "train/names").write_text("p0 Ann <Example>\np1 p1\n")
+    (world.made.data / "test/names").write_text("t-two party/two of us.mp4\n")
+    world.evaluate()
+    assert world.pick()["names"] == {"p0": "Ann <Example>", "p1": "p1", "t-two": "party/two of us.mp4"}
+    world.report()
+    text = Page((world.results / "report.html").read_text()).text
+    assert "p0 (Ann <Example>)" in text and "t-two (party/two of us.mp4)" in text and "p1 (p1)" not in text
+
+
 def test_set_without_any_item_has_figures_and_picked_persons(world):
     for path in world.paths.values():
         path.write_text("")
@@ -292,7 +307,7 @@ def test_set_without_any_item_has_figures_and_picked_persons(world):
     assert result["segments"]["decided"]["misses"] == 1 and result["segments"]["decided"]["false alarms"] == 0
     picked = world.pick()
     assert {case["kind"] for person in picked["worst"] for case in person["cases"]} == {"missed"}
-    assert "no right segment listed" in searches.picked_persons(picked["worst"])
+    assert "no right segment listed" in searches.picked_persons(picked["worst"], {})
 
 
 def test_json_that_is_no_result_or_was_not_picked_is_refused_by_name(world):
@@ -442,7 +457,7 @@ def test_stage_5_of_a_searched_and_a_verified_set_gives_one_report_with_the_best
     results = tmp_path / "exp/results/small"
     assert done.stdout.splitlines()[-1] == f"report: {results / 'report.html'}"
     assert "mAP@100 %" in done.stdout and "EER %" in done.stdout
-    assert "on test: its own figures are too good" in done.stdout
+    assert "on test with 15 strangers: its own figures are too good" in done.stdout
     rows = list(csv.DictReader((results / "results.csv").open()))
     assert [(row["set"], bool(row["eer"]), bool(row["map"])) for row in rows[-3:]] == [
         ("pairs", True, False), ("test", False, True), ("test", False, True)]  # fmt: skip
@@ -456,4 +471,5 @@ def test_stage_5_of_a_searched_and_a_verified_set_gives_one_report_with_the_best
     assert picked["system"] == f"net/{best['backend']}"
     record = read_record(results)
     assert record is not None and {"picks/net/test.json", "net/class-mean/test.json"} <= record.outputs.keys()
-    assert {str(scores / "net/class-mean/test_persons"), str(made.data / "test/relevant")} <= record.inputs.keys()
+    assert {str(scores / f"net/class-mean/{name}") for name in ("test_persons", "nobody.json")} <= record.inputs.keys()
+    assert str(made.data / "test/relevant") in record.inputs

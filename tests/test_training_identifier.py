@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -127,7 +128,8 @@ def trained(sets: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     call = ["./run_014_train_identifier.sh", "--exp-dir", str(exp), "--data-dir", str(sets / "data"), "--train-name"]
     call += ["who", "--face-detector", "det", "--face-embedder", "net", "--train-embedders", "net other"]
     call += ["--train-sets", "train", "--valid-set", "valid", "--train-folds", "2", "--train-hidden", "10"]
-    call += ["--train-dropout", "0.2", "--train-loss", "cosface", "--train-strangers", "2", "--train-score", "odds"]
+    call += ["--train-dropout", "0.2", "--train-loss", "cosface", "--train-strangers", "2"]
+    call += ["--train-score", "log-probability"]
     call += ["--train-batch", "8", "--train-epochs", "3", "--train-save-steps", "2", "--train-threads", "1"]
     done = subprocess.run(call, cwd=Path(__file__).parents[1], env=RECIPE, capture_output=True, text=True, timeout=300)
     folder = exp / "face_train/who"
@@ -138,12 +140,13 @@ def trained(sets: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 @pytest.fixture
 def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The export has its own tests and takes longer than the training."""
+    """Export and curves have their own tests and take longer than the training."""
     monkeypatch.setattr("vidperson.training.identifier.export_identifier", lambda *given: {})
+    monkeypatch.setattr("vidperson.training.command.draw_curves", lambda *given: None)
 
 
-SAME = {"folds": 2, "hidden": [10], "dropout": 0.2, "loss": "cosface", "strangers": 2, "score": "odds", "lr": 0.003}
-SAME |= {"schedule": "cosine"}
+SAME = {"folds": 2, "hidden": [10], "dropout": 0.2, "loss": "cosface", "strangers": 2, "lr": 0.003}
+SAME |= {"schedule": "cosine", "score": "log-probability"}
 
 
 # -- runs ----------------------------------------------------------------------------------------------------------
@@ -157,9 +160,9 @@ def test_script_leaves_one_network_with_a_card_and_a_record(trained: tuple[Path,
     )  # fmt: skip
     assert card.input.embedders == ("net", "other") and card.input.size == SIZE + OTHER_SIZE  # type: ignore[attr-defined]
     assert card.training["architecture"] == (
-        "cosine hidden=10 dropout=0.2 strangers=2 heads=2 score=odds scale=20"
+        "cosine hidden=10 dropout=0.2 strangers=2 heads=2 score=log-probability scale=20"
     )  # fmt: skip
-    assert "in 2 folds (train)" in card.training_data
+    assert "in 2 folds (train)" in card.training_data and card.training["train_sets"] == ["train"]
     folds = [load_checkpoint(folder / f"fold{k}/best.pt")["best"]["map_100"] for k in (1, 2)]
     assert card.figures["held_out_folds"] == folds and card.figures["mean_of_held_out_folds"] == np.mean(folds)
     assert card.figures["map_100"] > 0.8 and f"mAP@100 {card.figures['map_100']:.4f}" in said
@@ -175,7 +178,8 @@ def test_exported_network_is_the_mean_of_the_torch_heads_at_any_batch_size(train
     vectors = np.random.default_rng(0).standard_normal((5, SIZE + OTHER_SIZE)).astype(np.float32)
     expected = []
     for k in (1, 2):
-        network = Identifier(SIZE + OTHER_SIZE, PERSONS, IdentifierShape("cosine", (10,), 0.2, 2, 1, "odds", 20)).eval()
+        shape = IdentifierShape("cosine", (10,), 0.2, 2, 1, "log-probability", 20)
+        network = Identifier(SIZE + OTHER_SIZE, PERSONS, shape).eval()
         network.load_state_dict(load_checkpoint(folder / f"fold{k}/best.pt")["network"])
         expected.append(network(torch.from_numpy(vectors)).detach().numpy())
     for engine in ("openvino", "onnxruntime"):
@@ -189,7 +193,7 @@ def test_exported_network_is_the_mean_of_the_torch_heads_at_any_batch_size(train
 def test_step_killed_and_run_again_equals_an_undisturbed_run(
     sets: Path, trained: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed in the second fold, behind a checkpoint in the midst of an epoch; the second start loads by a worker."""
+    """Killed in the second fold, behind a checkpoint in the midst of an epoch."""
     from vidperson.training.loop import _Run
 
     update = _Run._update
@@ -205,7 +209,7 @@ def test_step_killed_and_run_again_equals_an_undisturbed_run(
         patched.setattr(_Run, "_update", dying)
         train(**given)
     assert load_checkpoint(tmp_path / "who/fold2/last.pt")["step"] == 4
-    train(**given, workers=1)
+    train(**given)
     for fold in ("fold1", "fold2"):
         for file, parts in (("last.pt", ("task", "optimiser", "best")), ("best.pt", ("network",))):
             whole, again = (load_checkpoint(root / fold / file) for root in (trained[0], tmp_path / "who"))
@@ -220,30 +224,40 @@ def test_step_killed_and_run_again_equals_an_undisturbed_run(
 def test_network_begins_as_the_back_end_class_mean_whitened(sets: Path, clips: Clips, tmp_path: Path) -> None:
     """Kept as it begins, since the learning rate is next to nothing: it ranks as the back-end does."""
     embed_dirs = [sets / "exp/face_embed" / name for name in ("net", "other")]
-    for architecture, hidden, loss in (("cosine", [7], "sigmoid"), ("linear", [], "softmax")):
-        folder = tmp_path / architecture
-        how = {"architecture": architecture, "hidden": hidden, "loss": loss, "lr": 1e-30, "epochs": 1}
-        train(**options(sets, folder, embed_dirs=embed_dirs, **how))
-        strangers = 1 if loss == "softmax" else 0
-        shape = IdentifierShape(architecture, tuple(hidden), 0, strangers, scale=20)
-        network = Identifier(18, PERSONS, shape).eval()
-        network.load_state_dict(load_checkpoint(folder / "best.pt")["network"])
-        vectors, labels = np.array(clips.prepared.vectors), clips.labels
-        whitening = Whitening(vectors)
-        known = [f"p{label}" for label in labels[labels >= 0]]
-        names, means = class_means(whitening.apply(vectors[labels >= 0]), known)
-        expected = Whitened(ClassMean(names, means), whitening).scores(vectors)
-        found = network(torch.from_numpy(vectors)).detach().numpy() / (20 if architecture == "linear" else 1)
-        assert names == clips.persons and np.abs(found - expected).max() < 2e-5
+    train(**options(sets, tmp_path / "who", embed_dirs=embed_dirs, hidden=[7], lr=1e-30, epochs=1))
+    network = Identifier(18, PERSONS, IdentifierShape("cosine", (7,), scale=20)).eval()
+    network.load_state_dict(load_checkpoint(tmp_path / "who/best.pt")["network"])
+    vectors, labels = np.array(clips.prepared.vectors), clips.labels
+    whitening = Whitening(vectors)
+    known = [f"p{label}" for label in labels[labels >= 0]]
+    names, means = class_means(whitening.apply(vectors[labels >= 0]), known)
+    expected = Whitened(ClassMean(names, means), whitening).scores(vectors)
+    found = network(torch.from_numpy(vectors)).detach().numpy()
+    assert names == clips.persons and np.abs(found - expected).max() < 2e-5
 
 
 @pytest.mark.usefixtures("no_export")
 def test_original_learns_from_random_weights(sets: Path, tmp_path: Path) -> None:
     more = {"architecture": "original", "hidden": [32, 32], "loss": "softmax", "score": "log-probability"}
     more |= {"items": "all=1", "epochs": 12}
-    train(**options(sets, tmp_path / "who", **more, optimiser="sgd", lr=0.1, weight_decay=5e-4))
+    more |= {"optimiser": "sgd", "lr": 0.1, "weight_decay": 5e-4, "decay": 0.1, "decay_epochs": [9, 11]}
+    train(**options(sets, tmp_path / "who", **more))
     measured = [line["map_100"] for line in read_log(tmp_path / "who") if line["kind"] == "validate"]
     assert len(measured) == 13 and measured[0] < 0.4 and max(measured) > 0.7
+    rates = [line["lr"] for line in read_log(tmp_path / "who") if line["kind"] == "train"]
+    assert sorted(set(rates), reverse=True) == pytest.approx([0.1, 0.01, 0.001]) and rates[27] == pytest.approx(0.01)
+
+
+def test_biases_of_the_original_learn_at_twice_the_rate_without_decay() -> None:
+    given = IdentifierOptions("original", [8, 8], loss="softmax")
+    task = IdentifierTask(Identifier(6, 4, shape_of(given)), 4, given)
+    names = {id(parameter): name for name, parameter in task.named_parameters()}
+    weights, biases = task.parameter_groups()
+    assert [names[id(each)] for each in biases.pop("params")] == [
+        f"network.heads.0.{name}bias" for name in ("", "layers.0.full.", "layers.1.full.")
+    ]
+    assert biases == {"rate": 2.0, "weight_decay": 0.0}
+    assert weights.keys() == {"params"} and len(weights["params"]) == len(names) - 3
 
 
 def test_scores_of_the_search_are_those_of_the_trained_network(trained: tuple[Path, str], clips: Clips) -> None:
@@ -257,15 +271,21 @@ def test_scores_of_the_search_are_those_of_the_trained_network(trained: tuple[Pa
 # -- what cannot be ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["voice", "../x", "face voice"])
+def test_script_for_a_modality_that_is_not_there_names_those_that_are(name: str) -> None:
+    call = ["./run_014_train_identifier.sh", "--train-modality", name]
+    done = subprocess.run(call, cwd=Path(__file__).parents[1], env=RECIPE, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1 and done.stderr.endswith(f": train_modality: expected one of face, found '{name}'\n")
+
+
 @pytest.mark.parametrize(
     ("more", "error", "message"),
     [
         ({"loss": "triplet"}, TrainingError, "loss: expected one of sigmoid softmax .*, found 'triplet'"),
-        ({"loss": "arcface", "architecture": "linear"}, TrainingError, "arcface needs the architecture cosine"),
-        ({"architecture": "resnet", "loss": "softmax"}, ModelError, "expected one of original linear cosine"),
-        ({"score": "odds"}, TrainingError, "score: with the loss sigmoid expected logit, found 'odds'"),
+        ({"loss": "arcface", "architecture": "original"}, TrainingError, "arcface needs the architecture cosine"),
+        ({"architecture": "resnet", "loss": "softmax"}, ModelError, "expected one of original cosine"),
+        ({"score": "log-probability"}, TrainingError, "with the loss sigmoid expected logit, found 'log-probability'"),
         ({"focal": 1.0}, TrainingError, "focal: .* not of sigmoid"),
-        ({"score": "odds", "strangers": 0, "loss": "softmax"}, ModelError, "there is no class of them"),
         ({"dropout": 1.0}, ModelError, "expected 0 <= dropout < 1"),
         ({"folds": 1}, TrainingError, "folds: expected 0, or 2 or more, found 1"),
         ({"items": "3=x"}, TrainingError, "items: expected <number or all>=<probability> .*, found '3=x'"),
@@ -275,7 +295,9 @@ def test_scores_of_the_search_are_those_of_the_trained_network(trained: tuple[Pa
         ({"strangers": 21, "loss": "softmax"}, TrainingError, "as many strangers as their 21 classes, found 20"),
         ({"batch_size": 1}, TrainingError, "expected 2 clips a step or more"),
         ({"train_parts": ["train", "train"]}, TrainingError, "is given with its part"),
+        ({"valid_part": "train"}, TrainingError, "valid_set: expected a set that is not learnt from, found 'train'"),
         ({"train_parts": ["none"]}, ScoringError, "none"),
+        ({"folds": 20}, TrainingError, "folds: expected persons with clips to hold out in each of 20, found none"),
     ],
 )
 def test_step_with_settings_that_make_no_sense_says_so_and_leaves_no_network(
@@ -302,6 +324,7 @@ def edit(path: Path, old: str, new: str) -> None:
         (lambda data: edit(data / "train/utt2spk", "train-002-1", "train-2"), "train-2"),
         (lambda data: edit(data / "train/vid.scp", "train-002-1 ", "train-2 "), "train-2"),
         (lambda data: (data / "train/utt2spk").write_text("train-000-1 p0\ntrain-009-0 p1\n"), "p2"),
+        (lambda data: (data / "train/utt2spk").write_text("train-002-1 p2\n"), "2 persons or more .* train, found 1"),
     ],
 )
 def test_step_with_lists_that_do_not_fit_names_the_list_and_leaves_nothing(
@@ -310,9 +333,18 @@ def test_step_with_lists_that_do_not_fit_names_the_list_and_leaves_nothing(
     shutil.copytree(sets / "data", tmp_path / "data")
     change(tmp_path / "data")
     given = options(sets, tmp_path / "x", train_data=[str(tmp_path / "data/train")])
-    with pytest.raises((DataError, ScoringError), match=message):
+    with pytest.raises((DataError, ScoringError, TrainingError), match=message):
         train(**given | {"valid_data": str(tmp_path / "data/valid")})
     assert not (tmp_path / "x").exists()
+
+
+def write_again(folder: Path, change: Any) -> None:
+    """Change the embeddings of each segment that has some."""
+    table = {key: np.array(rows) for key, rows in load_matrices(folder / "embed.scp").items()}
+    with open(folder / "embed.ark", "wb") as ark, open(folder / "embed.scp", "w") as scp:
+        for key, rows in table.items():
+            scp.write(f"{key} embed.ark:{ark.tell() + len(key) + 1}\n")
+            ark.write(matrix_bytes(key, change(rows) if len(rows) else rows))
 
 
 @pytest.mark.parametrize(
@@ -327,17 +359,44 @@ def test_step_with_embeddings_that_do_not_fit_names_the_segment_and_leaves_nothi
     sets: Path, tmp_path: Path, change: Any, message: str
 ) -> None:
     shutil.copytree(sets / "exp/face_embed/net", tmp_path / "net")
-    folder = tmp_path / "net/valid"
-    table = {key: np.array(rows) for key, rows in load_matrices(folder / "embed.scp").items()}
-    with open(folder / "embed.ark", "wb") as ark, open(folder / "embed.scp", "w") as scp:
-        for key, rows in table.items():
-            scp.write(f"{key} embed.ark:{ark.tell() + len(key) + 1}\n")
-            ark.write(matrix_bytes(key, change(rows) if len(rows) else rows))
+    write_again(tmp_path / "net/valid", change)
     swapped = {"train_data": [str(sets / "data/valid")], "train_parts": ["valid"], "valid_part": "train"}
     swapped |= {"valid_data": str(sets / "data/train"), "embed_dirs": [tmp_path / "net"]}
     with pytest.raises(DataError, match=message):
         train(**options(sets, tmp_path / "x", **swapped))
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(("name", "message"), [("train", "nothing to learn from"), ("valid", "nothing to validate on")])
+def test_sets_without_any_item_are_named(sets: Path, tmp_path: Path, name: str, message: str) -> None:
+    shutil.copytree(sets / "exp/face_embed/net", tmp_path / "net")
+    write_again(tmp_path / "net" / name, lambda rows: rows[:0])
+    with pytest.raises(DataError, match=f"{name}/embed.scp: no segment .*has an item: there is {message}"):
+        train(**options(sets, tmp_path / "x", embed_dirs=[tmp_path / "net"], items_dir=None))
+
+
+@pytest.mark.usefixtures("no_export")
+def test_set_to_validate_on_that_is_learnt_from_is_warned_of_and_one_that_is_learnt_twice_refused(
+    sets: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = options(sets, tmp_path / "x", epochs=1)
+    train(**given | {"valid_data": str(sets / "data/train"), "valid_part": "train"})
+    assert "data/train is learnt from: it does not show which epoch is the best" in caplog.text
+    with pytest.raises(TrainingError, match="train-data: expected different sets, found train train"):
+        train(**given | {"train_data": given["train_data"] * 2, "train_parts": ["train"] * 2})
+
+
+@pytest.mark.usefixtures("no_export")
+def test_clips_are_prepared_again_only_where_tracks_are_linked_in_another_way(sets: Path, tmp_path: Path) -> None:
+    """Kept, the first ones are known by the time of their file; then items of cosine 1 alone stay in one track."""
+    vectors = [tmp_path / "x" / name / "vectors" for name in ("clips", "valid")]
+    written = []
+    for cosine in (0.3, 0.3, 1.0):
+        (tmp_path / "x/last.pt").unlink(missing_ok=True)
+        train(**options(sets, tmp_path / "x", epochs=1, link_cosine=cosine))
+        written.append([(path.stat().st_mtime_ns, path.read_bytes()) for path in vectors])
+    assert written[0] == written[1]
+    assert all(first[1] != second[1] for first, second in zip(written[1], written[2], strict=True))
 
 
 @pytest.mark.usefixtures("no_export")
@@ -390,7 +449,7 @@ def test_batch_holds_what_pool_makes_of_the_drawn_items(sets: Path, clips: Clips
         rows, weights = (table[end - count + picked] for table in (clips.prepared.rows, clips.prepared.weights))
         tables = [table.take(np.full(len(rows), clips.prepared.number[clip]), rows) for table in clips.tables[0]]
         expected = pool(tables, None, weights.astype(np.float64)).vectors[0]
-        assert np.abs(expected - vector).max() < 1e-5
+        assert np.abs(expected - vector).max() < 1e-6
 
 
 def test_items_without_weight_count_alike(clips: Clips) -> None:
@@ -401,7 +460,7 @@ def test_items_without_weight_count_alike(clips: Clips) -> None:
     found = weightless.pool(np.array([clip]), np.array([[0, 2]]))[0]
     rows = clips.prepared.rows[clips.prepared.ends[clip] - clips.counts(np.array([clip]))[0] + np.array([0, 2])]
     tables = [table.take(np.full(2, clips.prepared.number[clip]), rows) for table in clips.tables[0]]
-    assert np.abs(pool(tables, None, np.zeros(2)).vectors[0] - found).max() < 1e-5
+    assert np.abs(pool(tables, None, np.zeros(2)).vectors[0] - found).max() < 1e-6
 
 
 def test_batches_of_two_processes_are_those_of_one_and_go_on_anywhere(clips: Clips) -> None:
@@ -413,6 +472,8 @@ def test_batches_of_two_processes_are_those_of_one_and_go_on_anywhere(clips: Cli
         assert np.array_equal(values[0::2], parts[0][name]) and np.array_equal(values[1::2], parts[1][name])
     resumed = next(iter(one(3, 1)))
     assert np.array_equal(resumed["vectors"].numpy(), whole[0]["vectors"])
+    in_worker = pickle.loads(pickle.dumps(one)).load(3, 1)
+    assert np.array_equal(in_worker[0]["vectors"], whole[0]["vectors"])
     assert not np.array_equal(one.load(4, 1)[0]["vectors"], whole[0]["vectors"])
 
 
@@ -467,7 +528,7 @@ def test_clusters_are_those_that_the_vectors_form_and_are_not_more_than_them() -
 
 
 def test_text_of_a_shape_gives_the_shape_again() -> None:
-    for shape in (IdentifierShape(), IdentifierShape("original", (1024, 512), 0.5, 7, 3, "odds", 48.5)):
+    for shape in (IdentifierShape(), IdentifierShape("original", (1024, 512), 0.5, 7, 3, "log-probability", 48.5)):
         assert IdentifierShape.parse(str(shape)) == shape
     for text in ("cosine", "cosine hidden=x dropout=0 strangers=0 heads=1 score=logit scale=1", "iresnet18", " "):
         with pytest.raises(ModelError, match="architecture: expected"):
@@ -495,8 +556,8 @@ def test_original_is_the_challenges_network_with_its_weights() -> None:
     assert found.shape == (4, 301) and np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("kind", ["linear", "cosine"])
-def test_scores_are_logits_odds_or_probabilities(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["original", "cosine"])
+def test_scores_are_logits_or_logarithms_of_probabilities(kind: str) -> None:
     torch.manual_seed(0)
     x = torch.randn(3, 6)
     logits = Head(6, 4, IdentifierShape(kind, (), 0, 2))(x).detach().double().numpy()
@@ -504,7 +565,6 @@ def test_scores_are_logits_odds_or_probabilities(kind: str) -> None:
     torch.randn(3, 6)
     expected = {"logit": logits[:, :4]}
     z = logits * (32 if kind == "cosine" else 1)
-    expected["odds"] = z[:, :4] - np.log(np.exp(z[:, 4:]).sum(axis=1, keepdims=True))
     expected["log-probability"] = np.log(np.exp(z) / np.exp(z).sum(axis=1, keepdims=True))[:, :4]
     for score, wanted in expected.items():
         torch.manual_seed(0)
@@ -521,6 +581,7 @@ def test_scores_are_logits_odds_or_probabilities(kind: str) -> None:
         {"loss": "arcface", "margin": 0.3},
         {"focal": 2.0, "stranger_weight": 0.25},
         {"loss": "sigmoid", "stranger_weight": 0.5},
+        {"architecture": "original", "hidden": [3], "stranger_weight": 0.5},
     ],
 )
 def test_loss_is_that_of_the_formula(how: dict[str, Any]) -> None:
@@ -529,7 +590,7 @@ def test_loss_is_that_of_the_formula(how: dict[str, Any]) -> None:
     network = Identifier(6, 4, shape_of(given))
     x, labels = torch.randn(5, 6, generator=torch.Generator().manual_seed(0)), np.array([0, 1, 4, 2, 4])
     cosines = network.heads[0](x).detach().double().numpy()
-    z = 8 * cosines
+    z = cosines if given.architecture == "original" else 8 * cosines
     for i, label in enumerate(labels):
         if label < 4 and given.loss in ("cosface", "arcface"):
             own = cosines[i, label]
@@ -542,8 +603,15 @@ def test_loss_is_that_of_the_formula(how: dict[str, Any]) -> None:
         losses = -(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))[np.arange(5), labels]
     losses *= (1 - np.exp(-losses)) ** given.focal
     expected = losses[labels < 4].mean() + given.stranger_weight * losses[labels == 4].mean()
-    found = IdentifierTask(network, 4, given)(x, torch.from_numpy(labels))
+    if given.architecture == "original":
+        expected = np.where(labels == 4, given.stranger_weight * losses, losses).mean()
+    task = IdentifierTask(network, 4, given)
+    found = task(x.requires_grad_(), torch.from_numpy(labels))
     assert found["loss"].item() == pytest.approx(expected, rel=1e-4)
+    slope = torch.autograd.grad(found["loss"], x)[0]
+    step = 3e-3 * slope / slope.norm()
+    ahead, behind = (task(x.detach() + moved, torch.from_numpy(labels))["loss"].item() for moved in (step, -step))
+    assert (ahead - behind) / 6e-3 == pytest.approx(float(slope.norm()), rel=0.02)
     assert found["train_accuracy"].item() == pytest.approx(np.mean((z.argmax(axis=1) == labels)[labels < 4]))
 
 

@@ -13,8 +13,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from vidperson import cli
 from vidperson.errors import DataError, EngineError, TrainingError
 
 torch = pytest.importorskip("torch", reason="training needs the torch extra")
@@ -388,6 +390,50 @@ def test_learning_rate_warms_up_and_follows_the_cosine_to_zero() -> None:
     assert [learning_rate(every_ten, epoch, 1) for epoch in (9, 10, 25)] == pytest.approx([1, 0.1, 0.01])
 
 
+def test_learning_rate_falls_after_each_of_several_epochs() -> None:
+    challenge = cli.parse(Settings, None, ["--lr", "0.2", "--decay", "0.1", "--decay-epochs", "30 35"])
+    rates = [learning_rate(challenge, step, 10) for step in (0, 299, 300, 349, 350, 399)]
+    assert rates == pytest.approx([0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
+    assert cli.parse(Settings, None, ["--decay-epochs", "10"]) == Settings(decay_epochs=10)
+
+
+class Line(nn.Module):
+    """A line through points; its bias learns at twice the rate, without decay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Linear(4, 1)
+        nn.init.zeros_(self.network.weight)
+        nn.init.ones_(self.network.bias)
+
+    def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        return {"loss": (self.network(x)[:, 0] - y).square().mean()}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        bias = {"params": [self.network.bias], "rate": 2.0, "weight_decay": 0.0}
+        return [{"params": [self.network.weight]}, bias]
+
+
+def test_groups_of_parameters_keep_their_rate_and_decay_in_every_step_and_when_resumed(tmp_path: Path) -> None:
+    settings = Settings(
+        epochs=3, optimiser="sgd", lr=0.02, decay=0.1, decay_epochs=[1, 2], weight_decay=0.5, save_steps=2
+    )
+    with pytest.raises(Killed):
+        train(Line(), Numbers(killed_at=8), settings, tmp_path, HERE)
+    task = Line()
+    train(task, Numbers(), settings, tmp_path, HERE)
+    weight, bias, speed = np.zeros(4), 1.0, np.zeros(5)
+    for step in range(15):
+        batch = next(iter(Numbers()(step // 5, step % 5)))
+        x, y = (batch[name].double().numpy() for name in "xy")
+        off = 2 * (x @ weight + bias - y) / len(y)
+        speed = 0.9 * speed + np.append(off @ x + 0.5 * weight, off.sum())
+        rate = 0.02 * 0.1 ** (step // 5)
+        weight, bias = weight - rate * speed[:4], bias - 2 * rate * speed[4]
+    assert task.network.weight.detach().numpy()[0] == pytest.approx(weight, abs=1e-5)
+    assert task.network.bias.item() == pytest.approx(bias, abs=1e-5) and abs(bias - 1) > 0.02
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -398,6 +444,9 @@ def test_learning_rate_warms_up_and_follows_the_cosine_to_zero() -> None:
         ({"ema": 1.0}, "ema: expected at least 0 and less than 1"),
         ({"clip": -1.0}, "clip: expected 0 or more"),
         ({"lr": math.nan}, "lr: expected more than 0, found nan"),
+        ({"decay_epochs": 0}, "decay_epochs: expected a number from 1 on, or several that rise, found 0"),
+        ({"decay_epochs": [35, 30]}, r"decay_epochs: .*found \[35, 30\]"),
+        ({"decay_epochs": []}, r"decay_epochs: .*found \[\]"),
         ({"seed": -1}, "seed: expected 0 or more, found -1"),
         ({"seed": 2**32}, r"seed: expected less than 2\^32 = 4294967296, found 4294967296"),
     ],

@@ -8,6 +8,12 @@
 # `python` (how the step is started) and `training` (options of the step, --teacher included); and
 # defines set_options, for trainings on what stages 2 and 3 made.
 
+if [ ! -f "steps_$1/modality.sh" ]; then
+  valid=$(echo steps_*/modality.sh)
+  valid=${valid//steps_/}
+  echo "$0: train_modality: expected one of ${valid//\/modality.sh/}, found '$1'" >&2
+  exit 1
+fi
 if [[ $train_name != [A-Za-z0-9]* || $train_name == */* ]]; then   # it would be another folder
   echo "$0: expected a train_name that begins with a letter or digit and has no '/' in it," \
     "found '$train_name'" >&2

@@ -94,9 +94,7 @@ class Pooled:
         return int(np.argmax(self.weights)) if len(self.weights) else None
 
 
-def pool(
-    embeddings: Sequence[Float], items: Float | None, weights: Double, link_cosine: float = LINK_COSINE
-) -> Pooled:
+def pool(embeddings: Sequence[Float], items: Float | None, weights: Double, link_cosine: float = LINK_COSINE) -> Pooled:
     """The vector of each track of a segment, the same in any order of the items.
 
     embeddings: of each of K embedders (N, D_k) float32, row by row of the same items, as the network gave them.
@@ -125,17 +123,16 @@ def pool(
     labels = np.zeros(count, dtype=np.int64)
     if items is not None:
         labels = link(units[0], items, link_cosine)
-    members = labels == np.arange(labels.max() + 1)[:, None]
-    vectors = [unit_means(each, members, own).astype(np.float32) for each, own in zip(units, heavy, strict=True)]
-    return Pooled(np.concatenate(vectors, axis=1), _sums(members, heavy[0]), labels)
+    vectors = [unit_means(each, labels, own).astype(np.float32) for each, own in zip(units, heavy, strict=True)]
+    return Pooled(np.concatenate(vectors, axis=1), _sums(labels, heavy[0]), labels)
 
 
-def _sums(members: NDArray[np.bool_], weights: Double) -> Double:
+def _sums(labels: Index, weights: Double) -> Double:
     """(T,) sums of the (N,) weights of each track, the same in any order."""
     most = float(weights.max())
     if most <= 0:
-        return np.zeros(len(members))
-    return np.asarray(members @ round_to_grid(weights / most, bits_for_sum(len(weights))) * most)
+        return np.zeros(labels.max() + 1)
+    return np.asarray(np.bincount(labels, round_to_grid(weights / most, bits_for_sum(len(weights)))) * most)
 
 
 class Searcher(Protocol):
@@ -235,21 +232,23 @@ class Whitening:
     2012), by their total covariance C, shrunk as in Ledoit and Wolf, "A well-conditioned estimator for
     large-dimensional covariance matrices" (2004), by a fixed share s: (1 - s) C + s tr(C) / D I.
 
-    vectors: (C, D) float32 of all enrolment segments, those of known strangers too.
+    vectors: (C, D) float32 of all enrolment segments, those of known strangers too; they may be mapped into memory.
+    rows: (C',) int64 which of them to take; None: all.
     Raises ScoringError where all vectors are the same.
 
     origin: (D,) float64. matrix: (D, D) float64: x goes to (x - origin) @ matrix, at unit length.
     """
 
-    def __init__(self, vectors: Float) -> None:
+    def __init__(self, vectors: Float, rows: Index | None = None) -> None:
         # On a coarse grid the sums are exact, and the same in any order.
-        count, dim = vectors.shape
+        count, dim = len(vectors) if rows is None else len(rows), vectors.shape[1]
         bits = (53 - math.ceil(math.log2(max(count, 2)))) // 2
         total, squares = np.zeros(dim), np.zeros((dim, dim))
         for begin in range(0, count, _ROWS_AT_ONCE):
-            rows = round_to_grid(length_normalise(vectors[begin : begin + _ROWS_AT_ONCE]), bits)
-            total += rows.sum(axis=0)
-            squares += rows.T @ rows
+            some = slice(begin, begin + _ROWS_AT_ONCE)
+            units = round_to_grid(length_normalise(vectors[some if rows is None else rows[some]]), bits)
+            total += units.sum(axis=0)
+            squares += units.T @ units
         self.origin = total / max(count, 1)
         covariance = squares / max(count, 1) - np.outer(self.origin, self.origin)
         spread = float(np.trace(covariance)) / dim
@@ -297,7 +296,9 @@ class Identifier:
         unknown = [model for model in models if model not in where]
         if unknown:
             first = ", ".join(unknown[:3]) + (", ..." if unknown[3:] else "")
-            raise ScoringError(f"{len(unknown)} of {len(models)} searched persons are not among its labels: {first}")
+            cure = "train another identifier with them, or leave this one out"
+            found = f"{len(unknown)} of {len(models)} searched persons are not among its labels: {first}"
+            raise ScoringError(f"{found}; {cure}")
         self._outputs = np.array([where[model] for model in models], dtype=np.int64)
         self._all = len(labels)
         self._run, self._batch = run, batch

@@ -51,16 +51,18 @@ def link(units: Double, faces: Float, min_cosine: float = MIN_COSINE) -> NDArray
     return by_list
 
 
-def unit_means(units: Double, members: NDArray[np.bool_], weights: Double) -> Double:
-    """(T, dim) the length-normalised mean of the faces of each of T tracks; exact, so the same in any order.
+def unit_means(units: Double, labels: Index, weights: Double) -> Double:
+    """(T, dim) the length-normalised mean of the faces of each track; exact, so the same in any order of the faces.
 
-    units: (N, dim) as ``length_normalise`` gives them. members: (T, N), which faces a track has, one or more.
+    units: (N, dim) as ``length_normalise`` gives them. labels: (N,) the track of each, 0 to T - 1, each of them there.
     weights: (N,) from 0 on; a track whose faces all weigh 0 takes them alike.
     """
-    each = np.where(members, weights, 0.0)
-    most = each.max(axis=1, keepdims=True)
-    each = np.where(most > 0, each / np.where(most > 0, most, 1.0), members)
-    return length_normalise(shares(each) @ units)
+    order = np.argsort(labels, kind="stable")
+    means = []
+    for faces in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
+        most = weights[faces].max()
+        means.append(shares((weights[faces] / most if most > 0 else np.ones(len(faces)))[None]) @ units[faces])
+    return length_normalise(np.concatenate(means))
 
 
 def _in_parts(bounds: list[int], size: int) -> Iterator[list[int]]:

@@ -13,7 +13,7 @@ from vidperson.corpora.data_folder import Search, Segment, check_path, remove_li
 from vidperson.corpora.folder import VIDEOS
 from vidperson.errors import DataError
 from vidperson.io.lines import read_scp, write_lines
-from vidperson.io.ranks import read_ranks
+from vidperson.io.ranks import read_ranks, read_search
 from vidperson.types import IMAGE_SUFFIXES
 
 PathLike = str | os.PathLike[str]
@@ -157,17 +157,22 @@ def format_submission(ranks: PathLike, data_folder: PathLike, output: PathLike) 
     ranks: `<set>_ranks` of stage 4. data_folder: the searched set, whose vid.scp or frames.scp names the clips.
 
     Persons are in the order of their numbers. Returns how many there are. Raises DataError, with nothing written, for
-    a person with more than 100 clips or with a clip twice, a model that is no number, a clip of another set, or a set
-    with two segments of one clip.
+    a person with more than 100 clips or with a clip twice, a model that is no number or that the set's `search` does
+    not have, a clip of another set, or a set with two segments of one clip. Persons of `search` without a list are
+    counted in a warning.
     """
     ranked = read_ranks(ranks)
     scps = [path for path in (Path(data_folder, name) for name in ("vid.scp", "frames.scp")) if path.is_file()]
     if not scps:
         raise DataError("neither vid.scp nor frames.scp is there; expected the data folder of the ranks", data_folder)
     files = {segment: f"{clip}.mp4" for clip, segment in segments_of_clips(scps[0]).items()}
+    search = Path(data_folder, "search")
+    searched = read_search(search) if search.is_file() else None
     for person, clips in ranked.items():
         if not _PERSON.fullmatch(person):
             raise DataError(f"expected models that are numbers of persons, found '{person}'", ranks)
+        if searched is not None and person not in searched:
+            raise DataError(f"person {person} is not in {search}; expected the ranks of this set", ranks)
         if len(clips) > MOST_CLIPS:
             raise DataError(
                 f"person {person} has {len(clips)} clips, more than {MOST_CLIPS}; use --search-top {MOST_CLIPS}", ranks
@@ -176,6 +181,8 @@ def format_submission(ranks: PathLike, data_folder: PathLike, output: PathLike) 
             raise DataError(f"person {person} has a clip twice", ranks)
         if strange := [clip for clip in clips if clip not in files]:
             raise DataError(f"clip '{strange[0]}' of person {person} is not in {scps[0]}", ranks)
+    if missing := [person for person in searched or () if person not in ranked]:
+        log.warning("%s: %d of %d persons have no list, which counts as 0", ranks, len(missing), len(searched or ()))
     write_lines(output, (" ".join([p, *(files[clip] for clip in ranked[p])]) for p in sorted(ranked, key=int)))
     return len(ranked)
 

@@ -165,7 +165,7 @@ def open_set_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], fpirs: 
     merged = _merged({name: (tuple(rates["fpir"]), tuple(rates["fnir"])) for name, rates in curves.items()})
     for number, ((fpir, fnir), names) in enumerate(merged.items()):
         x = [max(rate, lowest) for rate in fpir]
-        axes.step(x, [100 * rate for rate in fnir], where="post", **_line(number, names))
+        axes.step(x, [100 * rate for rate in fnir], where="post", clip_on=False, **_line(number, names))
     axes.axvspan(lowest, smallest, color="#f0f0f0", linewidth=0, label="less than one stranger")
     for place in fpirs:
         axes.axvline(place, color=_LIMIT, linewidth=0.8, linestyle=":", label="FPIR of the tables")
@@ -181,8 +181,11 @@ def match_curves(curves: Mapping[str, Sequence[float]]) -> bytes:
     merged = _merged({name: tuple(shares) for name, shares in curves.items()})
     for number, (shares, names) in enumerate(merged.items()):
         ranks = range(1, len(shares) + 1)
-        axes.plot(ranks, [100 * share for share in shares], marker="o", markersize=3, **_line(number, names))
+        axes.plot(ranks, [100 * s for s in shares], marker="o", markersize=3, clip_on=False, **_line(number, names))
     axes.locator_params(axis="x", integer=True)
+    low, high = axes.get_ylim()
+    if high > 100:  # no share is larger; at 100 the line is drawn on the frame
+        axes.set_ylim(min(low, 95), 100)
     _legend(figure, [axes], 2)
     return _png(figure)
 

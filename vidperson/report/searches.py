@@ -9,9 +9,6 @@ from typing import Any
 from vidperson.report import html
 from vidperson.report.tables import Result, Row, Table, cell, several_modalities
 
-UNKNOWN = "?"
-"""Stands for whom a segment shows where there is no key."""
-
 
 def search_rows(results: Sequence[Result]) -> list[Row]:
     """One row per result, every figure at full precision; None where a set has no key, or no strangers.
@@ -50,7 +47,8 @@ def best_first(results: Sequence[Result]) -> list[Result]:
 
 
 def map_table(results: Sequence[Result]) -> Table:
-    """Systems with the figures of their lists per model and per segment, in per cent but for counts."""
+    """Systems with the figures of their lists per model and per segment, in per cent; those of sets with a key."""
+    results = [result for result in results if result.get("mAP") is not None]
     columns = _columns(results)
     length = "/".join(dict.fromkeys(f"{result['max_rank']}" for result in results))
     head = [*columns, f"mAP@{length} %", "95 % interval", "capped %", "segment rank-1 %", "rank-5 %"]
@@ -95,14 +93,17 @@ def open_set_table(results: Sequence[Result]) -> Table:
 
 
 def set_table(results: Sequence[Result]) -> Table:
-    """How large each searched set is; a line per set."""
-    head = ["set", "segments", "of strangers", "persons searched", "with a key", "right segments"]
-    head += ["without a usable item", "by status"]
+    """How large each searched set is; a line per set. Where no set has a key, the counts of the key are left out."""
+    keyed = any(result.get("segments") or result.get("relevant segments") is not None for result in results)
+    head = ["set", "segments", *(["of strangers"] if keyed else []), "persons searched"]
+    head += [*(["with a key", "right segments"] if keyed else []), "without a usable item", "by status"]
     body = []
     for result in {result["name"]: result for result in results}.values():
         states = result["without_items"]
-        counts = [result["num_segments"], (result.get("segments") or {}).get("strangers"), result["num_models"]]
-        counts += [result.get("number of models"), result.get("relevant segments"), sum(states.values())]
+        strangers = (result.get("segments") or {}).get("strangers")
+        counts = [result["num_segments"], *([strangers] if keyed else []), result["num_models"]]
+        counts += [result.get("number of models"), result.get("relevant segments")] if keyed else []
+        counts.append(sum(states.values()))
         cells = ["-" if count is None else str(count) for count in counts]
         body.append([result["name"], *cells, ", ".join(f"{state} {count}" for state, count in states.items()) or "-"])
     return head, body
@@ -114,14 +115,16 @@ def _unresolved(results: Sequence[Result]) -> list[float]:
     return sorted({point["fpir"] for point in points if not point["resolved"]})
 
 
-def map_note() -> str:
-    """What the figures of :func:`map_table` mean."""
+def map_note(results: Sequence[Result]) -> str:
+    """What the figures of :func:`map_table` mean, and which are too good."""
+    learnt = [(result["backend"], name) for result in results for name in (result.get("learnt_from") or "").split()]
+    too_good = "its figures there, and what is calibrated there, are too good."
     return (
         "mAP: mean average precision over the persons of the key, divided by all right segments, as iQIYI-VID defines "
         "it; a person without a list counts 0. Capped: divided by at most as many segments as a list may hold. "
         "Intervals: bootstrap over persons. Segment rank-1: share of the segments with a person for which the right "
         "one is the best."
-    )
+    ) + "".join(f" {system} learnt from {name}: {too_good}" for system, name in dict.fromkeys(learnt))
 
 
 def open_set_notes(results: Sequence[Result]) -> list[str]:
@@ -151,7 +154,9 @@ def open_set_notes(results: Sequence[Result]) -> list[str]:
         )
     on = sorted({result["calibrated_on"] for result in results if result["calibrated_on"]})
     if on:
-        parts.append(f"The threshold and P(nobody) were set on {' and '.join(on)}: its own figures are too good.")
+        counts = {result["name"]: result["segments"]["strangers"] for result in keyed}
+        sets = " and ".join(f"{name} with {counts[name]} strangers" if name in counts else name for name in on)
+        parts.append(f"The threshold and P(nobody) were set on {sets}: its own figures are too good.")
     return parts
 
 
@@ -199,15 +204,23 @@ def picked_note(picked: Mapping[str, Any]) -> str:
 
 def persons_table(picked: Mapping[str, Any]) -> tuple[str, int, Table]:
     """Title, number in all, and table of the persons that steps/pick_ranks.py wrote: those that went worst first."""
-    head = ["person", "AP %", "first right", "right segments", "found", "best segments"]
+    some = any(row["average_precision"] is not None for row in picked["persons"])
+    head = ["person", *(["AP %", "first right", "right segments", "found"] if some else []), "best segments"]
     body = []
     for row in picked["persons"]:
         keyed = row["average_precision"] is not None
         first = "-" if row["first_hit"] is None else str(row["first_hit"])
         counts = [str(row["relevant"]), str(row["found"])] if keyed else ["-", "-"]
+        figures = [_percent(row["average_precision"]), first, *counts] if some else []
         segments = " ".join(_segment(*segment) for segment in row["best"])
-        body.append([row["model"], _percent(row["average_precision"]), first, *counts, segments or "-"])
+        body.append([_named(row["model"], picked["names"]), *figures, segments or "-"])
     return "Persons", picked["num_persons"], (head, body)
+
+
+def _named(name: str, names: Mapping[str, str]) -> str:
+    """An id, with its original name after it where that is another one."""
+    original = names.get(name, name)
+    return name if original == name else f"{name} ({original})"
 
 
 def _segment(segment: str, score: float, right: bool | None) -> str:
@@ -218,24 +231,26 @@ def _segment(segment: str, score: float, right: bool | None) -> str:
 def segments_table(picked: Mapping[str, Any]) -> tuple[str, int, Table]:
     """Likewise of segments: what went wrong first."""
     probable = any(row["nobody"] is not None for row in picked["segments"])
-    head = ["segment", "shows", "result", *(["P(nobody)"] if probable else []), "score", "best persons", "status"]
+    keyed = any(row["shows"] is not None for row in picked["segments"])
+    head = ["segment", *(["shows", "result"] if keyed else []), *(["P(nobody)"] if probable else [])]
+    head += ["score", "best persons", "status"]
     body = []
     for row in picked["segments"]:
         best = row["best"]
-        shows = UNKNOWN if row["shows"] is None else " ".join(row["shows"]) or "nobody"
+        truth = [" ".join(row["shows"] or ()) or "nobody", row["result"]] if keyed else []
         persons = " ".join(f"{model} ({score:.3f})" for model, score in best) or "-"
         score = f"{best[0][1]:.3f}" if best else "-"
         chance = [cell(row["nobody"], 3)] if probable else []
-        body.append([row["segment"], shows, row["result"], *chance, score, persons, row["status"]])
+        body.append([_named(row["segment"], picked["names"]), *truth, *chance, score, persons, row["status"]])
     return "Segments", picked["num_segments"], (head, body)
 
 
-def picked_persons(persons: Sequence[Mapping[str, Any]]) -> str:
-    """The persons with the items that decided."""
-    return "\n".join(map(_person, persons))
+def picked_persons(persons: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
+    """The persons with the items that decided. names: id -> original name, where there is one."""
+    return "\n".join(_person(person, names) for person in persons)
 
 
-def _person(person: Mapping[str, Any]) -> str:
+def _person(person: Mapping[str, Any], names: Mapping[str, str]) -> str:
     first = (
         "no right segment listed"
         if person["first_hit"] is None
@@ -243,7 +258,7 @@ def _person(person: Mapping[str, Any]) -> str:
     )
     facts = f"AP {100 * person['average_precision']:.1f} % \N{MIDDLE DOT} {first} \N{MIDDLE DOT} "
     facts += f"right segments: {person['relevant']} \N{MIDDLE DOT} enrolled with {person['enrolled']}"
-    parts = [f'<h4>{escape(person["model"])} <span class="facts">{escape(facts)}</span></h4>']
+    parts = [f'<h4>{escape(_named(person["model"], names))} <span class="facts">{escape(facts)}</span></h4>']
     if person["cases"]:
         parts.append('<div class="trials">')
         parts += map(_case, person["cases"])

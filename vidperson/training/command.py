@@ -76,10 +76,10 @@ class IdentityOptions:
 class IdentifierOptions:
     """How an identifier is made and taught; ``training.identifier.check_options`` says what is not possible."""
 
-    architecture: str = cli.option("cosine", "original, linear or cosine")
+    architecture: str = cli.option("cosine", "original or cosine")
     hidden: list[int] = cli.option((), "widths of the layers before the classifier", convert=cli.whole(1))
     dropout: float = cli.option(0.0, "share of their values left out in training")
-    score: str = cli.option("logit", "what ranks: logit, odds (against strangers) or log-probability")
+    score: str = cli.option("logit", "what ranks: logit or log-probability")
     loss: str = cli.option("sigmoid", "sigmoid, softmax, cosface or arcface; all but softmax are for cosine")
     scale: float = cli.option(20.0, "s of the cosines")
     margin: float = cli.option(0.1, "m of cosface and arcface (radians)")

@@ -29,8 +29,8 @@ from vidperson.training.losses import arcface_logits, cosface_logits
 LOSSES = ("sigmoid", "softmax", "cosface", "arcface")
 THRESHOLD = 0.4  # cosine from which on the sigmoid loss begins to take a clip for a person's
 GOAL = "map_100"
-Whiten = Callable[[Float], tuple[Double, Double]]
-"""(C, D) vectors -> (D,) origin and (D, D) matrix: their (x - origin) @ matrix spread alike in all directions."""
+Whiten = Callable[[Float, Index], tuple[Double, Double]]
+"""(C, D) vectors, (K,) which of them to take -> (D,) origin, (D, D) matrix: (x - origin) @ matrix spread evenly."""
 
 
 def check_options(how: IdentifierOptions) -> None:
@@ -63,8 +63,10 @@ def shape_of(how: IdentifierOptions, heads: int = 1) -> IdentifierShape:
 class IdentifierTask(nn.Module):
     """An identifier of one head and its loss; see :mod:`vidperson.training.loop`.
 
-    persons: labels from this one on are strangers'. The loss "sigmoid" asks for each person alone whether a clip shows
-    that one: a stranger shows none, and needs no class. It learns a threshold per person along.
+    persons: labels from this one on are strangers'. Persons and strangers have a mean loss each, and
+    ``stranger_weight`` weighs the second; in "original" it weighs strangers within the mean over the batch.
+    The loss "sigmoid" asks for each person alone whether a clip shows that one: a stranger shows none, and needs no
+    class. It learns a threshold per person along.
     """
 
     def __init__(self, network: Identifier, persons: int, how: IdentifierOptions) -> None:
@@ -86,11 +88,25 @@ class IdentifierTask(nn.Module):
                 own = logits.gather(1, labels.clamp(max=self.persons - 1)[:, None])[:, 0]
                 losses = functional.softplus(logits).sum(dim=1) - torch.where(stranger, 0.0, own)
             if self.how.focal:
-                losses = losses * (1 - (-losses.detach()).exp()) ** self.how.focal
+                losses = losses * (-torch.expm1(-losses)).clamp_min(1e-6) ** self.how.focal
             own, others = _mean(losses, ~stranger), _mean(losses, stranger)
             right = _mean((logits.argmax(dim=1) == labels).float(), ~stranger)
-        loss = own + self.how.stranger_weight * others
+            weight = self.how.stranger_weight
+            loss = own + weight * others
+            if self.how.architecture == "original":
+                loss = torch.where(stranger, weight * losses, losses).mean()
         return {"loss": loss, "persons": own, "strangers": others, "train_accuracy": right}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """See :mod:`vidperson.training.loop`. In "original" biases learn at twice the rate, and do not decay."""
+        if self.how.architecture != "original":
+            return [{"params": list(self.parameters())}]
+        weights: list[nn.Parameter] = []
+        biases: list[nn.Parameter] = []
+        for name, parameter in self.named_parameters():
+            is_bias = name.endswith("bias") and ".norm." not in name  # not the shift of a batch norm
+            (biases if is_bias else weights).append(parameter)
+        return [{"params": weights}, {"params": biases, "rate": 2.0, "weight_decay": 0.0}]
 
     def _logits(self, found: Tensor, labels: Tensor, stranger: Tensor) -> Tensor:
         """What the loss compares, from the network's (N, C) logits or cosines."""
@@ -185,7 +201,7 @@ def plan_identifier(
         held = every[fold == number]
         if not (clips.labels[held] >= 0).any():
             what = f"expected persons with clips to hold out in each of {how.folds}, found none in fold {number + 1}"
-            raise TrainingError(f"folds: {what}; a person with one clip is always learnt; ask for fewer folds")
+            raise TrainingError(f"folds: {what}; a person with one clip is always learnt; ask for fewer folds, or none")
         plans[f"fold{number + 1}"] = _plan(
             clips, card, how, options, world, every[fold != number], held_out(held), whiten
         )
@@ -217,7 +233,7 @@ def _plan(
     network, note = command.new_network(card, str(shape), options)
     assert isinstance(network, Identifier)
     if how.architecture != "original" and not options.init:
-        origin, matrix = whiten(clips.prepared.vectors[items])
+        origin, matrix = whiten(clips.prepared.vectors, items)
         learnt = classes < persons + shape.strangers
         means = clips.means(items[learnt], classes[learnt], persons + shape.strangers, origin, matrix)
         network.heads[0].start_from(*(torch.from_numpy(each).float() for each in (origin, matrix, means)))  # type: ignore[operator]
@@ -278,6 +294,7 @@ def export_identifier(
         **first.recipe,
         **dataclasses.asdict(options.settings),
         "architecture": str(shape),
+        "train_sets": [Path(name).name for name in options.train_data],
         "best_epoch": [int(each["epoch"]) + 1 for each in best.values()],  # 0: as it began
     }
     write_card(options.folder, dataclasses.replace(card, training=training, figures=figures), weights)

@@ -2,6 +2,8 @@
 
 What is trained is a *task*: a module with a ``network``, which is what is wanted in the end. Its call takes a batch's
 tensors by name and returns scalar tensors by name, among them ``loss``. Heads and projections are parts of the task.
+It may have a method ``parameter_groups``: the optimiser's groups, each a dict of ``params``, and where they differ from
+the settings ``rate``, a factor of the learning rate, and ``weight_decay``. The optimiser muon has groups of its own.
 
 A run that was stopped and resumes gives the same weights, bit for bit, as one that was not: the checkpoint holds
 weights, optimiser, loss scale, averages and position, and torch's generator is seeded again at each step from seed,
@@ -51,7 +53,9 @@ def learning_rate(settings: Settings, step: int, steps_per_epoch: int) -> float:
     rise = min(1.0, (step + 1) / (settings.warmup_epochs * steps_per_epoch)) if settings.warmup_epochs else 1.0
     if settings.schedule == "cosine":
         return settings.lr * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, epoch / settings.epochs)))
-    return settings.lr * rise * settings.decay ** (int(epoch) // settings.decay_epochs)
+    if isinstance(settings.decay_epochs, int):
+        return settings.lr * rise * settings.decay ** (int(epoch) // settings.decay_epochs)
+    return settings.lr * rise * settings.decay ** sum(after <= epoch for after in settings.decay_epochs)
 
 
 @dataclass(frozen=True)
@@ -253,7 +257,7 @@ class _Run:
         settings, device = self.settings, self.world.device
         torch.manual_seed((settings.seed * 1_000_003 + self.step) * 4099 + self.world.rank)
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(settings, self.step, self.batches.steps_per_epoch)
+            group["lr"] = learning_rate(settings, self.step, self.batches.steps_per_epoch) * group.get("rate", 1.0)
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         with autocast(device.type, settings.precision):
             terms: dict[str, Tensor] = self.wrapped(**batch)
@@ -394,10 +398,9 @@ def _lasting(settings: Settings) -> dict[str, Any]:
 
 def _optimiser(task: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    groups = task.parameter_groups() if hasattr(task, "parameter_groups") else parameters  # type: ignore[operator]
     if settings.optimiser == "sgd":
-        return torch.optim.SGD(
-            parameters, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True
-        )
+        return torch.optim.SGD(groups, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
     if settings.optimiser == "muon":
         network = {id(parameter) for parameter in task.network.parameters() if parameter.ndim > 1}  # type: ignore[union-attr]
         matrices = [parameter for parameter in parameters if id(parameter) in network]
@@ -405,7 +408,7 @@ def _optimiser(task: nn.Module, settings: Settings) -> torch.optim.Optimizer:
         return Muon(matrices, others, settings.lr, settings.weight_decay)
     kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
     # Fused: all parameters in one call, ten times faster for small networks.
-    return kind(parameters, settings.lr, weight_decay=settings.weight_decay, fused=True)
+    return kind(groups, settings.lr, weight_decay=settings.weight_decay, fused=True)
 
 
 @torch.no_grad()

@@ -12,12 +12,19 @@ SCHEDULES = ("step", "cosine")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
+def _epochs(text: str) -> int | list[int]:
+    """One whole number, or several with spaces between."""
+    numbers = [cli.whole(1)(word) for word in text.split()]
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
 @dataclass(frozen=True)
 class Settings:
     """Each field is an option of the training steps. Raises TrainingError for a value that is not possible.
 
-    schedule: "step": lr * decay ^ (epoch // decay_epochs); "cosine": to 0 at the end. Both after a linear rise over
-    warmup_epochs. save_steps, log_steps: in optimiser steps; a checkpoint is also written after each epoch.
+    schedule: "step": lr * decay ^ (epoch // decay_epochs), or, of several decay_epochs, lr * decay ^ (how many of them
+    have passed); "cosine": to 0 at the end. Both after a linear rise over warmup_epochs.
+    save_steps, log_steps: in optimiser steps; a checkpoint is also written after each epoch.
     """
 
     epochs: int = cli.option(40, "passes over the data")
@@ -25,9 +32,11 @@ class Settings:
     lr: float = cli.option(0.001, "learning rate")
     weight_decay: float = cli.option(0.0, "weight decay")
     momentum: float = cli.option(0.9, "momentum of sgd")
-    schedule: str = cli.option("step", "step (times decay every decay-epochs) or cosine (to 0)")
+    schedule: str = cli.option("step", "step (times decay after decay-epochs) or cosine (to 0)")
     decay: float = cli.option(0.97, "factor of the step schedule")
-    decay_epochs: int = cli.option(1, "epochs between its steps")
+    decay_epochs: int | list[int] = cli.option(
+        1, "epochs between its steps; several, such as '30 35': after which epochs it steps", convert=_epochs
+    )
     warmup_epochs: float = cli.option(0.0, "epochs in which the rate rises linearly")
     clip: float = cli.option(0.0, "largest norm of the gradient; 0: any")
     ema: float = cli.option(0.0, "running average of the weights, validated and kept: share of the past; 0: none")
@@ -41,9 +50,14 @@ class Settings:
         for name, valid in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in valid:
                 raise TrainingError(f"{name}: expected one of {' '.join(valid)}, found '{getattr(self, name)}'")
-        for name in ("epochs", "lr", "decay", "decay_epochs", "valid_epochs", "save_steps", "log_steps"):
+        for name in ("epochs", "lr", "decay", "valid_epochs", "save_steps", "log_steps"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name}: expected more than 0, found {getattr(self, name)}")
+        steps = [self.decay_epochs] if isinstance(self.decay_epochs, int) else self.decay_epochs
+        if not steps or min(steps) < 1 or sorted(set(steps)) != steps:
+            raise TrainingError(
+                f"decay_epochs: expected a number from 1 on, or several that rise, found {self.decay_epochs}"
+            )
         for name in ("weight_decay", "warmup_epochs", "clip", "seed"):
             if not getattr(self, name) >= 0:
                 raise TrainingError(f"{name}: expected 0 or more, found {getattr(self, name)}")

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from vidperson.errors import ModelError
 
-KINDS = ("original", "linear", "cosine")
-SCORES = ("logit", "odds", "log-probability")
+KINDS = ("original", "cosine")
+SCORES = ("logit", "log-probability")
 _MOST = 1 << 16
 
 
@@ -21,14 +21,13 @@ class IdentifierShape:
 
     kind: "original": as in the iQIYI-VID challenge (deepinx/iqiyi-vid-challenge): fully connected, batch norm, PReLU,
         a shortcut where a layer has as many outputs as inputs, Xavier's Gaussian weights, and a linear classifier.
-        "linear", "cosine": an affine map, before and after which vectors are made unit vectors; residual blocks that
-        begin as identities; and a classifier by inner products or cosines.
+        "cosine": an affine map, before and after which vectors are made unit vectors; residual blocks that begin as
+        identities; and a classifier by cosines.
     hidden: widths of the layers, or blocks, before the classifier. dropout: share of their values left out in training.
     strangers: classes of strangers behind those of the persons; they are no outputs.
     heads: networks beside each other; the score is their mean.
     score: of a person, from the logits z of all classes, for a cosine s times it: "logit": z of the person, for a
-        cosine not times s. "odds": z less the logarithm of the sum of exp(z) over the classes of strangers.
-        "log-probability": less that over all classes.
+        cosine not times s. "log-probability": z less the logarithm of the sum of exp(z) over all classes.
     scale: s.
     Raises ModelError for values that are not possible.
     """
@@ -52,8 +51,6 @@ class IdentifierShape:
                 "expected 0 <= dropout < 1, strangers >= 0, heads >= 1 and scale > 0, found "
                 f"{self.dropout:g}, {self.strangers}, {self.heads} and {self.scale:g}"
             )
-        if self.score == "odds" and not self.strangers:
-            raise ModelError("score: odds are those against strangers, and there is no class of them; take another one")
 
     def __str__(self) -> str:
         hidden = ",".join(map(str, self.hidden)) or "0"
@@ -133,12 +130,11 @@ class Head(nn.Module):
             return logits[:, : self.persons]
         if self.shape.kind == "cosine":
             logits = logits * self.shape.scale
-        others = logits[:, self.persons :] if self.shape.score == "odds" else logits
-        return logits[:, : self.persons] - others.logsumexp(dim=1, keepdim=True)
+        return logits[:, : self.persons] - logits.logsumexp(dim=1, keepdim=True)
 
     @torch.no_grad()
     def start_from(self, origin: Tensor, matrix: Tensor, means: Tensor) -> None:
-        """Begin as a comparison with means: "linear" and "cosine" rank by the cosine to them exactly.
+        """Begin as a comparison with means: rank by the cosine to them exactly.
 
         origin: (size,), matrix: (size, size): a unit vector x is brought to (x - origin) @ matrix, and to length 1.
         means: (classes, size) of those; for one of zeros the weights stay random.
@@ -147,8 +143,7 @@ class Head(nn.Module):
         self.whitening.weight.copy_(matrix.T)
         self.whitening.bias.copy_(-origin @ matrix)
         known = means.norm(dim=1, keepdim=True) > 0
-        units = functional.normalize(torch.where(known, means, self.weight))
-        self.weight.copy_(units if self.shape.kind == "cosine" else units * self.shape.scale)
+        self.weight.copy_(functional.normalize(torch.where(known, means, self.weight)))
 
 
 class _Layer(nn.Module):
