@@ -94,8 +94,6 @@ def train_identifier(options: TrainIdentifierOptions) -> dict[str, Any]:
     names = [Path(data).name for data in training.train_data]
     if len(set(names)) < len(names):
         raise TrainingError(f"train-data: expected different sets, found {' '.join(names)}")
-    if sets.valid_data and Path(sets.valid_data).name in names:
-        logging.warning("%s is learnt from: it does not show which epoch is the best for other sets", sets.valid_data)
     if len(training.train_data) != len(sets.train_parts) or bool(sets.valid_data) != bool(sets.valid_part):
         raise TrainingError("each set of --train-data, and --valid-data, is given with its part")
     if sets.valid_part in sets.train_parts:
