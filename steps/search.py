@@ -233,7 +233,7 @@ def plan_searches(pair: SearchPairOptions, options: SearchSystemOptions) -> dict
     """
     from vidperson.io.planned import Planned
 
-    cure = "run ./run_001_prepare_data.sh, or write it"
+    cure = "run ./run_001_prepare_data.sh, or write it, or correct trial_sets"
     lists = [need(pair.test_data / name, cure) for name in ("search", "utt2group")]
     planned = {}
     for system in options.systems(pair.embedder):

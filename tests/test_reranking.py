@@ -21,14 +21,14 @@ def persons(count, dim=64, per_person=12, spread=1.4, seed=0):
 
 
 def all_distances(queries, gallery):
-    points = np.concatenate([queries, gallery]).astype(np.float64)
+    points = np.concatenate([queries, queries[:0] if gallery is None else gallery]).astype(np.float64)
     return np.stack([((points - point) ** 2).sum(axis=1) for point in points])
 
 
 def naive_k_reciprocal(queries, gallery, k1, k2, weight):
     """Zhong et al., CVPR 2017, section 3; each row in units of its maximum, as in the authors' program."""
     distance = all_distances(queries, gallery)
-    total, start = len(distance), len(queries)
+    total, first = len(distance), 0 if gallery is None else len(queries)
     distance /= distance.max(axis=1, keepdims=True)
     order = np.argsort(distance, axis=1, kind="stable").tolist()
 
@@ -47,19 +47,19 @@ def naive_k_reciprocal(queries, gallery, k1, k2, weight):
         encoding[i, members] = np.exp(-distance[i, members])
         encoding[i] /= encoding[i].sum() or 1.0
     encoding = np.stack([encoding[order[i][:k2]].mean(axis=0) for i in range(total)])
-    result = np.empty((start, total - start))
-    for i in range(start):
-        shared, all_of_both = (choose(encoding[i], encoding[start:]).sum(axis=1) for choose in (np.minimum, np.maximum))
+    result = np.empty((len(queries), total - first))
+    for i in range(len(queries)):
+        shared, all_of_both = (choose(encoding[i], encoding[first:]).sum(axis=1) for choose in (np.minimum, np.maximum))
         with np.errstate(invalid="ignore"):
             jaccard = 1 - np.where(shared > 0, shared / all_of_both, 0.0)
-        result[i] = (1 - weight) * jaccard + weight * distance[i, start:]
+        result[i] = (1 - weight) * jaccard + weight * distance[i, first:]
     return result
 
 
 def naive_ecn(queries, gallery, k, t, q):
     """Sarfraz et al., CVPR 2018, equations 2 to 4; rows of similarities scaled as in the authors' program."""
     order = np.argsort(all_distances(queries, gallery), axis=1, kind="stable")
-    total, start = len(order), len(queries)
+    total, first = len(order), 0 if gallery is None else len(queries)
     credit = np.zeros((total, total))
     for i in range(total):
         for rank, j in enumerate(order[i], 1):
@@ -73,7 +73,7 @@ def naive_ecn(queries, gallery, k, t, q):
         around.append(inner + [n for j in inner for n in order[j, 1 : q + 1].tolist()])
     return np.array(
         [[distance[around[p] + around[g], [g] * len(around[p]) + [p] * len(around[g])].mean()
-          for g in range(start, total)] for p in range(start)]
+          for g in range(first, total)] for p in range(len(queries))]
     )  # fmt: skip
 
 
@@ -114,6 +114,16 @@ def test_ecn_equals_the_definition_over_full_matrices(count, k, t, q) -> None:
     rows = persons(count)
     expected = naive_ecn(rows[:20], rows[20:], k, t, q)
     assert np.abs(expanded_cross_neighbourhood(rows[:20], rows[20:], k, t, q) - expected).max() < 1e-6
+
+
+def test_without_a_gallery_the_queries_rank_one_another_and_none_is_there_twice() -> None:
+    rows = persons(150)
+    expected = naive_k_reciprocal(rows, None, 20, 6, 0.3)
+    assert expected.shape == (150, 150)
+    assert np.abs(k_reciprocal(rows, None) - expected).max() < 1e-6
+    expected = naive_ecn(rows[:60], None, 25, 3, 8)
+    assert np.abs(expanded_cross_neighbourhood(rows[:60], None) - expected).max() < 1e-6
+    assert k_reciprocal(rows[:0], None).shape == (0, 0)
 
 
 @METHODS
@@ -167,6 +177,7 @@ def test_no_candidates_or_no_queries_give_an_empty_result(method) -> None:
     rows = persons(5)
     assert method(rows, rows[:0]).shape == (5, 0)
     assert method(rows[:0], rows).shape == (0, 5)
+    assert np.isfinite(method(rows[:1], None)).all()
 
 
 @METHODS

@@ -457,7 +457,7 @@ def test_stage_5_of_a_searched_and_a_verified_set_gives_one_report_with_the_best
     results = tmp_path / "exp/results/small"
     assert done.stdout.splitlines()[-1] == f"report: {results / 'report.html'}"
     assert "mAP@100 %" in done.stdout and "EER %" in done.stdout
-    assert "on test: its own figures are too good" in done.stdout
+    assert "on test with 15 strangers: its own figures are too good" in done.stdout
     rows = list(csv.DictReader((results / "results.csv").open()))
     assert [(row["set"], bool(row["eer"]), bool(row["map"])) for row in rows[-3:]] == [
         ("pairs", True, False), ("test", False, True), ("test", False, True)]  # fmt: skip

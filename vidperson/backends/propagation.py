@@ -117,7 +117,7 @@ def propagate(
 ) -> Float:
     """Scores of the candidates for each cast member: consensus, competition, and both again with the result.
 
-    With its default settings the recipe of the third place of WIDER Person Search 2019.
+    The default settings are those of the third place of WIDER Person Search 2019.
 
     portraits: (C, N). links: (N, N). frames: (N,) the frame of each candidate, see :func:`exclude_frames`.
     rounds: how often. The scores of a round are the portraits' similarities in the next.

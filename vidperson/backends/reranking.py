@@ -34,7 +34,7 @@ _PAIRS_AT_ONCE = 2048
 
 def k_reciprocal(
     queries: NDArray[np.floating],
-    gallery: NDArray[np.floating],
+    gallery: NDArray[np.floating] | None,
     k1: int = 20,
     k2: int = 6,
     weight: float = 0.3,
@@ -42,7 +42,8 @@ def k_reciprocal(
 ) -> Float:
     """Distances re-ranked by k-reciprocal encoding (Zhong et al., CVPR 2017).
 
-    queries, gallery: (Q, D) and (G, D) embeddings; make rows of length 1 for cosine distances.
+    queries, gallery: (Q, D) and (G, D) embeddings; make rows of length 1 for cosine distances. Without a gallery
+        (None) it is the queries themselves, and none is there twice.
     k1: neighbours that may be reciprocal ones. k2: neighbours, the vector itself included, whose encodings are
         averaged. Fewer vectors than that are fine.
     weight: of the original distance in the result, 0..1; the rest weighs the Jaccard distance.
@@ -54,8 +55,9 @@ def k_reciprocal(
     if k1 < 1 or k2 < 1 or not 0 <= weight <= 1:
         raise ScoringError(f"k1 and k2 must be >= 1, weight 0..1; found k1 {k1}, k2 {k2}, weight {weight}")
     vectors = _Vectors(queries, gallery)
-    start, total = len(queries), len(queries) + len(gallery)
-    result = np.empty((start, len(gallery)), dtype=np.float32)
+    asked, total = len(queries), len(vectors.rows)
+    first = 0 if gallery is None else asked
+    result = np.empty((asked, total - first), dtype=np.float32)
     if result.size == 0:
         return result
     count = min(max(k1 + 1, k2), total)
@@ -65,20 +67,19 @@ def k_reciprocal(
         rows = slice(begin, begin + len(block))
         nearest[rows], near[rows] = _smallest(block, count)
         farthest[rows] = block.max(axis=1)
-        asked = max(min(start - begin, len(block)), 0)
-        result[begin : begin + asked] = block[:asked, start:]
+        result[rows] = block[: max(asked - begin, 0), first:]
     farthest[farthest == 0] = 1.0  # all vectors are the same
     near /= farthest[:, None]
-    result /= farthest[:start, None].astype(np.float32)
+    result /= farthest[:asked, None].astype(np.float32)
     encodings = _averaged(_encodings(vectors, nearest, near, farthest, k1, max_bytes), nearest[:, :k2])
-    for i, shared in enumerate(_shared(encodings, start)):
+    for i, shared in enumerate(_shared(encodings[:asked], encodings[first:])):
         result[i] = (1 - weight) * (1 - shared / (2 - shared)) + weight * result[i]
     return result
 
 
 def expanded_cross_neighbourhood(
     queries: NDArray[np.floating],
-    gallery: NDArray[np.floating],
+    gallery: NDArray[np.floating] | None,
     k: int = 25,
     t: int = 3,
     q: int = 8,
@@ -97,8 +98,9 @@ def expanded_cross_neighbourhood(
     if min(k, t, q) < 1:
         raise ScoringError(f"k, t and q must be >= 1; found k {k}, t {t}, q {q}")
     vectors = _Vectors(queries, gallery)
-    start, total = len(queries), len(queries) + len(gallery)
-    result = np.empty((start, len(gallery)), dtype=np.float32)
+    asked, total = len(queries), len(vectors.rows)
+    first = 0 if gallery is None else asked
+    result = np.empty((asked, total - first), dtype=np.float32)
     if result.size == 0:
         return result
     count = min(max(k, t + 1, q + 1), total)
@@ -117,20 +119,21 @@ def expanded_cross_neighbourhood(
     scaled.data = round_to_grid(scaled.data, _RANK_BITS)
     sums = neighbours @ scaled
     floors = neighbours @ round_to_grid(least / (most - least), _RANK_BITS)
-    at_once = max(max_bytes // (40 * len(gallery)), 1)
-    for begin in range(0, start, at_once):
-        rows = slice(begin, min(begin + at_once, start))
-        similar = (sums[rows] @ ranks[start:].T + ranks[rows] @ sums[start:].T).toarray()
+    at_once = max(max_bytes // (40 * (total - first)), 1)
+    for begin in range(0, asked, at_once):
+        rows = slice(begin, min(begin + at_once, asked))
+        similar = (sums[rows] @ ranks[first:].T + ranks[rows] @ sums[first:].T).toarray()
         similar -= floors[rows, None]
-        similar -= floors[start:]
-        result[rows] = 1 - similar / (2 * around.shape[1])
+        similar -= floors[first:]
+        result[rows] = 1 - similar / (2 * max(around.shape[1], 1))
     return result
 
 
 class _Vectors:
     """All vectors, on a grid on which their squared distances are exact; the longest has a length of 0.5 to 1."""
 
-    def __init__(self, queries: NDArray[np.floating], gallery: NDArray[np.floating]) -> None:
+    def __init__(self, queries: NDArray[np.floating], gallery: NDArray[np.floating] | None) -> None:
+        gallery = queries[:0] if gallery is None else gallery
         for name, rows in (("queries", queries), ("gallery", gallery)):
             if rows.ndim != 2:
                 raise ScoringError(f"{name}: expected an array of the shape (N, dim), found {rows.shape}")
@@ -263,9 +266,8 @@ def _averaged(encodings: sparse.csr_array, nearest: Index) -> sparse.csr_array:
     return means
 
 
-def _shared(encodings: sparse.csr_array, start: int) -> Iterator[Double]:
-    """For each of the first ``start`` vectors the (G,) sums of minima of its encoding and those of the others."""
-    asked, others = encodings[:start], encodings[start:]
+def _shared(asked: sparse.csr_array, others: sparse.csr_array) -> Iterator[Double]:
+    """For each of the encodings that are asked for the (G,) sums of its minima with each of the others."""
     others = others.T.tocsr()
     lengths = np.diff(others.indptr)
     for begin, end in zip(asked.indptr[:-1], asked.indptr[1:], strict=True):

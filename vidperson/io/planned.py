@@ -62,5 +62,12 @@ def new_files(planned: Sequence[Planned]) -> list[Planned]:
 
 
 def reasons(planned: Sequence[Planned]) -> list[str]:
-    """The lines of all the files that have to be made."""
-    return [line for one in planned for line in one.reasons()]
+    """The lines of all the files that have to be made; what differs is said once where several follow each other."""
+    lines: list[str] = []
+    said: list[str] = []
+    for one in planned:
+        if not (own := one.reasons()):
+            continue
+        lines += [f"{one.target}: likewise"] if own[1:] and own[1:] == said else own
+        said = own[1:]
+    return lines

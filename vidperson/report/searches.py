@@ -154,7 +154,9 @@ def open_set_notes(results: Sequence[Result]) -> list[str]:
         )
     on = sorted({result["calibrated_on"] for result in results if result["calibrated_on"]})
     if on:
-        parts.append(f"The threshold and P(nobody) were set on {' and '.join(on)}: its own figures are too good.")
+        counts = {result["name"]: result["segments"]["strangers"] for result in keyed}
+        sets = " and ".join(f"{name} with {counts[name]} strangers" if name in counts else name for name in on)
+        parts.append(f"The threshold and P(nobody) were set on {sets}: its own figures are too good.")
     return parts
 
 
