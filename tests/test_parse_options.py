@@ -397,7 +397,7 @@ def test_help_shows_the_header_and_the_options_of_the_stage_under_their_headings
     assert titles(text) == ["Data", "How to run", "Face", "Body", "Embeddings"]
     assert names(text) == {
         "force", "config-file", "data-dir", "exp-dir", "modalities", "trial-sets", "cmd", "nj", "threads", "engine",
-        "device", "precision", "face-detector", "face-embedder", "embed-batch", "embed-mirror",
+        "device", "precision", "face-detector", "face-embedder", "body-embedder", "embed-batch", "embed-mirror",
     }  # fmt: skip
     assert "--help all shows them" in text
     for form in ("[folder]", "[not empty]"):
