@@ -156,7 +156,7 @@ def test_calibration_set_beside_searched_sets_only_is_left_to_the_search(repo: P
     ("a+:test", "expected <enrolment set>:<test set>, found 'a+:test'"),
     ("a:b+c", "found 'a:b+c'"),
     ("a+b+a:test", "a+b+a:test names the enrolment set a twice"),
-    ("a:test a+b:test", "test has two enrolment sides, a and a+b"),
+    ("a:test a+b:test", "test has two enrolment sets, a and a+b"),
 ])  # fmt: skip
 def test_enrolment_sides_that_cannot_be_are_refused(repo: Path, tmp_path: Path, trial_sets: str, message: str) -> None:
     done = stage_says(repo, tmp_path, trial_sets, 'for pair in $trial_sets; do pair_options "$pair"; done')

@@ -21,7 +21,7 @@ for pair in $trial_sets; do
   enroll_sets=${pair%%:*}
   test_set=${pair##*:}
   if [ "${enroll_of[$test_set]:=$enroll_sets}" != "$enroll_sets" ]; then
-    echo "$0: trial_sets: $test_set has two enrolment sides, ${enroll_of[$test_set]} and $enroll_sets," \
+    echo "$0: trial_sets: $test_set has two enrolment sets, ${enroll_of[$test_set]} and $enroll_sets," \
       "and its scores have one file; copy $data_dir/$test_set under another name for one of them" >&2
     exit 1
   fi
