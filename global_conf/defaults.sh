@@ -26,6 +26,7 @@ folder_videos=               # for folder: videos to search
 folder_key=                  # for folder: who is in which video, where known
 iqiyi_vid_dir=               # iQIYI-VID of 2018 or 2019, or iQIYI-VID-FACE, for iqiyi_vid
 iqiyi_vid_key=               # for iqiyi_vid: its key of the test clips, a list as val_gt.txt
+csm_dir=                     # WIDER Person Search (CSM): lists and folders of images, for csm
 clips_persons=               # for clips: one folder of videos per person, to learn from
 clips_search=                # for clips: videos to search
 clips_strangers=             # for clips: videos of other people, to learn from; may be empty
@@ -90,9 +91,12 @@ discard_low_quality=false    # true: keep a segment's large faces with little bl
 ## Face (stages 0 3 4 5 14)
 face_embedder=arcface_glint360k_r100  # embedding network, a folder of exp/face_models
 
-## Face (stage 3)
-embed_batch=16               # [>=1] faces per call of the embedder
-embed_mirror=                # [none|concatenate|sum] mirrored faces; empty: as the card says
+## Body (stages 0 3 4 5)
+body_embedder=osnet_x025_msmt17_onnx  # embedding network, a folder of exp/body_models
+
+## Embeddings (stage 3)
+embed_batch=16               # [>=1] items per call of the embedder, such as faces
+embed_mirror=                # [none|concatenate|sum] mirrored items; empty: as the card says
 
 ## Scores and evaluation (stages 4 5)
 backends=max                 # ways to compare, e.g. "max ahc xatt track": see docs/metrics.md

@@ -43,10 +43,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from steps.items import LimitOptions
 from steps.options import EngineOptions, open_model
 from vidperson import cli
 from vidperson.face.selection import SelectionPolicy
-from vidperson.media.limits import Limits
 from vidperson.media.sampling import UniformSampling
 from vidperson.supervision import UNWATCHED, Watch
 
@@ -135,17 +135,6 @@ class SelectionOptions:
 
 
 @dataclass(frozen=True)
-class LimitOptions:
-    """What is refused."""
-
-    max_pixels: int = cli.option(Limits.max_pixels, "larger frames and images are refused", convert=cli.whole(1))
-    max_duration_s: float = cli.option(Limits.max_duration_s, "longer videos are refused", convert=cli.positive)
-    segment_timeout_s: float = cli.option(
-        3600.0, "seconds after which a segment is given up; 0: never", convert=cli.not_negative
-    )
-
-
-@dataclass(frozen=True)
 class DetectOptions:
     """The options of this step."""
 
@@ -175,9 +164,10 @@ def detect_faces_supervised(options: DetectOptions) -> None:
         detect_faces(options, watch)
 
     def give_up(segment: str, why: str) -> None:
-        from vidperson.face.detection import store_unreadable
+        from vidperson.face.detection import STATES
+        from vidperson.io.items import store_unreadable
 
-        store_unreadable(options.output_dir, segment, why)
+        store_unreadable(options.output_dir, "faces", STATES, segment, why)
 
     run_supervised(work, give_up, options.limits.segment_timeout_s or None)
 
@@ -198,7 +188,7 @@ def detect_faces(options: DetectOptions, watch: Watch = UNWATCHED) -> dict[str, 
     tasks = _tasks(options)
     gpu = _open_decoder(options)
     detector = _open_detector(options)
-    limits = Limits(options.limits.max_pixels, options.limits.max_duration_s)
+    limits = options.limits.of_media()
     with open_store(options.output_dir) as store:
         progress = Progress(len(tasks), "segments", done=len(store.statuses))
         left = [task for task in tasks if task.segment not in store.statuses]

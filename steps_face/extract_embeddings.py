@@ -16,27 +16,8 @@ Example:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
-from steps.options import EngineOptions, open_model
+from steps.items import ExtractOptions, embed_items
 from vidperson import cli
-
-
-@dataclass(frozen=True)
-class ExtractOptions:
-    """See the top of this file."""
-
-    items_dir: Path = cli.option(help="output folder of stage 2 for the set")
-    scp: Path = cli.option(help="list; its first column names the segments of the job")
-    model: Path = cli.option(help="folder of the installed face network")
-    output_dir: Path = cli.option(help="the job's own folder")
-    embed_batch: int = cli.option(16, "crops per call of the network", convert=cli.whole(1))
-    mirror: str = cli.option(
-        "", "mirrored crops; empty: as the network's card says", choices=["", "none", "concatenate", "sum"]
-    )
-    network: EngineOptions = cli.group(EngineOptions)
-    check: bool = cli.option(False, "true: only refuse wrong options, and import what the work needs")
 
 
 def extract_embeddings(options: ExtractOptions) -> None:
@@ -47,27 +28,11 @@ def extract_embeddings(options: ExtractOptions) -> None:
     if options.check:
         cli.load("vidperson.embedding", "vidperson.face.crops", "vidperson.face.embedder", "vidperson.networks.opening")
         return
-    import numpy as np
-
-    from vidperson.embedding import embed_segments
     from vidperson.face.crops import FaceCrops
     from vidperson.face.detection import STATES
     from vidperson.face.embedder import FaceEmbedder
-    from vidperson.io.lines import read_scp
 
-    crops, segments = FaceCrops(options.items_dir), read_scp(options.scp)
-    crops.require(segments)
-    network, card = open_model(options.model, options.network, options.embed_batch)
-    embedder = FaceEmbedder(network, card, options.mirror or None)
-    embed_segments(
-        {segment: crops.statuses[segment] for segment in segments},
-        crops.read,
-        lambda batch: embedder.embed(np.stack(batch)),
-        embedder.embedding_size,
-        options.output_dir,
-        STATES,
-        options.embed_batch,
-    )
+    embed_items(options, FaceCrops(options.items_dir), FaceEmbedder, STATES)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,11 @@ parts_of() {
 # Stage 2: find the faces of a data set and cut them out aligned; those of frames.scp are so already, and no detector
 # is needed. Arguments: data set, part.
 cut_items() {
+  if [ -f "$data_dir/$1/region" ]; then
+    echo "$0: $data_dir/$1/region: expected a set without regions, since faces are searched in whole" \
+      "frames, which may show others; use --modalities body, or remove the list" >&2
+    exit 1
+  fi
   if [ -f "$data_dir/$1/frames.scp" ]; then take_items "$@"; else find_items "$@"; fi
 }
 

@@ -18,11 +18,12 @@ Example:
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
+from steps.items import LimitOptions, take_items, take_supervised
 from vidperson import cli
-from vidperson.media.limits import Limits
 from vidperson.supervision import UNWATCHED, Watch
 
 
@@ -32,56 +33,32 @@ class TakeOptions:
 
     scp: str = cli.option(help="list: segment and folder or tar of aligned faces")
     output_dir: str = cli.option(help="the job's own folder")
-    max_pixels: int = cli.option(Limits.max_pixels, "larger images are refused", convert=cli.whole(1))
-    max_duration_s: float = cli.option(
-        Limits.max_duration_s, "segments of more images are refused", convert=cli.positive
-    )
-    segment_timeout_s: float = cli.option(
-        3600.0, "seconds after which a segment is given up; 0: never", convert=cli.not_negative
-    )
+    limits: LimitOptions = cli.group(LimitOptions)
     check: bool = cli.option(False, "true: only refuse wrong options, and import what the work needs")
 
 
 def take_faces_supervised(options: TakeOptions) -> None:
     """:func:`take_aligned_faces` in a child process that may crash or hang; see the top of the file."""
-    from vidperson.supervision import run_supervised
-
     if options.check:
         cli.load("cv2", "vidperson.face.aligned", "vidperson.face.detection")
         return
+    from vidperson.face.detection import STATES
 
-    def give_up(segment: str, why: str) -> None:
-        from vidperson.face.detection import store_unreadable
-
-        store_unreadable(options.output_dir, segment, why)
-
-    run_supervised(lambda watch: take_aligned_faces(options, watch), give_up, options.segment_timeout_s or None)
+    take_supervised(partial(take_aligned_faces, options), "faces", STATES, options.output_dir, options.limits)
 
 
 def take_aligned_faces(options: TakeOptions, watch: Watch = UNWATCHED) -> None:
     """Do the segments that the job has not finished yet. Raises VidPersonError for lists that are wrong."""
-    import cv2
-
     from vidperson.face.aligned import take_faces
-    from vidperson.face.detection import open_store, store_faces
-    from vidperson.io.lines import read_paths
-    from vidperson.progress import Progress
+    from vidperson.face.detection import STATES, archive_entries
 
-    cv2.setNumThreads(1)
-    limits = Limits(options.max_pixels, options.max_duration_s)
-    paths = read_paths(options.scp)
-    with open_store(options.output_dir) as store:
-        progress = Progress(len(paths), "segments", done=len(store.statuses))
+    limits = options.limits.of_media()
 
-        def stored(segment: str, status: str) -> None:
-            watch.end(segment)
-            logging.info("%s %s", segment, status)
-            progress.step()
+    def take(segment: str, path: str) -> tuple[str, dict[str, Iterator[bytes]]]:
+        _, status, faces = take_faces(segment, path, limits)
+        return status, archive_entries(segment, faces)
 
-        for segment, path in paths.items():
-            if segment not in store.statuses:
-                watch.begin(segment)
-                store_faces(store, [take_faces(segment, path, limits)], stored)
+    take_items("faces", STATES, options.scp, options.output_dir, take, watch)
 
 
 if __name__ == "__main__":

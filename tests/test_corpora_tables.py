@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidperson.corpora.data_folder import Segment, Trial, safe_id, unique_ids, write_data_folder
+from vidperson.corpora.data_folder import Search, Segment, Trial, safe_id, unique_ids, write_data_folder
 from vidperson.corpora.tables import NUMBER, Column, read_table
 from vidperson.errors import DataError
 from vidperson.io import data_dir
@@ -136,6 +136,45 @@ def test_write_data_folder_full_is_sorted_and_read_back(tmp_path: Path) -> None:
     assert (folder / "face_boundingbox_conf").read_text() == "seconds 5\n"
 
 
+def test_write_data_folder_of_several_groups_and_regions_is_valid_and_is_split_with_its_regions(tmp_path: Path) -> None:
+    segments = [
+        Segment("a1", "/v/1.jpg", "m", "film1", (0, 1.5, 20, 30)),
+        Segment("a2", "/v/1.jpg", group="film1", region=(-3, 0, 20.25, 30)),
+        Segment("b1", "/v/2.jpg", group="film2"),
+    ]
+    search = Search(["n", "m"], {"m": ["a1"], "n": ["b1"]}, {"m": ["film1"], "n": ["film1", "film2"]})
+    folder = write_data_folder(tmp_path / "s", segments, search=search)
+    assert data_dir.validate(folder) == []
+    assert (folder / "search").read_text() == "m film1\nn film1\nn film2\n"
+    assert (folder / "utt2group").read_text() == "a1 film1\na2 film1\nb1 film2\n"
+    assert (folder / "region").read_text() == "a1 0 1.5 20 30\na2 -3 0 20.25 30\n"
+    assert (folder / "relevant").read_text() == "m a1\nn b1\n"
+    assert (data_dir.split(folder, 3) / "2" / "region").read_text() == "a2 -3 0 20.25 30\n"
+    write_data_folder(folder, [segments[2]], search=Search(["n"], groups={"n": ["film2"]}))
+    assert not (folder / "region").exists() and data_dir.validate(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (Search(["m"], groups={"m": ["film2"]}), "group 'film2', which model 'm' is searched in, has no segment"),
+        (Search(["m"]), "group 'all', which model 'm' is searched in, has no segment"),
+        (Search(["m"], groups={"m": ["film1"], "n": ["film1"]}), "model 'n' has groups, but is not searched for"),
+        (Search(["m"], {"n": ["a"]}, {"m": ["film1"]}), "model 'n' has relevant segments, but is not searched for"),
+        (Search(["m"], {"m": ["b"]}, {"m": ["film1"]}), "segment 'b' is in no group that model 'm' is searched in"),
+    ],
+)
+def test_write_data_folder_search_that_does_not_fit_the_segments_is_refused_and_the_old_set_is_kept(
+    tmp_path: Path, search: Search, message: str
+) -> None:
+    segments = [Segment("a", "/v/1.jpg", group="film1"), Segment("b", "/v/1.jpg", group="film3")]
+    write_data_folder(tmp_path, segments, search=Search(["m"], groups={"m": ["film1"]}))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(DataError, match=message):
+        write_data_folder(tmp_path, segments, search=search)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_write_data_folder_again_with_less_removes_the_old_lists(tmp_path: Path) -> None:
     segment = Segment("t", Path("/v"), "t")
     folder = write_data_folder(tmp_path, [segment], boxes={}, box_unit="frames 61", trials=[Trial("m", "t")], names={})
@@ -151,6 +190,8 @@ def test_write_data_folder_again_with_less_removes_the_old_lists(tmp_path: Path)
         ([Segment("a", Path("/v\n1"), "a")], r"'/v\\n1'.*rename"),
         ([Segment("a", Path("/v "), "a")], "blanks at an end"),
         ([Segment("a", Path("/v"))], "no segment has a model"),
+        ([Segment("a", Path("/v"), "a", region=(5, 0, 5, 9))], "segment 'a': expected x1 < x2 and y1 < y2, found"),
+        ([Segment("a", Path("/v"), "a", region=(0, 0, 5, float("inf")))], "segment 'a': expected x1 < x2 and y1 < y2"),
     ],
 )
 def test_write_data_folder_bad_segments_are_refused(tmp_path: Path, segments: list[Segment], message: str) -> None:

@@ -284,7 +284,7 @@ def test_segment_that_stage_2_has_not_seen_is_named_with_the_list_and_the_stage_
     for name, place in places.items():
         known = "a" if name == lacking else "abc"
         (tmp_path / name).write_text("".join(f"{segment} {place}\n" for segment in known))
-    message = f"{lacking}: 2 of 3 segments are not in it, first 'b'; run ./run_002_detect_faces.sh"
+    message = f"{lacking}: 2 of 3 segments are not in it, first 'b'; run stage 2"
     with pytest.raises(DataError, match=re.escape(message)):
         extract_embeddings(ExtractOptions(tmp_path, tmp_path / "vid.scp", tmp_path / "arcface_tiny", tmp_path / "job"))
 
@@ -292,7 +292,7 @@ def test_segment_that_stage_2_has_not_seen_is_named_with_the_list_and_the_stage_
 def test_embedder_whose_card_wants_more_than_a_crop_has_is_refused_with_both_sizes() -> None:
     card = card_for(None)
     larger = dataclasses.replace(card, input=dataclasses.replace(card.input, width=113))
-    with pytest.raises(ModelError, match="input.width, input.height: expected at most 112, .*, found 113 x 112"):
+    with pytest.raises(ModelError, match="input.width, input.height: expected at most 112 x 112, .*, found 113 x 112"):
         FaceEmbedder(lambda batch: [], larger)
 
 
@@ -309,7 +309,7 @@ def test_crop_that_belongs_to_another_segment_is_refused(tmp_path: Path) -> None
     (tmp_path / "faces.scp").write_text(f"a {tmp_path}/faces.ark:2\n")
     (tmp_path / "crops.scp").write_text(f"a {tmp_path}/crops.tar:0\n")
     (tmp_path / "status").write_text("a ok\n")
-    with pytest.raises(DataError, match="'b/0.png' at .* is not a crop of a; run ./run_002_detect_faces.sh again"):
+    with pytest.raises(DataError, match="'b/0.png' at .* is not a crop of a; run stage 2 again"):
         list(FaceCrops(tmp_path).read("a"))
 
 

@@ -394,10 +394,10 @@ def names(text: str) -> set[str]:
 def test_help_shows_the_header_and_the_options_of_the_stage_under_their_headings(recipe: Path, repo: Path) -> None:
     text = help_of(recipe, repo, "run_003_extract_embeddings")
     assert text.startswith("Turn the items of stage 2, such as aligned faces, into embeddings")
-    assert titles(text) == ["Data", "How to run", "Face"]
+    assert titles(text) == ["Data", "How to run", "Face", "Body", "Embeddings"]
     assert names(text) == {
         "force", "config-file", "data-dir", "exp-dir", "modalities", "trial-sets", "cmd", "nj", "threads", "engine",
-        "device", "precision", "face-detector", "face-embedder", "embed-batch", "embed-mirror",
+        "device", "precision", "face-detector", "face-embedder", "body-embedder", "embed-batch", "embed-mirror",
     }  # fmt: skip
     assert "--help all shows them" in text
     for form in ("[folder]", "[not empty]"):

@@ -24,7 +24,7 @@ from vidperson.training.augment import CHANGES, Augmentation, mix_pairs
 from vidperson.training.loop import LOG
 
 PLAIN = Augmentation(mirror=0.0)
-EVERY = {name: 1.0 for name in Augmentation.__dataclass_fields__ if name != "mix"}
+EVERY = {**dict.fromkeys(CHANGES, 1.0), "erase": 1.0}
 
 
 def write_face(path: Path, number: int, size: tuple[int, int] = (112, 112)) -> None:
@@ -317,6 +317,41 @@ def test_dark_raises_to_a_power(face: np.ndarray) -> None:
         power = np.random.default_rng(seed).uniform(1, 3)
         found = CHANGES["dark"](face, np.random.default_rng(seed))
         assert np.abs(found - 255 * (face / 255) ** power).max() <= 0.5 + 1e-9
+
+
+def test_pad_moves_a_picture_of_any_shape_by_up_to_ten_of_256_pixels_and_fills_with_black() -> None:
+    image = np.full((256, 128, 3), 9, np.uint8)
+    moved = set()
+    for seed in range(200):
+        found = CHANGES["pad"](image, np.random.default_rng(seed))
+        rows, columns = (np.flatnonzero((found[..., 0] == 9).any(axis=axis)) for axis in (1, 0))
+        assert found.shape == image.shape and set(np.unique(found)) <= {0, 9}
+        down, right = (int(at[0]) or int(at[-1]) + 1 - side for at, side in ((rows, 256), (columns, 128)))
+        assert (found == 9).all(axis=2).sum() == (256 - abs(down)) * (128 - abs(right))
+        moved |= {("y", down), ("x", right)}
+    assert moved == {(axis, by) for axis in "xy" for by in range(-10, 11)}
+
+
+def test_erase_fills_one_rectangle_of_the_published_sizes_with_the_pixel_that_is_zero_to_the_network() -> None:
+    import torch
+
+    from vidperson.training.batches import Normalise
+
+    mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+    erase = Augmentation.parse("erase=1", mean)
+    image = np.full((256, 128, 3), 250, np.uint8)
+    areas, ratios = [], []
+    for seed in range(200):
+        found = erase(image, np.random.default_rng(seed))
+        rows, columns = (np.flatnonzero((found[..., 0] != 250).any(axis=axis)) for axis in (1, 0))
+        assert (found[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] == [124, 116, 104]).all()
+        assert (found != 250).all(axis=2).sum() == len(rows) * len(columns)
+        areas.append(len(rows) * len(columns) / (256 * 128))
+        ratios.append(len(rows) / len(columns))
+    assert 0.019 < min(areas) < 0.05 and 0.35 < max(areas) < 0.41
+    assert 0.28 < min(ratios) < 0.6 and 2.8 < max(ratios) < 3.5
+    seen = Normalise(mean, std)(torch.from_numpy(found[None]))
+    assert (seen[0, :, rows[0], columns[0]].abs() < 0.5 / min(std)).all() and (image == 250).all()
 
 
 def test_jitter_moves_the_picture_by_few_pixels(face: np.ndarray) -> None:

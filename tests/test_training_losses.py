@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="training needs the torch extra")
 
 from vidperson.training.losses import (  # noqa: E402
     IdentityLoss,
+    TripletLoss,
     cosine_distillation,
     relational_distillation,
     sample_classes,
@@ -206,3 +207,114 @@ def test_loss_under_autocast_is_computed_in_float32() -> None:
 def test_settings_that_make_no_sense_are_refused(options: dict, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         IdentityLoss(**({"embedding_size": 4, "num_classes": 3} | options))
+
+
+# -- triplets -------------------------------------------------------------------------------------------------------
+
+# The first identity three times, the second twice, the third once: no anchor, but a negative of the others.
+TRIPLET_LABELS = np.array([4, 9, 4, 7, 9, 4])
+
+
+def triplets_written_out(mining: str, margin: float | None, rows: np.ndarray, labels: np.ndarray) -> float:
+    """One anchor after the other, in float64."""
+
+    def penalty(apart: float) -> float:
+        return math.log(1 + math.exp(apart)) if margin is None else max(0.0, apart + margin)
+
+    losses = []
+    for a, who in enumerate(labels):
+        near = [math.dist(rows[a], rows[p]) for p in range(len(rows)) if labels[p] == who and p != a]
+        far = [math.dist(rows[a], rows[n]) for n in range(len(rows)) if labels[n] != who]
+        if not near or not far:
+            continue
+        if mining == "hard":
+            losses.append(penalty(max(near) - min(far)))
+        elif mining == "all":
+            every = [penalty(p - n) for p in near for n in far]
+            losses += every if margin is None else [loss for loss in every if loss > 0]
+        else:
+            rise, fall = [math.exp(d) for d in near], [math.exp(-d) for d in far]
+            positive = sum(w * d for w, d in zip(rise, near, strict=True)) / sum(rise)
+            negative = sum(w * d for w, d in zip(fall, far, strict=True)) / sum(fall)
+            losses.append(penalty(positive - negative))
+    return float(np.mean(losses)) if losses else 0.0
+
+
+@pytest.mark.parametrize("mining", ["hard", "all", "weighted"])
+@pytest.mark.parametrize("margin", [None, 0.3, 2.0])
+def test_triplet_loss_equals_the_written_out_formula(mining: str, margin: float | None) -> None:
+    loss, right = TripletLoss(mining, margin)(torch.from_numpy(EMBEDDINGS), torch.from_numpy(TRIPLET_LABELS))
+    expected = triplets_written_out(mining, margin, EMBEDDINGS, TRIPLET_LABELS)
+    assert expected > 0 and loss.item() == pytest.approx(expected, rel=1e-5)
+    distances = np.linalg.norm(EMBEDDINGS[:, None] - EMBEDDINGS, axis=2)
+    same = TRIPLET_LABELS[:, None] == TRIPLET_LABELS
+    wanted = [distances[a][same[a]].max() < distances[a][~same[a]].min() for a in range(6) if same[a].sum() > 1]
+    assert right.tolist() == wanted
+
+
+@pytest.mark.parametrize("mining", ["hard", "all", "weighted"])
+@pytest.mark.parametrize("margin", [None, 2.0])
+def test_gradient_of_triplets_equals_finite_differences_in_float64(
+    mining: str, margin: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    made, labels = TripletLoss(mining, margin), torch.from_numpy(TRIPLET_LABELS)
+    x = torch.from_numpy(EMBEDDINGS.copy()).requires_grad_()
+    made(x, labels)[0].backward()
+    found = x.grad.numpy()
+    assert np.abs(found).max() > 1e-2
+    for index in np.ndindex(EMBEDDINGS.shape):
+        step = np.zeros_like(EMBEDDINGS)
+        step[index] = 1e-5
+        high, low = (made(torch.from_numpy(EMBEDDINGS + sign * step), labels)[0].item() for sign in (1, -1))
+        assert found[index] == pytest.approx((high - low) / 2e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("mining", ["hard", "all", "weighted"])
+@pytest.mark.parametrize("labels", [[1, 2, 3, 4], [5, 5, 5, 5], [3]])
+def test_batch_without_triplets_has_no_loss_and_no_gradient(mining: str, labels: list[int]) -> None:
+    x = torch.from_numpy(EMBEDDINGS[: len(labels)].copy()).requires_grad_()
+    loss, right = TripletLoss(mining, 0.3)(x, torch.tensor(labels))
+    loss.backward()
+    assert loss.item() == 0 and len(right) == 0 and (x.grad == 0).all()
+
+
+@pytest.mark.parametrize("mining", ["hard", "all", "weighted"])
+def test_images_that_are_the_same_have_a_finite_gradient(mining: str) -> None:
+    x = torch.ones(4, 3, requires_grad=True)
+    loss, right = TripletLoss(mining)(x, torch.tensor([0, 0, 1, 1]))
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(2)) and torch.isfinite(x.grad).all() and not right.any()
+
+
+def test_triplets_that_keep_the_margin_are_not_counted_by_batch_all() -> None:
+    """One violation of 0.5 among many triplets in order: a mean over all would hide it."""
+    rows = torch.tensor([[0.0], [1.0], [100.0], [101.0], [1.5]])
+    loss, _ = TripletLoss("all", 1.0)(rows, torch.tensor([0, 0, 1, 1, 2]))
+    # Anchor 1: positive at 1, stranger at 0.5, 1.5 too near; anchor 0: positive at 1, stranger at 1.5, 0.5 too near.
+    assert loss.item() == pytest.approx((1.5 + 0.5) / 2)
+    assert TripletLoss("all", 1.0)(rows[:4], torch.tensor([0, 0, 1, 1]))[0].item() == 0
+
+
+@pytest.mark.parametrize(
+    ("mining", "margin", "message"),
+    [
+        ("semi-hard", 0.3, "expected one of hard all weighted, found 'semi-hard'"),
+        ("hard", 0.0, "a margin above 0, or none for the soft one, found 0"),
+        ("hard", math.nan, "found nan"),
+    ],
+)
+def test_triplets_with_settings_that_make_no_sense_are_refused(mining: str, margin: float, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        TripletLoss(mining, margin)
+
+
+def test_label_smoothing_equals_the_written_out_formula() -> None:
+    made = head("softmax", smoothing=0.1)
+    logits = EMBEDDINGS @ made.weight.detach().double().numpy()[:, 0].T
+    log_shares = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    target = np.full((6, 4), 0.1 / 4) + 0.9 * np.eye(4)[LABELS]
+    np.testing.assert_allclose(losses_of(made), -(target * log_shares).sum(axis=1), rtol=1e-5)
+    for smoothing in (-0.1, 1.0, math.nan):
+        with pytest.raises(TrainingError, match="label smoothing: expected 0 or more and below 1"):
+            head("softmax", smoothing=smoothing)

@@ -72,6 +72,7 @@ use_modality() {
   modality=$1
   for option in "${@:2}"; do
     option=${modality}_$option
+    [ -v "$option" ] || continue   # a modality may have no such network
     case ${!option} in
       "") echo "$0: $option is empty; expected the name of an installed network" >&2; exit 1 ;;
       */* | *.yaml)
@@ -86,7 +87,7 @@ use_modality() {
   option=${modality}_embedder
   embedder=${!option-}
   models_dir=$exp_dir/${modality}_models
-  items_dir=$exp_dir/${modality}_det/$detector
+  items_dir=$exp_dir/${modality}_det/${detector:-given}
   embed_dir=$exp_dir/${modality}_embed/$embedder
   # shellcheck source=/dev/null
   . "./steps_$modality/modality.sh"

@@ -24,6 +24,9 @@ FACE_COLUMNS = ("frame", "time_s", "x1", "y1", "x2", "y2", "score") + tuple(
 )
 
 
+BODY_COLUMNS = ("frame", "time_s", "x1", "y1", "x2", "y2", "score")
+
+
 def _checked(name: str, array: NDArray[np.generic], shape: tuple[int, ...]) -> Float:
     checked = np.ascontiguousarray(array, dtype=np.float32)
     if checked.shape != shape:

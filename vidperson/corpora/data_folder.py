@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidperson.errors import DataError
@@ -21,9 +22,9 @@ log = logging.getLogger(__name__)
 SHOWN = 5
 WRITTEN = (
     *("vid.scp", "frames.scp", "utt2spk", "spk2utt", "face_boundingbox", "face_boundingbox_conf", "trials"),
-    *("trial_partitions", "search", "utt2group", "relevant", "names", "vid2dur", "vid2pixels"),
+    *("trial_partitions", "search", "utt2group", "relevant", "region", "names", "vid2dur", "vid2pixels"),
 )
-EVERY_SEGMENT = "all"  # the group of a searched set
+EVERY_SEGMENT = "all"  # the group of a searched set that has only one
 _NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -32,29 +33,57 @@ class Segment:
     """One video or image: its id, its file, and the model it belongs to.
 
     model: of a set with trials the segment's own id; "" for none that is known, as of a stranger.
+    group: of a searched set: the segments that are searched together, such as those of one film.
+    region: x1 y1 x2 y2 in pixels, what counts of the picture; None: all of it.
     """
 
     id: str
     path: str | Path
     model: str = ""
+    group: str = EVERY_SEGMENT
+    region: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Search:
     """What is searched for in a set.
 
-    models: searched for in every segment.
+    models: searched for.
     relevant: model -> the segments that show it, strangers in none; None where the truth is not known.
+    groups: model -> the groups of segments that it is searched in; for a model that is not there, EVERY_SEGMENT.
     """
 
     models: Collection[str]
     relevant: Mapping[str, Collection[str]] | None = None
+    groups: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    def groups_of(self, model: str) -> Collection[str]:
+        """The groups that a model is searched in."""
+        return self.groups.get(model, (EVERY_SEGMENT,))
+
+    def check(self, segments: Iterable[Segment], folder: Path) -> None:
+        """Raises DataError for a group without segments, and for a relevant segment that is not searched."""
+        group_of = {segment.id: segment.group for segment in segments}
+        groups, models = set(group_of.values()), set(self.models)
+        for model in self.groups:
+            if model not in models:
+                raise DataError(f"model '{model}' has groups, but is not searched for", folder)
+        for model in self.models:
+            for group in self.groups_of(model):
+                if group not in groups:
+                    raise DataError(f"group '{group}', which model '{model}' is searched in, has no segment", folder)
+        for model, own in (self.relevant or {}).items():
+            if model not in models:
+                raise DataError(f"model '{model}' has relevant segments, but is not searched for", folder)
+            for segment in own:
+                if group_of.get(segment, "") not in self.groups_of(model):
+                    raise DataError(f"segment '{segment}' is in no group that model '{model}' is searched in", folder)
 
     def lists(self, segments: Iterable[Segment]) -> dict[str, Iterable[str]]:
-        """Lines of `search`, `utt2group` and `relevant`: all segments are one group."""
+        """Lines of `search`, `utt2group` and `relevant`."""
         lists: dict[str, Iterable[str]] = {
-            "search": (f"{model} {EVERY_SEGMENT}" for model in self.models),
-            "utt2group": (f"{segment.id} {EVERY_SEGMENT}" for segment in segments),
+            "search": (f"{model} {group}" for model in self.models for group in self.groups_of(model)),
+            "utt2group": (f"{segment.id} {segment.group}" for segment in segments),
         }
         if self.relevant is not None:
             lists["relevant"] = (f"{model} {segment}" for model, own in self.relevant.items() for segment in own)
@@ -157,6 +186,12 @@ def check_path(path: str | Path) -> None:
         )
 
 
+def has_area(box: tuple[float, float, float, float]) -> bool:
+    """Whether x1 y1 x2 y2 are finite numbers, and those of a box."""
+    x1, y1, x2, y2 = box
+    return all(map(math.isfinite, box)) and x1 < x2 and y1 < y2
+
+
 def shortened(items: Sequence[object]) -> str:
     """The first few items for a message."""
     return ", ".join(str(item) for item in items[:SHOWN]) + (", ..." if len(items) > SHOWN else "")
@@ -187,8 +222,9 @@ def write_data_folder(
     names: id -> original name, written as `names`.
     scp: name of the list of paths: `vid.scp`, or `frames.scp` where they are folders of aligned faces.
 
-    Returns the folder. Raises DataError for no segments, an id that is there twice, a path that a list cannot
-    hold, or a set without search in which no segment has a model.
+    Regions of segments are written as `region`. Returns the folder. Raises DataError, before anything is written,
+    for no segments, an id that is there twice, a path that a list cannot hold, a region without area, a search that
+    does not fit the segments, or a set without search in which no segment has a model.
     """
     folder = Path(folder)
     if not segments:
@@ -199,6 +235,10 @@ def write_data_folder(
             raise DataError(f"segment '{segment.id}' appears twice", folder)
         seen.add(segment.id)
         check_path(segment.path)
+        if segment.region is not None and not has_area(segment.region):
+            raise DataError(f"segment '{segment.id}': expected x1 < x2 and y1 < y2, found {segment.region}", folder)
+    if search is not None:
+        search.check(segments, folder)
     by_model: dict[str, list[str]] = {}
     for segment in sorted(segments, key=lambda s: s.id.encode()):
         if segment.model:
@@ -226,6 +266,8 @@ def write_data_folder(
             lists["trial_partitions"] = (f"{t.model} {t.segment} {t.partition}" for t in trials)
     if search is not None:
         lists |= search.lists(segments)
+    if any(segment.region for segment in segments):
+        lists["region"] = (f"{s.id} {' '.join(f'{v:.10g}' for v in s.region)}" for s in segments if s.region)
     if names is not None:
         lists["names"] = (f"{unique} {original}" for unique, original in names.items())
     lists[scp] = (f"{s.id} {s.path}" for s in segments)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 
 from vidperson.errors import DataError, MediaError
 from vidperson.face.align import CROP_SIZE, TEMPLATE, black_shares, eye_distances, fitted_crop
-from vidperson.face.candidates import PNG, THUMB_WIDTH, SelectedFaces
+from vidperson.face.candidates import SelectedFaces
 from vidperson.face.pipeline import Result
+from vidperson.io.items import Spool
 from vidperson.io.pictures import list_pictures
 from vidperson.media.folder import OF_IMAGES, ImageFolder, Losses, natural_key
-from vidperson.media.image import decode_image, kind_of_image
+from vidperson.media.image import THUMB_WIDTH, decode_image, encode_png, kind_of_image
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.types import FACE_COLUMNS, IMAGE_SUFFIXES, Detections, Float, Image
 
@@ -36,8 +35,7 @@ def take_faces(segment: str, path: str, limits: Limits = USUAL_LIMITS) -> Result
     except MediaError as error:
         return Result(segment, f"unreadable: {error}", _none())
     rows, black, losses = [_row_of(0, 0)[:0]], [np.zeros(0, np.float32)], Losses()
-    spool, ends = tempfile.TemporaryFile(), [0]  # noqa: SIM115 - lives as long as the crops
-    thumbnail = None
+    spool, thumbnail = Spool(), None
     for place, (name, read) in enumerate(images):
         try:
             image = _image(read, limits)
@@ -47,23 +45,17 @@ def take_faces(segment: str, path: str, limits: Limits = USUAL_LIMITS) -> Result
             continue
         rows.append(_row_of(place, len(image)))
         black.append(black_shares(crop[None]))
-        spool.write(cv2.imencode(".png", crop[..., ::-1], PNG)[1].tobytes())
-        ends.append(spool.tell())
+        spool.append(encode_png(crop))
         if thumbnail is None:
             thumbnail = np.asarray(cv2.resize(crop, (THUMB_WIDTH, THUMB_WIDTH)), np.uint8)
-
-    def crops() -> Iterator[bytes]:
-        spool.seek(0)
-        yield from (spool.read(end - begin) for begin, end in pairwise(ends))
 
     faces, damage = np.concatenate(rows), losses.damage(len(images))
     if not len(faces):
         return Result(segment, f"unreadable: {damage}", _none())
     quality = np.stack([eye_distances(Detections.from_rows(faces).landmarks), np.concatenate(black)], axis=1)
     shown = Detections.from_rows(_row_of(0, THUMB_WIDTH))
-    return Result(
-        segment, f"damaged: {damage}" if damage else "ok", SelectedFaces(faces, quality, crops(), thumbnail, shown)
-    )
+    selected = SelectedFaces(faces, quality, spool.read(range(len(spool))), thumbnail, shown)
+    return Result(segment, f"damaged: {damage}" if damage else "ok", selected)
 
 
 def _none() -> SelectedFaces:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from vidperson.face.align import align_faces, eye_distances
@@ -20,11 +18,10 @@ from vidperson.face.selection import (
     pick_level,
     score_levels,
 )
+from vidperson.io.items import Spool
+from vidperson.media.image import encode_png, thumbnail_of
 from vidperson.types import FACE_COLUMNS, Detections, Float, Frame, Image
 
-THUMB_WIDTH, THUMB_HEIGHT = 320, 1280
-# On crops as small as what the default makes; written in two thirds of the time, and read in four fifths.
-PNG = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
 Boxes = Sequence[Sequence[float]]
 
 
@@ -57,8 +54,7 @@ class Candidates:
         self.policy, self.labels = policy, labels
         self._levels = score_levels(policy.threshold)
         self._reached = np.zeros(len(self._levels), dtype=int)
-        self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the candidates
-        self._ends = [0]
+        self._spool = Spool()
         self._rows = [np.zeros((0, len(FACE_COLUMNS)), np.float32)]
         self._quality = [np.zeros((0, 2), np.float32)]
         self._chosen = [np.zeros((0, len(self._levels)), bool)]
@@ -102,8 +98,7 @@ class Candidates:
         found, overlap = found[wanted], overlap[wanted]
         crops, black = align_faces(frame.image, found.landmarks)
         for crop in crops:
-            self._spool.write(cv2.imencode(".png", crop[..., ::-1], PNG)[1].tobytes())
-            self._ends.append(self._spool.tell())
+            self._spool.append(encode_png(crop))
         self._rows.append(found.as_rows(frame))
         self._quality.append(np.stack([eye_distances(found.landmarks), black], axis=1))
         self._chosen.append(chosen[wanted])
@@ -117,11 +112,8 @@ class Candidates:
         self._best_score = max(self._best_score, score)
         rank = (sure, float(overlap[counted].max(initial=0)), score)
         if rank > self._thumb_rank:
-            height, width = frame.image.shape[:2]
             self._thumb_rank, self._thumb_frame, self._thumb_faces = rank, frame.index, found[counted]
-            self._thumb_scale = min(THUMB_WIDTH / width, THUMB_HEIGHT / height)
-            size = (max(1, round(width * self._thumb_scale)), max(1, round(height * self._thumb_scale)))
-            self._thumb = np.asarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
+            self._thumb, self._thumb_scale = thumbnail_of(frame.image)
 
     def select(self) -> SelectedFaces:
         """Apply the policy to all that was added."""
@@ -138,9 +130,4 @@ class Candidates:
         rows, quality = rows[kept], quality[kept]
         shown = Detections.from_rows(rows[rows[:, 0] == self._thumb_frame]) if len(rows) else self._thumb_faces
         scaled = Detections(shown.boxes * self._thumb_scale, shown.scores, shown.landmarks * self._thumb_scale)
-        return SelectedFaces(rows, quality, self._crops(kept.tolist()), self._thumb, scaled)
-
-    def _crops(self, kept: list[int]) -> Iterator[bytes]:
-        for index in kept:
-            self._spool.seek(self._ends[index])
-            yield self._spool.read(self._ends[index + 1] - self._ends[index])
+        return SelectedFaces(rows, quality, self._spool.read(kept.tolist()), self._thumb, scaled)

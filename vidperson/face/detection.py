@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-import cv2
-import numpy as np
-
 from vidperson.face.candidates import SelectedFaces
 from vidperson.face.drawing import draw_faces
 from vidperson.face.looks import FillGaps, Look, MoreFrames
 from vidperson.face.pipeline import Result, Task
-from vidperson.io.crops import tar_entry
+from vidperson.io.items import archives_of, item_entries
 from vidperson.io.job_store import JobStore
 from vidperson.io.lists import LabelledBox
-from vidperson.io.matrices import matrix_bytes
+from vidperson.media.image import encode_jpeg
 from vidperson.media.sampling import KeyFrameSampling, UniformSampling, WindowSampling
 
 STATES = ("ok", "unsure", "no_face", "damaged", "unreadable")
-ARCHIVES = ("faces.ark", "quality.ark", "crops.tar", "thumbs.tar")
-_THUMBNAIL = [cv2.IMWRITE_JPEG_QUALITY, 85]
+ARCHIVES = archives_of("faces")
 
 
 def uniform_tasks(segments: Mapping[str, str], sampling: UniformSampling, second_look: int = 0) -> list[Task]:
@@ -73,26 +69,10 @@ def store_faces(store: JobStore, results: Iterable[Result], stored: Callable[[st
         stored(segment, status)
 
 
-def store_unreadable(output_dir: str, segment: str, why: str) -> None:
-    """Note a segment that crashed or hung its process, unless the job has finished it."""
-    none = [matrix_bytes(segment, np.zeros((0, 0)))]
-    with open_store(output_dir) as store:
-        if segment not in store.statuses:
-            entries = {"faces.ark": none, "quality.ark": none, "crops.tar": [], "thumbs.tar": []}
-            store.append(segment, f"unreadable: {why}", entries)
-
-
 def archive_entries(segment: str, faces: SelectedFaces) -> dict[str, Iterator[bytes]]:
     """The bytes that a segment adds to each of ``ARCHIVES``, to be read once."""
-    names = (f"{segment}/{number:05d}_{int(frame):07d}.png" for number, frame in enumerate(faces.rows[:, 0]))
-    entries: dict[str, Iterator[bytes]] = {
-        "faces.ark": iter([matrix_bytes(segment, faces.rows)]),
-        "quality.ark": iter([matrix_bytes(segment, faces.quality)]),
-        "crops.tar": (tar_entry(name, png) for name, png in zip(names, faces.crops, strict=True)),
-        "thumbs.tar": iter([]),
-    }
+    thumbnail = None
     if faces.thumbnail is not None:
         drawn = draw_faces(faces.thumbnail, faces.thumbnail_faces, faces.thumbnail.shape[1], len(faces.rows) > 0)
-        jpeg = cv2.imencode(".jpg", drawn[..., ::-1], _THUMBNAIL)[1].tobytes()
-        entries["thumbs.tar"] = iter([tar_entry(f"{segment}.jpg", jpeg)])
-    return entries
+        thumbnail = encode_jpeg(drawn)
+    return item_entries("faces", segment, faces.rows, faces.quality, faces.crops, thumbnail)

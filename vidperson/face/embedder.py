@@ -2,67 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from vidperson.engines import Network
-from vidperson.errors import ModelError
 from vidperson.face.align import CROP_SIZE
-from vidperson.networks.batching import any_batch
-from vidperson.networks.card import MIRROR, ModelCard, picture_input
-from vidperson.types import Float, Image
+from vidperson.networks.card import ModelCard
+from vidperson.networks.embedder import PictureEmbedder
 
 
-class FaceEmbedder:
-    """A face network behind its card: cut-out, channel order, normalisation and mirrored pass.
-
-    mirror: one of ``MIRROR`` instead of what the card says: the embedding of the crop alone, of the crop and its mirror
-    image one behind the other, or their sum. Raises ModelError for a card of another kind, or of a larger picture.
-    """
+class FaceEmbedder(PictureEmbedder):
+    """A face network: (N, 112, 112, 3) uint8 RGB crops to embeddings; see :class:`PictureEmbedder`."""
 
     def __init__(self, network: Network, card: ModelCard, mirror: str | None = None) -> None:
-        if card.kind != "face_embedder":
-            raise ModelError(f"{card.name} is a {card.kind}, not a face_embedder")
-        self.network, self.card = any_batch(network, card.input.batch), card
-        pictures = picture_input(card)
-        assert pictures.width and pictures.height and card.output.embedding_size
-        if max(pictures.width, pictures.height) > CROP_SIZE:
-            raise ModelError(
-                f"{card.name}: input.width, input.height: expected at most {CROP_SIZE}, the size of a crop, "
-                f"found {pictures.width} x {pictures.height}"
-            )
-        if mirror not in (None, *MIRROR):
-            raise ModelError(f"mirror: expected one of {' '.join(MIRROR)}, found '{mirror}'")
-        self.mirror = mirror or card.output.mirror
-        one_pass = card.output.embedding_size // (2 if card.output.mirror == "concatenate" else 1)
-        self.embedding_size = one_pass * (2 if self.mirror == "concatenate" else 1)
-        top, left = (CROP_SIZE - pictures.height) // 2, (CROP_SIZE - pictures.width) // 2
-        order = np.s_[:: 1 if pictures.channels == "rgb" else -1]
-        self._cut = np.s_[:, top : top + pictures.height, left : left + pictures.width, order]
-        self._mean = np.array(pictures.mean, np.float32)[:, None, None]
-        self._scale = np.reciprocal(np.array(pictures.std, np.float32))[:, None, None]
-
-    def embed(self, crops: Image) -> Float:
-        """(N, 112, 112, 3) uint8 RGB crops to (N, embedding_size) float32, not length-normalised.
-
-        Raises ModelError when the network gives another size than the card says, or numbers that are not finite.
-        """
-        if not len(crops):
-            return np.zeros((0, self.embedding_size), np.float32)
-        planes = np.ascontiguousarray(crops[self._cut].transpose(0, 3, 1, 2))
-        pictures = np.subtract(planes, self._mean, dtype=np.float32)
-        pictures *= self._scale
-        embeddings = self.network(pictures)[0]
-        if self.mirror != "none":
-            mirrored = self.network(pictures[..., ::-1])[0]
-            both = (embeddings, mirrored)
-            embeddings = np.concatenate(both, axis=1) if self.mirror == "concatenate" else both[0] + both[1]
-        if embeddings.shape != (len(crops), self.embedding_size):
-            raise ModelError(
-                f"{self.card.name}: expected embeddings of shape {(len(crops), self.embedding_size)}, "
-                f"found {embeddings.shape}"
-            )
-        if not np.isfinite(embeddings).all():
-            raise ModelError(
-                f"{self.card.name}: the network gave values that are not finite; the file or the card is wrong"
-            )
-        return embeddings
+        super().__init__(network, card, "face_embedder", (CROP_SIZE, CROP_SIZE), mirror)

@@ -291,6 +291,23 @@ def read_boxes(path: PathLike) -> dict[str, list[LabelledBox]]:
     return {segment: sorted(labels, key=lambda label: label.position) for segment, labels in table.items()}
 
 
+def read_regions(path: PathLike) -> dict[str, tuple[float, float, float, float]]:
+    """``region`` to segment -> x1 y1 x2 y2, in pixels of the upright picture; it may reach out of the frame."""
+    table: dict[str, tuple[float, float, float, float]] = {}
+    for number, line in read_lines(path):
+        segment, *fields = line.split()
+        try:
+            x1, y1, x2, y2 = (float(field) for field in fields)
+        except ValueError:
+            raise DataError(f"expected '<segment> <x1> <y1> <x2> <y2>', found '{line}'", path, number) from None
+        if not all(map(math.isfinite, (x1, y1, x2, y2))) or x2 <= x1 or y2 <= y1:
+            raise DataError(f"expected x1 < x2 and y1 < y2, found '{line}'", path, number)
+        if segment in table:
+            raise DataError(f"'{segment}' appears twice", path, number)
+        table[segment] = (x1, y1, x2, y2)
+    return table
+
+
 def as_scores(values: ArrayLike, pairs: Pairs) -> NDArray[np.float32]:
     """(N,) values of the N pairs, rounded to float32 as a score file holds them.
 

@@ -15,6 +15,9 @@ from vidperson.media.heif import decode_heif, is_heif
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.types import Image
 
+THUMB_WIDTH, THUMB_HEIGHT = 320, 1280
+# On crops as small as what the default makes; written in two thirds of the time, and read in four fifths.
+_PNG = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -124,6 +127,24 @@ def decode_image(data: bytes, limits: Limits = USUAL_LIMITS) -> tuple[Image, str
     if kind == "JPEG" and damage is None and _jpeg_has_losses(data):
         damage = "a part of the JPEG image is lost"
     return np.ascontiguousarray(image, dtype=np.uint8), damage
+
+
+def encode_png(image: Image) -> bytes:
+    """A lossless file of (height, width, 3) uint8 RGB."""
+    return cv2.imencode(".png", image[..., ::-1], _PNG)[1].tobytes()
+
+
+def encode_jpeg(image: Image) -> bytes:
+    """A small file of (height, width, 3) uint8 RGB, to look at."""
+    return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+
+
+def thumbnail_of(image: Image) -> tuple[Image, float]:
+    """The image, ``THUMB_WIDTH`` pixels wide, or narrower where it would be too high, and the factor of its sides."""
+    height, width = image.shape[:2]
+    scale = min(THUMB_WIDTH / width, THUMB_HEIGHT / height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), scale
 
 
 def decode_intact_image(data: bytes) -> Image:

@@ -84,6 +84,16 @@ class MxnetCheckpoint:
     outputs: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class OpenVinoIr:
+    """An OpenVINO IR, which the engine openvino runs as it is: the card's ``file`` is its graph in XML.
+
+    weights: the file beside it. It is converted to ONNX once, for the other engines.
+    """
+
+    weights: NetworkFile
+
+
 @dataclass(frozen=True, kw_only=True)
 class Input:
     """What every kind of input says; its own class, see ``INPUTS``, says the rest.
@@ -227,6 +237,7 @@ class ModelCard:
     output: Output
     checkpoint: Checkpoint | None = None
     mxnet: MxnetCheckpoint | None = None
+    openvino: OpenVinoIr | None = None
     figures: dict[str, Any] = field(default_factory=dict)
     bf16_check: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
@@ -241,8 +252,9 @@ class ModelCard:
 
     @property
     def files(self) -> tuple[NetworkFile, ...]:
-        """All published files: one, or symbol and params of an MXNet checkpoint."""
-        return (self.file,) if self.mxnet is None else (self.file, self.mxnet.params)
+        """All published files: one, or symbol and params of an MXNet checkpoint, or graph and weights of an IR."""
+        beside = [self.mxnet.params] if self.mxnet else [self.openvino.weights] if self.openvino else []
+        return (self.file, *beside)
 
 
 def load_card(name_or_path: str | os.PathLike[str]) -> ModelCard:
@@ -397,17 +409,21 @@ def check_card(card: ModelCard, path: Path) -> None:
 
 
 def _check_files(card: ModelCard, expect: _Expect) -> None:
-    for file, where in zip(card.files, ("file", "mxnet.params"), strict=False):
+    ways = [way for way in ("checkpoint", "mxnet", "openvino") if getattr(card, way) is not None]
+    expect(len(ways) < 2, ways[-1] if ways else "", f"no {ways[0] if ways else ''} beside it", ways)
+    beside = "openvino.weights" if card.openvino else "mxnet.params"
+    for file, where in zip(card.files, ("file", beside), strict=False):
         good = file.sha256 is None or bool(re.fullmatch(r"[0-9a-f]{64}", file.sha256))
         expect(good, f"{where}.sha256", "64 lower-case hexadecimal digits", file.sha256)
         good = bool(re.fullmatch(r"[^/\x00-\x1f]+", file.name)) and file.name not in (".", "..")
         expect(good, f"{where}.name", "a plain file name", file.name)
     names = [file.name for file in card.files]
-    expect(len(set(names)) == len(names), "mxnet.params.name", "another name than that of the symbol", names[-1])
-    expect(card.checkpoint is None or card.mxnet is None, "mxnet", "no checkpoint beside it", "checkpoint")
-    # These two are converted, by architectures and operators that are there for pictures only.
-    converted = "checkpoint" if card.checkpoint else "mxnet" if card.mxnet else ""
+    what = "graph" if card.openvino else "symbol"
+    expect(len(set(names)) == len(names), f"{beside}.name", f"another name than that of the {what}", names[-1])
+    # These are converted, by architectures and operators that are there for pictures only.
+    converted = "".join(ways)
     expect(not converted or isinstance(card.input, PictureInput), converted, "input.kind picture", card.input.kind)
+    expect(card.openvino is None or card.role == "embedder", "openvino", "an embedder", card.kind)
 
 
 def _check_picture(what: PictureInput, expect: _Expect) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 OPSET = 18
 _WRAPPER = re.compile(r"(module|backbone|model|[a-z]+_encoder)\.")
+_CLASSES = re.compile(r"weight|classifier\.(weight|bias)")
 _SMALL = 256  # values: smaller tensors are not worth halving
 
 
@@ -62,6 +63,41 @@ def _iresnet(name: str) -> Callable[[PictureInput, Output], nn.Module]:
     return build
 
 
+def _osnet(name: str) -> Callable[[PictureInput, Output], nn.Module]:
+    def build(card_input: PictureInput, card_output: Output) -> nn.Module:
+        from vidperson.networks.architectures.osnet import WIDTHS, OSNet
+
+        return OSNet(WIDTHS[name], _embedder_sizes(card_input, card_output)[2])
+
+    return build
+
+
+def _reid_resnet(name: str) -> Callable[[PictureInput, Output], nn.Module]:
+    def build(card_input: PictureInput, card_output: Output) -> nn.Module:
+        from vidperson.networks.architectures.reid_resnet import SHAPES, ReidResNet
+
+        shape, size = SHAPES[name], _embedder_sizes(card_input, card_output)[2]
+        if size != shape.outputs:
+            raise ModelError(f"output.embedding_size: {name}_reid gives {shape.outputs} values a pass, found {size}")
+        return ReidResNet(shape)
+
+    return build
+
+
+def _mgn(name: str) -> Callable[[PictureInput, Output], nn.Module]:
+    def build(card_input: PictureInput, card_output: Output) -> nn.Module:
+        from vidperson.networks.architectures.reid_resnet import MGN, PARTS, SHAPES
+
+        height, _, size = _embedder_sizes(card_input, card_output)
+        if size % PARTS:
+            raise ModelError(f"output.embedding_size: mgn_{name} gives {PARTS} equal parts a pass, found {size}")
+        return MGN(SHAPES[name], height, size // PARTS)
+
+    return build
+
+
+_RESNETS = ("resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
+
 DETECTORS: dict[str, Callable[[PictureInput, Output], Any]] = {
     "retinaface_mobilenet025": _retinaface_mobilenet025,
     "retinaface_tiny": _retinaface_tiny,
@@ -71,7 +107,13 @@ EMBEDDERS: dict[str, Callable[[PictureInput, Output], Any]] = {
     "small_resnet": _small_resnet,
     **{name: _iresnet(name) for name in ("iresnet18", "iresnet34", "iresnet50", "iresnet100")},
 }
-ARCHITECTURES = {**DETECTORS, **EMBEDDERS}
+REIDENTIFIERS: dict[str, Callable[[PictureInput, Output], Any]] = {
+    **{name: _osnet(name) for name in ("osnet_x0_25", "osnet_x0_5", "osnet_x0_75", "osnet_x1_0")},
+    **{f"{name}_reid": _reid_resnet(name) for name in _RESNETS},
+    **{f"mgn_{name}": _mgn(name) for name in _RESNETS},
+}
+"""Embedders of whole persons: pictures of other shapes than squares, features for losses of distances and classes."""
+ARCHITECTURES = {**DETECTORS, **EMBEDDERS, **REIDENTIFIERS}
 
 
 def build_network(architecture: str, card_input: Input, card_output: Output) -> nn.Module:
@@ -128,15 +170,16 @@ def load_checkpoint(card: ModelCard, path: str | os.PathLike[str]) -> nn.Module:
 def network_weights(weights: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
     """The weights of a network out of those of what it was trained in, under the network's own ``names``.
 
-    Takes away the names of what wraps it (``_WRAPPER``), with what lies beside it there, and ``weight``, the classes
-    of a margin loss, which the VoxCeleb recipe's checkpoints (V-Vox2, V-Glint) hold beside the network.
+    Takes away the names of what wraps it (``_WRAPPER``), with what lies beside it there; ``weight``, the classes of a
+    margin loss, which the VoxCeleb recipe's checkpoints (V-Vox2, V-Glint) hold beside the network; and ``classifier``,
+    which torchreid's hold.
     """
     while found := next(filter(None, map(_WRAPPER.match, weights)), None):
         wrapper = found[0]
         if any(name.startswith(wrapper) for name in names):
             break
         weights = {key.removeprefix(wrapper): value for key, value in weights.items() if key.startswith(wrapper)}
-    return {key: value for key, value in weights.items() if key != "weight" or key in names}
+    return {key: value for key, value in weights.items() if key in names or not _CLASSES.fullmatch(key)}
 
 
 def convert_checkpoint(card: ModelCard, path: str | os.PathLike[str], onnx_path: str | os.PathLike[str]) -> None:

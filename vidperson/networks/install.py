@@ -1,9 +1,10 @@
 """From a model card to ``exp/<modality>_models/<name>/network.onnx``: find or download, check, convert.
 
 The folder then holds ``<name>.yaml`` (the card), ``network.onnx`` and ``record.json`` (see
-``vidperson.io.record``: the published files are its inputs), for the engine mxnet also an MXNet
-checkpoint as it is: ``network-symbol.json`` and ``network-0000.params``. The record is written
-last: a folder without it is not installed.
+``vidperson.io.record``: the published files are its inputs). For the engine that runs them as they
+are it also holds the files of an MXNet checkpoint (``network-symbol.json``, ``network-0000.params``)
+or of an OpenVINO IR (``network.xml``, ``network.bin``). The record is written last: a folder without
+it is not installed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from vidperson.networks.card import ZOO, ModelCard, NetworkFile, Source, card_pa
 
 NETWORK = "network.onnx"
 MXNET_FILES = ("network-symbol.json", "network-0000.params")
+OPENVINO_FILES = ("network.xml", "network.bin")
 _CHUNK = 1 << 20
 _TIMEOUT_S = 30
 Report = Callable[[int, int], None]
@@ -40,6 +42,12 @@ class InstalledModel:
         """The symbol of the MXNet checkpoint that the network was converted from; its weights lie beside it."""
         symbol, params = (self.network.with_name(name) for name in MXNET_FILES)
         return symbol if self.card.mxnet is not None and symbol.is_file() and params.is_file() else None
+
+    @property
+    def openvino_graph(self) -> Path | None:
+        """The graph of the OpenVINO IR that the network was converted from; its weights lie beside it."""
+        graph, weights = (self.network.with_name(name) for name in OPENVINO_FILES)
+        return graph if self.card.openvino is not None and graph.is_file() and weights.is_file() else None
 
 
 def installed_model(directory: str | os.PathLike[str]) -> InstalledModel:
@@ -83,7 +91,8 @@ def install_model(
     folder = Path(models_dir) / card.name
     if (folder / RECORD).is_file():
         installed = installed_model(folder)
-        if installed.card == card and (card.mxnet is None or installed.mxnet_symbol):
+        whole = (card.mxnet is None or installed.mxnet_symbol) and (card.openvino is None or installed.openvino_graph)
+        if installed.card == card and whole:
             return installed
     folder.mkdir(parents=True, exist_ok=True)
     beside = card_path(card_name).parent
@@ -109,20 +118,26 @@ def install_model(
 
         logging.info("converting %s to ONNX", paths[0])
         convert_mxnet(card, paths[0], paths[1], partial)
+    elif card.openvino is not None:
+        from vidperson.networks.openvino_to_onnx import convert_openvino
+
+        logging.info("converting %s to ONNX", paths[0])
+        convert_openvino(card, paths[0], paths[1], partial)
     else:
         shutil.copyfile(paths[0], partial)
+    if card.checkpoint is None and card.mxnet is None:
         _check_batch(card, partial)
     (folder / RECORD).unlink(missing_ok=True)
     os.replace(partial, folder / NETWORK)
-    if card.mxnet is not None:
-        for path, name in zip(paths, MXNET_FILES, strict=True):
-            (folder / name).unlink(missing_ok=True)
-            (os.link if path.parent == folder else shutil.copyfile)(path, folder / name)  # a download is there already
+    as_they_are = MXNET_FILES if card.mxnet else OPENVINO_FILES if card.openvino else ()
+    for path, name in zip(paths, as_they_are, strict=False):
+        (folder / name).unlink(missing_ok=True)
+        (os.link if path.parent == folder else shutil.copyfile)(path, folder / name)  # a download is there already
     shutil.copyfile(card_path(card_name), folder / f"{card.name}.yaml")
-    made = [NETWORK, f"{card.name}.yaml", *(MXNET_FILES if card.mxnet else ())]
+    made = [NETWORK, f"{card.name}.yaml", *as_they_are]
     from importlib.metadata import version
 
-    tools = ("torch", "onnx") if card.checkpoint else ("onnx",) if card.mxnet else ()
+    tools = ("torch", "onnx") if card.checkpoint else ("onnx",) if as_they_are else ()
     outputs = [folder / name for name in made]
     write_record(folder, ["install_model", card.name], paths, outputs, {name: version(name) for name in tools})
     return installed_model(folder)

@@ -16,7 +16,7 @@ from vidperson.engines.processor import processor_features
 from vidperson.errors import EngineError
 from vidperson.io.record import checked
 from vidperson.networks.card import ModelCard
-from vidperson.networks.install import MXNET_FILES, InstalledModel
+from vidperson.networks.install import MXNET_FILES, OPENVINO_FILES, InstalledModel
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,6 +65,14 @@ def open_network(
     batch = installed.card.input.batch or batch
 
     def load(name: str) -> Network:
+        if name == "openvino" and installed.card.openvino is not None:
+            graph = installed.openvino_graph
+            if graph is None:
+                name = installed.card.name
+                raise EngineError(f"{name}: its OpenVINO IR is not there; run ./run_000_get_pretrained_models.sh")
+            for file in OPENVINO_FILES:
+                checked(graph.with_name(file))
+            return load_network(graph, name, device, threads, precision, batch)
         if name != "mxnet":
             return load_network(installed.network, name, device, threads, precision, batch)
         from vidperson.networks.mxnet_to_onnx import mxnet_outputs

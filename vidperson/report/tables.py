@@ -7,7 +7,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-STATES = ("ok", "unsure", "no_face", "damaged", "unreadable")
+from vidperson.types import ITEMS
+
+_NOTHING = {items: f"no_{modality}" for modality, items in ITEMS.items()}
 
 RESULT_COLUMNS = (
     *("set", "modality", "system", "backend", "snorm_cohort", "calibrated_on"),
@@ -153,18 +155,24 @@ def cell(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def states_of(items: str) -> tuple[str, ...]:
+    """What the status of a segment may begin with, the good one first. items: what is found, as ``faces``."""
+    return "ok", "unsure", _NOTHING[items], "damaged", "unreadable"
+
+
 def status_row(name: str, statuses: Mapping[str, str], items: str, count: int | None) -> Row:
     """How many items a set has and how many segments are in each state; a status is ``<state>[: <why>]``.
 
     items: what is counted, such as ``faces``.
     """
     states = [status.partition(":")[0] for status in statuses.values()]
-    return {"set": name, "segments": len(states), items: count} | {state: states.count(state) for state in STATES}
+    counts = {state: states.count(state) for state in states_of(items)}
+    return {"set": name, "segments": len(states), items: count} | counts
 
 
 def status_table(rows: Sequence[Row], items: str) -> Table:
     """Rows of :func:`status_row` as people read them."""
-    head = ["set", "segments", items, *STATES]
+    head = ["set", "segments", items, *states_of(items)]
     return head, [["-" if row[key] is None else str(row[key]) for key in head] for row in rows]
 
 

@@ -13,6 +13,7 @@ from vidperson.errors import TrainingError
 from vidperson.types import Image
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
+MIDDLE = (127.5, 127.5, 127.5)
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,12 @@ class Augmentation:
     dark: values 0..1 to the power of 1..3. scale: shrunk to 25..75 % and grown again. jpeg: compressed with quality
     20..90.
     cutout: a rectangle of 15..45 % of each side filled with noise.
+    pad: padded with black by a 25th of the height (10 of 256 pixels), and a random part of the old size taken.
+    erase: a rectangle of 2..40 % of the area, 0.3..3.3 times as high as wide, filled with ``mean`` (Zhong et al.,
+    Random Erasing Data Augmentation, AAAI 2020).
     mix: share of the batches in which each image is mixed with another (Zhang et al., mixup, ICLR 2018).
+
+    mean: the pixel that a network takes as 0, three values 0..255; what is erased then says nothing.
     """
 
     mirror: float = 0.5
@@ -38,18 +44,24 @@ class Augmentation:
     scale: float = 0.0
     jpeg: float = 0.0
     cutout: float = 0.0
+    pad: float = 0.0
+    erase: float = 0.0
     mix: float = 0.0
+    mean: tuple[float, ...] = MIDDLE
 
     @classmethod
-    def parse(cls, text: str) -> Augmentation:
+    def parse(cls, text: str, mean: tuple[float, ...] = MIDDLE) -> Augmentation:
         """``mirror=0.5 blur=0.1``; see :func:`parse_shares`."""
-        return cls(**parse_shares(text, [field.name for field in dataclasses.fields(cls)]))
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "mean"]
+        return cls(**parse_shares(text, names), mean=mean)
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """A changed copy of (H, W, 3) uint8 RGB, of the same shape; everything but ``mix``."""
         for name, change in CHANGES.items():
             if rng.random() < getattr(self, name):
                 image = change(image, rng)
+        if rng.random() < self.erase:
+            image = _erase(image, rng, self.mean)
         return np.ascontiguousarray(image, dtype=np.uint8)
 
 
@@ -150,6 +162,27 @@ def _cutout(image: Image, rng: np.random.Generator) -> Image:
     return image
 
 
+def _pad(image: Image, rng: np.random.Generator) -> Image:
+    height, width = image.shape[:2]
+    border = max(1, round(height / 25.6))
+    padded = np.pad(image, ((border, border), (border, border), (0, 0)))
+    top, left = rng.integers(0, 2 * border + 1, size=2)
+    return padded[top : top + height, left : left + width]
+
+
+def _erase(image: Image, rng: np.random.Generator, fill: Sequence[float]) -> Image:
+    height, width = image.shape[:2]
+    for _ in range(100):
+        area, ratio = rng.uniform(0.02, 0.4) * height * width, rng.uniform(0.3, 1 / 0.3)
+        tall, wide = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if 0 < tall < height and 0 < wide < width:
+            top, left = int(rng.integers(0, height - tall + 1)), int(rng.integers(0, width - wide + 1))
+            image = image.copy()
+            image[top : top + tall, left : left + wide] = np.rint(fill)
+            break
+    return image
+
+
 CHANGES: dict[str, Callable[[Image, np.random.Generator], Image]] = {
     "mirror": _mirror,
     "jitter": _jitter,
@@ -161,5 +194,6 @@ CHANGES: dict[str, Callable[[Image, np.random.Generator], Image]] = {
     "scale": _scale,
     "jpeg": _jpeg,
     "cutout": _cutout,
+    "pad": _pad,
 }
-"""Each changes an image of any size, (H, W, 3) uint8 RGB."""
+"""Each changes an image of any size, (H, W, 3) uint8 RGB; ``erase`` comes after them, as it needs the mean."""

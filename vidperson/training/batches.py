@@ -53,23 +53,31 @@ class ShuffledBatches(ABC):
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The (N,) items in the order of an epoch."""
         if self._order[0] != epoch:
-            self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.count)
+            self._order = epoch, self.shuffled(np.random.default_rng([self.seed, epoch]))
         return self._order[1]
+
+    def shuffled(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """The (N,) items of an epoch, in its order."""
+        return rng.permutation(self.count)
+
+    def places_of(self, step: int) -> range:
+        """Where in the order of an epoch the items of one step of this rank are."""
+        whole = self.per_rank * self.ranks
+        return range(step * whole + self.rank, (step + 1) * whole, self.ranks)
 
     def draws(self, epoch: int, step: int) -> Iterator[tuple[int, np.random.Generator]]:
         """The items of one step of this rank, each with the generator of everything random about it."""
-        whole = self.per_rank * self.ranks
-        places = range(step * whole + self.rank, (step + 1) * whole, self.ranks)
-        for place in places:
+        for place in self.places_of(step):
             yield int(self.order(epoch)[place]), np.random.default_rng([self.seed, epoch, place])
 
     def usable(self, item: int, rng: np.random.Generator, use: Callable[[int], Item]) -> tuple[Item, list[str]]:
-        """What ``use`` makes of an item, or of random other ones where it raises MediaError or OSError, so that all
-        ranks have equally many; and what was left out.
+        """What ``use`` makes of an item, or of its substitutes where it raises MediaError or OSError, so that all ranks
+        have equally many; and what was left out.
 
         Raises DataError when item after item cannot be used.
         """
         broken: list[str] = []
+        substitutes = self.substitutes(item, rng)
         for _ in range(MOST_BROKEN):
             try:
                 return use(item), broken
@@ -77,8 +85,13 @@ class ShuffledBatches(ABC):
                 broken.append(str(error))
             except OSError as error:
                 broken.append(f"{error.filename or f'item {item}'}: {error.strerror or error}")
-            item = int(rng.integers(self.count))
+            item = next(substitutes)
         raise DataError(f"{MOST_BROKEN} items in turn cannot be used, the last one: {broken[-1]}")
+
+    def substitutes(self, item: int, rng: np.random.Generator) -> Iterator[int]:
+        """What to take for an item that cannot be used, without end: random ones."""
+        while True:
+            yield int(rng.integers(self.count))
 
     def __call__(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]:
         """The batches of an epoch from a step on, as tensors by name.
@@ -127,6 +140,54 @@ class ShuffledBatches(ABC):
     def __getstate__(self) -> dict[str, Any]:
         """For the workers: all but the workers themselves."""
         return {**self.__dict__, "_ahead": None}
+
+
+class IdentityBatches(ShuffledBatches):
+    """Batches of P identities with K items each, which losses of triplets need; an epoch has every identity once.
+
+    labels: (N,) class numbers of all items. identities: P, of one step on all ranks together; as many as can be shared
+    out evenly are taken, an identity never to two ranks. images: K; of an identity with fewer, items come again.
+    The other parameters are those of :class:`ShuffledBatches`; what an epoch leaves out is as there.
+    Raises DataError for K below 2, and for fewer than two identities per rank.
+    """
+
+    def __init__(
+        self,
+        labels: NDArray[np.int64],
+        identities: int,
+        images: int,
+        seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+        workers: int = 0,
+    ) -> None:
+        by_class = np.argsort(labels, kind="stable")
+        self.members = np.split(by_class, np.flatnonzero(np.diff(labels[by_class])) + 1)
+        taken = min(len(self.members), identities) // ranks * ranks
+        if images < 2 or taken < 2 * ranks:
+            raise DataError(
+                f"expected at least 2 images of each of at least {2 * ranks} identities in a batch, found {images} of "
+                f"{min(len(self.members), identities)}"
+            )
+        self.labels, self.images = labels, images
+        super().__init__(len(self.members) * images, taken * images, seed, rank, ranks, workers)
+
+    def shuffled(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """The (identities * K,) items of an epoch: each identity's K are next to each other."""
+        drawn = [np.resize(rng.permutation(self.members[k]), self.images) for k in rng.permutation(len(self.members))]
+        return np.concatenate(drawn)
+
+    def places_of(self, step: int) -> range:
+        """Those of whole identities."""
+        first = (step * self.ranks + self.rank) * self.per_rank
+        return range(first, first + self.per_rank)
+
+    def substitutes(self, item: int, rng: np.random.Generator) -> Iterator[int]:
+        """Some others of its identity in random order, then random ones of all."""
+        members = next(members for members in self.members if self.labels[members[0]] == self.labels[item])
+        yield from (int(other) for other in rng.permutation(members)[: MOST_BROKEN // 2] if other != item)
+        while True:
+            yield int(rng.integers(len(self.labels)))
 
 
 class TaughtBatches:

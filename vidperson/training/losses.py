@@ -15,6 +15,7 @@ from torch.nn import functional
 from vidperson.errors import TrainingError
 
 LOSSES = ("arcface", "cosface", "softmax")
+MINING = ("hard", "all", "weighted")
 
 
 def arcface_logits(cosines: Tensor, labels: Tensor, scale: float, margin: float) -> Tensor:
@@ -61,6 +62,7 @@ class IdentityLoss(nn.Module):
     kind: arcface, cosface, or softmax (inner products and a bias, without scale and margin).
     sub_centres: centres per class, of which the nearest counts (Deng et al., Sub-center ArcFace, ECCV 2020).
     sample_rate: share of the classes that each step sees (partial FC); below 1 it saves time and memory.
+    smoothing: share of the target that is spread evenly over all classes (label smoothing, Szegedy et al., CVPR 2016).
     Raises TrainingError for settings that make no sense.
     """
 
@@ -73,6 +75,7 @@ class IdentityLoss(nn.Module):
         margin: float = 0.4,
         sub_centres: int = 1,
         sample_rate: float = 1.0,
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         if kind not in LOSSES:
@@ -86,7 +89,10 @@ class IdentityLoss(nn.Module):
                 "expected 0 < sample rate <= 1, sub-centres >= 1, scale > 0 and 0 <= margin < pi / 2, "
                 f"found {sample_rate:g}, {sub_centres}, {scale:g} and {margin:g}"
             )
+        if not 0 <= smoothing < 1:
+            raise TrainingError(f"label smoothing: expected 0 or more and below 1, found {smoothing:g}")
         self.kind, self.scale, self.margin, self.sample_rate = kind, scale, margin, sample_rate
+        self.smoothing = smoothing
         self.num_classes = num_classes
         self.weight = nn.Parameter(torch.empty(num_classes, sub_centres, embedding_size).normal_(0, 0.01))
         self.bias = nn.Parameter(torch.zeros(num_classes)) if kind == "softmax" else None
@@ -114,7 +120,71 @@ class IdentityLoss(nn.Module):
             if self.sample_rate < 1:
                 classes, labels = sample_classes(labels, self.num_classes, self.sample_rate)
             logits = self.logits(embeddings, labels, classes)
-            return functional.cross_entropy(logits, labels, reduction="none"), logits.argmax(dim=1) == labels
+            losses = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=self.smoothing)
+            return losses, logits.argmax(dim=1) == labels
+
+
+class TripletLoss(nn.Module):
+    """An item is to be nearer to those of its own identity than to all others of the batch, by Euclidean distance.
+
+    mining: which triplets of an anchor a, a positive p and a negative n count, d being distances.
+        "hard": d(a, furthest p) and d(a, nearest n) (Hermans et al., "In Defense of the Triplet Loss", 2017, eq. 5).
+        "all": every triplet (their eq. 6); with a margin the mean is over those that violate it.
+        "weighted": the mean of d(a, p) with the weights softmax(d), of d(a, n) with softmax(-d) (Ristani and Tomasi,
+        "Features for Multi-Target Multi-Camera Tracking", CVPR 2018, eq. 5): hard triplets count most.
+    margin: max(0, d(a, p) - d(a, n) + margin); None for the soft margin, log(1 + exp(d(a, p) - d(a, n))).
+    Raises TrainingError for settings that make no sense.
+    """
+
+    def __init__(self, mining: str = "hard", margin: float | None = None) -> None:
+        super().__init__()
+        if mining not in MINING:
+            raise TrainingError(f"triplets: expected one of {' '.join(MINING)}, found '{mining}'")
+        if margin is not None and not 0 < margin < math.inf:
+            raise TrainingError(f"triplets: expected a margin above 0, or none for the soft one, found {margin:g}")
+        self.mining, self.margin = mining, margin
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean loss of (N, D) embeddings with (N,) labels, and (A,) bool whether an anchor's furthest positive is
+        nearer than its nearest negative.
+
+        Anchors are the A items that have another of their identity in the batch, and one of another identity. Without
+        any the loss is 0.
+        """
+        with torch.autocast(embeddings.device.type, enabled=False):
+            embeddings = embeddings.float()
+            # Not by inner products, which lose the small distances.
+            distances = torch.cdist(embeddings, embeddings, compute_mode="donot_use_mm_for_euclid_dist")
+            same = labels[:, None] == labels
+            positives, negatives = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device), ~same
+            anchors = positives.any(dim=1) & negatives.any(dim=1)
+            distances, positives, negatives = distances[anchors], positives[anchors], negatives[anchors]
+            if not len(distances):
+                return embeddings.sum() * 0, anchors[:0]
+            furthest = distances.where(positives, -math.inf).amax(dim=1)
+            nearest = distances.where(negatives, math.inf).amin(dim=1)
+            if self.mining == "all":
+                return self._all(distances, positives, negatives), furthest < nearest
+            apart = furthest - nearest
+            if self.mining == "weighted":
+                apart = _softmax_mean(distances, positives) - _softmax_mean(distances, negatives, -1)
+            return self._margin(apart).mean(), furthest < nearest
+
+    def _all(self, distances: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+        losses = self._margin(distances[:, :, None] - distances[:, None, :])
+        counted = positives[:, :, None] & negatives[:, None, :]
+        if self.margin is not None:
+            counted = counted & (losses > 0)
+        return losses.where(counted, 0).sum() / counted.sum().clamp_min(1)
+
+    def _margin(self, apart: Tensor) -> Tensor:
+        return functional.softplus(apart) if self.margin is None else (apart + self.margin).clamp_min(0)
+
+
+def _softmax_mean(distances: Tensor, chosen: Tensor, sign: int = 1) -> Tensor:
+    """(A,) means of the chosen of (A, N) distances, weighted by the softmax of the distances times ``sign``."""
+    weights = (sign * distances).where(chosen, -math.inf).softmax(dim=1)
+    return (weights * distances).sum(dim=1)
 
 
 def cosine_distillation(student: Tensor, teacher: Tensor) -> Tensor:

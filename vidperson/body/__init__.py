@@ -1,0 +1,1 @@
+"""What only bodies have: cutting persons out of frames, and how their networks take them."""
