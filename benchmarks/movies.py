@@ -326,11 +326,11 @@ def covered(look: Look, kind: str, rng: np.random.Generator) -> Image:
 
 
 def _portrait(look: Look, rng: np.random.Generator) -> Image:
-    """Head and shoulders, at least 240 pixels high."""
+    """The head, with little of the clothes, at least 240 pixels high."""
     x1, y1, x2, y2 = look.face
     centre, side = (x1 + x2) / 2, y2 - y1
     height, width = look.picture.shape[:2]
-    left, right, top, bottom = side * rng.uniform([1.0, 1.0, 0.4, 0.7], [1.4, 1.4, 0.6, 1.4])
+    left, right, top, bottom = side * rng.uniform([0.65, 0.65, 0.3, 0.2], [0.9, 0.9, 0.5, 0.4])
     a, b = max(round(centre - left), 0), min(round(centre + right), width)
     c, d = max(round(y1 - top), 0), min(round(y2 + bottom), height)
     part: Any = look.picture[c:d, a:b]
