@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Train a body embedding network; export the best epoch's to ONNX with a model card.
 #
-# Reads:  train_data: folders or tars of images named as in Market-1501 or of <person>/<image>,
-#         or data/<set> with the persons of stage 2 in exp/body_det/<detector or given>/<set>
+# Reads:  train_data: folders or tars of images named as in Market-1501 or of <person>/<image>
+#         data/<set> of train_sets, and its persons in exp/body_det/<detector or given>/<set>
 #         exp/body_models/<train_teacher>, if some are named
 # Writes: exp/body_train/<train_name>/ with <train_name>.onnx, <train_name>.yaml, checkpoints,
 #         log.jsonl, curves.png
@@ -19,6 +19,7 @@ if [ ! -f path.sh ]; then
 fi
 . ./cmd.sh
 train_name=body_osnet         # name of the network: a folder of exp/body_train
+train_sets=                   # data sets to learn from, too; segments of nobody are left out
 train_architecture=osnet_x0_25  # or half_osnet_x0_25, resnet50_reid, mgn_resnet50 ...: docs/networks.md
 train_embedding_size=0        # [>=0] values of an embedding; 0: as the architecture has them
 train_pretrained=             # file of ImageNet weights to start the backbone from; empty: none
@@ -40,6 +41,7 @@ train_cosine_weight=1.0       # [>=0] weight of: embeddings like the teachers'
 train_relation_weight=1.0     # [>=0] weight of: cosines within a batch like the teachers'
 train_teacher_weights=        # weight of each teacher; empty: all alike, 1 in all
 valid_data=                   # persons to choose the epoch by, like train_data; empty: none
+valid_set=                    # or a data set; empty: none
 train_held_out=0              # [>=0] or so many persons of train_data, which are not trained on
 test_data=                    # other persons, for the card's figures only
 train_epochs=120              # [>=1] passes over the persons
@@ -53,9 +55,15 @@ train_warmup_epochs=10.0      # [>=0] epochs in which the rate rises linearly
 . ./utils/training.sh body "--modalities body --body-embedder"
 
 use_modality body
-# shellcheck disable=SC2086,SC2154  # these are lists of words; items_dir is of utils/stage.sh
+# shellcheck disable=SC2206  # lists of words
+train=($train_data)
+# shellcheck disable=SC2206
+valid=($valid_data)
+for name in $train_sets; do train+=("$data_dir/$name"); done
+for name in $valid_set; do valid+=("$data_dir/$name"); done
+# shellcheck disable=SC2086,SC2154  # lists of words; items_dir is of utils/stage.sh
 $launch "$output/log/train.log" "${python[@]}" steps_body/train_embedder.py \
-  --train-data $train_data --unlabelled $train_unlabelled --items-dir "$items_dir" \
+  --train-data "${train[@]}" --unlabelled $train_unlabelled --items-dir "$items_dir" \
   --augment "$train_augment" --embedding-size "$train_embedding_size" \
   --pretrained "$train_pretrained" --loss "$train_loss" --scale "$train_scale" \
   --margin "$train_margin" --smoothing "$train_smoothing" --triplets "$train_triplets" \
@@ -63,6 +71,6 @@ $launch "$output/log/train.log" "${python[@]}" steps_body/train_embedder.py \
   --triplets-behind-neck "$train_triplets_behind_neck" --images "$train_images" \
   --unlabelled-batch "$train_unlabelled_batch" --mirror "$train_mirror" \
   --cosine-weight "$train_cosine_weight" --relation-weight "$train_relation_weight" \
-  --teacher-weights $train_teacher_weights --valid-data $valid_data \
+  --teacher-weights $train_teacher_weights --valid-data "${valid[@]}" \
   --held-out "$train_held_out" --test-data $test_data "${training[@]}"
 echo "$output/$train_name.yaml"

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -154,14 +155,14 @@ def plan_embedder(
         counted += f" and {(~known).sum()} without a name"
     logging.info("training data: %s", counted)
     source = _batches(recipe, pictures, options, world)
-    teachers, batches, sizes = command.taught_batches(source, options, world, BodyEmbedder)
+    # Without their mirror images, which the crops are half of the time anyway.
+    teachers, batches, sizes = command.taught_batches(source, options, world, partial(BodyEmbedder, mirror="none"))
     note |= how.note(teachers)
     teaching = Teaching(sizes, tuple(how.teacher_weights), how.cosine_weight, how.relation_weight)
-    assert card.output.embedding_size
-    heads = _heads(how, network, card.output.embedding_size, len(pictures.identities)), teaching
-    task = EmbedderTask(
-        network, card.output.embedding_size, MEAN, STD, *heads, _triplets(how, len(pictures.identities))
-    )
+    size, persons = card.output.embedding_size, len(pictures.identities)
+    assert size
+    heads = _heads(how, network, size, persons), teaching, _triplets(how, persons)
+    task = EmbedderTask(network, size, MEAN, STD, *heads)
     words = command.data_in_words(counted, options, teachers)
     plan = TrainingPlan(card, task, batches, source, note, words, None, None, "map", "")
     if not data.valid:

@@ -55,7 +55,7 @@ def across_cameras(embeddings: NDArray[np.float32], persons: Sequence[str], came
             figures.append((float(ranks[0] == 1), float(np.mean(found / ranks)), len(ranks) / float(ranks[-1])))
     if not figures:
         raise ScoringError(
-            "expected persons with pictures by two cameras, or with two pictures where cameras are not known; found none"
+            "expected persons with pictures by two cameras, or with two pictures of unknown cameras; found none"
         )
     rank1, precision, penalty = np.mean(figures, axis=0).tolist()
     return Retrieval(len(figures), rank1, precision, penalty)

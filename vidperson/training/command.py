@@ -231,7 +231,7 @@ def taught_batches(
         if world.device.type == "cuda":
             module = teacher_module(installed, options)
             pictures = picture_input(installed.card)
-            asked.append(TeacherModule(module, pictures, installed.card.output.mirror).to(world.device))
+            asked.append(TeacherModule(module, pictures, teacher.mirror).to(world.device))
         else:
             asked.append(ask_engine(teacher.embed))
     found = [installed for installed, _ in opened], tuple(teacher.embedding_size for teacher in teachers)
