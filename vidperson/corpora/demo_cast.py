@@ -121,8 +121,8 @@ def _roles(number: int) -> list[tuple[str, str]]:
 
 def _take_portrait(portrait: Portrait, rng: np.random.Generator) -> Pixels:
     """(PORTRAIT_PX, PORTRAIT_PX, 3) RGB: head and shoulders, in other clothes than in any film."""
-    shades = np.linspace(*rng.uniform(90, 200, 2), PORTRAIT_PX)
-    picture = np.repeat(np.repeat(shades[:, None], PORTRAIT_PX, axis=1)[..., None], 3, axis=2).astype(np.uint8)
+    picture: Pixels = np.empty((PORTRAIT_PX, PORTRAIT_PX, 3), np.uint8)
+    picture[:] = np.interp(np.arange(PORTRAIT_PX), [0, PORTRAIT_PX], rng.uniform(90, 200, 2))[:, None, None]
     figure = draw_figure(choose_clothes(rng), portrait, "front", rng)
     figure.draw(picture, similarity(PORTRAIT_SCALE, rng.uniform(-5, 5), HEAD, (PORTRAIT_PX / 2, PORTRAIT_PX / 2.2)))
     return _film_look(picture, rng.uniform(0.85, 1.1, 3), 2, rng)
@@ -135,7 +135,8 @@ class _Scene:
         import cv2
 
         cover = rng.uniform(1.2, 1.6) * max(WIDTH / background.shape[1], HEIGHT / background.shape[0])
-        self._background = cv2.resize(background, None, fx=cover, fy=cover, interpolation=cv2.INTER_LINEAR)
+        wide = cv2.resize(background, None, fx=cover, fy=cover, interpolation=cv2.INTER_LINEAR)
+        self._background: Pixels = np.asarray(wide, np.uint8)
         self._persons = persons
         self._light = rng.uniform(0.7, 1.15) * rng.uniform(0.9, 1.1, 3)
         self._grain = rng.uniform(1, 6)

@@ -159,7 +159,7 @@ class _Canvas:
         """Folds, and a side that is darker."""
         import cv2
 
-        folds = rng.uniform(0.8, 1.15, (24, 12)) * np.linspace(*rng.permutation([0.8, 1.1]), 12)
+        folds = rng.uniform(0.8, 1.15, (24, 12)) * np.linspace(0.8, 1.1, 12)[:: int(rng.choice([-1, 1]))]
         light = cv2.resize((160 * folds).astype(np.uint8), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
         self.pixels = np.asarray(cv2.multiply(self.pixels, cv2.merge([light] * 3), scale=1 / 160), np.uint8)
 
