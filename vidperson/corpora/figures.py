@@ -77,7 +77,9 @@ class Figure:
         left, top, right, bottom = corners.clip(0, [picture.shape[1], picture.shape[0]] * 2)
         if left < right and top < bottom:
             shifted, size = (similarity(1, 0, (left, top), (0, 0)) @ to_picture)[:2], (right - left, bottom - top)
-            light, alpha = (cv2.warpAffine(image, shifted, size) for image in (self.pixels, self.opacity))
+            light, alpha = (
+                np.asarray(cv2.warpAffine(image, shifted, size), np.uint8) for image in (self.pixels, self.opacity)
+            )
             _blend(picture[top:bottom, left:right], light, alpha)
 
     def box_in(self, to_picture: Matrix) -> Matrix:
