@@ -1,8 +1,9 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154  # utils/parse_options.sh and utils/stage.sh set the variables
+# shellcheck disable=SC2034,SC2154  # utils/parse_options.sh and utils/stage.sh set the variables, and use cue
 # What the stages do for faces. Sourced by use_modality in utils/stage.sh.
 
 face_states="ok unsure no_face face_rejected damaged unreadable"
+cue=identity     # portraits show it: stage 4 compares them with candidates
 
 # The names of a data set from stage 2 on: one with labelled boxes has the labelled persons, and everybody as fallback.
 parts_of() {
