@@ -41,6 +41,9 @@ trial_sets+=" janus_dev_enroll:janus_dev_test_core janus_eval_enroll:janus_eval_
 ## Data (stages 4 5)
 experiment=                  # name of the results; empty: the names of the configs, joined by +
 
+## How to run (stage demo)
+demo_stages="0 1 2 3 4 5"    # what run_demo.sh runs; 14:train_x reads config_train_x.sh, too
+
 ## How to run (stages 2 3 4 5 10 11 14)
 cmd=${train_cmd:-utils/run.py}  # [not empty] launcher of jobs, see cmd.sh; on GPUs: cuda_cmd
 
