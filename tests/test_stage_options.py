@@ -178,15 +178,3 @@ def test_set_that_cannot_validate_an_identifier_is_refused_before_the_training(
 def test_demo_whose_identifier_cannot_be_trained_is_refused_at_its_beginning(repo: Path, tmp_path: Path) -> None:
     said = refused(repo, tmp_path, "run_demo", "--identifiers", "demo_clips other")
     assert "identifiers: there is no global_conf/config_train_other.sh" in said
-
-
-def test_faces_of_a_set_with_regions_are_refused_since_whole_frames_would_be_searched(
-    repo: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "data/demo_dev_enroll"
-    folder.mkdir(parents=True)
-    for name, line in (("vid.scp", "a /no/such.png"), ("region", "a 1 2 30 40")):
-        (folder / name).write_text(line + "\n")
-    done = run(repo, tmp_path, "run_002_detect_faces", "--trial-sets", "demo_dev_enroll:demo_dev_test")
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "region: expected a set without regions" in done.stderr and "--modalities body" in done.stderr
