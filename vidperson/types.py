@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
+Box = tuple[float, float, float, float]  # x1 y1 x2 y2 in pixels
 Image = NDArray[np.uint8]
 
 ITEMS = {"face": "faces", "speaker": "speech", "body": "bodies"}
