@@ -4,7 +4,8 @@
 
 ## Training: data
 train_data=                  # what to train on, see the top of the script; several with spaces
-train_teacher=               # network to imitate: a folder of exp/<modality>_models; empty: none
+train_teacher=               # network to imitate: a folder of exp/<modality>_models; empty: none;
+                             # embedders may have several, with spaces
 train_init=                  # best.pt of another training to start from; empty: random weights
 train_licence="none stated"  # licence of the trained network, for its card
 train_half_weights=false     # true: export the weights with 16 bits, half the size

@@ -32,19 +32,20 @@ training=(
   --licence "$train_licence" --half-weights "$train_half_weights" --engine "$engine"
   --threads "$train_threads" --workers "$train_workers" --init "$train_init"
 )
-if [ -n "$train_teacher" ]; then
-  if [ -z "${2-}" ]; then
-    echo "$0: train_teacher: this training has no teacher, found '$train_teacher'" >&2
-    exit 1
-  fi
-  teacher=$exp_dir/${1}_models/$train_teacher
-  if [ ! -f "$teacher/record.json" ]; then
-    echo "$0: the teacher is not in $teacher;" \
-      "run ./run_000_get_pretrained_models.sh $2 $train_teacher" >&2
-    exit 1
-  fi
-  training+=(--teacher "$teacher")
+if [ -n "$train_teacher" ] && [ -z "${2-}" ]; then
+  echo "$0: train_teacher: this training has no teacher, found '$train_teacher'" >&2
+  exit 1
 fi
+teachers=()
+for name in $train_teacher; do
+  teachers+=("$exp_dir/${1}_models/$name")
+  if [ ! -f "${teachers[-1]}/record.json" ]; then
+    echo "$0: the teacher is not in ${teachers[-1]};" \
+      "run ./run_000_get_pretrained_models.sh $2 $name" >&2
+    exit 1
+  fi
+done
+if [ ${#teachers[@]} -gt 0 ]; then training+=(--teacher "${teachers[@]}"); fi
 processes=$train_processes
 if ((train_gpus > 0)); then
   launch=$cuda_cmd
