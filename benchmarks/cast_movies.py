@@ -4,9 +4,9 @@
 Inputs:  SHARED, the real media that tests use (see docs/develop.md). Body networks of BODIES: shipped, or in
          SHARED/models
 Outputs: per share of covered heads and seed a folder WORK_DIR/masked<share>-clips<number>-seed<seed> with `corpus` in
-         the layout of WIDER Person Search, `data` and `exp` with the report; what is there is kept. On stdout Markdown
-         tables, one for val and one for test: mAP over all cast members, mean of the films, rank-1, in percent, each the
-         mean over the seeds, with their standard deviation
+         the layout of WIDER Person Search, `data` and `exp`; what is there is kept. On stdout Markdown tables, one
+         for val and one for test: mAP over all cast members, mean of the films, rank-1, in percent, each the mean
+         over the seeds, with their standard deviation
 
 See movies.py for the movies. Stages 1 to 4 do the work, with --report true also stage 5. Rows:
 
@@ -23,6 +23,7 @@ Example:
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,12 +35,12 @@ from typing import NamedTuple
 
 from benchmarks import movies
 from vidperson import cli
+from vidperson.backends.systems import CAST_BACKENDS
 from vidperson.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[1]
 FACES = "retinaface_tiny", "arcface_tiny"
 PARTS = "val", "test"
-BACKENDS = "original", "propagation", "calibrated"
 PHOTOS = 200
 SURE = 0.6  # lowest score of a face when persons are cut out of clips
 
@@ -108,7 +109,7 @@ def systems(bodies: Sequence[str]) -> Iterator[System]:
     for body in bodies:
         yield System("body", body, "class mean", f"{body}/class-mean")
     for network, experiment in experiments(bodies).items():
-        for backend in BACKENDS:
+        for backend in CAST_BACKENDS:
             yield System("face + body", network, backend, f"{backend}/{experiment}")
 
 
@@ -125,18 +126,17 @@ def figures(ranks: Path, data: Path) -> Figures:
     from vidperson.metrics.ranking import average_precisions, first_hits, match_rate
 
     ranked, relevant = read_ranks(ranks), read_relevant(data / "relevant")
-    search, group = read_search(data / "search"), read_scp(data / "utt2group")
+    search, group_of = read_search(data / "search"), read_scp(data / "utt2group")
     full = {}
-    for model, films in search.items():
-        found = ranked.get(model, [])
-        full[model] = [*found, *sorted({name for name, film in group.items() if film in films} - set(found))]
+    for model, groups in search.items():
+        listed = ranked.get(model, [])
+        full[model] = [*listed, *sorted({name for name, group in group_of.items() if group in groups} - set(listed))]
     precisions = average_precisions(full, relevant)
-    films = [[precisions[model] for model in search if search[model] == [film]] for film in sorted(set(group.values()))]
-    return Figures(
-        fmean(precisions.values()),
-        fmean(fmean(some) for some in films if some),
-        match_rate(first_hits(full, relevant), 1),
-    )
+    of_film: dict[str, list[float]] = {}
+    for model, precision in precisions.items():
+        of_film.setdefault(search[model][0], []).append(precision)
+    films = fmean(fmean(some) for some in of_film.values())
+    return Figures(fmean(precisions.values()), films, match_rate(first_hits(full, relevant), 1))
 
 
 def run_stage(stage: str, *words: str) -> None:
@@ -173,7 +173,7 @@ def search(options: Options, work: Path, models: Path) -> None:
     bodies = options.bodies.split()
     for body in bodies:
         run_stage("002_detect_faces", *given, "--body-embedder", body, "--nj", str(options.nj), "--stop-stage", "3")
-    ranking = ["--search-backends", "class-mean", "--search-top", "2000", "--cast-backends", " ".join(BACKENDS)]
+    ranking = ["--search-backends", "class-mean", "--search-top", "2000", "--cast-backends", " ".join(CAST_BACKENDS)]
     ranking += ["--cast-rerank", options.rerank, "--calibration-set", "csm_val_candidates"]
     for network, experiment in experiments(bodies).items():
         own = network.split(" + ")
@@ -207,9 +207,11 @@ def cast_movies(options: Options) -> dict[tuple[str, str, System], list[Figures]
     for seed in options.seeds.split():
         for share in shares:
             work = options.work_dir / f"masked{share}-clips{options.clips}-seed{seed}"
-            if not (work / "corpus/shown.json").exists():
+            if not (work / "corpus").exists():
                 plan = movies.Plan(masked=float(share), clips=options.clips)
-                count = movies.write_corpus(work / "corpus", clips.persons, clips.photos, int(seed), plan)
+                shutil.rmtree(work / "corpus.part", ignore_errors=True)
+                count = movies.write_corpus(work / "corpus.part", clips.persons, clips.photos, int(seed), plan)
+                (work / "corpus.part").rename(work / "corpus")
                 print(f"{work.name}: {count} candidates", file=sys.stderr)
             search(options, work, models)
             for part in PARTS:
