@@ -95,6 +95,13 @@ discard_low_quality=false    # true: keep a segment's large faces with little bl
 ## Face (stages 0 3 4 5 14)
 face_embedder=arcface_glint360k_r100  # embedding network, a folder of exp/face_models
 
+## Body (stages 0 1 2)
+body_detector=               # detection network, a folder of exp/body_models; empty: boxes are given
+
+## Body (stages 1 2)
+person_threshold=0.5         # [>0..1] lowest score of a person
+person_nms_threshold=0.45    # [>0..1] overlap (IoU) from which the weaker person is dropped
+
 ## Body (stages 0 3 4 5)
 body_embedder=osnet_x025_msmt17_onnx  # embedding network, a folder of exp/body_models
 

@@ -54,7 +54,7 @@ def cut_bodies_supervised(options: CutOptions) -> None:
     if options.check:
         cli.load("vidperson.body.given", "vidperson.io.job_store")
         return
-    from vidperson.body.given import STATES
+    from vidperson.body.gathering import STATES
 
     take_supervised(partial(cut_bodies, options), "bodies", STATES, options.output_dir, options.limits)
 
@@ -62,6 +62,7 @@ def cut_bodies_supervised(options: CutOptions) -> None:
 def cut_bodies(options: CutOptions, watch: Watch = UNWATCHED) -> None:
     """Do the segments that the job has not finished yet. Raises VidPersonError for lists that are wrong."""
     from vidperson.body import given
+    from vidperson.body.gathering import STATES
     from vidperson.io.lists import read_regions
 
     boxes = read_regions(options.region) if options.region else {}
@@ -71,7 +72,7 @@ def cut_bodies(options: CutOptions, watch: Watch = UNWATCHED) -> None:
         status, bodies = given.cut_bodies(path, boxes.get(segment), sampling, limits, options.threads)
         return status, bodies.entries(segment)
 
-    take_items("bodies", given.STATES, options.scp, options.output_dir, take, watch)
+    take_items("bodies", STATES, options.scp, options.output_dir, take, watch)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def extract_embeddings(options: ExtractOptions) -> None:
         return
     from vidperson.body.crops import BodyCrops
     from vidperson.body.embedder import BodyEmbedder
-    from vidperson.body.given import STATES
+    from vidperson.body.gathering import STATES
 
     embed_items(options, BodyCrops(options.items_dir), BodyEmbedder, STATES)
 

@@ -13,9 +13,10 @@ from naive_detector import decode_ssd, overlap, suppress
 
 from vidperson.engines import load_network
 from vidperson.errors import EngineError, ModelError
-from vidperson.face.detector import FaceDetector, make_anchors, make_detector, non_maximum_suppression
+from vidperson.face.detector import FaceDetector, make_anchors, make_detector
 from vidperson.face.embedder import FaceEmbedder
 from vidperson.media.video import FrameReader, UniformSampling
+from vidperson.networks.boxes import non_maximum_suppression
 from vidperson.networks.card import load_card
 from vidperson.networks.install import installed_model
 

@@ -15,7 +15,7 @@ from naive_decoder import write_video
 
 from steps_face.detect_faces import DetectOptions, SelectionOptions, detect_faces
 from vidperson import cli
-from vidperson.body import given
+from vidperson.body import gathering
 from vidperson.engines import load_network
 from vidperson.face.candidates import SelectionPolicy
 from vidperson.face.detection import STATES, archive_entries
@@ -223,8 +223,8 @@ def test_states_of_stage_2_are_those_that_report_sheet_and_stages_know(repo: Pat
     assert tables.states_of("faces") == STATES and STATES[1] == "unsure"
     assert {*STATES, "no_body"} == set(contact_sheet._STATE_COLOURS)
     assert (repo / "steps_face/modality.sh").read_text().count(f'--states "{" ".join(STATES)}"') == 3
-    assert f'body_states="{" ".join(given.STATES)}"' in (repo / "steps_body/modality.sh").read_text()
-    assert {*given.STATES} < {*tables.states_of("bodies")} <= set(contact_sheet._STATE_COLOURS)
+    assert f'body_states="{" ".join(gathering.STATES)}"' in (repo / "steps_body/modality.sh").read_text()
+    assert {*gathering.STATES} < {*tables.states_of("bodies")} <= set(contact_sheet._STATE_COLOURS)
 
 
 def test_thumbnail_of_an_unsure_segment_shows_its_face_in_another_colour(detector: FaceDetector, media: Path) -> None:

@@ -68,13 +68,20 @@ need() {
 
 # Get a modality ready: its functions, networks and folders. Arguments: modality, which networks have to be named.
 use_modality() {
-  local option
+  local option optional_network=
   modality=$1
+  # shellcheck source=/dev/null
+  . "./steps_$modality/modality.sh"   # may set optional_network
   for option in "${@:2}"; do
+    if [ "$option" = "$optional_network" ]; then optional_network=${modality}_$option; fi
     option=${modality}_$option
     [ -v "$option" ] || continue   # a modality may have no such network
     case ${!option} in
-      "") echo "$0: $option is empty; expected the name of an installed network" >&2; exit 1 ;;
+      "")
+        if [ "$option" = "$optional_network" ]; then continue; fi
+        echo "$0: $option is empty; expected the name of an installed network" >&2
+        exit 1
+        ;;
       */* | *.yaml)
         echo "$0: $option: expected the name of an installed network, found the path '${!option}';" \
           "give the path of a card to stage 0, then use the name $(basename "${!option}" .yaml)" >&2
@@ -89,8 +96,6 @@ use_modality() {
   models_dir=$exp_dir/${modality}_models
   items_dir=$exp_dir/${modality}_det/${detector:-given}
   embed_dir=$exp_dir/${modality}_embed/$embedder
-  # shellcheck source=/dev/null
-  . "./steps_$modality/modality.sh"
 }
 
 # Set `computes_in` to what --precision says. For auto: bf16 for a network whose card notes that it

@@ -10,11 +10,11 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from vidperson.engines import Network
 from vidperson.errors import ModelError
 from vidperson.networks.batching import any_batch
+from vidperson.networks.boxes import non_maximum_suppression
 from vidperson.networks.card import ModelCard, picture_input
 from vidperson.types import NUM_LANDMARKS, Detections, Float, Image
 
@@ -231,27 +231,6 @@ class FaceDetector(ABC):
         planes[:] = image.transpose(2, 0, 1)[self._order]
         planes -= self._mean
         planes *= self._scale
-
-
-def non_maximum_suppression(boxes: Float, threshold: float) -> NDArray[np.intp]:
-    """Indices of the boxes that stay; ``boxes`` (N, 4) come best first.
-
-    A box goes when its intersection over union with a better one that stays exceeds the threshold; a threshold of the
-    score applied afterwards gives the same faces as one applied before.
-    """
-    corner1, corner2 = boxes[:, :2], boxes[:, 2:]
-    area = np.clip(corner2 - corner1, 0, None).prod(axis=1)
-    left = np.arange(len(boxes))
-    keep = []
-    while len(left):
-        best, left = left[0], left[1:]
-        keep.append(best)
-        shared = np.clip(
-            np.minimum(corner2[best], corner2[left]) - np.maximum(corner1[best], corner1[left]), 0, None
-        ).prod(axis=1)
-        union = area[best] + area[left] - shared
-        left = left[shared <= threshold * union]
-    return np.array(keep, dtype=np.intp)
 
 
 class RetinaFaceDetector(FaceDetector):
