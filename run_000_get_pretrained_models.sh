@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Get the networks that the config names: from --model-dir or VIDPERSON_MODEL_DIR, else by download.
-# They are checked and converted.
+# They are checked and converted. A network that a training exported is named as it was there.
 #
-# Reads:  model cards in vidperson/zoo
+# Reads:  model cards in vidperson/zoo, exp/<modality>_train
 # Writes: exp/<modality>_models/<network>/
 #
 #   ./run_000_get_pretrained_models.sh --config-file global_conf/config_r50.sh
@@ -33,6 +33,7 @@ if [ "$engine" = mxnet ] && [ -z "${VIDPERSON_MXNET_PYTHON:-}" ]; then add_extra
 for modality in $modalities; do
   use_modality "$modality"
   get_models=(python steps/get_models.py --models-dir "$models_dir" --modality "$modality" --model-dir "$model_dir"
+    --train-dir "$exp_dir/${modality}_train"
     --detector "$detector" --embedder "$embedder")
   if [ "$("${get_models[@]}" --needs-torch true)" = true ]; then
     echo "a PyTorch checkpoint has to be converted once: installing the torch extra"

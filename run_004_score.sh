@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Score the trials of every test set with every back-end; with --snorm-cohort normalise them, too.
 # With --calibration-set also turn all scores into log-likelihood ratios, and with --fusion-systems
-# fuse several systems. Test sets with a list `search` are searched instead: ranked lists.
+# fuse several systems. Test sets with a list `search` are searched instead, with --cast-backends
+# also by all modalities together: ranked lists.
 #
 # Reads:  exp/<modality>_embed/<embedder>, data/<enrolment set>/spk2utt, data/<test set>/trials;
 #         for the back-end track exp/<modality>_det/<detector>; scores of other programs to fuse.
@@ -9,7 +10,8 @@
 #         exp/<modality>_det/<detector>, exp/<modality>_train/<identifier>
 # Writes: exp/scores/<embedder>/<system>/<test set>_scores, where <system> is <backend> or
 #         <backend>_snorm, and <system>_cal; exp/scores/fusion/<experiment>/<test set>_scores.
-#         Searched: <test set>_ranks and _persons, with --calibration-set _nobody and nobody.json.
+#         Searched: <test set>_ranks and _persons, with --calibration-set _nobody and nobody.json;
+#         exp/scores/<cast back-end>/<experiment>/<test set>_ranks, _persons and _reasons.
 #         Scores that are there, intact and of the same options and inputs are kept.
 #
 #   ./run_004_score.sh --config-file global_conf/config_r50.sh --backends "max ahc"
@@ -33,12 +35,15 @@ for modality in $modalities; do
   use_modality "$modality" detector embedder
   for pair in $trial_sets; do
     pair_options "$pair"
-    step=(python steps/score.py "${pair_args[@]}" "${system_args[@]}" --mem-gb "$mem_gb")
-    if is_search "${pair##*:}"; then
-      step=(python steps/search.py "${pair_args[@]}" "${search_args[@]}")
-    fi
-    "${once[@]}" --log "$logs/$modality.${pair##*:}.log" -- "${step[@]}"
+    step=(steps/score.py "${pair_args[@]}" "${system_args[@]}" --mem-gb "$mem_gb")
+    if is_search "${pair##*:}"; then step=(steps/search.py "${pair_args[@]}" "${search_args[@]}"); fi
+    "${once[@]}" --log "$logs/$modality.${pair##*:}.log" -- python "${step[@]}"
   done
+done
+for pair in "${cast_pairs[@]}"; do
+  cast_options "$pair"
+  "${once[@]}" --log "$logs/cast.${pair##*:}.log" -- \
+    python steps/search_cast.py "${cast_pair_args[@]}" "${cast_args[@]}"
 done
 if [ -n "$search_calibration" ]; then
   "${once[@]}" --log "$logs/calibrate_search.log" -- \

@@ -7,7 +7,7 @@
 #         exp/<modality>_train
 # Writes: exp/results/<experiment>/ with results.{txt,md,csv,json}, report.html, record.json,
 #         <system>/<test set>.json, trials/<embedder>/<test set>.json and, of searched sets,
-#         picks/<embedder>/<test set>.json
+#         picks/<embedder>/<test set>.json or, with cast systems or regions, casts/<test set>.json
 #
 #   ./run_005_eval.sh --config-file global_conf/config_r50.sh
 set -euo pipefail
@@ -34,12 +34,19 @@ for modality in $modalities; do
     fi
   done
 done
+casts=()
+cast_args=()
+for pair in "${cast_pairs[@]}"; do
+  cast_options "$pair"
+  casts+=("${cast_pair_args[*]@Q}")
+done
+casts=(--casts "${casts[@]}" --cast-systems "${cast_args[*]@Q}")
 report=(--output-dir "$exp_dir/results/$experiment")
 if [ ${#pairs[@]} != 0 ]; then
   python steps/evaluate.py "${report[@]}" --pairs "${pairs[@]}" "${system_args[@]}" --priors "$priors"
 fi
 if [ ${#searches[@]} != 0 ]; then
-  python steps/evaluate_searches.py "${report[@]}" --searches "${searches[@]}" "${search_args[@]}"
+  python steps/evaluate_searches.py "${report[@]}" --searches "${searches[@]}" "${search_args[@]}" "${casts[@]}"
 fi
-report+=(--pairs "${pairs[@]}" --searches "${searches[@]}" --search-systems "${search_args[*]@Q}")
+report+=("${casts[@]}" --pairs "${pairs[@]}" --searches "${searches[@]}" --search-systems "${search_args[*]@Q}")
 python steps/make_report.py "${report[@]}" "${system_args[@]}"

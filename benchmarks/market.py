@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How well body networks tell persons apart across cameras: rank-1 and mAP on pictures named as in Market-1501.
+"""How well body networks tell persons apart across cameras: rank-1, mAP and mINP on pictures named as in Market-1501.
 
 Inputs:  PICTURES, a folder of persons cut out of frames: <person>_c<camera>... is a name; each picture
          is one person. The networks: in MODEL_DIR, or by download
@@ -21,13 +21,13 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidperson import cli
 from vidperson.errors import DataError
+from vidperson.metrics.reidentification import Retrieval, across_cameras
 
 ROOT = Path(__file__).resolve().parents[1]
 NETWORKS = "osnet_x025_msmt17_onnx omz_person_reidentification_0277 omz_person_reidentification_0288"
@@ -46,40 +46,6 @@ class Options:
     engine: str = cli.option("auto", "what runs the networks")
     mirror: str = cli.option("", "mirrored pictures: none, concatenate or sum; empty: as the cards say")
     nj: int = cli.option(2, "jobs", convert=cli.whole(1))
-
-
-@dataclass(frozen=True)
-class Measured:
-    """queries: their number. rank1: share of those whose best match is right. map: mean average precision."""
-
-    queries: int
-    rank1: float
-    map: float
-
-
-def across_cameras(embeddings: NDArray[np.float32], persons: Sequence[str], cameras: Sequence[str]) -> Measured:
-    """Every picture searches the others by the cosine; see the top of this file.
-
-    embeddings: (N, D), finite. persons, cameras: N each. Raises DataError where nobody is seen by two cameras.
-    """
-    from vidperson.metrics.ranking import average_precision
-
-    units = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    person, camera = np.array(persons), np.array(cameras)
-    precisions, firsts = [], []
-    for place, scores in enumerate(units @ units.T):
-        same, near = person == person[place], camera == camera[place]
-        wanted = np.flatnonzero(same & ~near)
-        if not len(wanted):
-            continue
-        order = np.argsort(-scores, kind="stable")
-        ranked = list(map(str, order[~(same & near)[order]].tolist()))
-        relevant = set(map(str, wanted.tolist()))
-        precisions.append(average_precision(ranked, relevant))
-        firsts.append(ranked[0] in relevant)
-    if not precisions:
-        raise DataError("expected persons that two cameras saw, found none")
-    return Measured(len(precisions), fmean(firsts), fmean(precisions))
 
 
 def prepare(pictures: Path, folder: Path) -> dict[str, tuple[str, str]]:
@@ -119,17 +85,18 @@ def embeddings_of(options: Options, embedder: str, segments: Sequence[str]) -> N
     return np.stack([table[segment][0] for segment in segments])
 
 
-def market(options: Options) -> dict[str, Measured]:
+def market(options: Options) -> dict[str, Retrieval]:
     """Network -> its figures, printed as they come. Raises VidPersonError for what is missing or fails."""
     known = prepare(options.pictures, options.work_dir / "data" / SET)
     segments = sorted(known)
     persons, cameras = ([known[segment][which] for segment in segments] for which in (0, 1))
-    print("| network | engine | mirror | queries | rank-1 | mAP |\n|---|---|---|---|---|---|", flush=True)
+    print("| network | engine | mirror | queries | rank-1 | mAP | mINP |\n|---|---|---|---|---|---|---|", flush=True)
     figures = {}
     for embedder in options.embedders.split():
         found = across_cameras(embeddings_of(options, embedder, segments), persons, cameras)
+        values = f"{found.rank1:.3f} | {found.map:.3f} | {found.minp:.3f}"
         how = f"{options.engine} | {options.mirror or 'as the card says'}"
-        print(f"| `{embedder}` | {how} | {found.queries} | {found.rank1:.3f} | {found.map:.3f} |", flush=True)
+        print(f"| `{embedder}` | {how} | {found.queries} | {values} |", flush=True)
         figures[embedder] = found
     return figures
 

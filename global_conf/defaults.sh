@@ -41,6 +41,9 @@ trial_sets+=" janus_dev_enroll:janus_dev_test_core janus_eval_enroll:janus_eval_
 ## Data (stages 4 5)
 experiment=                  # name of the results; empty: the names of the configs, joined by +
 
+## How to run (stage demo)
+demo_stages="0 1 2 3 4 5"    # what run_demo.sh runs; 14:train_x reads config_train_x.sh, too
+
 ## How to run (stages 2 3 4 5 10 11 14)
 cmd=${train_cmd:-utils/run.py}  # [not empty] launcher of jobs, see cmd.sh; on GPUs: cuda_cmd
 
@@ -86,6 +89,7 @@ min_faces=1                  # [>=0] faces that a segment needs, see det_fallbac
 det_fallback=labelled        # [labelled|always|never] with fewer faces, take scores down to 0.1
 det_window=                  # [>=1] frames around a labelled time; empty: as the set says
 max_centre_distance=1.0      # [>=0] from face to label, in diagonals of the label
+face_per_region=false        # true: search each box of `region` by itself, enlarged to five sizes
 discard_low_quality=false    # true: keep a segment's large faces with little black border
 
 ## Face (stages 0 3 4 5 14)
@@ -120,6 +124,9 @@ identifiers=                 # identifiers to search with: folders of exp/<modal
 search_fusion=               # back-ends and identifiers to fuse; empty: none
 search_top=100               # [>=1] segments listed per model of a search
 search_persons=5             # [>=1] models listed per segment of a search
+cast_backends=               # ways to search films: original propagation; empty: none
+cast_embedders=              # for these, "<modality>/<embedder> ..."; empty: of each modality
+cast_rerank=                 # what they re-rank: identity, appearance or both; empty: nothing
 false_alarm_rate=0.01        # [>0..1] wished share of strangers named, by the calibration set
 primary_cost=sre19           # [sre19|sre21] C_primary: prior 0.05, or the mean of 0.01 and 0.05
 

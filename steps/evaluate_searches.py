@@ -9,12 +9,15 @@ Inputs:
       without which only counts are written
   EMBED_DIR/<test set>/status
       optional: <segment> <state>[: <why>]
+  SCORES_DIR/<back-end>/<experiment>/<test set>_ranks, _persons, _reasons
+      with CASTS: what steps/search_cast.py wrote, likewise
 Outputs:
   OUTPUT_DIR/<system>/<test set>.json
-      what made the lists; counts, those of segments without an item by state; the figures of
-      steps/evaluate_ranks.py, which tells how they are defined
+      what made the lists; counts of segments by state and of models without an item; the figures
+      of steps/evaluate_ranks.py, which tells how they are defined; with CASTS, counts by reason
 
-A word of SEARCHES holds the options of steps/search.py that describe one searched test set.
+A word of SEARCHES holds the options of steps/search.py that describe one searched test set and
+modality, a word of CASTS those of steps/search_cast.py that describe one searched test set.
 
 Example:
   search="--modality face --embed-dir exp/face_embed/arcface_tiny --data-dir data"
@@ -34,6 +37,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps.calibrate_search import plan_calibrations
+from steps.casts import (
+    CastSearches,
+    about_cast,
+    cues_of,
+    models_without_items,
+    read_casts,
+    reason_counts,
+)
 from steps.evaluate import refuse_unplanned
 from steps.evaluate_ranks import Lists, all_figures, in_order, refuse_unknown
 from steps.search import SearchPairOptions, SearchSystemOptions, check_search, learnt_from, plan_searches
@@ -43,6 +54,7 @@ if TYPE_CHECKING:
     from vidperson.backends.systems import System
 
 FPIRS = (0.01, 0.001)
+CURE = "these are not the lists of these options; run ./run_004_score.sh with the same options first"
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,8 @@ class EvaluateSearchesOptions:
     searches: list[str] = cli.option(help="a word per searched set and modality: its options as steps/search.py takes")
     output_dir: Path = cli.option(help="results folder")
     systems: SearchSystemOptions = cli.group(SearchSystemOptions)
+    casts: list[str] = cli.option((), "a word per searched set: its options as steps/search_cast.py takes")
+    cast_systems: str = cli.option("", "a word with the options of steps/search_cast.py that say which systems search")
 
 
 def evaluate_searches(options: EvaluateSearchesOptions) -> None:
@@ -64,6 +78,8 @@ def evaluate_searches(options: EvaluateSearchesOptions) -> None:
     check_search(systems)
     pairs = read_searches(options.searches)
     refuse_other_lists(systems, pairs)
+    casts = read_casts(options.casts, options.cast_systems)
+    refuse_other_casts(casts)
     # Until the report is made, a record would tell of other results.
     (options.output_dir / RECORD).unlink(missing_ok=True)
     for (test_set, system), ours in searched_by(systems, pairs).items():
@@ -73,6 +89,22 @@ def evaluate_searches(options: EvaluateSearchesOptions) -> None:
         output = options.output_dir / system.folder / f"{test_set}.json"
         about = about_search(system, ours, systems)
         evaluate_search(searched, lists, output, about, systems.search_top, wished_threshold(systems, system))
+    evaluate_casts(casts, options.output_dir)
+
+
+def evaluate_casts(casts: CastSearches, output_dir: Path) -> None:
+    """Evaluate the systems that compare several modalities. Raises as :func:`evaluate_searches`."""
+    from vidperson.io.ranks import read_reasons
+    from vidperson.io.record import checked
+
+    for pair, system, files in casts.searched():
+        statuses = {cue.modality: read_statuses(cue.embed_dirs[0] / pair.test_set) for cue in cues_of(pair)}
+        searched = SearchedSet(pair.test_data, statuses)
+        lists = searched.lists(files.ranks, files.persons, None)
+        about = about_cast(pair, system) | {"reasons": reason_counts(read_reasons(checked(files.reasons)))}
+        about["models_without_items"] = models_without_items(pair)
+        output = output_dir / system.folder / f"{pair.test_set}.json"
+        evaluate_search(searched, lists, output, about, files.most)
 
 
 def read_searches(words: Sequence[str]) -> list[SearchPairOptions]:
@@ -111,11 +143,16 @@ def about_search(
 
 def searched_set(pair: SearchPairOptions) -> SearchedSet:
     """Raises DataError for statuses that were edited."""
+    return SearchedSet(pair.test_data, {pair.modality: read_statuses(pair.embed_dir / pair.test_set)})
+
+
+def read_statuses(folder: Path) -> dict[str, str]:
+    """Segment -> status; none where the folder has no such list. Raises DataError where it was edited."""
     from vidperson.io.lines import read_scp
     from vidperson.io.record import checked
 
-    path = pair.embed_dir / pair.test_set / "status"
-    return SearchedSet(pair.test_data, read_scp(checked(path)) if path.is_file() else {})
+    path = folder / "status"
+    return read_scp(checked(path)) if path.is_file() else {}
 
 
 def wished_threshold(options: SearchSystemOptions, system: System) -> float | None:
@@ -138,14 +175,24 @@ def refuse_other_lists(options: SearchSystemOptions, pairs: Sequence[SearchPairO
     """Raises ScoringError, with what differs, unless stage 4 would keep all of these lists."""
     from vidperson.errors import ScoringError
 
-    cure = "these are not the lists of these options; run ./run_004_score.sh with the same options first"
     try:
         planned = [one for pair in pairs for ours in plan_searches(pair, options).values() for one in ours]
         if options.calibration_set:
             planned += [one for ours in plan_calibrations(options, pairs[0].data_dir).values() for one in ours.values()]
     except ScoringError as error:
-        raise ScoringError(f"{error}\n{cure}") from None
-    refuse_unplanned(planned, cure)
+        raise ScoringError(f"{error}\n{CURE}") from None
+    refuse_unplanned(planned, CURE)
+
+
+def refuse_other_casts(casts: CastSearches) -> None:
+    """Likewise of the systems that compare several modalities."""
+    from vidperson.errors import ScoringError
+
+    try:
+        planned = casts.planned()
+    except ScoringError as error:
+        raise ScoringError(f"{error}\n{CURE}") from None
+    refuse_unplanned(planned, CURE)
 
 
 @dataclass(frozen=True)
@@ -153,11 +200,11 @@ class SearchedSet:
     """What was searched, and where its files are.
 
     data: the data folder of the test set; its name is that of the set.
-    statuses: segment -> status, as stage 2 gave it.
+    statuses: modality -> segment -> status, as stage 2 gave it.
     """
 
     data: Path
-    statuses: Mapping[str, str]
+    statuses: Mapping[str, Mapping[str, str]]
 
     def lists(self, ranks: Path, persons: Path, nobody: Path | None) -> Lists:
         """What a system wrote, with the key if there is one.
@@ -201,10 +248,12 @@ def evaluate_search(
     from vidperson.io.atomic import atomic_write
 
     missing = [segment for segment in lists.segments if segment not in (lists.persons or {})]
-    states = Counter(searched.statuses.get(segment, "unknown").partition(":")[0] for segment in missing)
     result: dict[str, Any] = {"name": output.name.removesuffix(".json"), **about, "searched": True}
     result |= {"has_key": bool(lists.relevant), "num_segments": len(lists.segments), "num_models": len(lists.groups)}
-    result |= {"max_rank": max_rank, "fpirs": list(fpirs), "without_items": dict(sorted(states.items()))}
+    result |= {"max_rank": max_rank, "fpirs": list(fpirs)}
+    result["statuses"] = {name: _states(statuses, lists.segments) for name, statuses in searched.statuses.items()}
+    result["without_items"] = next(iter(_states(statuses, missing) for statuses in searched.statuses.values()))
+    result.setdefault("models_without_items", [model for model in lists.groups if model not in lists.ranked])
     if lists.relevant:
         shown = lists.shown()
         result["without_items_of_models"] = sum(segment in shown for segment in missing)
@@ -216,6 +265,12 @@ def evaluate_search(
     with atomic_write(output) as stream:
         stream.write(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     return result
+
+
+def _states(statuses: Mapping[str, str], segments: Sequence[str]) -> dict[str, int]:
+    """State -> how many of some segments have it."""
+    states = Counter(statuses.get(segment, "unknown").partition(":")[0] for segment in segments)
+    return dict(sorted(states.items()))
 
 
 if __name__ == "__main__":

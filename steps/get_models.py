@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Put networks of one modality where the stages look for them: found or downloaded, checked, converted.
 
-Inputs:  model cards: names in vidperson/zoo, or paths of .yaml files.
+Inputs:  model cards: names in vidperson/zoo or of networks in <train-dir>, or paths of .yaml files.
 Outputs: <models-dir>/<name>/ with network.onnx, <name>.yaml and record.json; of an MXNet checkpoint
          also its own two files.
 
 Example:
   python steps/get_models.py --models-dir exp/face_models --modality face \\
-      --detector retinaface_tiny --embedder arcface_tiny
+      --detector retinaface_tiny --embedder arcface_tiny --train-dir exp/face_train
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class GetOptions:
     embedder: str = cli.option("", "card of the embedder; empty: none")
     classifier: str = cli.option("", "card of the classifier; empty: none")
     model_dir: str = cli.option("", "folder to search before downloading; so is VIDPERSON_MODEL_DIR")
+    train_dir: Path | None = cli.option(None, "where own networks are, by name, that the zoo has no card of")
     needs_torch: bool = cli.option(False, "only print whether the torch extra has to be installed first")
     list: bool = cli.option(False, "only list the cards in the zoo")
 
@@ -37,7 +38,14 @@ class GetOptions:
     def cards(self) -> dict[str, str]:
         """Role -> card, of the networks that are asked for."""
         named = {"detector": self.detector, "embedder": self.embedder, "classifier": self.classifier}
-        return {role: card for role, card in named.items() if card}
+        return {role: self._card(name) for role, name in named.items() if name}
+
+    def _card(self, name: str) -> str:
+        """A name in the zoo or a path, as it is; or the card of an own network."""
+        from vidperson.networks.card import ZOO
+
+        own = self.train_dir and self.train_dir / name / f"{name}.yaml"
+        return str(own) if own and not (ZOO / f"{name}.yaml").is_file() and own.is_file() else name
 
 
 def get_models(options: GetOptions) -> None:

@@ -86,9 +86,7 @@ def take_items(
                 progress.step()
 
 
-def take_supervised(
-    work: Work, items: str, states: Sequence[str], output_dir: str, limits: LimitOptions
-) -> None:
+def take_supervised(work: Work, items: str, states: Sequence[str], output_dir: str, limits: LimitOptions) -> None:
     """Do the work of :func:`take_items` in a child process that may crash or hang; it costs one segment."""
     from vidperson.io.items import store_unreadable
     from vidperson.supervision import run_supervised

@@ -6,7 +6,7 @@ Inputs:
       what evaluate.py and evaluate_searches.py wrote with the same options, one per system and set
   scores, data, embeddings and items
       as pick_trials.py reads them, of each embedder's first system, calibrated if any is, and
-      pick_ranks.py, of its best system
+      pick_ranks.py, of its best system; sets with cast systems or with regions as pick_casts.py
   ITEMS_DIR/<part>/
       status: <segment> <state>[: <why>]; optional: the list of items, and contact_sheet.jpg
 Outputs in OUTPUT_DIR:
@@ -14,6 +14,8 @@ Outputs in OUTPUT_DIR:
                  what pick_trials.py finds
   picks/<embedder>/<test set>.json
                  what pick_ranks.py finds
+  casts/<test set>.json
+                 or, instead, what pick_casts.py finds
   results.txt    aligned tables: a line per set and system, in the order of the test sets and
                  systems; EER in per cent
   results.md     the same tables in Markdown
@@ -43,8 +45,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from steps.casts import CastSearches, cues_of, read_casts
 from steps.evaluate import read_pairs
 from steps.evaluate_searches import read_searches, searched_by
+from steps.pick_casts import PickCastsOptions, pick_casts
 from steps.pick_ranks import PickRanksOptions, pick_ranks
 from steps.pick_trials import PickOptions, pick_trials
 from steps.score import PairOptions, SystemOptions, checked_matrices, items_of
@@ -52,6 +56,7 @@ from steps.search import SearchPairOptions, SearchSystemOptions
 from vidperson import cli
 
 if TYPE_CHECKING:
+    from vidperson.backends.systems import System
     from vidperson.report.html import Section
     from vidperson.report.tables import Row, Table
 
@@ -67,6 +72,8 @@ class ReportOptions:
     count: int = cli.option(6, "instructive trials of each kind", convert=cli.whole(1))
     searches: list[str] = cli.option((), "a word per searched set and modality: its options as steps/search.py takes")
     search_systems: str = cli.option("", "a word with the options of steps/search.py that say which systems search")
+    casts: list[str] = cli.option((), "a word per searched set: its options as steps/search_cast.py takes")
+    cast_systems: str = cli.option("", "a word with the options of steps/search_cast.py that say which systems search")
 
 
 def make_report(options: ReportOptions) -> None:
@@ -82,14 +89,17 @@ def make_report(options: ReportOptions) -> None:
     pairs, searches = read_pairs(options.pairs), read_searches(options.searches)
     if not pairs and not searches:
         raise ScoringError("expected --pairs or --searches, found neither")
-    searching = search_systems(options.search_systems)
+    searching, casts = search_systems(options.search_systems), read_casts(options.casts, options.cast_systems)
     systems, test_sets = options.systems.systems(), list(dict.fromkeys(pair.test_set for pair in pairs))
     folders = [system.folder for system in systems] if pairs else []
     searched: dict[str, list[str]] = {}
     for name, system in searched_by(searching, searches):
         searched.setdefault(name, []).append(system.folder)
+    for cast, system, _ in casts.searched():
+        searched.setdefault(cast.test_set, []).append(system.folder)
     picks = [_pick(pair, options) for pair in pairs]
-    picks += [_pick_search(pair, searching, options.output_dir) for pair in searches]
+    for name in searched:
+        picks += _pick_set(name, options, searching, casts)
     parts = [(pair.modality, folder) for pair in pairs for part in pair.parts if (folder := pair.items(part))]
     for pair in searches:
         names = [*pair.enroll_sets.split(), pair.test_set] if pair.items_dir else []
@@ -102,6 +112,7 @@ def make_report(options: ReportOptions) -> None:
     inputs = [options.systems.scores(system, name) for system in systems for name in test_sets]
     inputs += [pair.trials for pair in pairs]
     inputs += [path for pair in searches for path in _search_inputs(pair, searching)]
+    inputs += [path for _, _, made in casts.searched() for path in (made.ranks, made.persons, made.reasons)]
     command = ["python", "steps/make_report.py", "--systems", *folders, "--test-sets", *test_sets]
     command += ["--count", str(options.count)]
     for name, ours in searched.items():
@@ -137,11 +148,40 @@ def _pick(pair: PairOptions, options: ReportOptions) -> Path:
     return output
 
 
+def _pick_set(name: str, options: ReportOptions, searching: SearchSystemOptions, casts: CastSearches) -> list[Path]:
+    """Pick what the report shows of a searched set by all modalities; what was picked in another way is removed."""
+    read = zip(options.searches, read_searches(options.searches), strict=True)
+    words = [word for word, pair in read if pair.test_set == name]
+    pairs = read_searches(words)
+    picks = [options.output_dir / "picks" / pair.embedder / f"{name}.json" for pair in pairs]
+    cast = options.output_dir / "casts" / f"{name}.json"
+    ours = [found for found in casts.searched() if found[0].test_set == name]
+    if not ours and not (pairs[0].test_data / "region").is_file():
+        cast.unlink(missing_ok=True)
+        return [_pick_search(pair, searching, options.output_dir) for pair in pairs]
+    for picked in picks:
+        picked.unlink(missing_ok=True)
+    cues = {cue.cue: cue.modality for pair, *_ in ours for cue in cues_of(pair)}
+    shown: list[tuple[System, Path, Path | None, str]]
+    shown = [(system, made.ranks, made.reasons, cues["identity"]) for _, system, made in ours]
+    if not ours:
+        shown = [(system, searching.ranks(system, name), None, pair.modality)
+                 for pair in pairs for system in searching.systems(pair.embedder)]  # fmt: skip
+    system, ranks, reasons, identity = shown[_best([one[0].folder for one in shown], name, options.output_dir)]
+    pick_casts(PickCastsOptions(ranks, cast, words, identity, cues.get("appearance", ""), reasons, system.folder))
+    return [cast]
+
+
+def _best(systems: Sequence[str], name: str, results_dir: Path) -> int:
+    """The place of the system with the highest mAP on a searched set; without a key, of the first."""
+    read = [_read_json(results_dir / system / f"{name}.json", "evaluate_searches.py") for system in systems]
+    return max(range(len(systems)), key=lambda at: (read[at].get("mAP") or 0.0, -at))
+
+
 def _pick_search(pair: SearchPairOptions, options: SearchSystemOptions, results_dir: Path) -> Path:
     """Pick the persons of a searched set by the lists of its best system; without a key, of the first."""
     systems, name = options.systems(pair.embedder), pair.test_set
-    read = [_read_json(results_dir / system.folder / f"{name}.json", "evaluate_searches.py") for system in systems]
-    best = max(range(len(systems)), key=lambda at: (read[at].get("mAP") or 0.0, -at))
+    best = _best([system.folder for system in systems], name, results_dir)
     shown, output = systems[best], results_dir / "picks" / pair.embedder / f"{name}.json"
     nobody = options.nobody(shown, name) if options.calibration_set else None
     lists = options.ranks(shown, name), options.persons(shown, name)
@@ -224,19 +264,22 @@ def _head_tables(
         named += list(zip(titles, head, (note, "", ""), strict=True))
         markup += _summary(head, note)
     if searched:
-        head = [searches.map_table(searched), searches.open_set_table(searched), searches.set_table(searched)]
+        head = [searches.map_table(searched), searches.open_set_table(searched)]
         notes = searches.open_set_notes(searched)
-        texts = (searches.map_note(searched) if head[0][1] else "", "\n".join(notes), "")
-        named += list(zip(("Ranked lists", "Strangers", "Searched sets"), head, texts, strict=True))
+        texts = (searches.map_note(searched) if head[0][1] else "", "\n".join(notes))
+        named += list(zip(("Ranked lists", "Strangers"), head, texts, strict=True))
         markup += [html.table(head[0]), html.note(texts[0])] if head[0][1] else []
         markup += [html.heading("Strangers"), html.table(head[1])] if head[1][1] else []
-        markup += [*map(html.note, notes), html.heading("Searched sets"), html.table(head[2])]
+        markup += map(html.note, notes)
+        for title, table in searches.count_tables(searched):
+            named.append((title, table, ""))
+            markup += [html.heading(title), html.table(table)]
     return named, markup
 
 
 def _titles(results: Sequence[Mapping[str, Any]], searched: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """Title and subtitle of the report."""
-    plain = [result for result in (*results, *searched) if result["backend"] != "fusion"]
+    plain = [one for one in (*results, *searched) if one["backend"] != "fusion" and "cues" not in one]
     modalities = " and ".join(dict.fromkeys(str(result["modality"]) for result in plain))
     networks = ", ".join(dict.fromkeys(str(result["system"]) for result in plain))
     tasks = " and ".join(task for task, some in (("verification", results), ("identification", searched)) if some)
@@ -282,13 +325,14 @@ def _search_section(
     results_dir: Path, systems: Sequence[str], name: str, embedders: Sequence[str]
 ) -> tuple[list[dict[str, Any]], Section]:
     """The results of all systems for a searched set, and the part of the report about it."""
-    from vidperson.report import html, searches
+    from vidperson.report import casts, html, searches
 
     def check(result: dict[str, Any]) -> None:
         searches.search_rows([result])
 
     results = _read_results(results_dir, systems, name, "evaluate_searches.py", check)
-    parts = _search_plots(results)
+    parts = _picks(results_dir, ["casts"], name, "pick_casts.py", casts.cast_parts)
+    parts += _search_plots(results)
     parts += _picks(results_dir / "picks", embedders, name, "pick_ranks.py", _picked)
     return results, html.Section(f"Searched set {name}", parts)
 
@@ -311,13 +355,13 @@ def _read_results(
 
 
 def _picks(
-    folder: Path, embedders: Sequence[str], name: str, writer: str, show: Callable[[dict[str, Any]], list[str]]
+    folder: Path, below: Sequence[str], name: str, writer: str, show: Callable[[dict[str, Any]], list[str]]
 ) -> list[str]:
-    """What was picked of a set for these embedders, where it was, as parts of the report."""
+    """What was picked of a set in these folders below one, where it was, as parts of the report."""
     from vidperson.errors import DataError
 
     parts = []
-    for picked in (folder / embedder / f"{name}.json" for embedder in embedders):
+    for picked in (folder / each / f"{name}.json" for each in below):
         if picked.is_file():
             try:
                 parts += show(_read_json(picked, writer))

@@ -195,7 +195,7 @@ def pick_ranks(options: PickRanksOptions) -> None:
 
     files = searched_set(options.pair)
     lists = files.lists(options.ranks, options.persons, options.nobody)
-    searched = read_searched(options.pair, options.search_with.split(), files.statuses)
+    searched = read_searched(options.pair, options.search_with.split(), files.statuses[options.pair.modality])
     scores = read_scored_ranks(options.ranks, may_be_empty=True)
     content = {"system": options.system, "files": {"ranks": str(options.ranks), "persons": str(options.persons)}}
     content |= picked_content(lists, scores, searched, options.count)

@@ -24,7 +24,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,24 +89,28 @@ class ItemSet:
 
     def item(self, segment: str, row: int) -> dict[str, Any]:
         """Where an item is, and its image, or why there is none."""
+        from vidperson.report.pictures import shrunken_jpeg
+
+        item: dict[str, Any] = {"segment": segment, "time_s": None}
+        rows = self.rows.get(segment)
+        if rows is not None and row < len(rows):
+            item["time_s"] = round(float(rows[row, 1]), 3)
+        return item | self.picture(segment, row, lambda png: shrunken_jpeg(png, 112, 90))
+
+    def picture(self, segment: str, row: int, shrink: Callable[[bytes], bytes]) -> dict[str, Any]:
+        """The image of an item, "jpeg" in base64, or "why" there is none. shrink: a PNG file to a JPEG file."""
         from base64 import b64encode
 
         from vidperson.errors import DataError
         from vidperson.io.crops import read_tar_files
-        from vidperson.report.pictures import shrunken_jpeg
 
-        item: dict[str, Any] = {"segment": segment, "time_s": None, "jpeg": None, "why": None}
-        rows = self.rows.get(segment)
-        if rows is not None and row < len(rows):
-            item["time_s"] = round(float(rows[row, 1]), 3)
         if segment not in self.crops:
-            return item | {"why": "the image is not there: stage 2's crops are missing"}
+            return {"jpeg": None, "why": "the image is not there: stage 2's crops are missing"}
         try:
             *_, (_, png) = read_tar_files(self.crops[segment], row + 1)
-            item["jpeg"] = b64encode(shrunken_jpeg(png, 112, 90)).decode()
+            return {"jpeg": b64encode(shrink(png)).decode(), "why": None}
         except (DataError, OSError) as error:
-            item["why"] = f"the image cannot be read: {error}"
-        return item
+            return {"jpeg": None, "why": f"the image cannot be read: {error}"}
 
 
 def pick_trials(options: PickOptions) -> None:

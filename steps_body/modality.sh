@@ -1,8 +1,10 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154  # utils/parse_options.sh and utils/stage.sh set the variables
+# shellcheck disable=SC2034,SC2154  # utils/parse_options.sh and utils/stage.sh set the variables, and use cue
 # What the stages do for bodies. Sourced by use_modality in utils/stage.sh.
 
 optional_network=detector   # empty: boxes are given
+cue=appearance   # portraits do not show it: a cast search compares candidates only
+
 body_states="ok no_body damaged unreadable"
 
 # A data set keeps its name. Arguments: data set.

@@ -3,7 +3,7 @@
 
 Inputs:  vid.scp (segment, path of a video, an image or a folder of images, one second apart); an
          installed face detector; optionally face_boundingbox (segment, frame or seconds, x1 y1 x2
-         y2 in pixels).
+         y2 in pixels); or region (segment, x1 y1 x2 y2 in pixels) of the set with its vid.scp.
 Outputs, in --output-dir, joined over the jobs by utils/segment_jobs.py:
          faces.ark    per segment (N, 17) float32: frame, time_s, x1 y1 x2 y2 in pixels, score,
                       5 landmarks x y
@@ -24,6 +24,13 @@ are searched first: what lies behind them is searched at --fps where one shows n
 the next one is more than --longest-gap-s away. Where a short video shows no sure face, up to
 --second-look frames are searched, spread over all of it. With --labels, only the frames around each
 labelled time are searched, and only for the labelled person.
+
+With --region, each segment is a person: that in its box, or in the whole frame without one. Of a frame
+it has one face or none. Frames are taken at --fps, and each file is searched once for all segments of
+the job that are in it. Its faces are given to the persons one to one, as vidperson/face/bodies.py says;
+--all-scp names the persons that other jobs do. With --face-per-region true, the original's way, what
+each box cuts out is enlarged to five sizes and searched by itself, and the best face is taken.
+--max-size and --det-scales do not count then.
 
 A face is sure from --det-threshold on. A segment with no sure face has the status `unsure`.
 Its faces are kept only where --det-fallback allows it a lower threshold.
@@ -96,6 +103,9 @@ class SamplingOptions:
     labels: str | None = cli.option(None, "face_boundingbox: keep only the labelled person")
     label_unit: str = cli.option("seconds", "unit of the labelled times", choices=("seconds", "frames"))
     det_window: int = cli.option(5, "frames to search around a labelled time", convert=odd)
+    region: str | None = cli.option(None, "list of the set: segment and box of the person whose face it is")
+    all_scp: str | None = cli.option(None, "with region: the set's whole list; empty: scp")
+    face_per_region: bool = cli.option(False, "with region, true: search each box by itself, in five sizes")
 
 
 @dataclass(frozen=True)
@@ -157,6 +167,8 @@ def detect_faces_supervised(options: DetectOptions) -> None:
     from vidperson.supervision import run_supervised
 
     if options.check:
+        if options.sampling.region:
+            cli.load("scipy.optimize")
         cli.load("cv2", "vidperson.face.detection", "vidperson.face.pipeline", "vidperson.networks.opening")
         return
 
@@ -182,27 +194,31 @@ def detect_faces(options: DetectOptions, watch: Watch = UNWATCHED) -> dict[str, 
 
     from vidperson.face.detection import open_store, store_faces
     from vidperson.face.pipeline import find_faces
+    from vidperson.io.lines import read_paths
     from vidperson.progress import Progress
 
     cv2.setNumThreads(options.engine.threads)
-    tasks = _tasks(options)
-    gpu = _open_decoder(options)
-    detector = _open_detector(options)
+    segments = read_paths(options.scp)
     limits = options.limits.of_media()
     with open_store(options.output_dir) as store:
-        progress = Progress(len(tasks), "segments", done=len(store.statuses))
-        left = [task for task in tasks if task.segment not in store.statuses]
+        left = {segment: path for segment, path in segments.items() if segment not in store.statuses}
+        tasks = _tasks(options, left)
+        gpu = _open_decoder(options)
+        detector = _open_detector(options)
+        progress = Progress(len(segments), "segments", done=len(store.statuses))
+        begun = {task.segment for task in tasks}
 
         def stored(segment: str, status: str) -> None:
-            watch.end(segment)
+            if segment in begun:  # others came with one of these
+                watch.end(segment)
             logging.info("%s %s", segment, status)
             progress.step()
 
         batch, threads = options.detector.det_batch, options.engine.threads
         policy = selection_policy(options)
-        found = find_faces(left, detector, policy, batch, threads, limits, watch.begin, watch.alone, gpu)
+        found = find_faces(tasks, detector, policy, batch, threads, limits, watch.begin, watch.alone, gpu)
         with closing(found) as results:
-            store_faces(store, results, stored)
+            store_faces(store, results, left, stored)
         if gpu:
             logging.info(gpu.summary())
         return store.statuses
@@ -220,14 +236,17 @@ def selection_policy(options: DetectOptions) -> SelectionPolicy:
     )
 
 
-def _tasks(options: DetectOptions) -> list[Task]:
-    from vidperson.face.detection import fast_tasks, labelled_tasks, uniform_tasks
+def _tasks(options: DetectOptions, segments: dict[str, str]) -> list[Task]:
+    """What is to be searched of these segments."""
+    from vidperson.face.detection import body_tasks, fast_tasks, labelled_tasks, uniform_tasks
     from vidperson.io.lines import read_paths
-    from vidperson.io.lists import read_boxes
+    from vidperson.io.lists import read_boxes, read_regions
 
     how = options.sampling
     uniform = UniformSampling(how.fps)  # refused where it is wrong, even if labels are searched
-    segments = read_paths(options.scp)
+    if how.region:
+        everybody = read_paths(how.all_scp) if how.all_scp else read_paths(options.scp)
+        return body_tasks(segments, everybody, read_regions(how.region), uniform, how.face_per_region)
     if not how.labels:
         if how.frames == "fast":
             return fast_tasks(segments, how.fps, how.longest_gap_s, how.second_look)
@@ -244,10 +263,14 @@ def _open_decoder(options: DetectOptions) -> GpuDecoder | None:
 
 
 def _open_detector(options: DetectOptions) -> FaceDetector:
+    from vidperson.face.bodies import ORIGINAL_SCALES, ORIGINAL_SIDES
     from vidperson.face.detector import make_detector
 
     how = options.detector
     network, card = open_model(options.model, options.engine, how.det_batch)
+    if options.sampling.region and options.sampling.face_per_region:
+        enlarged = ORIGINAL_SCALES, how.det_mirror, ORIGINAL_SIDES
+        return make_detector(network, card, how.max_size, how.nms_threshold, *enlarged)
     return make_detector(network, card, how.max_size, how.nms_threshold, how.det_scales, how.det_mirror)
 
 

@@ -92,9 +92,7 @@ def _with_reference(options: DetectorFiguresOptions) -> Marked:
 
     if options.annotations:
         marks = read_annotations(options.annotations)
-        yield from references.marked_photos(
-            references.photos_to_measure_on(options.pictures, options.held_out, marks)
-        )
+        yield from references.marked_photos(references.photos_to_measure_on(options.pictures, options.held_out, marks))
         return
     find = _open_detector(options, options.reference_model, REFERENCE_PRECISION)
     if options.videos:

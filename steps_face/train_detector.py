@@ -93,11 +93,12 @@ def train_detector(options: TrainDetectorOptions) -> dict[str, Any]:
 def _photos(options: TrainDetectorOptions) -> tuple[PhotoSet, PhotoSet, PhotoSet]:
     """Those to train on, to choose the epoch by, and to measure the chosen network on."""
     from vidperson.face.annotations import read_annotations
-    from vidperson.face.photos import held_out, read_photos
+    from vidperson.face.photos import read_photos
+    from vidperson.io.pictures import held_out
 
     marks = read_annotations(options.train_annotations) if options.train_annotations else None
     photos = read_photos(options.training.train_data, marks)
-    taught, kept = held_out(len(photos), options.held_out)
+    taught, kept = held_out(len(photos), options.held_out, "photos")
     test = photos.pick([])
     if options.test_data:
         marked = read_annotations(options.test_annotations) if options.test_annotations else None

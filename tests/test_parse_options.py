@@ -607,40 +607,38 @@ def test_unknown_option_of_demo_and_tests_is_refused_before_anything_runs(repo: 
 
 
 def stages_that_tell_their_options(recipe: Path, repo: Path) -> list[str]:
-    """Put the stages of run_demo.sh, the training included, into a recipe; returns the others."""
-    stages = re.findall(r"\b00\d_\w+", (repo / "run_demo.sh").read_text())
-    assert len(stages) == 6
-    for stage in [*stages, "014_train_identifier"]:
-        (recipe / f"run_{stage}.sh").write_text('#!/bin/bash\nprintf "<%s>" "$@"; echo\n')
-        (recipe / f"run_{stage}.sh").chmod(0o755)
-    return stages
+    """Put the stages, trainings included, into a recipe; returns their scripts."""
+    scripts = sorted(path.name for path in repo.glob("run_0[0-9]*.sh"))
+    for script in scripts:
+        (recipe / script).write_text('#!/bin/bash\nprintf "<%s>" "$@"; echo\n')
+        (recipe / script).chmod(0o755)
+    return scripts
 
 
-def test_demo_trains_each_identifier_by_its_config_between_embeddings_and_scores(recipe: Path, repo: Path) -> None:
+def test_demo_runs_the_stages_of_its_config_in_their_order_each_with_its_own_options(recipe: Path, repo: Path) -> None:
     of_the_recipe(recipe, repo, "run_demo")
     shutil.copy(repo / "run_demo.sh", recipe)
-    stages = stages_that_tell_their_options(recipe, repo)
+    stages_that_tell_their_options(recipe, repo)
     for name in ("one", "two"):
         (recipe / f"global_conf/config_train_{name}.sh").touch()
-    given = ["--config-file", "global_conf/config_demo_clips.sh", "--identifiers", "one two"]
+    (recipe / "global_conf/config_mine.sh").write_text('demo_stages="1 10:train_one 0 14:train_two 5"\n')
+    given = ["--config-file", "global_conf/config_demo_clips.sh,global_conf/config_mine.sh", "--nj", "3"]
     done = subprocess.run(["bash", "run_demo.sh", *given], cwd=recipe, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
     said = done.stdout.splitlines()
-    run = [*stages[:4], "014_train_identifier", "014_train_identifier", *stages[4:]]
-    assert said[::2] == [f"== run_{stage}.sh" for stage in run]
-    for name, line in zip(("one", "two"), said[9:12:2], strict=True):
-        assert line.endswith(
-            f"<--identifiers><one two>"
-            f"<--config-file><global_conf/config_demo_clips.sh,global_conf/config_train_{name}.sh>"
-        )
+    names = ("001_prepare_data", "010_train_face_embedder", "000_get_pretrained_models", "014_train_identifier")
+    assert said[::2] == [f"== run_{name}.sh" for name in (*names, "005_eval")]
+    for added, line in zip(("", "one", "", "two", ""), said[1::2], strict=True):
+        own = f",global_conf/config_train_{added}.sh" if added else ""
+        assert line == f"<{'><'.join(given)}><--config-file><{given[1]}{own}>"
 
 
 def test_demo_gives_its_options_to_every_stage_and_takes_help_in_a_value_for_a_value(recipe: Path, repo: Path) -> None:
     of_the_recipe(recipe, repo, "run_demo")
     shutil.copy(repo / "run_demo.sh", recipe)
-    stages = stages_that_tell_their_options(recipe, repo)
+    stages = [name for name in stages_that_tell_their_options(recipe, repo) if name < "run_01"]
     given = ["--folder-key", "a --help b", "--nj=2"]
     done = subprocess.run(["bash", "run_demo.sh", *given], cwd=recipe, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
-    line = "<--config-file><global_conf/config_demo.sh><--folder-key><a --help b><--nj=2>"
-    assert done.stdout.splitlines() == [text for stage in stages for text in (f"== run_{stage}.sh", line)]
+    line = "<--folder-key><a --help b><--nj=2><--config-file><global_conf/config_demo.sh>"
+    assert done.stdout.splitlines() == [text for stage in stages for text in (f"== {stage}", line)]

@@ -229,9 +229,7 @@ def test_words_in_another_order_are_a_difference(folder: Path) -> None:
     assert lines == ["< python steps/x.py --fps 1 --labels 'a b'", "> python steps/x.py --labels 'a b' --fps 1"]
 
 
-def test_moved_folder_is_whole_and_no_difference(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_moved_folder_is_whole_and_no_difference(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = tmp_path / "exp" / "models" / "card"
     card.parent.mkdir()
     card.write_text("x")

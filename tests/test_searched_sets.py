@@ -68,7 +68,7 @@ class World:
 
 def make_world(folder: Path) -> World:
     made = SearchedSet(folder)
-    files = Files(made.data / "test", read_scp(made.embed / "test/status"))
+    files = Files(made.data / "test", {"face": read_scp(made.embed / "test/status")})
     return World(made, files, made.write_search(folder / "scores/net/class-mean"), folder / "results")
 
 

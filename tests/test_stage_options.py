@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -175,18 +176,31 @@ def test_set_that_cannot_validate_an_identifier_is_refused_before_the_training(
     assert f"there is no {tmp_path}/data/valid/{lacking}; name another set, or leave valid_set empty" in done.stderr
 
 
-def test_demo_whose_identifier_cannot_be_trained_is_refused_at_its_beginning(repo: Path, tmp_path: Path) -> None:
-    said = refused(repo, tmp_path, "run_demo", "--identifiers", "demo_clips other")
-    assert "identifiers: there is no global_conf/config_train_other.sh" in said
+@pytest.mark.parametrize(("stages", "message"), [
+    ("0 1 14:train_other 4", "14:train_other: there is no global_conf/config_train_other.sh"),
+    ("0 7", "7: there is no run_007_*.sh"),
+    ("0 14:", "expected <stage> or <stage>:<config>, found '14:'"),
+    ("0 ../1", "expected <stage> or <stage>:<config>, found '../1'"),
+])  # fmt: skip
+def test_demo_with_a_stage_that_cannot_run_is_refused_at_its_beginning(
+    repo: Path, tmp_path: Path, stages: str, message: str
+) -> None:
+    assert f"demo_stages: {message}" in refused(repo, tmp_path, "run_demo", "--demo-stages", stages)
 
 
-def test_faces_of_a_set_with_regions_are_refused_since_whole_frames_would_be_searched(
+def test_network_of_a_training_is_installed_by_its_name_unless_the_zoo_has_one_of_that_name(
     repo: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "data/demo_dev_enroll"
-    folder.mkdir(parents=True)
-    for name, line in (("vid.scp", "a /no/such.png"), ("region", "a 1 2 30 40")):
-        (folder / name).write_text(line + "\n")
-    done = run(repo, tmp_path, "run_002_detect_faces", "--trial-sets", "demo_dev_enroll:demo_dev_test")
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "region: expected a set without regions" in done.stderr and "--modalities body" in done.stderr
+    for name in ("mine", "arcface_tiny"):
+        folder = tmp_path / f"exp/face_train/{name}"
+        folder.mkdir(parents=True)
+        shutil.copy(repo / "vidperson/zoo/arcface_tiny.onnx", folder / f"{name}.onnx")
+        card = (repo / "vidperson/zoo/arcface_tiny.yaml").read_text()
+        (folder / f"{name}.yaml").write_text(card.replace("name: arcface_tiny", f"name: {name}") + "# trained here\n")
+    for name in ("mine", "arcface_tiny", "other"):
+        options = ("--face-detector", "", "--face-embedder", name)
+        done = run(repo, tmp_path, "run_000_get_pretrained_models", *options)
+        installed = tmp_path / f"exp/face_models/{name}/{name}.yaml"
+        assert installed.is_file() == (done.returncode == 0) == (name != "other"), done.stderr
+        if installed.is_file():
+            assert ("# trained here" in installed.read_text()) == (name == "mine")

@@ -19,9 +19,10 @@ from vidperson.training import command
 
 pytest.importorskip("torch", reason="training needs the torch extra")
 
-from vidperson.face.training_faces import FaceBatches, read_faces
+from vidperson.face.training_faces import face_batches, read_faces
 from vidperson.training.augment import CHANGES, Augmentation, mix_pairs
 from vidperson.training.loop import LOG
+from vidperson.training.pictures import PictureBatches
 
 PLAIN = Augmentation(mirror=0.0)
 EVERY = {**dict.fromkeys(CHANGES, 1.0), "erase": 1.0}
@@ -43,11 +44,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "faces"
 
 
-def batches(source: Path | str, size: int = 4, augmentation: Augmentation = PLAIN, **options: int) -> FaceBatches:
-    return FaceBatches(read_faces([str(source)]), decode_intact_image, size, augmentation, **options)
+def batches(source: Path | str, size: int = 4, augmentation: Augmentation = PLAIN, **options: int) -> PictureBatches:
+    return face_batches(read_faces([str(source)]), decode_intact_image, size, augmentation, **options)
 
 
-def numbers(made: FaceBatches, epoch: int) -> list[int]:
+def numbers(made: PictureBatches, epoch: int) -> list[int]:
     return [int(crop[0, 0, 0]) for batch in made(epoch) for crop in batch["crops"].numpy()]
 
 
@@ -60,7 +61,7 @@ def test_folder_and_its_tar_give_the_same_identities_and_labels(folder: Path, tm
         assert faces.identities == ["ann", "bob", "cy"]
         assert faces.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 2]
         seen = {}
-        for batch in FaceBatches(faces, decode_intact_image, 8, PLAIN)(0):
+        for batch in face_batches(faces, decode_intact_image, 8, PLAIN)(0):
             seen |= {int(c[0, 0, 0]): int(y) for c, y in zip(batch["crops"], batch["labels"], strict=True)}
         assert seen == {10: 0, 20: 0, 30: 0, 40: 0, 50: 1, 60: 1, 70: 1, 80: 2}
 
@@ -138,7 +139,7 @@ def make_voxceleb(root: Path) -> Path:
 def test_voxceleb2_layout_gives_a_random_frame_of_each_utterance(tmp_path: Path) -> None:
     faces = read_faces([str(make_voxceleb(tmp_path))])
     assert faces.identities == ["id1", "id2"] and faces.labels.tolist() == [0, 0, 1]
-    made = FaceBatches(faces, decode_intact_image, 3, PLAIN)
+    made = face_batches(faces, decode_intact_image, 3, PLAIN)
     epochs = [sorted(numbers(made, epoch)) for epoch in range(20)]
     assert all(len(seen) == 3 and seen[2] >= 78 > seen[1] for seen in epochs)
     assert len(set(map(tuple, epochs))) > 3
@@ -207,7 +208,7 @@ def test_ranks_share_out_the_batches_of_one_process(folder: Path) -> None:
     parts = [list(batches(folder, 4, rank=rank, ranks=2)(0)) for rank in (0, 1)]
     together = [sorted(c for part in parts for c in part[k]["crops"][:, 0, 0, 0].tolist()) for k in range(2)]
     assert together == whole
-    with pytest.raises(DataError, match="at least 4 faces in a batch, found 3"):
+    with pytest.raises(DataError, match="at least 4 pictures in a batch, found 3"):
         batches(folder, 3, ranks=2)
 
 

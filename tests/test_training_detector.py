@@ -15,7 +15,8 @@ import pytest
 from vidperson.errors import DataError, TrainingError
 from vidperson.face.annotations import FaceMarks
 from vidperson.face.detector import RetinaFaceDetector, make_anchors
-from vidperson.face.photos import PhotoSet, held_out, read_photos
+from vidperson.face.photos import PhotoSet, read_photos
+from vidperson.io.pictures import held_out
 from vidperson.media.image import decode_intact_image
 from vidperson.metrics import overlap
 from vidperson.networks.card import Output, PictureInput
@@ -445,12 +446,12 @@ def test_ranks_without_a_photo_each_are_refused(photos: PhotoSet) -> None:
 
 
 def test_held_out_photos_are_spread_evenly_and_leave_some_to_train_on() -> None:
-    taught, kept = held_out(10, 3)
+    taught, kept = held_out(10, 3, "photos")
     assert kept == [0, 3, 6] and sorted(taught + kept) == list(range(10))
-    assert held_out(5, 0) == ([0, 1, 2, 3, 4], []) and held_out(5, 4) == ([4], [0, 1, 2, 3])
+    assert held_out(5, 0, "photos") == ([0, 1, 2, 3, 4], []) and held_out(5, 4, "photos") == ([4], [0, 1, 2, 3])
     for wanted in (-1, 5, 9):
         with pytest.raises(DataError, match=f"{wanted} photos cannot be held out of 5"):
-            held_out(5, wanted)
+            held_out(5, wanted, "photos")
 
 
 def test_marked_photo_in_no_source_or_in_two_is_an_error_that_names_it(photos: PhotoSet, tmp_path: Path) -> None:

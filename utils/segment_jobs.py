@@ -13,6 +13,8 @@ Usage: utils/segment_jobs.py [options] <list> <output folder> -- <command> [<arg
   --per-segment PATH   a list, or a set that is finished: only what it says of a segment decides the
                        outcome of that segment; may be given again
   --media true         the list names files, which count by size and time of change (default: false)
+  --of-files true      what decides the outcome of a segment decides that of all segments of the same file,
+                       too (default: false)
   --validate true      the list lies in a data folder, which is validated first (default: false)
   --speed-args ARGS    arguments of the command that change its speed and not its outcome
   --check true         call the command, if it is a Python program, with --check true before there
@@ -87,7 +89,7 @@ POLL_S = 0.5
 BETWEEN_SETS = ":::"
 DEFAULTS = {
     "--cmd": "utils/run.py", "--nj": "1", "--archives": "", "--states": "ok", "--media": "false",
-    "--validate": "false", "--speed-args": "", "--check": "false", "--then": "",
+    "--of-files": "false", "--validate": "false", "--speed-args": "", "--check": "false", "--then": "",
     "--stage": os.environ.get("VIDPERSON_STAGE", ""), "--force": "false", "--patience-s": "60",
 }  # fmt: skip
 
@@ -103,6 +105,7 @@ class Options:
     inputs: list[Path]
     per_segment: list[Path]
     media: bool
+    of_files: bool
     validate: bool
     speed_args: list[str]
     check: bool
@@ -171,6 +174,7 @@ def options_of(arguments: Sequence[str]) -> Options:
         inputs=[Path(path) for path in lists["--input"]],
         per_segment=[Path(path) for path in lists["--per-segment"]],
         media=flag("--media", given["--media"]),
+        of_files=flag("--of-files", given["--of-files"]),
         validate=flag("--validate", given["--validate"]),
         speed_args=given["--speed-args"].split(),
         check=flag("--check", given["--check"]),
@@ -345,7 +349,7 @@ def read_now(options: Options) -> Now:
     for path in options.inputs:
         checked(path)
     media_folder = options.scp.parent if options.media else None
-    plan = Plan(segment_inputs(lines, options.per_segment, media_folder), options.archives)
+    plan = Plan(segment_inputs(lines, options.per_segment, media_folder, options.of_files), options.archives)
     return Now(lines, plan, files, of_sets)
 
 

@@ -6,7 +6,7 @@
 #   enroll_of              test set -> its enrolment sets, joined by + as in $trial_sets
 #
 # and defines is_search, use_modality, use_network, check_precision, need, each_part, add_set,
-# make_sets, system_options and pair_options.
+# make_sets, system_options, pair_options and cast_options.
 
 data_sets=()
 test_sets=()
@@ -180,7 +180,8 @@ make_sets() {
 
 # What the steps of stages 4 and 5 are told of all systems: sets the arrays `system_args`, of those
 # that score trials, and `search_args`, of those that search; and `train_trials`, the trial list of
-# the calibration set, and `search_calibration`, the set if it is a searched one: the other is empty.
+# the calibration set, and `search_calibration`, the set if it is a searched one: the other is empty;
+# and `cast_pairs`, those of trial_sets for the cast search.
 system_options() {
   local embedders=() option test_set scored=() searched=() calibration=$calibration_set
   for modality in $modalities; do
@@ -189,6 +190,10 @@ system_options() {
   done
   for test_set in "${test_sets[@]}"; do
     if is_search "$test_set"; then searched+=("$test_set"); else scored+=("$test_set"); fi
+  done
+  cast_pairs=()
+  for pair in $trial_sets; do
+    if [ -n "${cast_backends// /}" ] && is_search "${pair##*:}"; then cast_pairs+=("$pair"); fi
   done
   search_calibration=
   if [ -n "$calibration" ] && { is_search "$calibration" || [ ${#scored[@]} = 0 ]; }; then
@@ -226,4 +231,32 @@ pair_options() {
   test_parts=$(parts_of "$test")
   pair_args+=(--enroll-parts "$(parts_of "$enroll")" --enroll-data "$data_dir/$enroll"
     --test-part "${test_parts##* }" --test-data "$data_dir/$test")
+}
+
+# What steps/search_cast.py and stage 5 are told of one of the cast_pairs: sets the arrays `cast_args`,
+# of all systems of a cast search, and `cast_pair_args`, of the pair. Called after system_options.
+# Arguments: <enrolment set>+<enrolment set>...:<test set>.
+cast_options() {
+  local enroll=${1%%:*} word cues=() embed_dirs
+  for modality in $modalities; do
+    use_modality "$modality" detector embedder
+    embed_dirs=()
+    for word in $cast_embedders; do
+      case $word in
+        "$modality"/?*) embed_dirs+=("$exp_dir/${modality}_embed/${word#*/}") ;;
+        *) [[ " $modalities " == *" ${word%%/*} "* && $word == */* ]] || {
+          echo "$0: cast_embedders: expected <modality>/<embedder> with a modality of '$modalities', found '$word'" >&2
+          exit 1
+        } ;;
+      esac
+    done
+    if [ -z "${cast_embedders// /}" ]; then embed_dirs=("$embed_dir"); fi
+    if [ ${#embed_dirs[@]} = 0 ]; then continue; fi
+    word=(--cue "$cue" --modality "$modality" --embed-dirs "${embed_dirs[@]}" --items-dir "$items_dir"
+      --link-cosine "$link_cosine")
+    cues+=("${word[*]@Q}")
+  done
+  cast_pair_args=(--data-dir "$data_dir" --enroll-sets "${enroll//+/ }" --test-set "${1##*:}" --cues "${cues[@]}")
+  cast_args=("${search_args[@]:0:6}" --cast-backends "$cast_backends" --cast-rerank "$cast_rerank"
+    --search-top "$search_top" --search-persons "$search_persons")
 }

@@ -5,8 +5,9 @@
 #   . ./utils/training.sh face "--face-detector '' --face-embedder"
 #
 # Sources path.sh with the torch extra. Sets `output` (folder of the training), `launch` (launcher),
-# `python` (how the step is started) and `training` (options of the step, --teacher included); and
-# defines set_options, for trainings on what stages 2 and 3 made.
+# `python` (how the step is started) and `training` (options of the step, --teacher included) and
+# `teaching` (those of embedders, how a teacher is imitated); and defines set_folders, and
+# set_options, for trainings on what stages 2 and 3 made.
 
 if [ ! -f "steps_$1/modality.sh" ]; then
   valid=$(echo steps_*/modality.sh)
@@ -32,19 +33,23 @@ training=(
   --licence "$train_licence" --half-weights "$train_half_weights" --engine "$engine"
   --threads "$train_threads" --workers "$train_workers" --init "$train_init"
 )
-if [ -n "$train_teacher" ]; then
-  if [ -z "${2-}" ]; then
-    echo "$0: train_teacher: this training has no teacher, found '$train_teacher'" >&2
-    exit 1
-  fi
-  teacher=$exp_dir/${1}_models/$train_teacher
-  if [ ! -f "$teacher/record.json" ]; then
-    echo "$0: the teacher is not in $teacher;" \
-      "run ./run_000_get_pretrained_models.sh $2 $train_teacher" >&2
-    exit 1
-  fi
-  training+=(--teacher "$teacher")
+if [ -n "$train_teacher" ] && [ -z "${2-}" ]; then
+  echo "$0: train_teacher: this training has no teacher, found '$train_teacher'" >&2
+  exit 1
 fi
+teachers=()
+for name in $train_teacher; do
+  teachers+=("$exp_dir/${1}_models/$name")
+  if [ ! -f "${teachers[-1]}/record.json" ]; then
+    echo "$0: the teacher is not in ${teachers[-1]};" \
+      "run ./run_000_get_pretrained_models.sh $2 $name" >&2
+    exit 1
+  fi
+done
+if [ ${#teachers[@]} -gt 0 ]; then training+=(--teacher "${teachers[@]}"); fi
+# shellcheck disable=SC2206  # a list of words
+teaching=(--cosine-weight "$train_cosine_weight" --relation-weight "$train_relation_weight"
+  --teacher-weights $train_teacher_weights)
 processes=$train_processes
 if ((train_gpus > 0)); then
   launch=$cuda_cmd
@@ -56,6 +61,15 @@ if ((processes > 1)); then
 fi
 export VIDPERSON_EXTRAS="${VIDPERSON_EXTRAS:-} torch"
 . ./path.sh
+
+# The folders of $train_sets and $valid_set: sets the arrays `train_folders` and `valid_folders`.
+set_folders() {
+  local set
+  train_folders=()
+  valid_folders=()
+  for set in $train_sets; do train_folders+=("$data_dir/$set"); done
+  for set in $valid_set; do valid_folders+=("$data_dir/$set"); done
+}
 
 # What a step is told of the sets to train and to validate on: sets the array `set_args`.
 # Called after use_modality of utils/stage.sh.

@@ -8,10 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
+Box = tuple[float, float, float, float]  # x1 y1 x2 y2 in pixels
 Image = NDArray[np.uint8]
 
 ITEMS = {"face": "faces", "speaker": "speech", "body": "bodies"}
 """Modality -> what stage 2 finds of it: the name of its archive, and the word for it in tables."""
+
+CUT_BY_BOX = ("bodies",)
+"""Items with crops that show what is in their box and nothing else, so that others can be drawn on them."""
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif", ".hif", ".avif",

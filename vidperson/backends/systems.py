@@ -9,17 +9,19 @@ from pathlib import Path
 from vidperson.errors import ScoringError
 
 FUSION = "fusion"
+CAST_BACKENDS = ("original", "propagation", "calibrated")
+"""Back-ends of cast search, which compare what all modalities tell; their folders are beside those of embedders."""
 
 
 @dataclass(frozen=True)
 class System:
     """An embedder and a way to compare, or a fusion.
 
-    embedder: network that made the embeddings; ``fusion`` for a fusion.
+    embedder: network that made the embeddings; of a fusion or a cast search the same as the back-end.
     backend: name or alias of the back-end; ``fusion`` for a fusion.
     snorm_cohort: set that normalises the scores; empty: none.
     calibrated_on: test set that the calibration or the fusion was trained on; empty: none.
-    experiment: name of the experiment, of a fusion only.
+    experiment: name of the experiment, of a fusion or a cast search only.
     """
 
     embedder: str
@@ -30,8 +32,8 @@ class System:
 
     @property
     def name(self) -> str:
-        """``max``, ``max_snorm``, ``max_snorm_cal``; of a fusion the name of the experiment."""
-        if self.backend == FUSION:
+        """``max``, ``max_snorm``, ``max_snorm_cal``; of a fusion or a cast search the name of the experiment."""
+        if self.backend in (FUSION, *CAST_BACKENDS):
             return self.experiment
         return self.backend + ("_snorm" if self.snorm_cohort else "") + ("_cal" if self.calibrated_on else "")
 
@@ -45,6 +47,11 @@ def plain_systems(embedder: str, backends: Sequence[str], snorm_cohort: str = ""
     """The systems that compare embeddings: each back-end without and, given a cohort, with s-norm."""
     cohorts = ("", snorm_cohort) if snorm_cohort else ("",)
     return [System(embedder, backend, cohort) for backend in dict.fromkeys(backends) for cohort in cohorts]
+
+
+def cast_systems(backends: Sequence[str], experiment: str) -> list[System]:
+    """The systems of a cast search, in the order of the tables."""
+    return [System(backend, backend, experiment=experiment) for backend in dict.fromkeys(backends)]
 
 
 def calibrated(system: System, calibration_set: str) -> System:

@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image as Picture
 
 from vidperson.io.items import StoredItems
+from vidperson.media.image import box_size, cut_box
 from vidperson.media.limits import Limits
-from vidperson.types import BODY_COLUMNS, Image
+from vidperson.types import BODY_COLUMNS, Box, Image
 
 CROP_HEIGHT, CROP_WIDTH = 256, 128
-Box = tuple[float, float, float, float]
 
 
 class BodyCrops(StoredItems):
@@ -29,19 +29,8 @@ def cut_out(frame: Image, box: Box, limits: Limits) -> tuple[Image, float]:
     Outside the frame there is black: the share of the box, 0..1, that lies there is the second result. Both are as with
     Pillow's ``crop`` and ``resize``. Raises MediaError for a box of more pixels than the limits allow.
     """
-    x1, y1, x2, y2 = map(round, box)
-    width, height = max(x2 - x1, 1), max(y2 - y1, 1)
-    limits.check_size(width, height)
-    rows = slice(max(y1, 0), max(min(y1 + height, frame.shape[0]), 0))
-    columns = slice(max(x1, 0), max(min(x1 + width, frame.shape[1]), 0))
-    inside = frame[rows, columns]
-    area = inside.shape[0] * inside.shape[1]
-    if area < width * height:
-        whole = np.zeros((height, width, 3), np.uint8)
-        if area:
-            top, left = rows.start - y1, columns.start - x1
-            whole[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
-        inside = whole
+    limits.check_size(*box_size(box))
+    inside, outside = cut_box(frame, box)
     picture = Picture.fromarray(np.ascontiguousarray(inside))
     resized = picture.resize((CROP_WIDTH, CROP_HEIGHT), Picture.Resampling.BICUBIC)
-    return np.asarray(resized, np.uint8), 1 - area / (width * height)
+    return np.asarray(resized, np.uint8), outside

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping, 
 from contextlib import closing
 from typing import NamedTuple, TypeVar
 
-from vidperson.body.crops import Box
 from vidperson.body.detector import Persons
 from vidperson.body.gathering import Bodies
 from vidperson.errors import MediaError
@@ -19,7 +18,7 @@ from vidperson.media.sampling import Sampling
 from vidperson.media.video import FrameReader
 from vidperson.prefetch import MemoryBudget, Prefetch
 from vidperson.supervision import UNWATCHED
-from vidperson.types import Frame, Image
+from vidperson.types import Box, Frame, Image
 
 Detect = Callable[[Sequence[Image]], Sequence[Persons]]
 T = TypeVar("T")

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
-from vidperson.body.crops import Box, cut_out
+from vidperson.body.crops import cut_out
 from vidperson.io.items import Spool, item_entries
 from vidperson.media.image import encode_jpeg, encode_png, thumbnail_of
 from vidperson.media.limits import USUAL_LIMITS, Limits
-from vidperson.types import BODY_COLUMNS, Frame, Image
+from vidperson.types import BODY_COLUMNS, Box, Frame, Image
 
 STATES = ("ok", "no_body", "damaged", "unreadable")
 _COLOUR = (0, 230, 0)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from vidperson.body.crops import Box
 from vidperson.body.gathering import Bodies
 from vidperson.errors import MediaError
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.sampling import Sampling
 from vidperson.media.video import FrameReader
+from vidperson.types import Box
 
 
 def cut_bodies(

@@ -54,7 +54,7 @@ def build(out_dir: str | os.PathLike[str], seconds: float = 1.6, on_video: Calla
 
     def make(folder: Path) -> None:
         portraits, backgrounds = load_pictures()
-        portraits |= _lfw_portraits()
+        portraits |= lfw_portraits()
         for number, clip in enumerate(clips()):
             cast = {name: portraits[name] for name in clip.cast}
             background = backgrounds[BACKGROUNDS[number % len(BACKGROUNDS)]]
@@ -91,7 +91,7 @@ def clips() -> Iterator[Clip]:
     yield Clip(next(names), ())
 
 
-def _lfw_portraits() -> dict[str, Portrait]:
+def lfw_portraits() -> dict[str, Portrait]:
     """The faces of LFW with a rim, that the soft edge of an actor may take."""
     import cv2
     import skimage.data

@@ -77,7 +77,7 @@ class Wave:
         return float(np.dot((0.7, 0.3), np.sin(2 * np.pi * self._hz * time_s + self._phase)))
 
 
-def _similarity(scale: float, degrees: float, source: tuple[float, float], target: tuple[float, float]) -> Matrix:
+def similarity(scale: float, degrees: float, source: tuple[float, float], target: tuple[float, float]) -> Matrix:
     """(3, 3) matrix that scales, turns and takes the point ``source`` to ``target``."""
     angle = np.deg2rad(degrees)
     c, s = scale * np.cos(angle), scale * np.sin(angle)
@@ -112,7 +112,7 @@ class Actor:
     def pose(self, time_s: float) -> Matrix:
         """(3, 3) matrix from the cut-out to the scene."""
         x, y, roll, size = (wave(time_s) for wave in self._waves)
-        return _similarity(1 + 0.05 * size, 7 * roll, self.center, (self._at[0] + 18 * x, self._at[1] + 8 * y))
+        return similarity(1 + 0.05 * size, 7 * roll, self.center, (self._at[0] + 18 * x, self._at[1] + 8 * y))
 
     def face_box(self, matrix: Matrix) -> Matrix:
         """(4,) x1 y1 x2 y2 round the face's oval under a (3, 3) matrix from the cut-out to the picture.
@@ -132,7 +132,7 @@ class Actor:
         corners = (matrix @ [[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])[:2]
         left, top = np.maximum(np.floor(corners.min(axis=1)), 0).astype(int)
         right, bottom = np.minimum(np.ceil(corners.max(axis=1)), (WIDTH, HEIGHT)).astype(int)
-        shifted, size = (_similarity(1, 0, (left, top), (0, 0)) @ matrix)[:2], (right - left, bottom - top)
+        shifted, size = (similarity(1, 0, (left, top), (0, 0)) @ matrix)[:2], (right - left, bottom - top)
         light = cv2.warpAffine(self._light, shifted, size)
         shade = cv2.warpAffine(self._shade, shifted, size, borderValue=(255, 255, 255))
         area = picture[top:bottom, left:right]
@@ -160,7 +160,7 @@ def film(
     cover = 1.3 * max(WIDTH / background.shape[1], HEIGHT / background.shape[0])
     smooth = cv2.INTER_AREA if cover < 1 else cv2.INTER_LINEAR
     scene = cv2.resize(background, None, fx=cover, fy=cover, interpolation=smooth)
-    to_scene = _similarity(1, 0, (scene.shape[1] / 2, scene.shape[0] / 2), (WIDTH / 2, HEIGHT / 2))
+    to_scene = similarity(1, 0, (scene.shape[1] / 2, scene.shape[0] / 2), (WIDTH / 2, HEIGHT / 2))
     spots = rng.permutation([185.0, 455.0]) if len(cast) > 1 else rng.uniform(230, 410, 1)
     actors = {
         person: Actor(portrait, (float(x), rng.uniform(150, 175)), rng.uniform(*face_px), rng)
@@ -181,7 +181,7 @@ def film(
         for index in range(frames):
             pan, tilt, zoom, roll = (wave(index / FPS) for wave in camera)
             aim = (WIDTH / 2 + 30 * pan, HEIGHT / 2 + 14 * tilt)
-            look = _similarity(1.06 + 0.08 * zoom, 3 * roll, (WIDTH / 2, HEIGHT / 2), aim)
+            look = similarity(1.06 + 0.08 * zoom, 3 * roll, (WIDTH / 2, HEIGHT / 2), aim)
             to_view, size = (look @ to_scene)[:2], (WIDTH, HEIGHT)
             picture = cv2.warpAffine(scene, to_view, size, borderMode=cv2.BORDER_REFLECT_101)
             for person, actor in actors.items():

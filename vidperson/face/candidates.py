@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -20,9 +21,10 @@ from vidperson.face.selection import (
 )
 from vidperson.io.items import Spool
 from vidperson.media.image import encode_png, thumbnail_of
-from vidperson.types import FACE_COLUMNS, Detections, Float, Frame, Image
+from vidperson.types import FACE_COLUMNS, Box, Detections, Float, Frame, Image
 
 Boxes = Sequence[Sequence[float]]
+Thumbnail = Callable[[], tuple[Image, float]]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class SelectedFaces:
     thumbnail: (height, 320, 3) uint8 RGB of the frame with the best face, narrower where it would be higher than 1280;
         None if no frame was seen.
     thumbnail_faces: the kept faces of that frame, in its pixels; those below the threshold where none is kept at all.
+    thumbnail_region: x1 y1 x2 y2 in its pixels, the part of the frame that is the segment; None: all of it.
     """
 
     rows: Float
@@ -42,16 +45,18 @@ class SelectedFaces:
     crops: Iterator[bytes]
     thumbnail: Image | None
     thumbnail_faces: Detections
+    thumbnail_region: Box | None = None
 
 
 class Candidates:
     """Faces that some threshold still in question would choose; their crops wait in a temporary file.
 
     labels: the labelled boxes of each labelled time, as ``Frame.label`` counts them; empty: every face counts.
+    region: x1 y1 x2 y2 in pixels, the part of each frame that is the segment; None: all of it. It is only shown.
     """
 
-    def __init__(self, policy: SelectionPolicy, labels: Sequence[Boxes] = ()) -> None:
-        self.policy, self.labels = policy, labels
+    def __init__(self, policy: SelectionPolicy, labels: Sequence[Boxes] = (), region: Box | None = None) -> None:
+        self.policy, self.labels, self.region = policy, labels, region
         self._levels = score_levels(policy.threshold)
         self._reached = np.zeros(len(self._levels), dtype=int)
         self._spool = Spool()
@@ -79,8 +84,8 @@ class Candidates:
         """Whether a face that counts has reached ``policy.threshold``; with labels only the labelled person counts."""
         return bool(self._reached[0])
 
-    def add(self, frame: Frame, found: Detections) -> None:
-        """Take the faces of one frame."""
+    def add(self, frame: Frame, found: Detections, thumbnail: Thumbnail | None = None) -> None:
+        """Take the faces of one frame. thumbnail: makes what ``thumbnail_of`` does, for those who share the frame."""
         if self.labels:
             chosen, overlap, distance = match_label(
                 found, self.labels[frame.label], self._levels, self.policy.max_centre_distance
@@ -88,7 +93,7 @@ class Candidates:
         else:
             chosen = above_levels(found, self._levels)
             overlap = distance = np.zeros(len(found), np.float32)
-        self._show(frame, found, chosen, overlap)
+        self._show(frame, found, chosen, overlap, thumbnail or partial(thumbnail_of, frame.image))
         levels = 1
         if self.policy.fallback:
             enough = np.flatnonzero(self._reached >= self.policy.min_faces)
@@ -104,7 +109,7 @@ class Candidates:
         self._chosen.append(chosen[wanted])
         self._match.append(np.stack([overlap, distance[wanted]], axis=1))
 
-    def _show(self, frame: Frame, found: Detections, chosen: Mask, overlap: Float) -> None:
+    def _show(self, frame: Frame, found: Detections, chosen: Mask, overlap: Float, thumbnail: Thumbnail) -> None:
         """Note the frame as the thumbnail if its faces are the best so far: a sure one, its overlap, its score."""
         sure = bool(chosen[:, 0].any())
         counted = np.flatnonzero(chosen[:, 0] if sure else chosen.any(axis=1))
@@ -113,7 +118,7 @@ class Candidates:
         rank = (sure, float(overlap[counted].max(initial=0)), score)
         if rank > self._thumb_rank:
             self._thumb_rank, self._thumb_frame, self._thumb_faces = rank, frame.index, found[counted]
-            self._thumb, self._thumb_scale = thumbnail_of(frame.image)
+            self._thumb, self._thumb_scale = thumbnail()
 
     def select(self) -> SelectedFaces:
         """Apply the policy to all that was added."""
@@ -130,4 +135,6 @@ class Candidates:
         rows, quality = rows[kept], quality[kept]
         shown = Detections.from_rows(rows[rows[:, 0] == self._thumb_frame]) if len(rows) else self._thumb_faces
         scaled = Detections(shown.boxes * self._thumb_scale, shown.scores, shown.landmarks * self._thumb_scale)
-        return SelectedFaces(rows, quality, self._spool.read(kept.tolist()), self._thumb, scaled)
+        x1, y1, x2, y2 = (side * self._thumb_scale for side in self.region or (0.0, 0.0, 0.0, 0.0))
+        region = (x1, y1, x2, y2) if self.region else None
+        return SelectedFaces(rows, quality, self._spool.read(kept.tolist()), self._thumb, scaled, region)

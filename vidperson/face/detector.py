@@ -54,6 +54,7 @@ class FaceDetector(ABC):
     nms_threshold: of two boxes with a larger intersection over union only the better one stays.
     scales: sizes that the network looks at, as factors of that size; what it finds at all of them is put together.
     mirror: it also looks at each picture's mirror image.
+    sides: instead of max_size, pixels that the shorter side is brought to, up or down, and the most of the longer one.
     """
 
     stride = 32  # pictures are padded at the right and the bottom to a multiple of this
@@ -69,12 +70,13 @@ class FaceDetector(ABC):
         nms_threshold: float = NMS_THRESHOLD,
         scales: Sequence[float] = (1.0,),
         mirror: bool = False,
+        sides: tuple[int, int] | None = None,
     ) -> None:
         if not scales or not all(0 < scale < np.inf for scale in scales):
             raise ValueError(f"expected scales above 0, found {list(scales)}")
         self.network, self.card = any_batch(network, card.input.batch), card
         self.max_size, self.nms_threshold = max_size, nms_threshold
-        self.scales, self.mirror = tuple(scales), mirror
+        self.scales, self.mirror, self.sides = tuple(scales), mirror, sides
         self._warned = False
         pictures = picture_input(card)
         order = (0, 1, 2) if pictures.channels == "rgb" else (2, 1, 0)
@@ -199,7 +201,11 @@ class FaceDetector(ABC):
 
     def _resized(self, height: int, width: int, scale: float) -> tuple[int, int]:
         """Height and width that a frame is brought to."""
-        factor = min(1.0, self.max_size / max(height, width)) * scale
+        least, most = sorted((height, width))
+        factor = min(1.0, self.max_size / most)
+        if self.sides:
+            factor = min(self.sides[0] / least, self.sides[1] / most)
+        factor *= scale
         return max(1, round(height * factor)), max(1, round(width * factor))
 
     def _padded(self, height: int, width: int) -> Shape:
@@ -376,6 +382,7 @@ def make_detector(
     nms_threshold: float = NMS_THRESHOLD,
     scales: Sequence[float] = (1.0,),
     mirror: bool = False,
+    sides: tuple[int, int] | None = None,
 ) -> FaceDetector:
     """The detector that the card's ``output.decoder`` names. Raises ModelError for another kind of card or decoder."""
     if card.kind != "face_detector":
@@ -384,4 +391,4 @@ def make_detector(
         raise ModelError(
             f"{card.name}: output.decoder: expected one of {' '.join(DECODERS)}, found {card.output.decoder!r}"
         )
-    return DECODERS[card.output.decoder](network, card, max_size, nms_threshold, scales, mirror)
+    return DECODERS[card.output.decoder](network, card, max_size, nms_threshold, scales, mirror, sides)

@@ -6,16 +6,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidperson.types import Detections, Float, Image
+from vidperson.types import Box, Detections, Float, Image
 
-_KEPT, _NOT_KEPT = (0, 230, 0), (255, 140, 0)
+_KEPT, _NOT_KEPT, _REGION = (0, 230, 0), (255, 140, 0), (255, 255, 255)
 _LANDMARKS = ((255, 60, 60), (60, 120, 255), (255, 220, 0), (255, 0, 255), (0, 230, 230))
 
 
-def draw_faces(image: Image, faces: Detections, width: int, kept: bool = True) -> Image:
+def draw_faces(image: Image, faces: Detections, width: int, kept: bool = True, region: Box | None = None) -> Image:
     """A thumbnail with a box, five landmarks and the score for each face.
 
     image: (H, W, 3) uint8 RGB, left as it is. faces: in pixels of ``image``. kept: boxes are green, else orange.
+    region: x1 y1 x2 y2 in pixels of ``image``, drawn in white.
     Returns (round(H * width / W), width, 3) uint8 RGB, at least one pixel high.
     """
     scale = width / image.shape[1]
@@ -26,6 +27,9 @@ def draw_faces(image: Image, faces: Detections, width: int, kept: bool = True) -
     def scaled(points: Float) -> NDArray[np.int64]:
         return np.asarray(np.rint(np.clip(points * scale, -limit, limit)), dtype=np.int64)
 
+    if region:
+        x1, y1, x2, y2 = scaled(np.array(region, np.float32)).tolist()
+        cv2.rectangle(small, (x1, y1), (x2, y2), _REGION, 1)
     for box, score, points in zip(scaled(faces.boxes), faces.scores, scaled(faces.landmarks), strict=True):
         x1, y1, x2, y2 = box.tolist()
         cv2.rectangle(small, (x1, y1), (x2, y2), _KEPT if kept else _NOT_KEPT, 1)

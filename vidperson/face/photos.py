@@ -94,15 +94,3 @@ def read_photos(sources: Sequence[str], marks: Mapping[str, FaceMarks] | None = 
         np.array([number for _, number in places], np.int64),
         found,
     )
-
-
-def held_out(count: int, wanted: int) -> tuple[list[int], list[int]]:
-    """0..count-1 as those to train on and ``wanted`` others, spread evenly.
-
-    Raises DataError where none would be left to train on.
-    """
-    if not 0 <= wanted < count:
-        raise DataError(f"{wanted} photos cannot be held out of {count}; one at least is left to train on")
-    kept = sorted({index * count // wanted for index in range(wanted)}) if wanted else []
-    out = set(kept)
-    return [index for index in range(count) if index not in out], kept

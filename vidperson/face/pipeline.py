@@ -18,22 +18,26 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from typing import NamedTuple
 
+import numpy as np
+
 from vidperson.engines import Network
 from vidperson.errors import MediaError
+from vidperson.face.bodies import Bodies
 from vidperson.face.candidates import Boxes, Candidates, SelectedFaces, SelectionPolicy
 from vidperson.face.detector import DetectorPass, FaceDetector, Shape
 from vidperson.face.looks import Look, Seen, SeenFrame
 from vidperson.media.hardware import GpuDecoder
+from vidperson.media.image import box_size, cut_box, thumbnail_of
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.sampling import Sampling
 from vidperson.media.video import FrameReader
 from vidperson.prefetch import Answers, MemoryBudget, Prefetch
 from vidperson.supervision import UNWATCHED
-from vidperson.types import Detections, Float, Frame
+from vidperson.types import Box, Detections, Float, Frame, Image
 
 _FRAMES_AHEAD = 4  # decoded frames that wait; labelled windows come in bursts
 _BATCHES_AHEAD = 2  # one is on its way, beside it the end of a segment
@@ -51,6 +55,7 @@ class Task:
     sampling: the frames to decode, None where there is no label to search for.
     labels: the labelled boxes of each labelled time, as ``Frame.label`` counts them; empty: every face counts.
     looks: what to search besides, one after the other, by what was found so far.
+    bodies: the persons whose faces these are, each a segment; the task has the name of the first that is wanted.
     """
 
     segment: str
@@ -58,6 +63,17 @@ class Task:
     sampling: Sampling | None
     labels: Sequence[Boxes] = ()
     looks: Sequence[Look] = ()
+    bodies: Bodies | None = None
+
+    @property
+    def segments(self) -> Sequence[str]:
+        """The segments to give results of."""
+        return self.bodies.wanted if self.bodies else [self.segment]
+
+    @property
+    def cut(self) -> Box | None:
+        """What the network sees of each frame; None: all of it."""
+        return next(iter(self.bodies.boxes.values())) if self.bodies and self.bodies.cut else None
 
 
 class Result(NamedTuple):
@@ -89,6 +105,19 @@ class _Item(NamedTuple):
     task: Task
     content: Frame | _End
 
+    def pictures(self) -> list[Image]:
+        """What the network is to see of it: a frame or a part of one; nothing of an end."""
+        if not isinstance(self.content, Frame):
+            return []
+        return [cut_box(self.content.image, self.task.cut)[0] if self.task.cut else self.content.image]
+
+    def moved(self, faces: Detections) -> Detections:
+        """Faces of that picture in pixels of the frame."""
+        if not self.task.cut:
+            return faces
+        corner = np.array([round(side) for side in self.task.cut[:2]], np.float32)
+        return Detections(faces.boxes + np.tile(corner, 2), faces.scores, faces.landmarks + corner)
+
 
 def find_faces(
     tasks: Sequence[Task],
@@ -102,6 +131,8 @@ def find_faces(
     gpu: GpuDecoder | None = None,
 ) -> Generator[Result, None, None]:
     """The status and faces of each task, in order. Neither depends on ``batch_size`` and the other tasks.
+
+    A task with bodies has a result for each that is wanted.
 
     A bad file only gives a status, as does one whose frames are too large for the memory with nothing beside it.
     threads: of the decoder.
@@ -120,16 +151,16 @@ def find_faces(
         end = next((place for place in range(done, len(tasks)) if tasks[place].segment in single), len(tasks))
         together = tasks[done : max(end, done + 1)]
         try:
-            with closing(_find_together(together, detector, policy, batch_size, threads, limits, note, gpu)) as results:
-                for result in results:
+            with closing(_find_together(together, detector, policy, batch_size, threads, limits, note, gpu)) as found:
+                for results in found:
                     done += 1
-                    yield result
+                    yield from results
         except MemoryError:
             if len(together) > 1:
                 single |= begun  # which of them needs so much is seen when each has all of the memory
             else:
                 done += 1
-                yield Result(together[0].segment, OUT_OF_MEMORY, Candidates(policy).select())
+                yield from (Result(name, OUT_OF_MEMORY, Candidates(policy).select()) for name in together[0].segments)
 
 
 def _find_together(
@@ -141,7 +172,7 @@ def _find_together(
     limits: Limits,
     begin: Callable[[str], None],
     gpu: GpuDecoder | None,
-) -> Generator[Result, None, None]:
+) -> Generator[list[Result], None, None]:
     budget = MemoryBudget(_BUDGET * (batch_size + 1))
     answers = Answers[Sampling | None]()
     ahead = max(_SEGMENTS_AHEAD, batch_size)
@@ -207,6 +238,8 @@ def _read(
         yield _End(None, "no_face: no labelled box")
         return
     try:
+        if task.cut:
+            limits.check_size(*box_size(task.cut))
         with FrameReader(task.path, sampling, threads, limits, gpu) as reader:
             yield from reader
     except MediaError as error:
@@ -238,7 +271,7 @@ def _gather(items: Iterator[_Item | None], detector: FaceDetector, batch_size: i
 
     def batches(shapes: tuple[Shape, ...]) -> Iterator[_Batch]:
         group = groups.pop(shapes)
-        images = [item.content.image for item in group if isinstance(item.content, Frame)]
+        images = [picture for item in group for picture in item.pictures()]
         return (_Batch(group, view, [batch]) for view, batch in detector.passes(images))
 
     for item in items:
@@ -246,7 +279,7 @@ def _gather(items: Iterator[_Item | None], detector: FaceDetector, batch_size: i
             due = list(groups)
         else:
             if isinstance(item.content, Frame):
-                groups.setdefault(detector.shapes(*item.content.image.shape[:2]), []).append(item)
+                groups.setdefault(detector.shapes(*item.pictures()[0].shape[:2]), []).append(item)
             else:
                 yield _Batch([item], None, [])
             passed = item.number - _WAIT * batch_size
@@ -270,7 +303,8 @@ def _detect(batches: Iterator[_Batch], detector: FaceDetector, min_score: float)
             continue
         seen.append((view, outputs))
         if view.last:
-            yield from zip(items, detector.detections(seen, min_score), strict=True)
+            for item, faces in zip(items, detector.detections(seen, min_score), strict=True):
+                yield item, item.moved(faces)
             seen = []
 
 
@@ -284,26 +318,58 @@ def _in_order(found: Iterator[tuple[_Item, Detections]]) -> Iterator[tuple[_Item
             number += 1
 
 
+class _Segment:
+    """What was seen of one segment."""
+
+    def __init__(self, name: str, candidates: Candidates) -> None:
+        self.name, self.candidates = name, candidates
+        self._rejected = ""
+
+    def reject(self, state: str) -> None:
+        """Note why it got no face in a frame; a rejected one says more than none, the first of several counts."""
+        if not self._rejected or (state.startswith("face_rejected") and self._rejected.startswith("no_face")):
+            self._rejected = state
+
+    def result(self, end: _End) -> Result:
+        counted = self.candidates if end.with_faces else Candidates(self.candidates.policy)
+        selected = counted.select()
+        if end.with_faces == "ok" and self._rejected:
+            end = end._replace(without=self._rejected)
+        return Result(self.name, _status(end, counted, len(selected.rows) > 0), selected)
+
+
 class _UnderWay:
-    """A segment whose frames come."""
+    """A task whose frames come."""
 
     def __init__(self, task: Task, policy: SelectionPolicy) -> None:
-        self.candidates = Candidates(policy, task.labels)
-        self.name = task.segment
-        self._task, self._policy = task, policy
+        self.name, self._task, self._policy = task.segment, task, policy
+        regions = task.bodies.boxes if task.bodies else {}
+        self._segments = [_Segment(name, Candidates(policy, task.labels, regions.get(name))) for name in task.segments]
         self._looks = iter(task.looks)
         self._frames: list[SeenFrame] = []
         self._end: _End | None = None
         self.is_done = False
 
     def add(self, frame: Frame, faces: Detections) -> None:
-        self.candidates.add(frame, faces)
+        if self._task.bodies:
+            self._give(self._task.bodies, frame, faces)
+            return
+        self._segments[0].candidates.add(frame, faces)
         if self._task.looks:
             sure = bool((faces.scores >= self._policy.threshold).any())
             self._frames.append(SeenFrame(frame.index, frame.time_s, sure))
 
+    def _give(self, bodies: Bodies, frame: Frame, faces: Detections) -> None:
+        height, width = frame.image.shape[:2]
+        given = bodies.give(faces, self._policy.threshold, width, height)
+        thumbnail = cache(partial(thumbnail_of, frame.image))
+        for segment in self._segments:
+            face, state = given[segment.name]
+            segment.candidates.add(frame, faces[slice(0) if face is None else slice(face, face + 1)], thumbnail)
+            segment.reject(state)
+
     def end(self, end: _End) -> Sampling | None:
-        """A look has ended. Returns the frames to look at next; with None the segment is done."""
+        """A look has ended. Returns the frames to look at next; with None the task is done."""
         first = self._end or end
         self._end = end if first.with_faces == "ok" else first
         seen = Seen(self._frames, first.total, first.last_s)
@@ -313,11 +379,9 @@ class _UnderWay:
         self.is_done = True
         return None
 
-    def result(self) -> Result:
+    def results(self) -> list[Result]:
         assert self._end
-        counted = self.candidates if self._end.with_faces else Candidates(self._policy)
-        selected = counted.select()
-        return Result(self.name, _status(self._end, counted, len(selected.rows) > 0), selected)
+        return [segment.result(self._end) for segment in self._segments]
 
 
 def _finish(
@@ -325,22 +389,22 @@ def _finish(
     policy: SelectionPolicy,
     budget: MemoryBudget,
     answers: Answers[Sampling | None],
-) -> Generator[Result, None, None]:
-    """Each segment's status and faces, in the order in which they were begun."""
+) -> Generator[list[Result], None, None]:
+    """Each task's results, in the order in which they were begun."""
     under_way: dict[str, _UnderWay] = {}
     for (_, task, content), faces in found:
         if task.segment not in under_way:
             under_way[task.segment] = _UnderWay(task, policy)
-        segment = under_way[task.segment]
+        begun = under_way[task.segment]
         if isinstance(content, Frame):
-            segment.add(content, faces)
+            begun.add(content, faces)
             budget.give(content.image.nbytes)
             continue
-        sampling = segment.end(content)
+        sampling = begun.end(content)
         if content.asks:
             answers.give(sampling)
         while under_way and (first := next(iter(under_way.values()))).is_done:
-            yield under_way.pop(first.name).result()
+            yield under_way.pop(first.name).results()
 
 
 def _status(end: _End, seen: Candidates, kept: bool) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from vidperson.errors import MediaError
 from vidperson.face.annotations import MIN_HEIGHT, SCORE, FaceMarks
-from vidperson.face.photos import PhotoSet, held_out, read_photos
+from vidperson.face.photos import PhotoSet, read_photos
 from vidperson.io.lines import read_paths
+from vidperson.io.pictures import held_out
 from vidperson.media.image import decode_intact_image
 from vidperson.media.sampling import UniformSampling
 from vidperson.media.video import FrameReader
@@ -44,7 +45,7 @@ def readable_photos(photos: PhotoSet) -> Iterator[tuple[int, Image]]:
 def photos_to_measure_on(sources: Sequence[str], wanted: int, marks: Mapping[str, FaceMarks] | None = None) -> PhotoSet:
     """The photos of folders and tars; ``wanted`` above 0: only so many, those that a training held out."""
     photos = read_photos(sources, marks)
-    return photos.pick(held_out(len(photos), wanted)[1]) if wanted else photos
+    return photos.pick(held_out(len(photos), wanted, "photos")[1]) if wanted else photos
 
 
 def marked_photos(photos: PhotoSet) -> Marked:

@@ -180,11 +180,13 @@ Measure = Callable[[Iterable[tuple[Detections, FaceMarks]]], dict[str, Any]]
 class Teacher:
     """A RetinaFace network: what it says at every anchor, and the faces that it finds.
 
-    Raises TrainingError for a network with other anchors.
+    Raises TrainingError for a network with other anchors, and for several teachers.
     """
 
     def __init__(self, options: TaughtOptions) -> None:
-        self.installed, running = command.open_teacher(options)
+        if len(options.teacher) > 1:
+            raise TrainingError(f"--teacher: expected one, as a detector has, found {len(options.teacher)}")
+        self.installed, running = command.open_teacher(options.teacher[0], options)
         card = self.installed.card
         in_batches = make_detector(running, card)
         exact = make_detector(open_network(self.installed, options.engine, "cpu", options.threads), card)
@@ -294,7 +296,7 @@ def plan_detector(
         places,
     )
     batches: Batches = source if teacher is None else TaughtBatches(source, teacher.ask())
-    data = command.data_in_words(counted, options, None if teacher is None else teacher.installed)
+    data = command.data_in_words(counted, options, () if teacher is None else [teacher.installed])
 
     # Rank 0 validates; whether there is anything to be found is seen before the first epoch.
     def lasting(photos: PhotoSet) -> _Validation:

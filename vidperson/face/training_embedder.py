@@ -11,19 +11,18 @@ from typing import Any
 from vidperson.errors import TrainingError
 from vidperson.face.align import CROP_SIZE
 from vidperson.face.embedder import FaceEmbedder
-from vidperson.face.training_faces import FaceBatches, FaceSet
+from vidperson.face.training_faces import face_batches
 from vidperson.media.image import decode_intact_image
-from vidperson.networks.card import ModelCard, Output, PictureInput, picture_input
+from vidperson.networks.card import ModelCard, Output, PictureInput
 from vidperson.networks.convert import EMBEDDERS
-from vidperson.networks.install import InstalledModel
 from vidperson.training import command
 from vidperson.training.augment import Augmentation
-from vidperson.training.batches import TaughtBatches
 from vidperson.training.command import IdentityOptions, TaughtOptions, TrainingPlan
 from vidperson.training.export import flat_figures, new_card
-from vidperson.training.loop import Batches, World
+from vidperson.training.loop import World
 from vidperson.training.losses import IdentityLoss
-from vidperson.training.task import EmbedderTask, TeacherModule, ask_teacher
+from vidperson.training.pictures import PictureSet
+from vidperson.training.task import EmbedderTask, Teaching
 from vidperson.types import Float, Image
 
 MEAN = STD = (127.5, 127.5, 127.5)
@@ -78,25 +77,19 @@ def plan_embedder(
     recipe: EmbedderRecipe,
     card: ModelCard,
     options: TaughtOptions,
-    faces: FaceSet,
+    faces: PictureSet,
     validation: Validation | None,
     world: World,
 ) -> TrainingPlan:
     """The network, its heads, batches and teacher. Raises VidPersonError for what is wrong with any of them."""
     how, seed = recipe.identity, options.settings.seed
     network, note = command.new_network(card, recipe.architecture, options)
-    identity = None
+    identity = []
     if how.loss != "none":
-        identity = IdentityLoss(
-            how.embedding_size,
-            len(faces.identities),
-            how.loss,
-            how.scale,
-            how.margin,
-            how.sub_centres,
-            how.sample_rate,
-        )
-    source = FaceBatches(
+        classes = len(faces.identities)
+        given = how.embedding_size, classes, how.loss, how.scale, how.margin, how.sub_centres, how.sample_rate
+        identity = [IdentityLoss(*given)]
+    source = face_batches(
         faces,
         decode_intact_image,
         recipe.batch_size,
@@ -109,15 +102,11 @@ def plan_embedder(
     note |= _note(recipe, faces)
     counted = f"{len(faces)} faces or utterances of {len(faces.identities)} identities"
     logging.info("training data: %s", counted)
-    batches: Batches = source
-    installed, teacher_size = None, 0
-    if options.teacher:
-        installed, batches, teacher_size = _taught(source, options, world)
-        note["teacher"] = f"{installed.card.name} {installed.sha256}"
-        note |= {"cosine_weight": how.cosine_weight, "relation_weight": how.relation_weight}
-    weights = how.cosine_weight, how.relation_weight
-    task = EmbedderTask(network, how.embedding_size, MEAN, STD, identity, teacher_size, *weights)
-    data = command.data_in_words(counted, options, installed)
+    teachers, batches, sizes = command.taught_batches(source, options, world, FaceEmbedder)
+    note |= how.note(teachers)
+    teaching = Teaching(sizes, tuple(how.teacher_weights), how.cosine_weight, how.relation_weight)
+    task = EmbedderTask(network, how.embedding_size, MEAN, STD, identity, teaching)
+    data = command.data_in_words(counted, options, teachers)
     plan = TrainingPlan(card, task, batches, source, note, data, None, None, "-eer", "")
     if validation is None:
         return plan
@@ -130,22 +119,10 @@ def plan_embedder(
     )
 
 
-def _taught(source: FaceBatches, options: TaughtOptions, world: World) -> tuple[InstalledModel, TaughtBatches, int]:
-    """The teacher, the batches with what it says, and the values of an embedding of it."""
-    installed, running = command.open_teacher(options)
-    teacher = FaceEmbedder(running, installed.card)
-    if world.device.type != "cuda":
-        return installed, TaughtBatches(source, ask_teacher(teacher.embed)), teacher.embedding_size
-    module = command.teacher_module(installed, options)
-    asked = TeacherModule(module, picture_input(installed.card), installed.card.output.mirror).to(world.device)
-    return installed, TaughtBatches(source, asked, world.device), teacher.embedding_size
-
-
-def _note(recipe: EmbedderRecipe, faces: FaceSet) -> dict[str, Any]:
+def _note(recipe: EmbedderRecipe, faces: PictureSet) -> dict[str, Any]:
     """What the weights depend on, but for the settings and the teacher."""
-    how = dataclasses.asdict(recipe.identity)
     return {
-        **{name: value for name, value in how.items() if name not in ("cosine_weight", "relation_weight")},
+        **recipe.identity.apart(),
         "augment": " ".join(recipe.augment.split()),
         "batch_size": recipe.batch_size,
         "identities": len(faces.identities),

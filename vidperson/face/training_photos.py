@@ -79,9 +79,7 @@ class PhotoBatches(ShuffledBatches):
         places: Sequence[Float] | None = None,
     ) -> None:
         if not sizes or any(size < 64 or size % 32 for size in sizes):
-            raise TrainingError(
-                f"image sizes: expected multiples of 32 from 64 on, found {' '.join(map(str, sizes))}"
-            )
+            raise TrainingError(f"image sizes: expected multiples of 32 from 64 on, found {' '.join(map(str, sizes))}")
         if min(len(photos), batch_size) < ranks:
             raise DataError(f"expected at least {ranks} photos in a batch, found {min(len(photos), batch_size)}")
         super().__init__(len(photos), batch_size, seed, rank, ranks, workers)

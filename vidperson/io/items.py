@@ -22,13 +22,14 @@ from vidperson.io.record import checked
 from vidperson.types import Float, Image
 
 _STAGE = "run stage 2"
+_IN_MEMORY = 1 << 18  # bytes of a spool that need no file: segments may be many, and have an item or two
 
 
 class Spool:
-    """Pieces of bytes in a temporary file: memory does not grow with their number."""
+    """Pieces of bytes, in a temporary file where they are many: memory does not grow with their number."""
 
     def __init__(self) -> None:
-        self._stream = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the spool
+        self._stream = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - lives as long as the spool
         self._ends = [0]
 
     def append(self, piece: bytes) -> None:

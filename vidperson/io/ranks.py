@@ -10,6 +10,10 @@ import math
 from vidperson.errors import DataError
 from vidperson.io.lines import PathLike, read_lines
 
+REASONS = ("identity", "expansion", "appearance", "excluded", "none")
+"""Why a segment has its rank: it is like what the model was enrolled with; like a segment found so; like one that was
+found in what is only comparable among segments, such as clothes; somebody else of its frame was found; nothing."""
+NO_EVIDENCE = "-"
 _FORM = "<model> <rank> <segment> <score>"
 _TURNED = "<segment> <rank> <model> <score>"
 Listed = list[tuple[str, float]]
@@ -87,6 +91,25 @@ def read_probabilities(path: PathLike) -> dict[str, float]:
         if segment in table:
             raise DataError(f"segment '{segment}' appears twice", path, number)
         table[segment] = probability
+    return table
+
+
+def read_reasons(path: PathLike) -> dict[str, dict[str, tuple[str, str]]]:
+    """Model -> segment -> one of ``REASONS`` and the evidence, of lines ``<model> <segment> <reason> <evidence>``.
+
+    Raises DataError naming the line for a malformed one, another reason, or a pair that comes twice; it may be empty.
+    """
+    table: dict[str, dict[str, tuple[str, str]]] = {}
+    for number, line in read_lines(path):
+        fields = line.split()
+        if len(fields) != 4 or fields[2] not in REASONS:
+            expected = f"expected '<model> <segment> <reason> <segment or {NO_EVIDENCE}>', a reason of {REASONS}"
+            raise DataError(f"{expected}, found '{line}'", path, number)
+        model, segment, reason, evidence = fields
+        of_model = table.setdefault(model, {})
+        if segment in of_model:
+            raise DataError(f"segment '{segment}' of '{model}' appears twice", path, number)
+        of_model[segment] = reason, evidence
     return table
 
 

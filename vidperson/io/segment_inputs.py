@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from stat import S_ISDIR
 
@@ -16,7 +17,9 @@ from vidperson.io.record import checked
 _MISSING = " missing"
 
 
-def segment_inputs(lines: Mapping[str, str], sources: Iterable[Path], folder: Path | None) -> Iterator[tuple[str, str]]:
+def segment_inputs(
+    lines: Mapping[str, str], sources: Iterable[Path], folder: Path | None, of_files: bool = False
+) -> Iterator[tuple[str, str]]:
     """Each segment with a text that holds a digest of what decides its outcome.
 
     lines: segment -> the rest of its line in the list, such as a path.
@@ -24,15 +27,18 @@ def segment_inputs(lines: Mapping[str, str], sources: Iterable[Path], folder: Pa
         sets, of which the segment's status and bytes count.
     folder: the lines are paths, relative to it or absolute, and the size and time of change of
         these files count, too, or of all files in these folders; None: they do not.
+    of_files: what decides a segment decides all segments of the same file, too.
     Raises DataError for a list that is no text, and for a set that lacks a segment.
     """
     digests: dict[str, bytes] = {}
     for source in sources:
         for segment, text in _texts(source, lines):
             digests[segment] = _digest(digests.get(segment, b"") + text.encode())
-    for segment, line in lines.items():
-        text = _digest(digests.get(segment, b"") + line.encode()).hex()
-        yield segment, text if folder is None else text + _media(folder / line)
+    own = ((segment, _digest(digests.get(segment, b"") + line.encode()).hex()) for segment, line in lines.items())
+    if of_files and folder is not None:
+        own = _joined(dict(own), {segment: os.path.abspath(folder / line) for segment, line in lines.items()})
+    for segment, text in own:
+        yield segment, text if folder is None else text + _media(folder / lines[segment])
 
 
 def is_missing(text: str) -> bool:
@@ -43,6 +49,15 @@ def is_missing(text: str) -> bool:
 def has_gone(then: str, now: str) -> bool:
     """Whether a segment's file was there and is not there any more, the rest being the same."""
     return is_missing(now) and not is_missing(then) and then.startswith(now.removesuffix("missing"))
+
+
+def _joined(own: Mapping[str, str], paths: Mapping[str, str]) -> Generator[tuple[str, str], None, None]:
+    """Each segment with a digest of its own text, and of the names and texts of all that have its path."""
+    others = defaultdict[str, list[str]](list)
+    for segment, path in paths.items():
+        others[path].append(f"{segment} {own[segment]}")
+    together = {path: "\n".join(sorted(lines)) for path, lines in others.items()}
+    return ((segment, _digest(f"{text}\n{together[paths[segment]]}".encode()).hex()) for segment, text in own.items())
 
 
 def _texts(source: Path, lines: Mapping[str, str]) -> Iterator[tuple[str, str]]:

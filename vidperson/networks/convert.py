@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import logging
 import os
@@ -96,6 +97,20 @@ def _mgn(name: str) -> Callable[[PictureInput, Output], nn.Module]:
     return build
 
 
+def _half(build: Callable[[PictureInput, Output], nn.Module]) -> Callable[[PictureInput, Output], nn.Module]:
+    """A network that sees its pictures at half their size: for CPUs, which it takes a quarter of the time."""
+
+    def built(card_input: PictureInput, card_output: Output) -> nn.Module:
+        from vidperson.networks.architectures.features import Halved
+
+        assert card_input.height and card_input.width
+        smaller = dataclasses.replace(card_input, height=card_input.height // 2, width=card_input.width // 2)
+        return Halved(build(smaller, card_output))
+
+    return built
+
+
+_OSNETS = ("osnet_x0_25", "osnet_x0_5", "osnet_x0_75", "osnet_x1_0")
 _RESNETS = ("resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
 
 DETECTORS: dict[str, Callable[[PictureInput, Output], Any]] = {
@@ -108,11 +123,17 @@ EMBEDDERS: dict[str, Callable[[PictureInput, Output], Any]] = {
     **{name: _iresnet(name) for name in ("iresnet18", "iresnet34", "iresnet50", "iresnet100")},
 }
 REIDENTIFIERS: dict[str, Callable[[PictureInput, Output], Any]] = {
-    **{name: _osnet(name) for name in ("osnet_x0_25", "osnet_x0_5", "osnet_x0_75", "osnet_x1_0")},
+    **{name: _osnet(name) for name in _OSNETS},
+    **{f"half_{name}": _half(_osnet(name)) for name in _OSNETS},
     **{f"{name}_reid": _reid_resnet(name) for name in _RESNETS},
     **{f"mgn_{name}": _mgn(name) for name in _RESNETS},
 }
 """Embedders of whole persons: pictures of other shapes than squares, features for losses of distances and classes."""
+REID_SIZES = {
+    **{name: 512 for name in REIDENTIFIERS if "osnet" in name},
+    **{name: 2048 for name in REIDENTIFIERS if "resne" in name},
+}
+"""Values of an embedding of each, as published."""
 ARCHITECTURES = {**DETECTORS, **EMBEDDERS, **REIDENTIFIERS}
 
 

@@ -23,7 +23,7 @@ COLUMNS = 6
 _STATE_COLOURS = {
     "ok": (30, 120, 30),
     "unsure": (0, 90, 170),
-    **dict.fromkeys(("no_face", "no_body"), (150, 100, 0)),
+    **dict.fromkeys(("no_face", "face_rejected", "no_body"), (150, 100, 0)),
     "damaged": (190, 60, 0),
     "unreadable": (180, 0, 0),
 }

@@ -27,7 +27,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; color: var(--text);
   background: var(--back); max-width: 1180px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
-h1 { font-size: 1.6rem; font-weight: 600; margin: 0 0 .25rem; }
+h1 { font-size: 1.6rem; font-weight: 600; margin: 0 0 .25rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; font-weight: 600; margin: 3rem 0 .75rem; padding-bottom: .3rem;
   border-bottom: 1px solid var(--line); }
 h3 { font-size: 1rem; font-weight: 600; margin: 1.75rem 0 .5rem; }
@@ -73,6 +73,17 @@ h4 { font-size: .95rem; font-weight: 600; margin: 1.25rem 0 .5rem; overflow-wrap
 .kind { display: inline-block; font-size: .75rem; padding: 0 .4rem; margin-right: .5rem; border-radius: 3px;
   border: 1px solid currentColor; }
 .kind.right { color: var(--right); } .kind.wrong { color: var(--wrong); } .kind.missed { color: var(--missed); }
+details.group { margin: 1rem 0; padding-top: .4rem; border-top: 1px solid var(--line); }
+details.group > summary { font-size: .95rem; font-weight: 600; color: var(--text); }
+.strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr)); gap: .6rem .5rem; }
+.strip figure { margin: 0; border-top: 3px solid var(--line); padding-top: 3px; }
+.strip figure.right { border-color: var(--right); } .strip figure.wrong { border-color: var(--wrong); }
+.strip figure.missed { border-color: var(--missed); } .strip figure.portrait { border-color: var(--link); }
+.strip figcaption { font-size: .75rem; line-height: 1.3; margin-top: .2rem; overflow-wrap: anywhere; }
+.strip figcaption b { color: var(--text); } .strip .id { opacity: .75; }
+.boxed { position: relative; display: inline-block; overflow: hidden; border-radius: 3px; vertical-align: top; }
+.boxed img { display: block; height: auto; }
+.boxed i { position: absolute; border: 2px solid #2fd45a; box-shadow: 0 0 0 1px #0007; }
 @media print { th button::after { content: none; } details { break-inside: avoid; } }
 """
 
@@ -102,7 +113,9 @@ for (const table of document.querySelectorAll("table")) {
   });
 }
 for (const box of document.querySelectorAll(".searchable")) {
-  const rows = [...box.querySelector("tbody").rows], texts = rows.map(row => row.textContent.toLowerCase());
+  const groups = [...box.querySelectorAll("details.group")];
+  const rows = [...box.querySelectorAll(groups.length ? ".person" : "tbody tr")];
+  const texts = rows.map(row => row.textContent.toLowerCase());
   const line = document.createElement("div"), input = document.createElement("input");
   const count = document.createElement("span");
   line.className = "search";
@@ -117,6 +130,10 @@ for (const box of document.querySelectorAll(".searchable")) {
       row.hidden = !words.every(word => texts[at].includes(word));
       shown += !row.hidden;
     });
+    for (const group of groups) {
+      group.hidden = words.length > 0 && !rows.some(row => group.contains(row) && !row.hidden);
+      group.open = group.open || (words.length > 0 && !group.hidden);
+    }
     count.textContent = words.length ? `${shown} of ${rows.length}` : "";
   };
   input.addEventListener("input", show);
@@ -183,7 +200,7 @@ def figure(caption: str, content: bytes, kind: str = "plot") -> str:
     width = min(_png_width(content) * 2 // 3, 1040) if content.startswith(b"\x89PNG") else None
     size = f' width="{width}"' if width else ""
     return (
-        f'<figure class="{kind}"><img alt="{text}"{size} src="{_data_uri(content)}">'
+        f'<figure class="{kind}"><img alt="{text}"{size} src="{data_uri(content)}">'
         f"<figcaption>{text}</figcaption></figure>"
     )
 
@@ -197,7 +214,8 @@ def _png_width(content: bytes) -> int:
     return int.from_bytes(content[16:20], "big")
 
 
-def _data_uri(content: bytes) -> str:
+def data_uri(content: bytes) -> str:
+    """A PNG or JPEG file as the page holds it."""
     kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
@@ -253,5 +271,5 @@ def item(side: str, content: Mapping[str, Any]) -> str:
     if content["jpeg"] is None:
         picture = f'<div class="missing">{escape(content["why"])}</div>'
     else:
-        picture = f'<img alt="{side}: {where}" src="{_data_uri(base64.b64decode(content["jpeg"]))}">'
+        picture = f'<img alt="{side}: {where}" src="{data_uri(base64.b64decode(content["jpeg"]))}">'
     return f"<figure>{picture}<figcaption>{side}: {where}</figcaption></figure>"

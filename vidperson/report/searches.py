@@ -9,6 +9,8 @@ from typing import Any
 from vidperson.report import html
 from vidperson.report.tables import Result, Row, Table, cell, several_modalities
 
+MODEL_RANKS = (1, 5, 10)
+
 
 def search_rows(results: Sequence[Result]) -> list[Row]:
     """One row per result, every figure at full precision; None where a set has no key, or no strangers.
@@ -24,6 +26,8 @@ def search_rows(results: Sequence[Result]) -> list[Row]:
         row |= {"num_keyed_models": result.get("number of models"), "max_rank": result["max_rank"]}
         row |= {"map": result.get("mAP"), "map_capped": result.get("mAP capped")}
         row |= dict(zip(("map_low", "map_high"), result.get("mAP interval", (None, None)), strict=True))
+        row |= {"map_per_group": result.get("mAP per group"), "num_groups": len(result.get("groups", ())) or None}
+        row |= {f"rank_{rank}": result.get(f"rank-{rank}") for rank in MODEL_RANKS}
         row["models_without_list"] = result.get("models without a list")
         row |= {"cmc_rank_1": segments.get("rank-1"), "cmc_rank_5": segments.get("rank-5")}
         row["num_strangers"] = segments.get("strangers")
@@ -36,6 +40,7 @@ def search_rows(results: Sequence[Result]) -> list[Row]:
         for name in ("cross-entropy", "minimum cross-entropy", "constant cross-entropy", "Brier score"):
             row["nobody_" + name.lower().replace(" ", "_").replace("-", "_")] = nobody.get(name)
         row["segments_without_items"] = sum(result["without_items"].values())
+        row["models_without_items"] = len(result["models_without_items"])
         rows.append(row)
     return rows
 
@@ -47,25 +52,31 @@ def best_first(results: Sequence[Result]) -> list[Result]:
 
 
 def map_table(results: Sequence[Result]) -> Table:
-    """Systems with the figures of their lists per model and per segment, in per cent; those of sets with a key."""
+    """Systems with the figures of their lists per model and per segment, in per cent; those of sets with a key.
+
+    Where models are searched in several groups, such as films, or by several modalities, those of models come first.
+    """
     results = [result for result in results if result.get("mAP") is not None]
-    columns = _columns(results)
+    columns, of_models = _columns(results), _of_models(results)
     length = "/".join(dict.fromkeys(f"{result['max_rank']}" for result in results))
-    head = [*columns, f"mAP@{length} %", "95 % interval", "capped %", "segment rank-1 %", "rank-5 %"]
+    head = [*columns, f"mAP@{length} %", "95 % interval"]
+    head += ["per group %", *(f"rank-{rank} %" for rank in MODEL_RANKS)] if of_models else ["capped %"]
+    head += ["segment rank-1 %", *([] if of_models else ["rank-5 %"])]
     body = []
     for result in best_first(results):
         segments = result.get("segments") or {}
         interval = result.get("mAP interval")
-        body.append(
-            [
-                *(result[field] for field in columns.values()),
-                _percent(result.get("mAP")),
-                f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else "-",
-                _percent(result.get("mAP capped")),
-                *(_percent(segments.get(f"rank-{rank}")) for rank in (1, 5)),
-            ]
-        )
+        line = [*(result[field] for field in columns.values()), _percent(result.get("mAP"))]
+        line.append(f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else "-")
+        names = ["mAP per group", *(f"rank-{rank}" for rank in MODEL_RANKS)] if of_models else ["mAP capped"]
+        line += [_percent(result.get(name)) for name in names]
+        body.append(line + [_percent(segments.get(f"rank-{rank}")) for rank in ((1,) if of_models else (1, 5))])
     return head, body
+
+
+def _of_models(results: Sequence[Result]) -> bool:
+    """Whether the table of systems tells more of models than of segments."""
+    return any("mAP per group" in result or "cues" in result for result in results)
 
 
 def open_set_table(results: Sequence[Result]) -> Table:
@@ -93,20 +104,64 @@ def open_set_table(results: Sequence[Result]) -> Table:
 
 
 def set_table(results: Sequence[Result]) -> Table:
-    """How large each searched set is; a line per set. Where no set has a key, the counts of the key are left out."""
+    """How large each searched set is; a line per set and modality. Without any key, its counts are left out."""
     keyed = any(result.get("segments") or result.get("relevant segments") is not None for result in results)
-    head = ["set", "segments", *(["of strangers"] if keyed else []), "persons searched"]
-    head += [*(["with a key", "right segments"] if keyed else []), "without a usable item", "by status"]
+    single = [result for result in results if "cues" not in result] or results
+    several = several_modalities(single)
+    head = ["set", *(["modality"] if several else []), "segments", *(["of strangers"] if keyed else [])]
+    head += ["persons searched", *(["with a key", "right segments"] if keyed else []), "persons without a list"]
+    head += ["without a usable item", "by status"]
     body = []
-    for result in {result["name"]: result for result in results}.values():
+    for result in {(result["name"], result["modality"]): result for result in single}.values():
         states = result["without_items"]
         strangers = (result.get("segments") or {}).get("strangers")
         counts = [result["num_segments"], *([strangers] if keyed else []), result["num_models"]]
         counts += [result.get("number of models"), result.get("relevant segments")] if keyed else []
-        counts.append(sum(states.values()))
+        counts += [len(result["models_without_items"]), sum(states.values())]
         cells = ["-" if count is None else str(count) for count in counts]
-        body.append([result["name"], *cells, ", ".join(f"{state} {count}" for state, count in states.items()) or "-"])
+        by_status = ", ".join(f"{state} {count}" for state, count in states.items()) or "-"
+        body.append([result["name"], *([result["modality"]] if several else []), *cells, by_status])
     return head, body
+
+
+def cue_table(results: Sequence[Result]) -> Table:
+    """Of the sets that are searched by several modalities together: persons without an item, segments by status."""
+    sets = {result["name"]: result for result in results if "cues" in result}
+    modalities = list(dict.fromkeys(modality for result in sets.values() for modality in result["statuses"]))
+    head = ["set", "persons searched", "without a usable item", "segments", *modalities]
+    body = []
+    for name, result in sets.items():
+        states = [result["statuses"].get(modality, {}) for modality in modalities]
+        told = [", ".join(f"{state} {count}" for state, count in found.items()) or "-" for found in states]
+        counts = [result["num_models"], len(result["models_without_items"]), result["num_segments"]]
+        body.append([name, *map(str, counts), *told])
+    return head, body
+
+
+def reason_table(results: Sequence[Result]) -> Table:
+    """Systems that tell why a segment has its rank, with the number of lines of each reason."""
+    shown = [result for result in best_first(results) if "reasons" in result]
+    columns = _columns(shown)
+    reasons = list(dict.fromkeys(reason for result in shown for reason in result["reasons"]))
+    cues: Mapping[str, str] = next((result["cues"] for result in shown), {})
+    head = [*columns, *(reason_name(reason, cues) for reason in reasons)]
+    lines = [
+        [*(result[field] for field in columns.values()), *(str(result["reasons"][reason]) for reason in reasons)]
+        for result in shown
+    ]
+    return head, lines
+
+
+def count_tables(results: Sequence[Result]) -> list[tuple[str, Table]]:
+    """Titles and tables of what was counted, those with lines."""
+    titles = {"Searched sets": set_table, "Reasons": reason_table, "Status of what is searched": cue_table}
+    made = [(title, table(results)) for title, table in titles.items()]
+    return [(title, table) for title, table in made if table[1]]
+
+
+def reason_name(reason: str, cues: Mapping[str, str]) -> str:
+    """A reason as people read it: the modality for a cue. cues: cue -> modality."""
+    return cues.get(reason, reason)
 
 
 def _unresolved(results: Sequence[Result]) -> list[float]:
@@ -119,12 +174,24 @@ def map_note(results: Sequence[Result]) -> str:
     """What the figures of :func:`map_table` mean, and which are too good."""
     learnt = [(result["backend"], name) for result in results for name in (result.get("learnt_from") or "").split()]
     too_good = "its figures there, and what is calibrated there, are too good."
-    return (
-        "mAP: mean average precision over the persons of the key, divided by all right segments, as iQIYI-VID defines "
-        "it; a person without a list counts 0. Capped: divided by at most as many segments as a list may hold. "
+    parts = [
+        "mAP: mean average precision over the persons of the key, divided by all right segments, as iQIYI-VID and "
+        "WIDER Person Search define it; a person without a list counts 0."
+    ]
+    parts += [OF_MODELS_NOTE] if _of_models(results) else [OF_SEGMENTS_NOTE]
+    parts.append(
         "Intervals: bootstrap over persons. Segment rank-1: share of the segments with a person for which the right "
         "one is the best."
-    ) + "".join(f" {system} learnt from {name}: {too_good}" for system, name in dict.fromkeys(learnt))
+    )
+    parts += [f"{system} learnt from {name}: {too_good}" for system, name in dict.fromkeys(learnt)]
+    return " ".join(parts)
+
+
+OF_SEGMENTS_NOTE = "Capped: divided by at most as many segments as a list may hold."
+OF_MODELS_NOTE = (
+    "Per group: mean of the means of the groups, such as films. Rank-1, 5, 10: share of the persons with a right "
+    "segment so far up."
+)
 
 
 def open_set_notes(results: Sequence[Result]) -> list[str]:

@@ -14,9 +14,10 @@ from vidperson import cli
 from vidperson.training.settings import Settings
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from vidperson.networks.card import ModelCard
+    from vidperson.networks.embedder import PictureEmbedder
     from vidperson.networks.install import InstalledModel
     from vidperson.training.batches import ShuffledBatches
     from vidperson.training.export import Run
@@ -53,14 +54,36 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class TaughtOptions(TrainingOptions):
-    """Those of a training that may have a teacher."""
+    """Those of a training that may have teachers."""
 
-    teacher: str = cli.option("", "folder of an installed network to imitate")
+    teacher: list[str] = cli.option((), "folders of installed networks to imitate")
 
 
 @dataclass(frozen=True)
-class IdentityOptions:
-    """How an embedding network is taught identities, by their labels and by a teacher."""
+class TeachingOptions:
+    """How an embedding network imitates its teachers."""
+
+    cosine_weight: float = cli.option(1.0, "weight of: be like the teacher's embedding")
+    relation_weight: float = cli.option(1.0, "weight of: cosines like the teacher's")
+    teacher_weights: list[float] = cli.option((), "weight of each teacher; empty: all alike, 1 in all", convert=float)
+
+    def note(self, teachers: Sequence[InstalledModel]) -> dict[str, Any]:
+        """What to note of the teachers in the recipe: nothing without any."""
+        if not teachers:
+            return {}
+        noted: dict[str, Any] = {"teacher": " ".join(f"{each.card.name} {each.sha256}" for each in teachers)}
+        noted |= {"cosine_weight": self.cosine_weight, "relation_weight": self.relation_weight}
+        return noted | ({"teacher_weights": self.teacher_weights} if self.teacher_weights else {})
+
+    def apart(self) -> dict[str, Any]:
+        """The other options, to note in the recipe."""
+        shared = {field.name for field in dataclasses.fields(TeachingOptions)}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in shared}
+
+
+@dataclass(frozen=True)
+class IdentityOptions(TeachingOptions):
+    """How an embedding network is taught identities, by their labels and by teachers."""
 
     embedding_size: int = cli.option(512, "values of an embedding", convert=cli.whole(1))
     loss: str = cli.option("arcface", "arcface, cosface, softmax, or none: only from the teacher")
@@ -68,8 +91,20 @@ class IdentityOptions:
     margin: float = cli.option(0.4, "m of arcface (radians) and cosface")
     sub_centres: int = cli.option(1, "centres per identity")
     sample_rate: float = cli.option(1.0, "share of the identities per step (partial FC)")
-    cosine_weight: float = cli.option(1.0, "weight of: be like the teacher's embedding")
-    relation_weight: float = cli.option(1.0, "weight of: cosines like the teacher's")
+
+
+@dataclass(frozen=True)
+class ReidOptions(TeachingOptions):
+    """How a network is taught to find persons again, by their labels and by teachers."""
+
+    embedding_size: int = cli.option(0, "values of an embedding; 0: as the architecture has them", convert=cli.whole(0))
+    loss: str = cli.option("softmax", "loss of the classes, one a person", choices=("softmax", "none"))
+    smoothing: float = cli.option(0.1, "share of the target that is spread over all persons (label smoothing)")
+    triplets: str = cli.option("hard", "which triplets count: hard, all, or weighted by a softmax")
+    triplet_margin: float = cli.option(0.3, "margin of the triplets; 0: the soft margin", convert=cli.not_negative)
+    triplet_weight: float = cli.option(1.0, "weight of the triplets; 0: none", convert=cli.not_negative)
+    triplets_behind_neck: bool = cli.option(False, "true: triplets of what the classes are learnt on, too")
+    images: int = cli.option(4, "images of each person in a batch; 0: each image once an epoch", convert=cli.whole(0))
 
 
 @dataclass(frozen=True)
@@ -153,8 +188,8 @@ def new_network(card: ModelCard, architecture: str, options: TrainingOptions) ->
     return network, note
 
 
-def open_teacher(options: TaughtOptions) -> tuple[InstalledModel, Run]:
-    """The installed teacher, and its network as it answers for batches.
+def open_teacher(folder: str, options: TaughtOptions) -> tuple[InstalledModel, Run]:
+    """A teacher installed in a folder, and its network as it answers for batches.
 
     In bf16 where that is trained in: it is then two to three times faster on a CPU, and says the same.
     """
@@ -162,7 +197,7 @@ def open_teacher(options: TaughtOptions) -> tuple[InstalledModel, Run]:
     from vidperson.networks.opening import open_network
 
     fast = options.settings.precision == "bf16" and options.engine in ("auto", "openvino")
-    installed = installed_model(options.teacher)
+    installed = installed_model(folder)
     return installed, open_network(installed, options.engine, "cpu", options.threads, "bf16" if fast else "fp32")
 
 
@@ -176,10 +211,37 @@ def teacher_module(installed: InstalledModel, options: TaughtOptions) -> nn.Modu
     return as_module(installed, "bf16" if options.settings.precision == "bf16" else "fp32")
 
 
-def data_in_words(counted: str, options: TrainingOptions, teacher: InstalledModel | None = None) -> str:
+def taught_batches(
+    source: ShuffledBatches, options: TaughtOptions, world: World, embedder: Callable[[Run, ModelCard], PictureEmbedder]
+) -> tuple[list[InstalledModel], Batches, tuple[int, ...]]:
+    """The teachers, the batches with what they say, and the values of an embedding of each; none: the batches only.
+
+    embedder: a network behind its card.
+    """
+    from vidperson.networks.card import picture_input
+    from vidperson.training.batches import TaughtBatches
+    from vidperson.training.task import TeacherModule, ask_engine, ask_teachers
+
+    opened = [open_teacher(folder, options) for folder in options.teacher]
+    teachers = [embedder(run, installed.card) for installed, run in opened]
+    asked: list[Callable[[Tensor], Tensor]] = []
+    for (installed, _), teacher in zip(opened, teachers, strict=True):
+        if world.device.type == "cuda":
+            module = teacher_module(installed, options)
+            pictures = picture_input(installed.card)
+            asked.append(TeacherModule(module, pictures, teacher.mirror).to(world.device))
+        else:
+            asked.append(ask_engine(teacher.embed))
+    found = [installed for installed, _ in opened], tuple(teacher.embedding_size for teacher in teachers)
+    if not opened:
+        return found[0], source, found[1]
+    return found[0], TaughtBatches(source, ask_teachers(asked), world.device), found[1]
+
+
+def data_in_words(counted: str, options: TrainingOptions, teachers: Sequence[InstalledModel] = ()) -> str:
     """What a network is trained on, for its card. counted: how many of what."""
     text = f"{counted} ({' '.join(Path(name).name for name in options.train_data)})"
-    if teacher is not None:
+    for teacher in teachers:
         text += f"; teacher {teacher.card.name}, trained on {teacher.card.training_data}"
     return text
 

@@ -30,9 +30,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from vidperson.errors import DataError, EngineError, TrainingError
+from vidperson.errors import DataError, EngineError, ModelError, TrainingError
 from vidperson.io.atomic import atomic_write
 from vidperson.io.record import sha256
+from vidperson.networks.architectures.backbones import load_backbone
 from vidperson.training.muon import Muon
 from vidperson.training.settings import Settings
 
@@ -339,7 +340,10 @@ class _Run:
                 f"{path}: expected at most {self.total} steps, as in {self.settings.epochs} epochs, found "
                 f"{content['step']}; ask for {done} epochs or more, or train another name"
             )
-        self.task.load_state_dict(content["task"])
+        try:
+            self.task.load_state_dict(content["task"])
+        except RuntimeError:
+            raise TrainingError(f"{path}: was made by another version; train another name, or remove it") from None
         self.optimiser.load_state_dict(content["optimiser"])
         if self.average is not None:
             self.average.load_state_dict(content["average"])
@@ -387,6 +391,23 @@ def start_from(network: nn.Module, path: str) -> str:
         if shapes[0] != shapes[1]:
             raise TrainingError(f"{path}: {name}: expected {shapes[0]}, found {shapes[1]}; it is of another network")
     network.load_state_dict(found)
+    return f"{Path(path).name} {sha256(Path(path))}"
+
+
+def start_backbone(network: nn.Module, path: str) -> str:
+    """Give a network for re-identification the weights of a backbone learnt on ImageNet; returns what to note of it.
+
+    Raises TrainingError for a file that holds no weights, ModelError for those of another backbone, naming the first.
+    """
+    remedy = "name a file of weights learnt on ImageNet, as torchvision or torchreid publish them"
+    content = load_checkpoint(Path(path), remedy)
+    weights: Any = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise TrainingError(f"{path}: no weights in it; {remedy}")
+    try:
+        load_backbone(network, weights)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
     return f"{Path(path).name} {sha256(Path(path))}"
 
 

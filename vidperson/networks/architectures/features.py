@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Features(NamedTuple):
@@ -17,3 +18,24 @@ class Features(NamedTuple):
     embedding: Tensor
     metric: list[Tensor]
     identity: list[Tensor]
+
+
+class Halved(nn.Module):
+    """(N, 3, height, width) float images, even sides, to what a network gives for them at half their size.
+
+    network: one that has ``features`` and ``identity_sizes``.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.identity_sizes: tuple[int, ...] = network.identity_sizes  # type: ignore[assignment]
+
+    def features(self, images: Tensor) -> Features:
+        """See the network's own."""
+        found: Features = self.network.features(functional.avg_pool2d(images, 2))  # type: ignore[operator]
+        return found
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.network(functional.avg_pool2d(images, 2))
+        return found

@@ -8,14 +8,12 @@ MGN (Wang et al., "Learning Discriminative Features with Multiple Granularities 
 2018, arXiv:1804.01438) parts ways after the first block of the third stage: one branch for the whole person, one that
 looks at two horizontal stripes, too, and one at three.
 
-Module names follow torchvision, so that weights learnt on ImageNet load, see :func:`load_backbone`.
+Module names follow torchvision, so that weights learnt on ImageNet load, see ``backbones.py``.
 """
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -28,8 +26,6 @@ from vidperson.networks.architectures.features import Features
 STRIPES = (0, 2, 3)  # of the branches of MGN
 PARTS = len(STRIPES) + sum(STRIPES)
 _EXPANSION = 4
-_OWN = re.compile(r"(neck|reductions)\.")  # not of a backbone
-_PLACE = re.compile(r"(trunk|branches\.\d+)\.")  # where MGN has a part of one
 
 
 @dataclass(frozen=True)
@@ -189,30 +185,3 @@ def _initialise(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def load_backbone(network: ReidResNet | MGN, weights: Mapping[str, Tensor]) -> None:
-    """Start from the weights of torchvision's network for ImageNet; its classifier ``fc`` is left out.
-
-    In MGN each branch starts from the same. What only re-identification has keeps its weights.
-    Raises ModelError that names the weights which are missing, too many or of another shape.
-    """
-    own = network.state_dict()
-    given = {name: value for name, value in weights.items() if not name.startswith("fc.")}
-    sources = {name: _PLACE.sub("", name) for name in own if not _OWN.match(name)}
-    # Older files have no counts of batches.
-    found = {name: given[source] for name, source in sources.items() if source in given}
-    problems = [f"no '{source}'" for source in sources.values() if source not in given and not _is_count(source)]
-    problems += [f"'{name}' is of no part of it" for name in given if name not in sources.values()]
-    problems += [
-        f"'{sources[name]}' has the shape {tuple(value.shape)}, not {tuple(own[name].shape)}"
-        for name, value in found.items()
-        if value.shape != own[name].shape
-    ]
-    if problems:
-        raise ModelError(f"the weights are not those of this backbone: {problems[0]}; {len(problems)} do not fit")
-    network.load_state_dict({**own, **found})
-
-
-def _is_count(name: str) -> bool:
-    return name.endswith(".num_batches_tracked")

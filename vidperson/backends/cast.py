@@ -1,0 +1,161 @@
+"""Cast search: the candidates of a film ranked for each member of its cast, by who they are and what they wear.
+
+Portraits show who a cast member is (*identity*, such as faces). Candidates are persons seen in frames: some show who
+they are, most show what they wear (*appearance*, such as bodies), which portraits do not. So the surest candidates of
+a cast member become examples for the others, and a person is in a frame only once. What the back-ends share is here;
+each is in a module of its own.
+
+Candidates come in an order of their own, that of their names in the C locale. Of equal scores the earlier one is the
+better one. Cosines are rounded to 2^-40, so that their sums are exact and no result depends on the order otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidperson.backends.exact import Double, length_normalise, round_to_grid
+from vidperson.backends.reranking import k_reciprocal
+from vidperson.errors import ScoringError
+
+Float = NDArray[np.float32]
+Index = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+
+REASONS = ("identity", "expansion", "appearance", "excluded", "none")
+IDENTITY, EXPANSION, APPEARANCE, EXCLUDED, NONE = range(len(REASONS))
+NOTHING = -1
+"""As evidence: none."""
+
+COSINE_BITS = 40  # 4,096 cosines are summed without error
+
+
+class Cue:
+    """What one or several embedders tell of N persons; a person may have no vector of one or of all.
+
+    embeddings: per embedder (N, D) rows as the network gave them, which count where the (N,) bool beside them is true.
+    units: per embedder (N, D) float64 of length 1, 0 where there is none. there: (N, K) bool.
+    known: (N,) bool, whether there is any.
+    Raises ScoringError for shapes that do not fit and vectors that are not finite.
+    """
+
+    def __init__(self, count: int, embeddings: Sequence[tuple[NDArray[np.floating], Bool]]) -> None:
+        self.there = np.zeros((count, len(embeddings)), dtype=bool)
+        self.units: list[Double] = []
+        for k, (rows, there) in enumerate(embeddings):
+            if rows.ndim != 2 or len(rows) != count or there.shape != (count,):
+                raise ScoringError(f"expected vectors of {count} persons, found {rows.shape} and {there.shape}")
+            if not np.isfinite(rows[there]).all():
+                raise ScoringError("NaN or infinite embedding; extract it again")
+            self.there[:, k] = there
+            self.units.append(length_normalise(np.where(there[:, None], rows, 0.0)))
+        self.known = self.there.any(axis=1)
+
+    def __len__(self) -> int:
+        return len(self.there)
+
+    def cosines(self, other: Cue) -> Double:
+        """(N, M) mean cosine over the embedders that both have; NaN where there is none in common.
+
+        Raises ScoringError where the embedders differ.
+        """
+        _check_alike(self, other)
+        shared = self.there.astype(np.float64) @ other.there.T.astype(np.float64)
+        total = np.zeros(shared.shape)
+        for k, (own, others) in enumerate(zip(self.units, other.units, strict=True)):
+            if self.there[:, k].any() and other.there[:, k].any():
+                total += own @ others.T
+        with np.errstate(invalid="ignore"):
+            return round_to_grid(np.where(shared > 0, total / np.maximum(shared, 1), np.nan), COSINE_BITS)
+
+    def joined(self) -> Double:
+        """(N, D) vectors of length 1, those of the embedders side by side; 0 for who has none.
+
+        Their inner products are the cosines of those who have the same embedders.
+        """
+        side_by_side = np.concatenate([np.zeros((len(self), 0)), *self.units], axis=1)
+        return side_by_side / np.sqrt(np.maximum(self.there.sum(axis=1, keepdims=True), 1))
+
+
+def stacked(one: Cue, other: Cue) -> Cue:
+    """The persons of both, by the same embedders. Raises ScoringError where these differ."""
+    _check_alike(one, other)
+    parts = []
+    for k, (own, others) in enumerate(zip(one.units, other.units, strict=True)):
+        size = max(own.shape[1], others.shape[1])  # one of them may have no vector at all
+        both = np.zeros((len(one) + len(other), size))
+        both[: len(one), : own.shape[1]], both[len(one) :, : others.shape[1]] = own, others
+        parts.append((both, np.concatenate([one.there[:, k], other.there[:, k]])))
+    return Cue(len(one) + len(other), parts)
+
+
+def _check_alike(one: Cue, other: Cue) -> None:
+    sizes = [
+        [rows.shape[1] if cue.there[:, k].any() else None for k, rows in enumerate(cue.units)] for cue in (one, other)
+    ]
+    alike = len(sizes[0]) == len(sizes[1])
+    if not alike or any(None not in pair and len(set(pair)) > 1 for pair in zip(*sizes, strict=True)):
+        raise ScoringError(f"expected embeddings of the same embedders, found the sizes {sizes[0]} and {sizes[1]}")
+
+
+@dataclass(frozen=True)
+class Film:
+    """The cast and the candidates of a film.
+
+    cast: C members by their portraits. identity: N candidates, by the same embedders. appearance: the candidates by
+        others. frames: (N,) number of the frame that each candidate is seen in.
+    Raises ScoringError for numbers of candidates that differ.
+    """
+
+    cast: Cue
+    identity: Cue
+    appearance: Cue
+    frames: Index
+
+    def __post_init__(self) -> None:
+        counts = {len(self.identity), len(self.appearance), len(self.frames)}
+        if len(counts) > 1:
+            raise ScoringError(f"expected as many candidates in each list, found {sorted(counts)}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cast members, candidates."""
+        return len(self.cast), len(self.identity)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How the candidates of a film rank for each cast member, and why.
+
+    scores: (C, N) float32, larger is better. reasons: (C, N) int64, places in ``REASONS``.
+    evidence: (C, N) int64: the candidate that decided, from 0, or N + c for the portrait of cast member c, or NOTHING.
+    """
+
+    scores: Float
+    reasons: Index
+    evidence: Index
+
+
+def nothing_known(shape: tuple[int, int]) -> tuple[Index, Index]:
+    """Reasons and evidence to begin with."""
+    return np.full(shape, NONE, dtype=np.int64), np.full(shape, NOTHING, dtype=np.int64)
+
+
+def reranked(cue: Cue, k1: int, k2: int, weight: float) -> Double:
+    """(N, N) similarities by k-reciprocal encoding, 1 - distance; NaN for persons without a vector."""
+    found = np.full((len(cue), len(cue)), np.nan)
+    known = np.flatnonzero(cue.known)
+    if len(known):
+        distances = k_reciprocal(cue.joined()[known], None, k1, k2, weight)
+        found[np.ix_(known, known)] = round_to_grid(1.0 - distances.astype(np.float64), COSINE_BITS)
+    return found
+
+
+def together(frames: Index) -> Bool:
+    """(N, N) whether two different candidates share a frame."""
+    same = frames[:, None] == frames[None]
+    np.fill_diagonal(same, False)
+    return same

@@ -1,0 +1,191 @@
+"""What the report shows of a cast search: per group and model the portraits, the ranked segments and the misses."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from vidperson.report import html
+from vidperson.report.searches import reason_name
+from vidperson.report.tables import Table, cell
+
+Content = Mapping[str, Any]
+
+MOST_OPEN = 3
+"""Groups that are unfolded; with more, none is."""
+USABLE = ("ok", "unsure")
+CHECK, CROSS, DOT, NUMBER = "\N{CHECK MARK}", "\N{MULTIPLICATION X}", " \N{MIDDLE DOT} ", "#"
+
+
+def cast_parts(picked: Content) -> list[str]:
+    """The parts of the report about a searched set, as steps/pick_casts.py wrote them."""
+    groups, names = picked["groups"], picked["names"]
+    parts = [html.heading(f"Who was found, by {picked['system']}"), html.note(cast_note(picked))]
+    if len(groups) > 1:
+        parts += [html.table(group_table(groups, names))]
+    shown = [_group(group, picked, len(groups) <= MOST_OPEN) for group in groups]
+    return [*parts, '<div class="searchable">', *shown, "</div>"]
+
+
+def cast_note(picked: Content) -> str:
+    """What is shown, and what the marks mean."""
+    parts = ["Each person's portrait, the segments that were ranked best, and right ones that were ranked last."]
+    if any(model["average_precision"] is not None for group in picked["groups"] for model in group["models"]):
+        parts.append(f"{CHECK} right, {CROSS} wrong; persons that went worst come first.")
+    if picked["has_reasons"]:
+        identity = reason_name("identity", picked["cues"])
+        reasons = [f"{identity}: is like the portrait", "expansion: is like a segment that was found by it"]
+        if "appearance" in picked["cues"]:
+            reasons.append(f"{picked['cues']['appearance']}: is like a segment that was found")
+        reasons += ["excluded: somebody else in the frame was found", "none: there was no evidence"]
+        parts.append(f"Reasons: {'; '.join(reasons)}. The rank of the segment that decided is behind it.")
+    if picked["num_shown"] < picked["num_models"]:
+        parts.append(f"There are pictures of {picked['num_shown']} of {picked['num_models']} persons.")
+    return " ".join(parts)
+
+
+def group_table(groups: Sequence[Content], names: Mapping[str, str]) -> Table:
+    """A line per group."""
+    keyed = any(group["mean_average_precision"] is not None for group in groups)
+    head = ["group", "persons", "segments", *(["mAP %", "rank-1 %"] if keyed else [])]
+    body = []
+    for group in groups:
+        figures = [_percent(group["mean_average_precision"]), _percent(group["rank_1"])] if keyed else []
+        body.append([_named(group["group"], names), str(group["num_models"]), str(group["num_segments"]), *figures])
+    return head, body
+
+
+def model_table(group: Content, picked: Content) -> Table:
+    """A line per model of a group."""
+    models = group["models"]
+    keyed = any(model["average_precision"] is not None for model in models)
+    reasons = list(dict.fromkeys(reason for model in models for reason in model["reasons"]))
+    head = ["person", *(["AP %", "first right", "right segments"] if keyed else []), "listed"]
+    head += [reason_name(reason, picked["cues"]) for reason in reasons]
+    body = []
+    for model in models:
+        first = "-" if model["first_hit"] is None else str(model["first_hit"])
+        figures = [_percent(model["average_precision"]), first, str(model["relevant"])] if keyed else []
+        counts = [str(model["reasons"].get(reason, 0)) for reason in reasons]
+        body.append([_named(model["model"], picked["names"]), *figures, str(model["listed"]), *counts])
+    return head, body
+
+
+def _group(group: Content, picked: Content, is_open: bool) -> str:
+    facts = [f"{group['num_models']} persons", f"{group['num_segments']} segments"]
+    if group["mean_average_precision"] is not None:
+        facts.append(f"mAP {_percent(group['mean_average_precision'])} %")
+    summary = f'{escape(_named(group["group"], picked["names"]))} <span class="facts">{DOT.join(facts)}</span>'
+    shown = [_model(model, picked, group["group"]) for model in group["models"] if "best" in model]
+    table = html.table(model_table(group, picked))
+    return "\n".join(
+        [
+            f'<details class="group"{" open" if is_open else ""}><summary>{summary}</summary>',
+            *(shown if shown else []),
+            f'<div class="members">{table}</div></details>',
+        ]
+    )
+
+
+def _model(model: Content, picked: Content, group: str) -> str:
+    facts = []
+    if model["average_precision"] is not None:
+        facts.append(f"AP {_percent(model['average_precision'])} %")
+        first = model["first_hit"]
+        facts.append("no right segment listed" if first is None else f"first right segment at rank {first}")
+        facts.append(f"right segments: {model['relevant']}")
+    facts.append(f"listed: {model['listed']}")
+    name = escape(_named(model["model"], picked["names"]))
+    parts = [f'<h4>{name} <span class="facts">{DOT.join(facts)}</span></h4>', '<div class="strip">']
+    parts += [_picture(portrait, "portrait", [_portrait(portrait)]) for portrait in model["portraits"]]
+    if not model["portraits"]:
+        parts.append(
+            _picture({"segment": "", "jpeg": None, "why": "no portrait", "boxes": []}, "portrait", ["portrait"])
+        )
+    parts += [_case(case, picked, model, group) for case in model["best"]] or [html.note("no segment is listed")]
+    parts.append("</div>")
+    if model["missed"]:
+        of = "" if len(model["missed"]) == model["not_found"] else f", {len(model['missed'])} of {model['not_found']}"
+        parts.append(f'<p class="note">Right segments that were ranked last{of}</p><div class="strip">')
+        parts += [_case(case, picked, model, group, missed=True) for case in model["missed"]]
+        parts.append("</div>")
+    return '<section class="person">' + "\n".join(parts) + "</section>"
+
+
+def _portrait(portrait: Content) -> str:
+    """What is below a portrait: its status, unless it is usable."""
+    state, _, why = portrait["status"].partition(": ")
+    return "portrait" if state in USABLE else escape(f"portrait, {state.replace('_', ' ')}{': ' if why else ''}{why}")
+
+
+def _case(case: Content, picked: Content, model: Content, group: str, missed: bool = False) -> str:
+    """A segment with its rank, score and reason."""
+    evidence = _evidence(case, [portrait["segment"] for portrait in model["portraits"]])
+    mark = {True: f" {CHECK}", False: f" {CROSS}", None: ""}[None if missed else case["right"]]
+    rank = "not listed" if case["rank"] is None else f"{NUMBER}{case['rank']}"
+    score = "" if case["score"] is None else f" {case['score']:.3f}"
+    lines = [f"<b>{rank}</b>{score}{mark}"]
+    lines += [
+        escape(text)
+        for text in ([why_missed(case, picked, evidence)] if missed else why_ranked(case, picked, evidence, group))
+    ]
+    kind = {True: "right", False: "wrong", None: "unknown"}[case["right"]]
+    return _picture(case, "missed" if missed else kind, lines)
+
+
+def why_ranked(case: Content, picked: Content, evidence: str, group: str) -> list[str]:
+    """Reason and evidence of a segment, and whom it shows, if it is wrong: without its group before it."""
+    lines = []
+    if case["reason"] is not None:
+        lines.append(reason_name(case["reason"], picked["cues"]) + evidence)
+    if case["right"] is False:
+        shown = [model.removeprefix(f"{group}_") for model in case["shows"]]
+        lines.append(f"shows {' '.join(shown) or 'nobody who is searched'}")
+    return lines
+
+
+def why_missed(case: Content, picked: Content, evidence: str) -> str:
+    """Why a right segment came late: somebody else of its frame was found, it has no item, or it is not like them."""
+    if case["reason"] == "excluded":
+        return "excluded" + evidence
+    state, _, why = case["status"].partition(": ")
+    told = "low similarity" if state in USABLE else f"{state.replace('_', ' ')}{': ' if why else ''}{why}"
+    if case["reason"] in (None, "none"):
+        return told
+    return f"{told}; {reason_name(case['reason'], picked['cues'])}{evidence}"
+
+
+def _evidence(case: Content, portraits: Sequence[str]) -> str:
+    """What decided, with a blank before it: the portrait, a segment by its rank in the list, or a name."""
+    if case["evidence"] is None:
+        return ""
+    if [case["evidence"]] == list(portraits):
+        return ": portrait"
+    return f" {NUMBER}{case['evidence_rank']}" if case["evidence_rank"] else f": {case['evidence']}"
+
+
+def _picture(item: Content, kind: str, lines: Sequence[str]) -> str:
+    """A picture with boxes on it and lines of markup below, the name of its segment last."""
+    name = escape(item["segment"])
+    if item["jpeg"] is None:
+        picture = f'<div class="missing">{escape(item["why"])}</div>'
+    else:
+        boxes = "".join(
+            f'<i style="left:{x:g}%;top:{y:g}%;width:{width:g}%;height:{height:g}%"></i>'
+            for x, y, width, height in item["boxes"]
+        )
+        uri = html.data_uri(base64.b64decode(item["jpeg"]))
+        picture = f'<span class="boxed"><img alt="{name}" src="{uri}">{boxes}</span>'
+    caption = "<br>".join([*lines, f'<span class="id">{name}</span>'])
+    return f'<figure class="{kind}">{picture}<figcaption>{caption}</figcaption></figure>'
+
+
+def _named(name: str, names: Mapping[str, str]) -> str:
+    original = names.get(name, name)
+    return name if original == name else f"{name} ({original})"
+
+
+def _percent(share: float | None) -> str:
+    return cell(None if share is None else 100 * share, 1)
