@@ -33,12 +33,12 @@ _PLANAR = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"}
 
 
 def small_version(picture: av.VideoFrame, reformatter: VideoReformatter) -> Small:
-    """(27, 48, 3) uint8 Y, U, V of a decoded frame, each the mean over samples of its area, whatever the frame's shape."""
+    """(27, 48, 3) uint8 Y, U, V of a decoded frame of any shape, each the mean over samples of its area."""
     if picture.format.name not in _PLANAR:
         picture = reformatter.reformat(picture, format="yuv420p", threads=1)
     channels = []
     for plane in picture.planes[:3]:
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
         every = [max(1, side // (_SAMPLES * small)) for side, small in zip(rows.shape, (HEIGHT, WIDTH), strict=True)]
         few = np.ascontiguousarray(rows[:: every[0], :: every[1]])
         channels.append(cv2.resize(few, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))

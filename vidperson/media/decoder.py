@@ -115,7 +115,7 @@ class Decoder:
         else:
             return 0
         yield begin[-1], None
-        marked = chain(begin, shots)
+        marked: Iterator[Shot] = chain(begin, shots)
         if sees:
             marked = (replace(shot, picture=self.picture(shot)) for shot in marked)
         marks = marking(marked, self.clock)
