@@ -12,7 +12,6 @@ from vidperson import cli
 
 if TYPE_CHECKING:
     from steps.search_cast import CastPairOptions, CastSystemOptions, CueOptions
-
     from vidperson.backends.systems import System
     from vidperson.io.planned import Planned
 
