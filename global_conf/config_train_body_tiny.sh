@@ -32,7 +32,7 @@ train_images=0
 train_batch=48
 train_unlabelled_batch=80
 train_augment="mirror=0.5 jitter=0.5 pad=0.5 recolour=0.5 colour=0.5 blur=0.1 scale=0.2 erase=0.3"
-train_epochs=32
+train_epochs=22
 train_optimiser=muon
 train_lr=0.02
 train_weight_decay=0.05
@@ -45,6 +45,6 @@ train_teacher=omz_person_reidentification_0277
 train_cosine_weight=1
 train_relation_weight=4
 train_half_weights=true
-train_valid_epochs=16
+train_valid_epochs=11
 train_threads=1         # one free core is better than two shared ones
 train_workers=0
