@@ -28,22 +28,17 @@ train_sub_centres=1           # [>=1] centres per identity; the nearest counts; 
 train_sample_rate=1.0         # [>0..1] share of identities per step; below 1 for 100,000s of them
 train_augment="mirror=0.5"    # how often each, 0..1: mirror jitter colour ...: docs/networks.md
 train_batch=400               # [>=1] crops per step, all GPUs together
-train_cosine_weight=1.0       # [>=0] weight of: embeddings like the teacher's
-train_relation_weight=1.0     # [>=0] weight of: cosines within a batch like the teacher's
-train_teacher_weights=        # weight of each teacher; empty: all alike, 1 in all
 valid_pictures=               # folder or tar of aligned faces to validate on; empty: none
 valid_pairs=                  # pairs of them to choose the epoch by (LFW View 1: DevTrain)
 test_pairs=                   # pairs of other persons, for the card's figures only (DevTest)
 . ./utils/parse_options.sh
 . ./utils/training.sh face "--face-detector '' --face-embedder"
 
-# shellcheck disable=SC2086,SC2154  # train_data and train_teacher_weights are lists of words
+# shellcheck disable=SC2086,SC2154  # train_data is a list of words
 $launch "$output/log/train.log" "${python[@]}" steps_face/train_embedder.py \
   --train-data $train_data --augment "$train_augment" \
   --embedding-size "$train_embedding_size" --loss "$train_loss" --scale "$train_scale" \
   --margin "$train_margin" --sub-centres "$train_sub_centres" --sample-rate "$train_sample_rate" \
-  --cosine-weight "$train_cosine_weight" --relation-weight "$train_relation_weight" \
-  --teacher-weights $train_teacher_weights \
   --valid-pictures "$valid_pictures" --valid-pairs "$valid_pairs" --test-pairs "$test_pairs" \
-  "${training[@]}"
+  "${training[@]}" "${teaching[@]}"
 echo "$output/$train_name.yaml"

@@ -29,7 +29,7 @@ from vidperson.media.video import FrameReader
 from vidperson.types import Detections, Image
 
 WIDTH, HEIGHT = 1280, 720
-CASTS = {
+CASTS: dict[str, dict[str, tuple[str, ...]]] = {
     "val": {"v1": ("asl_A", "asl_C", "3DsHHfu4", "Obama"), "v2": ("asl_E", "M030", "andrew", "FrKHP3yLjJw")},
     "test": {
         "t1": ("asl_B", "asl_D", "5JGS4NZrYpk", "GzLqfm08oBI"),
@@ -160,6 +160,7 @@ def write_corpus(root: Path, persons: Mapping[str, Person], photos: Mapping[str,
     singles = [name for name, person in persons.items() if len(person.clips) == 1]
     root.mkdir(parents=True)
     shown: dict[str, Any] = {}
+    everybody = {**persons, **photos}
     for number, (part, films) in enumerate(CASTS.items()):
         strangers = [*singles[number :: len(CASTS)]], [*photos][number :: len(CASTS)]
         lists = {}
@@ -167,7 +168,6 @@ def write_corpus(root: Path, persons: Mapping[str, Person], photos: Mapping[str,
             rng = np.random.default_rng([seed, zlib.crc32(film.encode())])
             others = strangers[1][place :: len(films)]
             others = [others[i] for i in rng.permutation(len(others))[: plan.photos].tolist()]
-            everybody = {**persons, **photos}
             lists[film] = _film(root / part, film, cast, [*strangers[0], *others], everybody, rng, plan, shown)
         (root / f"{part}.json").write_text(json.dumps(lists, indent=1) + "\n")
     (root / "shown.json").write_text(json.dumps(shown, indent=1) + "\n")
@@ -185,7 +185,7 @@ def _film(
     shown: dict[str, Any],
 ) -> dict[str, Any]:
     """Write a film's images, note its candidates, and return its entry of the list."""
-    lacking = [name for name in cast if len(persons[name].clips if name in persons else ()) < 2]
+    lacking = [name for name in cast if name not in persons or len(persons[name].clips) < 2]
     if lacking:
         raise DataError(f"expected at least two clips with a face of {lacking[0]}", folder)
     for name in ("cast", "frames"):
@@ -272,7 +272,7 @@ def compose(shots: Sequence[Shot], light: Light, rng: np.random.Generator) -> tu
         boxes.append([x + inner[0], y + inner[1], size[0] - inner[0] - inner[2], size[1] - inner[1] - inner[3]])
     gain, gamma = light[:3], light[3]
     lit = 255 * np.clip((np.arange(256)[:, None] / 255) ** gamma * gain, 0, 1)
-    return cv2.LUT(frame, lit.round().astype(np.uint8)[:, None]), boxes  # type: ignore[return-value]
+    return cv2.LUT(frame, lit.round().astype(np.uint8)[:, None]), boxes
 
 
 def _lights(count: int, rng: np.random.Generator) -> list[Light]:
@@ -335,7 +335,7 @@ def _portrait(look: Look, rng: np.random.Generator) -> Image:
     c, d = max(round(y1 - top), 0), min(round(y2 + bottom), height)
     part: Any = look.picture[c:d, a:b]
     scale = max(240 / (d - c), 1.0)
-    return cv2.resize(part, (round((b - a) * scale), round((d - c) * scale)), interpolation=cv2.INTER_CUBIC)  # type: ignore[return-value]
+    return cv2.resize(part, (round((b - a) * scale), round((d - c) * scale)), interpolation=cv2.INTER_CUBIC)
 
 
 def _write(path: Path, image: Image, quality: int = 92) -> None:

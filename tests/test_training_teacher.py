@@ -29,7 +29,7 @@ def test_step_with_a_teacher_brings_the_students_cosines_near_the_teachers(
     tmp_path: Path,
 ) -> None:
     install_model(str(trained[0] / "tiny.yaml"), tmp_path)
-    more = {"loss": "none", "teacher": str(tmp_path / "tiny"), "embedding_size": 8, "epochs": 3, "ema": 0.0}
+    more = {"loss": "none", "teacher": [str(tmp_path / "tiny")], "embedding_size": 8, "epochs": 3, "ema": 0.0}
     train(**options(people, tmp_path / "student", **more))
     log = [entry for entry in read_log(tmp_path / "student") if entry["kind"] == "train"]
     for term in ("cosine", "relation"):  # the teacher has 16 values, the student 8: the cosine goes through a map
@@ -56,5 +56,5 @@ def test_teacher_as_a_module_says_what_it_says_behind_its_card(
     path = trained[0] / "tiny.onnx"
     expected = FaceEmbedder(load_network(path, "onnxruntime"), card).embed(crops)
     teacher = TeacherModule(OnnxModule(str(path)).eval(), pictures, mirror)
-    found = teacher({"crops": torch.from_numpy(crops)})["teacher"].numpy()
+    found = teacher(torch.from_numpy(crops)).numpy()
     assert found.shape == expected.shape and np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()

@@ -5,8 +5,9 @@
 #   . ./utils/training.sh face "--face-detector '' --face-embedder"
 #
 # Sources path.sh with the torch extra. Sets `output` (folder of the training), `launch` (launcher),
-# `python` (how the step is started) and `training` (options of the step, --teacher included); and
-# defines set_options, for trainings on what stages 2 and 3 made.
+# `python` (how the step is started) and `training` (options of the step, --teacher included) and
+# `teaching` (those of embedders, how a teacher is imitated); and defines set_folders, and
+# set_options, for trainings on what stages 2 and 3 made.
 
 if [ ! -f "steps_$1/modality.sh" ]; then
   valid=$(echo steps_*/modality.sh)
@@ -46,6 +47,9 @@ for name in $train_teacher; do
   fi
 done
 if [ ${#teachers[@]} -gt 0 ]; then training+=(--teacher "${teachers[@]}"); fi
+# shellcheck disable=SC2206  # a list of words
+teaching=(--cosine-weight "$train_cosine_weight" --relation-weight "$train_relation_weight"
+  --teacher-weights $train_teacher_weights)
 processes=$train_processes
 if ((train_gpus > 0)); then
   launch=$cuda_cmd
@@ -57,6 +61,15 @@ if ((processes > 1)); then
 fi
 export VIDPERSON_EXTRAS="${VIDPERSON_EXTRAS:-} torch"
 . ./path.sh
+
+# The folders of $train_sets and $valid_set: sets the arrays `train_folders` and `valid_folders`.
+set_folders() {
+  local set
+  train_folders=()
+  valid_folders=()
+  for set in $train_sets; do train_folders+=("$data_dir/$set"); done
+  for set in $valid_set; do valid_folders+=("$data_dir/$set"); done
+}
 
 # What a step is told of the sets to train and to validate on: sets the array `set_args`.
 # Called after use_modality of utils/stage.sh.

@@ -206,8 +206,7 @@ def _heads(how: ReidOptions, network: nn.Module, size: int, persons: int) -> lis
     if how.loss == "none" or not persons:
         return []
     sizes: Sequence[int] = getattr(network, "identity_sizes", (size,))
-    given = how.loss, how.scale, how.margin
-    return [IdentityLoss(each, persons, *given, smoothing=how.smoothing) for each in sizes]
+    return [IdentityLoss(each, persons, how.loss, smoothing=how.smoothing) for each in sizes]
 
 
 def _triplets(how: ReidOptions, persons: int) -> Triplets | None:

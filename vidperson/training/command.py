@@ -98,9 +98,7 @@ class ReidOptions(TeachingOptions):
     """How a network is taught to find persons again, by their labels and by teachers."""
 
     embedding_size: int = cli.option(0, "values of an embedding; 0: as the architecture has them", convert=cli.whole(0))
-    loss: str = cli.option("softmax", "arcface, cosface, softmax, or none: no classes")
-    scale: float = cli.option(30.0, "s of arcface and cosface")
-    margin: float = cli.option(0.3, "m of arcface (radians) and cosface")
+    loss: str = cli.option("softmax", "loss of the classes, one a person", choices=("softmax", "none"))
     smoothing: float = cli.option(0.1, "share of the target that is spread over all persons (label smoothing)")
     triplets: str = cli.option("hard", "which triplets count: hard, all, or weighted by a softmax")
     triplet_margin: float = cli.option(0.3, "margin of the triplets; 0: the soft margin", convert=cli.not_negative)
