@@ -3,6 +3,7 @@
 train_name=demo_cast
 train_sets=csm_train_candidates
 valid_set=csm_val_candidates
-train_epochs=10
+train_architecture=half_osnet_x0_25
+train_epochs=2
 train_threads=1
 train_workers=0
