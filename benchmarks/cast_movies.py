@@ -52,6 +52,7 @@ class Options:
     shared: Path = cli.option(help="folder of the real media and networks")
     work_dir: Path = cli.option(help="folder for the movies and all that stages compute")
     bodies: str = cli.option("omz_person_reidentification_0277 osnet_x025_msmt17_onnx", "body networks")
+    backends: str = cli.option(" ".join(CAST_BACKENDS), "back-ends of the cast search")
     seeds: str = cli.option("0 1 2", "seeds of the movies")
     masked: str = cli.option("0 0.5", "shares of the candidates with a covered head")
     clips: int = cli.option(0, "most clips that a person's candidates are from; 0: all", convert=cli.whole(0))
@@ -86,14 +87,14 @@ class Clips:
 
     @cached_property
     def persons(self) -> Mapping[str, movies.Person]:
-        return movies.read_persons(self.shared, self._find)
+        return movies.read_persons(movies.talking_clips(self.shared), self.find)
 
     @cached_property
     def photos(self) -> Mapping[str, movies.Person]:
-        return movies.read_photos(self.shared, self._find, range(PHOTOS))
+        return movies.read_photos(self.shared, self.find, range(PHOTOS))
 
     @cached_property
-    def _find(self) -> movies.Find:
+    def find(self) -> movies.Find:
         from vidperson.face.detector import make_detector
         from vidperson.networks.install import install_model
         from vidperson.networks.opening import open_network
@@ -103,13 +104,13 @@ class Clips:
         return lambda picture: detector.detect([picture], SURE)[0]
 
 
-def systems(bodies: Sequence[str]) -> Iterator[System]:
+def systems(bodies: Sequence[str], backends: Sequence[str]) -> Iterator[System]:
     """The rows of the tables, in their order."""
     yield System("face", FACES[1], "class mean", f"{FACES[1]}/class-mean")
     for body in bodies:
         yield System("body", body, "class mean", f"{body}/class-mean")
     for network, experiment in experiments(bodies).items():
-        for backend in CAST_BACKENDS:
+        for backend in backends:
             yield System("face + body", network, backend, f"{backend}/{experiment}")
 
 
@@ -173,7 +174,7 @@ def search(options: Options, work: Path, models: Path) -> None:
     bodies = options.bodies.split()
     for body in bodies:
         run_stage("002_detect_faces", *given, "--body-embedder", body, "--nj", str(options.nj), "--stop-stage", "3")
-    ranking = ["--search-backends", "class-mean", "--search-top", "2000", "--cast-backends", " ".join(CAST_BACKENDS)]
+    ranking = ["--search-backends", "class-mean", "--search-top", "2000", "--cast-backends", options.backends]
     ranking += ["--cast-rerank", options.rerank, "--calibration-set", "csm_val_candidates"]
     for network, experiment in experiments(bodies).items():
         own = network.split(" + ")
@@ -202,7 +203,7 @@ def cast_movies(options: Options) -> dict[tuple[str, str, System], list[Figures]
     models = options.work_dir / "models"
     install(options, models)
     clips = Clips(options.shared, models)
-    rows, shares = list(systems(options.bodies.split())), options.masked.split()
+    rows, shares = list(systems(options.bodies.split(), options.backends.split())), options.masked.split()
     found: dict[tuple[str, str, System], list[Figures]] = {}
     for seed in options.seeds.split():
         for share in shares:
