@@ -35,15 +35,12 @@ for modality in $modalities; do
   done
 done
 casts=()
-cast_systems=
-for pair in $trial_sets; do
-  if [ -n "${cast_backends-}" ] && is_search "${pair##*:}"; then
-    cast_options "$pair"
-    casts+=("${cast_pair_args[*]@Q}")
-    cast_systems=${cast_args[*]@Q}
-  fi
+cast_args=()
+for pair in "${cast_pairs[@]}"; do
+  cast_options "$pair"
+  casts+=("${cast_pair_args[*]@Q}")
 done
-casts=(--casts "${casts[@]}" --cast-systems "$cast_systems")
+casts=(--casts "${casts[@]}" --cast-systems "${cast_args[*]@Q}")
 report=(--output-dir "$exp_dir/results/$experiment")
 if [ ${#pairs[@]} != 0 ]; then
   python steps/evaluate.py "${report[@]}" --pairs "${pairs[@]}" "${system_args[@]}" --priors "$priors"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steps.search_cast import CUES, CastPairOptions, CastSystemOptions, CueOptions, check_cast, plan_casts
 from vidperson import cli
 
 if TYPE_CHECKING:
-    from steps.search_cast import CastPairOptions, CastSystemOptions, CueOptions
     from vidperson.backends.systems import System
     from vidperson.io.planned import Planned
 
@@ -44,8 +44,6 @@ class CastSearches:
 
     def planned(self) -> list[Planned]:
         """What stage 4 makes with these options. Raises as ``steps.search_cast.plan_casts``."""
-        from steps.search_cast import check_cast, plan_casts
-
         if self.systems is None:
             return []
         check_cast(self.systems)
@@ -54,8 +52,9 @@ class CastSearches:
 
 def written(options: CastSystemOptions, system: System, pair: CastPairOptions) -> Written:
     """What a system writes of a set."""
-    files = (of(system, pair.test_set) for of in (options.ranks, options.persons, options.reasons))
-    return Written(*files, options.search_top)
+    name = pair.test_set
+    lists = options.ranks(system, name), options.persons(system, name), options.reasons(system, name)
+    return Written(*lists, options.search_top)
 
 
 def read_casts(words: Sequence[str], systems: str) -> CastSearches:
@@ -64,26 +63,13 @@ def read_casts(words: Sequence[str], systems: str) -> CastSearches:
 
     if not systems:
         return CastSearches((), None)
-    from steps.search_cast import CastPairOptions, CastSystemOptions
-
     pairs = [cli.parse(CastPairOptions, None, shlex.split(word)) for word in words]
     return CastSearches(pairs, cli.parse(CastSystemOptions, None, shlex.split(systems)))
 
 
-def statuses_of(pair: CastPairOptions) -> dict[str, dict[str, str]]:
-    """Modality -> segment of the searched set -> status. Raises DataError for statuses that were edited."""
-    from vidperson.io.lines import read_scp
-    from vidperson.io.record import checked
-
-    files = {cue.modality: cue.embed_dirs[0] / pair.test_set / "status" for cue in cues_of(pair)}
-    return {modality: read_scp(checked(path)) if path.is_file() else {} for modality, path in files.items()}
-
-
 def cues_of(pair: CastPairOptions) -> list[CueOptions]:
     """What is compared, that of identity first."""
-    from steps.search_cast import CUES
-
-    return [one for cue in CUES for one in pair.of_cue(cue)]
+    return [one for cue in CUES for _, one in pair.of(cue)]
 
 
 def about_cast(pair: CastPairOptions, system: System) -> dict[str, Any]:
@@ -120,7 +106,7 @@ def models_without_items(pair: CastPairOptions) -> list[str]:
     usable = set()
     for data in pair.enrolment():
         owners = read_scp(data / "utt2spk")
-        for cue in pair.of_cue("identity"):
+        for _, cue in pair.of("identity"):
             found = checked_matrices(cue.embed_dirs[0] / data.name, "embed")
             usable |= {model for segment, model in owners.items() if len(found.get(segment, ()))}
     return [model for model in read_search(pair.test_data / "search") if model not in usable]

@@ -40,10 +40,10 @@ from steps.calibrate_search import plan_calibrations
 from steps.casts import (
     CastSearches,
     about_cast,
+    cues_of,
     models_without_items,
     read_casts,
     reason_counts,
-    statuses_of,
 )
 from steps.evaluate import refuse_unplanned
 from steps.evaluate_ranks import Lists, all_figures, in_order, refuse_unknown
@@ -98,7 +98,8 @@ def evaluate_casts(casts: CastSearches, output_dir: Path) -> None:
     from vidperson.io.record import checked
 
     for pair, system, files in casts.searched():
-        searched = SearchedSet(pair.test_data, statuses_of(pair))
+        statuses = {cue.modality: read_statuses(cue.embed_dirs[0] / pair.test_set) for cue in cues_of(pair)}
+        searched = SearchedSet(pair.test_data, statuses)
         lists = searched.lists(files.ranks, files.persons, None)
         about = about_cast(pair, system) | {"reasons": reason_counts(read_reasons(checked(files.reasons)))}
         about["models_without_items"] = models_without_items(pair)
@@ -142,11 +143,16 @@ def about_search(
 
 def searched_set(pair: SearchPairOptions) -> SearchedSet:
     """Raises DataError for statuses that were edited."""
+    return SearchedSet(pair.test_data, {pair.modality: read_statuses(pair.embed_dir / pair.test_set)})
+
+
+def read_statuses(folder: Path) -> dict[str, str]:
+    """Segment -> status; none where the folder has no such list. Raises DataError where it was edited."""
     from vidperson.io.lines import read_scp
     from vidperson.io.record import checked
 
-    path = pair.embed_dir / pair.test_set / "status"
-    return SearchedSet(pair.test_data, {pair.modality: read_scp(checked(path)) if path.is_file() else {}})
+    path = folder / "status"
+    return read_scp(checked(path)) if path.is_file() else {}
 
 
 def wished_threshold(options: SearchSystemOptions, system: System) -> float | None:

@@ -56,6 +56,7 @@ from steps.search import SearchPairOptions, SearchSystemOptions
 from vidperson import cli
 
 if TYPE_CHECKING:
+    from vidperson.backends.systems import System
     from vidperson.report.html import Section
     from vidperson.report.tables import Row, Table
 
@@ -160,12 +161,14 @@ def _pick_set(name: str, options: ReportOptions, searching: SearchSystemOptions,
         return [_pick_search(pair, searching, options.output_dir) for pair in pairs]
     for picked in picks:
         picked.unlink(missing_ok=True)
-    shown = [(system, made.ranks, made.reasons, {cue.cue: cue.modality for cue in cues_of(pair)})
-             for pair, system, made in ours]  # fmt: skip
-    shown = shown or [(system, searching.ranks(system, name), None, {"identity": pair.modality})
-                      for pair in pairs for system in searching.systems(pair.embedder)]  # fmt: skip
-    system, ranks, reasons, cues = shown[_best([one[0].folder for one in shown], name, options.output_dir)]
-    pick_casts(PickCastsOptions(ranks, cast, words, reasons=reasons, system=system.folder, **cues))
+    cues = {cue.cue: cue.modality for pair, *_ in ours for cue in cues_of(pair)}
+    shown: list[tuple[System, Path, Path | None, str]]
+    shown = [(system, made.ranks, made.reasons, cues["identity"]) for _, system, made in ours]
+    if not ours:
+        shown = [(system, searching.ranks(system, name), None, pair.modality)
+                 for pair in pairs for system in searching.systems(pair.embedder)]  # fmt: skip
+    system, ranks, reasons, identity = shown[_best([one[0].folder for one in shown], name, options.output_dir)]
+    pick_casts(PickCastsOptions(ranks, cast, words, identity, cues.get("appearance", ""), reasons, system.folder))
     return [cast]
 
 
@@ -276,7 +279,7 @@ def _head_tables(
 
 def _titles(results: Sequence[Mapping[str, Any]], searched: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """Title and subtitle of the report."""
-    plain = [result for result in (*results, *searched) if result["backend"] != "fusion"]
+    plain = [one for one in (*results, *searched) if one["backend"] != "fusion" and "cues" not in one]
     modalities = " and ".join(dict.fromkeys(str(result["modality"]) for result in plain))
     networks = ", ".join(dict.fromkeys(str(result["system"]) for result in plain))
     tasks = " and ".join(task for task, some in (("verification", results), ("identification", searched)) if some)
@@ -518,7 +521,7 @@ def _items_part(items: str, folder: Path) -> tuple[Row, list[str]]:
         count = sum(map(len, checked_matrices(folder, items).values()))
     row = tables.status_row(name, statuses, items, count) | {"problems": tables.problems(statuses)}
     parts = [html.heading(name)]
-    for state in tables.states_of(items)[1:]:
+    for state in tables.states_of(items, statuses.values())[1:]:
         listed = [
             [segment, status.partition(": ")[2] or "-"]
             for segment, status in row["problems"].items()

@@ -37,7 +37,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from steps.casts import Reasons
-from steps.evaluate_searches import read_searches, searched_set
+from steps.evaluate_searches import read_searches, read_statuses
 from steps.pick_trials import ItemSet
 from steps.score import items_of
 from vidperson import cli
@@ -75,7 +75,7 @@ class Lists:
 
     ranked: model -> (segment, score), best first. relevant: model -> segments; None where the truth is not known.
     groups: model -> its groups. sizes: group -> number of segments. statuses: modality -> segment -> status.
-    cues: cue -> modality. portraits: model -> set and segment.
+    cues: cue -> modality. portraits: model -> set, segment and its status by the identity.
     """
 
     ranked: Mapping[str, Listed]
@@ -85,7 +85,7 @@ class Lists:
     sizes: Mapping[str, int]
     statuses: Mapping[str, Mapping[str, str]]
     cues: Mapping[str, str]
-    portraits: Mapping[str, Sequence[tuple[str, str]]]
+    portraits: Mapping[str, Sequence[tuple[str, str, str]]]
 
     def shows(self) -> dict[str, list[str]]:
         """Segment -> the models that it shows."""
@@ -123,10 +123,12 @@ def read_lists(options: PickCastsOptions, pairs: Sequence[SearchPairOptions]) ->
 
     data = pairs[0].test_data
     relevant = data / "relevant"
-    portraits: dict[str, list[tuple[str, str]]] = {}
-    for enrolled in pairs[0].enrolment():
+    identity = next(pair for pair in pairs if pair.modality == options.identity)
+    portraits: dict[str, list[tuple[str, str, str]]] = {}
+    for enrolled in identity.enrolment():
+        statuses = read_statuses(identity.embed_dir / enrolled.name)
         for segment, model in read_scp(enrolled / "utt2spk").items():
-            portraits.setdefault(model, []).append((enrolled.name, segment))
+            portraits.setdefault(model, []).append((enrolled.name, segment, statuses.get(segment, "unknown")))
     cues = {"identity": options.identity, "appearance": options.appearance}
     return Lists(
         read_scored_ranks(checked(options.ranks), may_be_empty=True),
@@ -134,7 +136,7 @@ def read_lists(options: PickCastsOptions, pairs: Sequence[SearchPairOptions]) ->
         read_relevant(relevant) if relevant.is_file() else None,
         read_search(data / "search"),
         Counter(read_scp(data / "utt2group").values()),
-        {modality: found for pair in pairs for modality, found in searched_set(pair).statuses.items()},
+        {pair.modality: read_statuses(pair.embed_dir / pair.test_set) for pair in pairs},
         {cue: modality for cue, modality in cues.items() if modality},
         portraits,
     )
@@ -165,25 +167,21 @@ class Pictures:
         from vidperson.report.pictures import fitted_jpeg
 
         items = self._sets[self._shown, name]
-        rows = items.rows.get(segment, ())
-        if not len(rows):
+        rows = items.rows.get(segment)
+        if rows is None or not len(rows):
             return {"jpeg": None, "why": f"no {items.items}", "boxes": []}
-        x1, y1, x2, y2 = map(float, rows[0][2:6])
+        frame, (x1, y1, x2, y2) = rows[0, 0], rows[0, 2:6].tolist()
         size = (x2 - x1, y2 - y1) if self._is_cut else (1.0, 1.0)
-        jpeg, why = items.picture(segment, 0, lambda png: fitted_jpeg(png, size, PICTURE))
+        picture = items.picture(segment, 0, lambda png: fitted_jpeg(png, size, PICTURE))
         boxes = []
         for modality in self._drawn:
-            for row in self._sets[modality, name].rows.get(segment, ()):
-                if row[0] == rows[0][0]:
-                    left, top, right, bottom = map(float, row[2:6])
-                    box = (
-                        (left - x1) / size[0],
-                        (top - y1) / size[1],
-                        (right - left) / size[0],
-                        (bottom - top) / size[1],
-                    )
-                    boxes.append([round(100 * part, 1) for part in box])
-        return {"jpeg": jpeg, "why": why, "boxes": boxes}
+            found = self._sets[modality, name].rows.get(segment, rows[:0])
+            if not len(found):  # then it may have no columns
+                continue
+            for left, top, right, bottom in found[found[:, 0] == frame, 2:6].tolist():
+                sides = (left - x1) / size[0], (top - y1) / size[1], (right - left) / size[0], (bottom - top) / size[1]
+                boxes.append([round(100 * side, 1) for side in sides])
+        return {**picture, "boxes": boxes}
 
 
 @dataclass(frozen=True)
@@ -218,8 +216,8 @@ def picked_content(lists: Lists, pictures: Pictures, options: PickCastsOptions) 
         if model in budget.models:
             line |= shown_line(model, lists, shows, budget)
             line["portraits"] = [
-                {"segment": segment, **pictures.of(name, segment)}
-                for name, segment in lists.portraits.get(model, ())[:MOST_PORTRAITS]
+                {"segment": segment, "status": status, **pictures.of(name, segment)}
+                for name, segment, status in lists.portraits.get(model, ())[:MOST_PORTRAITS]
             ]
             for case in (*line["best"], *line["missed"]):
                 case |= pictures.of(pictures.test_set, case["segment"])

@@ -165,10 +165,11 @@ def search_cast(options: SearchCastOptions) -> None:
 
 def ways_to_search() -> Mapping[str, Callable[[Film, Sequence[str]], Ranking]]:
     """Name -> back-end."""
+    from vidperson.backends.cast_calibrated import calibrated
     from vidperson.backends.cast_original import original
     from vidperson.backends.cast_propagation import propagation
 
-    return {"original": original, "propagation": propagation}
+    return {"original": original, "propagation": propagation, "calibrated": calibrated}
 
 
 def check_cast(options: CastSystemOptions) -> None:

@@ -204,15 +204,3 @@ def test_network_of_a_training_is_installed_by_its_name_unless_the_zoo_has_one_o
         assert installed.is_file() == (done.returncode == 0) == (name != "other"), done.stderr
         if installed.is_file():
             assert ("# trained here" in installed.read_text()) == (name == "mine")
-
-
-def test_faces_of_a_set_with_regions_are_refused_since_whole_frames_would_be_searched(
-    repo: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "data/demo_dev_enroll"
-    folder.mkdir(parents=True)
-    for name, line in (("vid.scp", "a /no/such.png"), ("region", "a 1 2 30 40")):
-        (folder / name).write_text(line + "\n")
-    done = run(repo, tmp_path, "run_002_detect_faces", "--trial-sets", "demo_dev_enroll:demo_dev_test")
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "region: expected a set without regions" in done.stderr and "--modalities body" in done.stderr

@@ -15,6 +15,7 @@ Content = Mapping[str, Any]
 
 MOST_OPEN = 3
 """Groups that are unfolded; with more, none is."""
+USABLE = ("ok", "unsure")
 CHECK, CROSS, DOT, NUMBER = "\N{CHECK MARK}", "\N{MULTIPLICATION X}", " \N{MIDDLE DOT} ", "#"
 
 
@@ -77,7 +78,7 @@ def _group(group: Content, picked: Content, is_open: bool) -> str:
     if group["mean_average_precision"] is not None:
         facts.append(f"mAP {_percent(group['mean_average_precision'])} %")
     summary = f'{escape(_named(group["group"], picked["names"]))} <span class="facts">{DOT.join(facts)}</span>'
-    shown = [_model(model, picked) for model in group["models"] if "best" in model]
+    shown = [_model(model, picked, group["group"]) for model in group["models"] if "best" in model]
     table = html.table(model_table(group, picked))
     return "\n".join(
         [
@@ -88,7 +89,7 @@ def _group(group: Content, picked: Content, is_open: bool) -> str:
     )
 
 
-def _model(model: Content, picked: Content) -> str:
+def _model(model: Content, picked: Content, group: str) -> str:
     facts = []
     if model["average_precision"] is not None:
         facts.append(f"AP {_percent(model['average_precision'])} %")
@@ -98,64 +99,71 @@ def _model(model: Content, picked: Content) -> str:
     facts.append(f"listed: {model['listed']}")
     name = escape(_named(model["model"], picked["names"]))
     parts = [f'<h4>{name} <span class="facts">{DOT.join(facts)}</span></h4>', '<div class="strip">']
-    parts += [_picture(portrait, "portrait", ["portrait"]) for portrait in model["portraits"]]
+    parts += [_picture(portrait, "portrait", [_portrait(portrait)]) for portrait in model["portraits"]]
     if not model["portraits"]:
         parts.append(
             _picture({"segment": "", "jpeg": None, "why": "no portrait", "boxes": []}, "portrait", ["portrait"])
         )
-    parts += [_case(case, picked) for case in model["best"]] or [html.note("no segment is listed")]
+    parts += [_case(case, picked, model, group) for case in model["best"]] or [html.note("no segment is listed")]
     parts.append("</div>")
     if model["missed"]:
         of = "" if len(model["missed"]) == model["not_found"] else f", {len(model['missed'])} of {model['not_found']}"
         parts.append(f'<p class="note">Right segments that were ranked last{of}</p><div class="strip">')
-        parts += [_case(case, picked, missed=True) for case in model["missed"]]
+        parts += [_case(case, picked, model, group, missed=True) for case in model["missed"]]
         parts.append("</div>")
     return '<section class="person">' + "\n".join(parts) + "</section>"
 
 
-def _case(case: Content, picked: Content, missed: bool = False) -> str:
+def _portrait(portrait: Content) -> str:
+    """What is below a portrait: its status, unless it is usable."""
+    state, _, why = portrait["status"].partition(": ")
+    return "portrait" if state in USABLE else escape(f"portrait, {state.replace('_', ' ')}{': ' if why else ''}{why}")
+
+
+def _case(case: Content, picked: Content, model: Content, group: str, missed: bool = False) -> str:
     """A segment with its rank, score and reason."""
+    evidence = _evidence(case, [portrait["segment"] for portrait in model["portraits"]])
     mark = {True: f" {CHECK}", False: f" {CROSS}", None: ""}[None if missed else case["right"]]
     rank = "not listed" if case["rank"] is None else f"{NUMBER}{case['rank']}"
     score = "" if case["score"] is None else f" {case['score']:.3f}"
     lines = [f"<b>{rank}</b>{score}{mark}"]
-    lines += [escape(text) for text in ([why_missed(case, picked)] if missed else why_ranked(case, picked))]
+    lines += [
+        escape(text)
+        for text in ([why_missed(case, picked, evidence)] if missed else why_ranked(case, picked, evidence, group))
+    ]
     kind = {True: "right", False: "wrong", None: "unknown"}[case["right"]]
     return _picture(case, "missed" if missed else kind, lines)
 
 
-def why_ranked(case: Content, picked: Content) -> list[str]:
-    """Reason and evidence of a segment, and whom it shows, if it is wrong."""
+def why_ranked(case: Content, picked: Content, evidence: str, group: str) -> list[str]:
+    """Reason and evidence of a segment, and whom it shows, if it is wrong: without its group before it."""
     lines = []
     if case["reason"] is not None:
-        lines.append(reason_name(case["reason"], picked["cues"]) + _evidence(case))
+        lines.append(reason_name(case["reason"], picked["cues"]) + evidence)
     if case["right"] is False:
-        lines.append("shows " + (" ".join(case["shows"]) or "nobody of the cast"))
+        shown = [model.removeprefix(f"{group}_") for model in case["shows"]]
+        lines.append(f"shows {' '.join(shown) or 'nobody who is searched'}")
     return lines
 
 
-def why_missed(case: Content, picked: Content) -> str:
-    """Why a right segment came late: somebody else of its frame was found, it has no item, or it is not like them."""
-    if case["reason"] == "excluded":
-        return "excluded" + _evidence(case)
+def why_missed(case: Content, picked: Content, evidence: str) -> str:
+    """Why a right segment came late: it has no item, or is not like them; and the reason of its rank."""
     state, _, why = case["status"].partition(": ")
-    if state not in ("ok", "unsure"):
-        return f"{state.replace('_', ' ')}{': ' if why else ''}{why}" + _by_others(case, picked)
-    return "low similarity" + _by_others(case, picked)
+    told = [f"{state.replace('_', ' ')}{': ' if why else ''}{why}"] if state not in USABLE else []
+    if case["reason"] != "excluded" and not told:
+        told.append("low similarity")
+    if case["reason"] not in (None, "none"):
+        told.append(reason_name(case["reason"], picked["cues"]) + evidence)
+    return "; ".join(told)
 
 
-def _by_others(case: Content, picked: Content) -> str:
-    """The reason of a segment that was found late all the same."""
-    if case["reason"] in (None, "none"):
-        return ""
-    return f"; {reason_name(case['reason'], picked['cues'])}{_evidence(case)}"
-
-
-def _evidence(case: Content) -> str:
-    """The segment that decided: its rank in the list, or its name."""
+def _evidence(case: Content, portraits: Sequence[str]) -> str:
+    """What decided, with a blank before it: the portrait, a segment by its rank in the list, or a name."""
     if case["evidence"] is None:
         return ""
-    return f" {NUMBER}{case['evidence_rank']}" if case["evidence_rank"] else f" {case['evidence']}"
+    if [case["evidence"]] == list(portraits):
+        return ": portrait"
+    return f" {NUMBER}{case['evidence_rank']}" if case["evidence_rank"] else f": {case['evidence']}"
 
 
 def _picture(item: Content, kind: str, lines: Sequence[str]) -> str:

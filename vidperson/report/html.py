@@ -27,7 +27,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; color: var(--text);
   background: var(--back); max-width: 1180px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
-h1 { font-size: 1.6rem; font-weight: 600; margin: 0 0 .25rem; }
+h1 { font-size: 1.6rem; font-weight: 600; margin: 0 0 .25rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; font-weight: 600; margin: 3rem 0 .75rem; padding-bottom: .3rem;
   border-bottom: 1px solid var(--line); }
 h3 { font-size: 1rem; font-weight: 600; margin: 1.75rem 0 .5rem; }
@@ -75,8 +75,8 @@ h4 { font-size: .95rem; font-weight: 600; margin: 1.25rem 0 .5rem; overflow-wrap
 .kind.right { color: var(--right); } .kind.wrong { color: var(--wrong); } .kind.missed { color: var(--missed); }
 details.group { margin: 1rem 0; padding-top: .4rem; border-top: 1px solid var(--line); }
 details.group > summary { font-size: .95rem; font-weight: 600; color: var(--text); }
-.strip { display: flex; flex-wrap: wrap; gap: .6rem .5rem; align-items: flex-start; }
-.strip figure { margin: 0; width: 120px; border-top: 3px solid var(--line); padding-top: 3px; }
+.strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr)); gap: .6rem .5rem; }
+.strip figure { margin: 0; border-top: 3px solid var(--line); padding-top: 3px; }
 .strip figure.right { border-color: var(--right); } .strip figure.wrong { border-color: var(--wrong); }
 .strip figure.missed { border-color: var(--missed); } .strip figure.portrait { border-color: var(--link); }
 .strip figcaption { font-size: .75rem; line-height: 1.3; margin-top: .2rem; overflow-wrap: anywhere; }

@@ -143,7 +143,7 @@ def reason_table(results: Sequence[Result]) -> Table:
     shown = [result for result in best_first(results) if "reasons" in result]
     columns = _columns(shown)
     reasons = list(dict.fromkeys(reason for result in shown for reason in result["reasons"]))
-    cues = next((result["cues"] for result in shown), {})
+    cues: Mapping[str, str] = next((result["cues"] for result in shown), {})
     head = [*columns, *(reason_name(reason, cues) for reason in reasons)]
     lines = [
         [*(result[field] for field in columns.values()), *(str(result["reasons"][reason]) for reason in reasons)]
@@ -175,8 +175,8 @@ def map_note(results: Sequence[Result]) -> str:
     learnt = [(result["backend"], name) for result in results for name in (result.get("learnt_from") or "").split()]
     too_good = "its figures there, and what is calibrated there, are too good."
     parts = [
-        "mAP: mean average precision over the persons of the key, divided by all right segments, as iQIYI-VID defines "
-        "it; a person without a list counts 0."
+        "mAP: mean average precision over the persons of the key, divided by all right segments, as iQIYI-VID and "
+        "WIDER Person Search define it; a person without a list counts 0."
     ]
     parts += [OF_MODELS_NOTE] if _of_models(results) else [OF_SEGMENTS_NOTE]
     parts.append(
