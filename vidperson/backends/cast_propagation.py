@@ -8,8 +8,6 @@ softmax is softer; and a candidate may be nobody.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 from scipy import sparse
 
@@ -23,8 +21,8 @@ NEAREST = 50
 FROZEN, TEMPERATURE, NOBODY = 0.3, 0.2, 0.3
 
 
-def propagation(film: Film, rerank: Collection[str] = ()) -> Ranking:
-    """Scores are beliefs, 0..1; those of a candidate sum to 1, or less where it may be nobody. rerank: not used."""
+def propagation(film: Film) -> Ranking:
+    """Scores are beliefs, 0..1; those of a candidate sum to 1, or less where it may be nobody."""
     cosines = compared(film)
     portraits, identity, appearance = map(same_person, (cosines.portraits, cosines.identity, cosines.appearance))
     links = _nearest(1 - (1 - identity) * (1 - appearance))
