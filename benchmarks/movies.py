@@ -29,7 +29,8 @@ from vidperson.media.video import FrameReader
 from vidperson.types import Detections, Image
 
 WIDTH, HEIGHT = 1280, 720
-CASTS: dict[str, dict[str, tuple[str, ...]]] = {
+Casts = Mapping[str, Mapping[str, Sequence[str]]]
+CASTS: Casts = {
     "val": {"v1": ("asl_A", "asl_C", "3DsHHfu4", "Obama"), "v2": ("asl_E", "M030", "andrew", "FrKHP3yLjJw")},
     "test": {
         "t1": ("asl_B", "asl_D", "5JGS4NZrYpk", "GzLqfm08oBI"),
@@ -93,13 +94,23 @@ class Shot(NamedTuple):
 # -- persons
 
 
-def read_persons(shared: Path, find: Find, looks: int = 8) -> dict[str, Person]:
-    """Name -> person, of all clips. looks: frames of each clip, evenly spread; those without a face are left out.
+def talking_clips(shared: Path) -> list[Path]:
+    """Those of the folder of real media, in the order of their folders and names. Raises DataError for none."""
+    folders = [shared / "data/video" / name for name in ("avspeech", "grid", "mead", "talks")]
+    folders += sorted((shared / "data/clips").glob("asl_*"))
+    paths = [path for folder in folders for path in sorted(folder.glob("*.m*")) if path.stem not in LEFT_OUT]
+    if not paths:
+        raise DataError("expected data/video and data/clips with clips of talking persons", shared)
+    return paths
+
+
+def read_persons(clips: Sequence[Path], find: Find, looks: int = 8) -> dict[str, Person]:
+    """Name -> person. looks: frames of each clip, evenly spread; those without a face are left out.
 
     find: a face detector. The largest face of a frame is that of the person.
     """
     found: dict[str, dict[str, list[Look]]] = {}
-    for path in _clips(shared):
+    for path in clips:
         with FrameReader(path, UniformSampling(FPS)) as reader:
             frames = [frame.image for frame in reader]
         picked = np.linspace(0, len(frames) - 1, min(looks, len(frames))).round().astype(int)
@@ -120,15 +131,6 @@ def read_photos(shared: Path, find: Find, numbers: Sequence[int]) -> dict[str, P
             if look:
                 found[f"photo{number:05d}"] = Person(f"photo{number:05d}", {"photo": [look]})
     return found
-
-
-def _clips(shared: Path) -> Iterator[Path]:
-    folders = [shared / "data/video" / name for name in ("avspeech", "grid", "mead", "talks")]
-    folders += sorted((shared / "data/clips").glob("asl_*"))
-    paths = [path for folder in folders for path in sorted(folder.glob("*.m*"))]
-    if not paths:
-        raise DataError("expected data/video and data/clips with clips of talking persons", shared)
-    return (path for path in paths if path.stem not in LEFT_OUT)
 
 
 def _name(path: Path) -> str:
@@ -152,17 +154,25 @@ def _look(picture: Image, find: Find, only: bool = False) -> Look | None:
 # -- corpora
 
 
-def write_corpus(root: Path, persons: Mapping[str, Person], photos: Mapping[str, Person], seed: int, plan: Plan) -> int:
-    """Write `val.json`, `test.json` and the folders `val` and `test`; returns how many candidates there are.
+def write_corpus(
+    root: Path,
+    persons: Mapping[str, Person],
+    photos: Mapping[str, Person],
+    seed: int,
+    plan: Plan = Plan(),
+    casts: Casts = CASTS,
+) -> int:
+    """Write the lists, such as `val.json`, and the folders of images; returns how many candidates there are.
 
-    `shown.json` beside them says of each candidate what it was made of: person, clip, mask.
+    `shown.json` beside them says of each cast member and candidate what it was made of: person, clip, mask.
+    Raises DataError for a cast member with fewer than two clips.
     """
     singles = [name for name, person in persons.items() if len(person.clips) == 1]
     root.mkdir(parents=True)
     shown: dict[str, Any] = {}
     everybody = {**persons, **photos}
-    for number, (part, films) in enumerate(CASTS.items()):
-        strangers = [*singles[number :: len(CASTS)]], [*photos][number :: len(CASTS)]
+    for number, (part, films) in enumerate(casts.items()):
+        strangers = [*singles[number :: len(casts)]], [*photos][number :: len(casts)]
         lists = {}
         for place, (film, cast) in enumerate(films.items()):
             rng = np.random.default_rng([seed, zlib.crc32(film.encode())])
@@ -171,7 +181,7 @@ def write_corpus(root: Path, persons: Mapping[str, Person], photos: Mapping[str,
             lists[film] = _film(root / part, film, cast, [*strangers[0], *others], everybody, rng, plan, shown)
         (root / f"{part}.json").write_text(json.dumps(lists, indent=1) + "\n")
     (root / "shown.json").write_text(json.dumps(shown, indent=1) + "\n")
-    return len(shown)
+    return sum("mask" in made for made in shown.values())
 
 
 def _film(
@@ -197,6 +207,7 @@ def _film(
         image = f"{film}/cast/{name}.jpg"
         _write(folder / image, _portrait(_drawn(persons[name].clips[clips[0]], rng), rng))
         entries["cast"].append({"id": f"{film}_{name}", "img": image, "label": name})
+        shown[f"{film}_{name}"] = {"person": name, "clip": clips[0]}
         clips = clips[1 : plan.clips + 1] if plan.clips else clips[1:]
         shots[name] = _shots(persons[name], clips, int(rng.integers(*plan.shown, endpoint=True)), rng, plan)
     for name in others:

@@ -27,6 +27,12 @@ folder_key=                  # for folder: who is in which video, where known
 iqiyi_vid_dir=               # iQIYI-VID of 2018 or 2019, or iQIYI-VID-FACE, for iqiyi_vid
 iqiyi_vid_key=               # for iqiyi_vid: its key of the test clips, a list as val_gt.txt
 csm_dir=                     # WIDER Person Search (CSM): lists and folders of images, for csm
+film_videos=                 # for film: videos to search, or a folder of images per film
+film_persons=                # for film: one folder of portraits per person
+film_key=                    # for film: which candidates show whom, where known
+film_frames=3                # [>=1] for film: key frames per shot
+film_longest_s=20.0          # [>0] for film: a longer shot counts as several (seconds)
+film_timeout_s=21600.0       # [>=0] for film: give up a film after this (seconds); 0: never
 clips_persons=               # for clips: one folder of videos per person, to learn from
 clips_search=                # for clips: videos to search
 clips_strangers=             # for clips: videos of other people, to learn from; may be empty

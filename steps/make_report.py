@@ -521,7 +521,7 @@ def _items_part(items: str, folder: Path) -> tuple[Row, list[str]]:
         count = sum(map(len, checked_matrices(folder, items).values()))
     row = tables.status_row(name, statuses, items, count) | {"problems": tables.problems(statuses)}
     parts = [html.heading(name)]
-    for state in tables.states_of(items)[1:]:
+    for state in tables.states_of(items, statuses.values())[1:]:
         listed = [
             [segment, status.partition(": ")[2] or "-"]
             for segment, status in row["problems"].items()

@@ -66,7 +66,7 @@ def test_searched_clips_show_as_many_faces_as_they_have_persons(corpus: Path, sh
 def test_finished_corpus_is_kept_and_a_folder_of_someone_else_is_refused(corpus: Path, tmp_path: Path) -> None:
     assert not demo_clips.build(corpus, 1 / film.FPS)
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(DataError, match="not a finished demo corpus"):
+    with pytest.raises(DataError, match="was not finished by this program"):
         demo_clips.build(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

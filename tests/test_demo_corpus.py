@@ -63,7 +63,7 @@ def test_build_killed_leaves_no_corpus_and_the_next_run_makes_it(tmp_path: Path,
 
 def test_build_folder_of_someone_else_or_no_length_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(DataError, match="not a finished demo corpus"):
+    with pytest.raises(DataError, match="was not finished by this program"):
         demo.build(tmp_path)
     assert (tmp_path / "mine.txt").exists()
     with pytest.raises(DataError, match="seconds per video"):

@@ -511,7 +511,10 @@ def collect(options: Options, plan: Plan, jobs: Path | None) -> dict[str, Output
     while True:
         try:
             if plan.to_do():
-                plan.add_jobs(job_folders(jobs) if jobs else [], lambda name: not is_missing(plan.input_of(name) or ""))
+                there = options.media  # else a stage before has told of files that are not
+                plan.add_jobs(
+                    job_folders(jobs) if jobs else [], lambda name: there and not is_missing(plan.input_of(name) or "")
+                )
             return merge(plan, options.out, options.states)
         except DataError as error:
             if time.monotonic() >= deadline:

@@ -31,6 +31,11 @@ NOTHING = -1
 """As evidence: none."""
 
 COSINE_BITS = 40  # 4,096 cosines are summed without error
+_LOW, _HIGH = 10.0, 40.0  # percentiles of cosines that pairs of the same person hardly touch
+_NORMAL_LOW, _NORMAL_HIGH = -1.2815515655446004, -0.2533471031357997  # those of the standard normal distribution
+_TYPICAL_IDENTITY, _TYPICAL_APPEARANCE = (0.0, 0.1), (0.45, 0.1)
+_TYPICAL_PAIRS = 20
+_NO_SUPPORT = 1e-6
 
 
 class Cue:
@@ -139,6 +144,46 @@ class Ranking:
     evidence: Index
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Cosines of a film in units of those of different persons: 0 is their centre, 1 their standard deviation.
+
+    portraits: (C, N) of cast members and candidates. identity, appearance: (N, N) of candidates. NaN where nothing can
+    be compared, and on the diagonals.
+    """
+
+    portraits: Double
+    identity: Double
+    appearance: Double
+
+
+def compared(film: Film) -> Compared:
+    """Centre and deviation come from the film itself, so that any embedder may be used.
+
+    Most pairs of a film show two persons. The 10th and the 40th percentile of their cosines are where hardly any pair
+    of the same person is; they give the normal distribution of the others. Few pairs count beside typical ones.
+    """
+    portraits = film.cast.cosines(film.identity)
+    identity, appearance, cast = (cue.cosines(cue) for cue in (film.identity, film.appearance, film.cast))
+    for square in (identity, appearance, cast):
+        np.fill_diagonal(square, np.nan)
+    centre, spread = _background([portraits, portraits, identity, cast], _TYPICAL_IDENTITY)
+    middle, width = _background([appearance], _TYPICAL_APPEARANCE)
+    return Compared((portraits - centre) / spread, (identity - centre) / spread, (appearance - middle) / width)
+
+
+def _background(cosines: Sequence[Double], typical: tuple[float, float]) -> tuple[float, float]:
+    """Centre and standard deviation of the cosines of different persons."""
+    values = np.concatenate([some[~np.isnan(some)] for some in cosines])
+    if not len(values):
+        return typical
+    low, high = np.percentile(values, [_LOW, _HIGH])
+    spread = float(high - low) / (_NORMAL_HIGH - _NORMAL_LOW)
+    own = len(values) / (len(values) + 2 * _TYPICAL_PAIRS)  # each pair of candidates is there twice
+    centre = own * (float(high) - _NORMAL_HIGH * spread) + (1 - own) * typical[0]
+    return centre, own * spread + (1 - own) * typical[1]
+
+
 def nothing_known(shape: tuple[int, int]) -> tuple[Index, Index]:
     """Reasons and evidence to begin with."""
     return np.full(shape, NONE, dtype=np.int64), np.full(shape, NOTHING, dtype=np.int64)
@@ -159,3 +204,37 @@ def together(frames: Index) -> Bool:
     same = frames[:, None] == frames[None]
     np.fill_diagonal(same, False)
     return same
+
+
+def explain(
+    portraits: Double, identity: Double, appearance: Double, beliefs: Double, same: Bool
+) -> tuple[Index, Index]:
+    """Reasons and evidence: what speaks most for each candidate and cast member.
+
+    portraits: (C, N), identity, appearance: (N, N) probabilities that two show the same person, 0 where they cannot be
+        compared. beliefs: (C, N) probabilities that a candidate is the cast member. same: see :func:`together`.
+    The portrait speaks with its probability, a candidate with its belief times the probability. A portrait that says
+    yes rather than no decides, then a candidate by identity, then what says most. Who shares a frame with one that is
+    rather the cast member is excluded by it.
+    """
+    count_cast, count = beliefs.shape
+    reasons, evidence = nothing_known(beliefs.shape)
+    if not count:
+        return reasons, evidence
+    columns = np.arange(count)
+    apart = np.where(same | np.eye(count, dtype=bool), 0.0, 1.0)
+    links = [identity * apart, appearance * apart]
+    for c in range(count_cast):
+        told = [each * beliefs[c] for each in links]
+        best = [each.argmax(axis=1) for each in told]
+        support = np.stack([portraits[c], *(each[columns, first] for each, first in zip(told, best, strict=True))])
+        strongest = np.where(support[:2] > 0.5, 2.0, support[:2]).argmax(axis=0)
+        strongest = np.where(support[:2].max(axis=0) > 0.5, strongest, support.argmax(axis=0))
+        told_by = np.stack([np.full(count, count + c), *best])[strongest, columns]
+        there = support.max(axis=0) > _NO_SUPPORT
+        reasons[c, there] = np.array([IDENTITY, EXPANSION, APPEARANCE])[strongest[there]]
+        evidence[c, there] = told_by[there]
+        rivals = np.where(same, beliefs[c], 0.0)
+        beaten = rivals.max(axis=1) > np.maximum(beliefs[c], 0.5)
+        reasons[c, beaten], evidence[c, beaten] = EXCLUDED, rivals.argmax(axis=1)[beaten]
+    return reasons, evidence

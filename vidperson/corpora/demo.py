@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from vidperson.corpora.film import FPS, Matrix, Pixels, Portrait, film, make_once, num_frames
+from vidperson.corpora.film import FPS, Matrix, Pixels, Portrait, film, num_frames
 from vidperson.errors import DataError
+from vidperson.io.atomic import make_once
 from vidperson.io.lines import write_lines
 
 RECIPE = "1"

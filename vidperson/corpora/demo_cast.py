@@ -25,9 +25,9 @@ from vidperson.corpora.csm import OTHERS
 from vidperson.corpora.demo import load_pictures
 from vidperson.corpora.demo_clips import lfw_portraits, people
 from vidperson.corpora.figures import HEAD, Clothes, Side, choose_clothes, draw_figure
-from vidperson.corpora.film import HEIGHT, WIDTH, Matrix, Pixels, Portrait, make_once, similarity
+from vidperson.corpora.film import HEIGHT, WIDTH, Matrix, Pixels, Portrait, similarity
 from vidperson.errors import DataError
-from vidperson.io.atomic import atomic_write
+from vidperson.io.atomic import atomic_write, make_once
 
 RECIPE = "1"
 PARTS = {"train": 4, "val": 3}
@@ -57,7 +57,7 @@ def build(out_dir: str | os.PathLike[str], frames: int = 24, on_film: Callable[[
 
     frames: of every film. on_film is called after each of the films of ``PARTS``.
 
-    Returns and raises as :func:`vidperson.corpora.film.make_once`; DataError also for fewer than ``FEWEST_FRAMES``,
+    Returns and raises as :func:`vidperson.io.atomic.make_once`; DataError also for fewer than ``FEWEST_FRAMES``,
     and for a missing package.
     """
     if frames < FEWEST_FRAMES:

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from vidperson.corpora.demo import BACKGROUNDS, load_pictures
-from vidperson.corpora.film import Pixels, Portrait, film, make_once, num_frames
+from vidperson.corpora.film import Pixels, Portrait, film, num_frames
+from vidperson.io.atomic import make_once
 from vidperson.io.lines import write_lines
 
 RECIPE = "1"
@@ -48,7 +49,7 @@ def build(out_dir: str | os.PathLike[str], seconds: float = 1.6, on_video: Calla
     The key has lines `<person><tab><clip>`. It names persons to learn only.
     seconds: length of every clip. on_video is called after each of the ``NUM_CLIPS`` clips.
 
-    Returns and raises as :func:`vidperson.corpora.film.make_once`; DataError also for a missing package.
+    Returns and raises as :func:`vidperson.io.atomic.make_once`; DataError also for a missing package.
     """
     frames = num_frames(seconds)
 

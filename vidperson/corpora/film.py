@@ -5,9 +5,7 @@ What the demo corpora are made of. Same arguments and package versions, same byt
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.errors import DataError
-from vidperson.io.atomic import atomic_write
 
 Pixels = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
@@ -42,28 +39,6 @@ def num_frames(seconds: float) -> int:
     if frames < 1:
         raise DataError(f"expected at least {1 / FPS:g} seconds per video, found {seconds:g}")
     return frames
-
-
-def make_once(folder: str | os.PathLike[str], stamp: str, make: Callable[[Path], None]) -> bool:
-    """Have ``make`` fill a folder, which appears whole, with `.done` in it; that has ``stamp``, one line.
-
-    Returns False when the folder was there already with this stamp. Raises DataError for a folder that holds
-    something else.
-    """
-    out = Path(folder)
-    done = out / ".done"
-    if done.is_file() and done.read_text() == stamp:
-        return False
-    if out.exists() and not done.is_file():
-        raise DataError("exists and is not a finished demo corpus; remove it or choose another folder", out)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    make(partial)
-    with atomic_write(partial / ".done") as stream:
-        stream.write(stamp)
-    shutil.rmtree(out, ignore_errors=True)
-    os.replace(partial, out)
-    return True
 
 
 class Wave:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+from vidperson.errors import DataError
 
 
 @contextmanager
@@ -34,6 +37,28 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
         if isinstance(error, OSError) and error.filename is None:
             error.filename = os.fspath(path)
         raise
+
+
+def make_once(folder: str | os.PathLike[str], stamp: str, make: Callable[[Path], None]) -> bool:
+    """Have ``make`` fill a folder, which appears whole, with `.done` in it; that has ``stamp``, one line.
+
+    Returns False when the folder was there already with this stamp. Raises DataError for a folder that holds
+    something else.
+    """
+    out = Path(folder)
+    done = out / ".done"
+    if done.is_file() and done.read_text() == stamp:
+        return False
+    if out.exists() and not done.is_file():
+        raise DataError("exists and was not finished by this program; remove it or choose another folder", out)
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    make(partial)
+    with atomic_write(partial / ".done") as stream:
+        stream.write(stamp)
+    shutil.rmtree(out, ignore_errors=True)
+    os.replace(partial, out)
+    return True
 
 
 def _open_no_link(path: str, flags: int) -> int:

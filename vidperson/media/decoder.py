@@ -100,10 +100,10 @@ class Decoder:
         aspect = self.stream.sample_aspect_ratio or Fraction(1)
         return aspect if Fraction(1, _WIDEST_PIXEL) <= aspect <= _WIDEST_PIXEL else Fraction(1)
 
-    def selected(self, marking: Marking) -> Generator[tuple[Shot, int | None], None, int]:
+    def selected(self, marking: Marking, sees: bool = False) -> Generator[tuple[Shot, int | None], None, int]:
         """The first frame that can be decoded, with None, then the wanted ones with their labels.
 
-        marking: tells which frames are wanted, and how they are labelled.
+        marking: tells which frames are wanted, and how they are labelled. sees: it needs the image of every frame.
         The image of a wanted frame that is lost is None. Nothing comes if no frame can be decoded at all; of labels
         those past the end of the video are counted and returned.
         """
@@ -115,7 +115,10 @@ class Decoder:
         else:
             return 0
         yield begin[-1], None
-        marks = marking(chain(begin, shots), self.clock)
+        marked: Iterator[Shot] = chain(begin, shots)
+        if sees:
+            marked = (replace(shot, picture=self.picture(shot)) for shot in marked)
+        marks = marking(marked, self.clock)
         while True:
             try:
                 shot, label = next(marks)

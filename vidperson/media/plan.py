@@ -54,10 +54,10 @@ class PlannedDecoder(Decoder):
     unseen. What little follows the last wanted frame is decoded, so that a file that was cut is noticed.
     """
 
-    def selected(self, marking: Marking) -> Generator[tuple[Shot, int | None], None, int]:
+    def selected(self, marking: Marking, sees: bool = False) -> Generator[tuple[Shot, int | None], None, int]:
         kind_of = None if self._independent or self.container.format.name == "avi" else self._kind_reader()
-        if kind_of is None:
-            return (yield from super().selected(marking))
+        if kind_of is None or sees:
+            return (yield from super().selected(marking, sees))
         self._kind_of = kind_of
         self._queue: deque[_Entry] = deque()  # in the order of decoding
         self._queued = 0  # bytes

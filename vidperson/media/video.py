@@ -22,6 +22,7 @@ from vidperson.media.decoder import Decoder, header_duration, open_container, vi
 from vidperson.media.folder import CLOCK, ImageFolder, Losses
 from vidperson.media.hardware import GpuDecoder, NotOnGpu, in_memory
 from vidperson.media.image import decode_image, image_size, kind_of_image
+from vidperson.media.key_frames import ShotSampling
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.other_files import HEAD_BYTES, LIST, other_kind, refusal
 from vidperson.media.picture import to_rgb
@@ -69,7 +70,7 @@ class FrameReader:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        sampling: Sampling,
+        sampling: Sampling | ShotSampling,
         threads: int = 1,
         limits: Limits = USUAL_LIMITS,
         gpu: GpuDecoder | None = None,
@@ -113,7 +114,8 @@ class FrameReader:
         self.close()
         self._decoder = kind(self._path, self._threads, self._limits, self._gpu)
         self._decoder.tells_keys = kind is Decoder  # then it goes on where the plan failed: the same frames are wanted
-        self._selected = self._decoder.selected(self._sampling.mark)
+        sees = isinstance(self._sampling, ShotSampling)
+        self._selected = self._decoder.selected(self._sampling.mark, sees)
         try:
             if next(self._selected, None) is None:
                 raise MediaError(self._decoder.why_nothing())

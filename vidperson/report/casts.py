@@ -147,14 +147,14 @@ def why_ranked(case: Content, picked: Content, evidence: str, group: str) -> lis
 
 
 def why_missed(case: Content, picked: Content, evidence: str) -> str:
-    """Why a right segment came late: somebody else of its frame was found, it has no item, or it is not like them."""
-    if case["reason"] == "excluded":
-        return "excluded" + evidence
+    """Why a right segment came late: it has no item, or is not like them; and the reason of its rank."""
     state, _, why = case["status"].partition(": ")
-    told = "low similarity" if state in USABLE else f"{state.replace('_', ' ')}{': ' if why else ''}{why}"
-    if case["reason"] in (None, "none"):
-        return told
-    return f"{told}; {reason_name(case['reason'], picked['cues'])}{evidence}"
+    told = [f"{state.replace('_', ' ')}{': ' if why else ''}{why}"] if state not in USABLE else []
+    if case["reason"] != "excluded" and not told:
+        told.append("low similarity")
+    if case["reason"] not in (None, "none"):
+        told.append(reason_name(case["reason"], picked["cues"]) + evidence)
+    return "; ".join(told)
 
 
 def _evidence(case: Content, portraits: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vidperson.types import ITEMS
@@ -155,9 +155,15 @@ def cell(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def states_of(items: str) -> tuple[str, ...]:
-    """What the status of a segment may begin with, the good one first. items: what is found, as ``faces``."""
-    return "ok", "unsure", _NOTHING[items], "damaged", "unreadable"
+def states_of(items: str, statuses: Iterable[str] = ()) -> tuple[str, ...]:
+    """What the status of a segment may begin with, the good one first. items: what is found, as ``faces``.
+
+    statuses: what other states there are is taken from these.
+    """
+    nothing = _NOTHING[items]
+    usual = ("ok", "unsure", nothing, "damaged", "unreadable")
+    others = sorted({status.partition(":")[0] for status in statuses} - set(usual))
+    return (*usual[:3], *others, *usual[3:])
 
 
 def status_row(name: str, statuses: Mapping[str, str], items: str, count: int | None) -> Row:
@@ -166,14 +172,15 @@ def status_row(name: str, statuses: Mapping[str, str], items: str, count: int | 
     items: what is counted, such as ``faces``.
     """
     states = [status.partition(":")[0] for status in statuses.values()]
-    counts = {state: states.count(state) for state in states_of(items)}
+    counts = {state: states.count(state) for state in states_of(items, states)}
     return {"set": name, "segments": len(states), items: count} | counts
 
 
 def status_table(rows: Sequence[Row], items: str) -> Table:
     """Rows of :func:`status_row` as people read them."""
-    head = ["set", "segments", items, *states_of(items)]
-    return head, [["-" if row[key] is None else str(row[key]) for key in head] for row in rows]
+    found = [key for row in rows for key in row if key not in ("set", "segments", items, "problems")]
+    head = ["set", "segments", items, *states_of(items, found)]
+    return head, [["-" if row.get(key, 0) is None else str(row.get(key, 0)) for key in head] for row in rows]
 
 
 def problems(statuses: Mapping[str, str]) -> dict[str, str]:
