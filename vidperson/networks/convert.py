@@ -55,6 +55,12 @@ def _small_resnet(card_input: PictureInput, card_output: Output) -> nn.Module:
     return SmallResNet(*_embedder_sizes(card_input, card_output))
 
 
+def _small_person(card_input: PictureInput, card_output: Output) -> nn.Module:
+    from vidperson.networks.architectures.small_resnet import PERSONS, SmallResNet
+
+    return SmallResNet(*_embedder_sizes(card_input, card_output), shape=PERSONS)
+
+
 def _iresnet(name: str) -> Callable[[PictureInput, Output], nn.Module]:
     def build(card_input: PictureInput, card_output: Output) -> nn.Module:
         from vidperson.networks.architectures.iresnet import BLOCKS, IResNet
@@ -77,12 +83,37 @@ def _reid_resnet(name: str) -> Callable[[PictureInput, Output], nn.Module]:
     def build(card_input: PictureInput, card_output: Output) -> nn.Module:
         from vidperson.networks.architectures.reid_resnet import SHAPES, ReidResNet
 
-        shape, size = SHAPES[name], _embedder_sizes(card_input, card_output)[2]
-        if size != shape.outputs:
-            raise ModelError(f"output.embedding_size: {name}_reid gives {shape.outputs} values a pass, found {size}")
-        return ReidResNet(shape)
+        _check_values(f"{name}_reid", SHAPES[name].outputs, card_input, card_output)
+        return ReidResNet(SHAPES[name])
 
     return build
+
+
+def _reid_densenet(name: str) -> Callable[[PictureInput, Output], nn.Module]:
+    def build(card_input: PictureInput, card_output: Output) -> nn.Module:
+        from vidperson.networks.architectures.densenet import SHAPES, ReidDenseNet
+
+        _check_values(f"{name}_reid", SHAPES[name].outputs, card_input, card_output)
+        return ReidDenseNet(SHAPES[name])
+
+    return build
+
+
+def _two_branch_mgn(name: str) -> Callable[[PictureInput, Output], nn.Module]:
+    def build(card_input: PictureInput, card_output: Output) -> nn.Module:
+        from vidperson.networks.architectures.reid_resnet import SHAPES, TwoBranchMGN
+
+        _check_values(f"mgn2_{name}", 4 * SHAPES[name].outputs, card_input, card_output)
+        assert card_input.height
+        return TwoBranchMGN(SHAPES[name], card_input.height)
+
+    return build
+
+
+def _check_values(name: str, values: int, card_input: PictureInput, card_output: Output) -> None:
+    size = _embedder_sizes(card_input, card_output)[2]
+    if size != values:
+        raise ModelError(f"output.embedding_size: {name} gives {values} values a pass, found {size}")
 
 
 def _mgn(name: str) -> Callable[[PictureInput, Output], nn.Module]:
@@ -111,6 +142,7 @@ def _half(build: Callable[[PictureInput, Output], nn.Module]) -> Callable[[Pictu
 
 
 _OSNETS = ("osnet_x0_25", "osnet_x0_5", "osnet_x0_75", "osnet_x1_0")
+_DENSENETS = {"densenet121": 1024, "densenet161": 2208, "densenet169": 1664, "densenet201": 1920}
 _RESNETS = ("resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
 
 DETECTORS: dict[str, Callable[[PictureInput, Output], Any]] = {
@@ -125,13 +157,20 @@ EMBEDDERS: dict[str, Callable[[PictureInput, Output], Any]] = {
 REIDENTIFIERS: dict[str, Callable[[PictureInput, Output], Any]] = {
     **{name: _osnet(name) for name in _OSNETS},
     **{f"half_{name}": _half(_osnet(name)) for name in _OSNETS},
+    "small_person": _half(_small_person),
     **{f"{name}_reid": _reid_resnet(name) for name in _RESNETS},
+    **{f"{name}_reid": _reid_densenet(name) for name in _DENSENETS},
     **{f"mgn_{name}": _mgn(name) for name in _RESNETS},
+    **{f"mgn2_{name}": _two_branch_mgn(name) for name in _RESNETS},
 }
 """Embedders of whole persons: pictures of other shapes than squares, features for losses of distances and classes."""
 REID_SIZES = {
-    **{name: 512 for name in REIDENTIFIERS if "osnet" in name},
-    **{name: 2048 for name in REIDENTIFIERS if "resne" in name},
+    **dict.fromkeys((*_OSNETS, *(f"half_{name}" for name in _OSNETS)), 512),
+    **{f"{name}_reid": 2048 for name in _RESNETS},
+    **{f"{name}_reid": values for name, values in _DENSENETS.items()},
+    **{f"mgn_{name}": 2048 for name in _RESNETS},
+    **{f"mgn2_{name}": 8192 for name in _RESNETS},
+    "small_person": 256,
 }
 """Values of an embedding of each, as published."""
 ARCHITECTURES = {**DETECTORS, **EMBEDDERS, **REIDENTIFIERS}

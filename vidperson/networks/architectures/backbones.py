@@ -20,14 +20,14 @@ _OLD = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d)\.")
 def load_backbone(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Start from the weights of a network for ImageNet; its classifier is left out.
 
-    In MGN each branch starts from the same. What only re-identification has keeps its weights, and so do the layers
-    ``fc`` of OSNet: those for ImageNet are behind them.
+    In MGN each branch starts from the same. What only re-identification has keeps its weights, and so does ``fc`` of
+    OSNet, of which only the maps are taken.
     Raises ModelError that names the weights which are missing, too many or of another shape.
     """
     own = network.state_dict()
     plain = {_OLD.sub(r"\1\2.", name.removeprefix("module.")): value for name, value in weights.items()}
     given = {name: value for name, value in plain.items() if not _CLASSES.match(name)}
-    sources = {name: _PLACE.sub("", name) for name in own}
+    sources = {name: re.sub(r"^layers\.", "features.", _PLACE.sub("", name)) for name in own}
     sources = {name: source for name, source in sources.items() if not _OWN.match(source)}
     # Older files have no counts of batches.
     found = {name: given[source] for name, source in sources.items() if source in given}

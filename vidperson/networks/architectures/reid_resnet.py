@@ -124,11 +124,11 @@ class ReidResNet(_Stem):
 
 
 class _Trunk(_Stem):
-    """What the branches of MGN share."""
+    """What the branches of MGN share: up to so many blocks of the third stage; None: all."""
 
-    def __init__(self, shape: ResNetShape) -> None:
+    def __init__(self, shape: ResNetShape, until: int | None) -> None:
         super().__init__(shape)
-        self.layer3 = _stage(shape, 2, 2, until=1)
+        self.layer3 = _stage(shape, 2, 2, until=until)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layer3(super().forward(images))
@@ -147,7 +147,7 @@ class MGN(nn.Module):
         self.rows = -(-height // 16)
         if self.rows < max(STRIPES):
             raise ModelError(f"input.height: expected at least {16 * max(STRIPES) - 15} pixels, found {height}")
-        self.trunk = _Trunk(shape)
+        self.trunk = _Trunk(shape, 1)
         self.branches = nn.ModuleList(
             nn.Sequential(
                 OrderedDict(layer3=_stage(shape, 2, 2, first=1), layer4=_stage(shape, 3, 1 if stripes else 2))
@@ -176,6 +176,40 @@ class MGN(nn.Module):
         apart = torch.cat(parts, dim=1).unflatten(1, (PARTS, -1))
         embedding = functional.normalize(apart, dim=2).flatten(1)
         return Features(embedding, parts[: len(wholes)], wholes + parts[len(wholes) :])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.features(images).embedding
+
+
+class TwoBranchMGN(nn.Module):
+    """(N, 3, height, width) float images to (N, 4 * ``shape.outputs``): four parts, each of length 1 or, rarely, 0.
+
+    MGN as in "cast_search_by_portrait" (github.com/rogeryang12/cast_search_by_portrait): branches part before the last
+    stage. The first halves its map and looks at the whole; the second keeps it and looks at the whole, the upper and
+    the lower half. Parts are means of full width, with a BNNeck and a classifier each. Each is divided by its own
+    length, and not, as there, by that of the batch. height: of the images.
+    """
+
+    def __init__(self, shape: ResNetShape, height: int = 256) -> None:
+        super().__init__()
+        self.rows = -(-height // 16)
+        self.trunk = _Trunk(shape, None)
+        self.branches = nn.ModuleList(nn.Sequential(OrderedDict(layer4=_stage(shape, 3, stride))) for stride in (2, 1))
+        self.necks = nn.ModuleList(nn.BatchNorm1d(shape.outputs) for _ in range(4))
+        for neck in self.necks:
+            neck.bias.requires_grad_(False)
+        self.identity_sizes = (shape.outputs,) * 4
+        _initialise(self)
+
+    def features(self, images: Tensor) -> Features:
+        """Distances are learnt on the four parts before their necks, classes by ``identity_sizes`` inputs behind."""
+        shared = self.trunk(images)
+        small, large = (branch(shared) for branch in self.branches)
+        halves = large[:, :, : -(-self.rows // 2)], large[:, :, self.rows // 2 :]
+        parts = [found.mean(dim=(2, 3)) for found in (small, large, *halves)]
+        behind = [neck(part) for neck, part in zip(self.necks, parts, strict=True)]
+        embedding = torch.cat([functional.normalize(part, dim=1) for part in behind], dim=1)
+        return Features(embedding, parts, behind)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.features(images).embedding
