@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import shlex
 import subprocess
@@ -31,8 +32,8 @@ NAMES = ("ranks", "persons", "reasons")
 class Corpus:
     """Two films of 30 candidates and 3 cast members, of faces and bodies; the second portrait of f-0 is another's."""
 
-    def __init__(self, work: Path, options: dict | None = None) -> None:
-        self.work, self.data, self.options = work, work / "data", options or {}
+    def __init__(self, work: Path) -> None:
+        self.work, self.data, self.exp = work, work / "data", work / "exp"
         self.films, self.shown = {}, {}
         portraits: dict[str, np.ndarray] = {}
         faces, bodies, self.frame = {}, {}, {}
@@ -48,11 +49,20 @@ class Corpus:
                 faces[name] = face[n : n + 1] if made.identity.known[n] else np.zeros((0, 0))
                 bodies[name], self.frame[name] = body[n : n + 1], f"{film}/{made.frames[n]}.jpg"
             portraits |= {f"{film}-{c}-portrait": made.cast.units[0][c : c + 1] for c in range(CAST)}
-        for folder, some in (("face/e/cast", portraits), ("face/e/test", faces), ("body/o/test", bodies)):
-            write_embeddings(work / folder, some)
-        write_embeddings(work / "face/faceless/cast", dict.fromkeys(portraits, np.zeros((0, 0))))
-        write_embeddings(work / "face/faceless/test", faces)
+        blank = dict.fromkeys(portraits, np.zeros((0, 0)))
+        for folder, some in (
+            ("e/cast", portraits),
+            ("e/test", faces),
+            ("faceless/cast", blank),
+            ("faceless/test", faces),
+        ):
+            self.embed("face", folder, some)
+        self.embed("body", "o/test", bodies)
+        self.embed("body", "o/cast", {name: next(iter(bodies.values())) for name in portraits})
         self.lists(portraits)
+
+    def embed(self, modality: str, folder: str, matrices) -> None:
+        write_embeddings(self.exp / f"{modality}_embed" / folder, matrices)
 
     def lists(self, portraits) -> None:
         (self.data / "cast").mkdir(parents=True)
@@ -68,7 +78,7 @@ class Corpus:
         (self.data / name).write_text("".join(f"{line}\n" for line in lines))
 
     def cue(self, cue: str, modality: str, embedder: str) -> str:
-        folder = str(self.work / modality / embedder)
+        folder = str(self.exp / f"{modality}_embed" / embedder)
         return shlex.join(["--cue", cue, "--modality", modality, "--embed-dirs", folder])
 
     def search(self, **changes) -> None:
@@ -82,7 +92,7 @@ class Corpus:
             "cast_backends": "original propagation calibrated",
             "search_persons": 2,
         }
-        search_cast(cli.fill(SearchCastOptions, **(given | self.options | changes)))
+        search_cast(cli.fill(SearchCastOptions, **(given | changes)))
 
     def out(self, name: str, backend: str = "calibrated") -> Path:
         return self.work / "out" / backend / "x" / f"test_{name}"
@@ -152,7 +162,7 @@ def test_cast_member_in_two_films_is_ranked_in_both_and_portraits_are_the_neares
     other = corpus.films["g"].cast.units[0][1:2]
     portraits = {f"f-{c}-portrait": corpus.films["f"].cast.units[0][c : c + 1] for c in range(CAST)}
     portraits |= {f"g-{c}-portrait": corpus.films["g"].cast.units[0][c : c + 1] for c in range(CAST)}
-    write_embeddings(corpus.work / "face/e/cast", portraits | {"f-0-second": other})
+    corpus.embed("face", "e/cast", portraits | {"f-0-second": other})
     corpus.write("cast/utt2spk", [f"{name} {name[:3]}" for name in portraits] + ["f-0-second f-0"])
     corpus.write("test/search", [*(corpus.data / "test/search").read_text().splitlines(), "f-0 g"])
     corpus.search()
@@ -218,8 +228,8 @@ def test_key_that_contradicts_the_scores_and_one_that_is_missing_are_refused(cor
 def test_two_folders_of_a_modality_are_an_ensemble(corpus: Corpus) -> None:
     rng = np.random.default_rng(5)
     second = {name: rng.standard_normal((1, 8)) for name in corpus.frame}
-    write_embeddings(corpus.work / "body/second/test", second)
-    folders = [str(corpus.work / "body" / name) for name in ("o", "second")]
+    corpus.embed("body", "second/test", second)
+    folders = [str(corpus.exp / "body_embed" / name) for name in ("o", "second")]
     word = shlex.join(["--cue", "appearance", "--modality", "body", "--embed-dirs", *folders])
     corpus.search(cast_backends="propagation", cues=[corpus.cue("identity", "face", "e"), word])
     film, some = corpus.films["f"], np.concatenate([second[f"f-{n:02d}"] for n in range(COUNT)])
@@ -231,10 +241,10 @@ def test_two_folders_of_a_modality_are_an_ensemble(corpus: Corpus) -> None:
 
 
 def test_cast_members_without_a_face_are_named_and_ranked(corpus: Corpus, caplog) -> None:
-    portraits = read_scp(corpus.work / "face/e/cast/embed.scp")
+    portraits = read_scp(corpus.exp / "face_embed/e/cast/embed.scp")
     film = corpus.films["f"].cast.units[0]
     rows = {name: np.zeros((0, 0)) for name in portraits} | {"f-1-portrait": film[1:2]}
-    write_embeddings(corpus.work / "face/e/cast", rows)
+    corpus.embed("face", "e/cast", rows)
     corpus.search()
     assert "f-0: cast member without any usable portrait" in caplog.text
     assert len(corpus.out("ranks").read_text().splitlines()) == 6 * COUNT
@@ -264,7 +274,7 @@ def test_inputs_that_do_not_fit_are_refused_by_name_and_nothing_is_written(corpu
     only_bodies = [corpus.cue("appearance", "body", "o")]
     with pytest.raises(ScoringError, match="expected a modality in which portraits and candidates are compared"):
         corpus.search(cues=only_bodies)
-    with pytest.raises(ScoringError, match="no embeddings in .*body/none/test"):
+    with pytest.raises(ScoringError, match="no embeddings in .*body_embed/none/test"):
         corpus.search(cues=[corpus.cue("identity", "face", "e"), corpus.cue("appearance", "body", "none")])
     with pytest.raises(ScoringError, match="no cast member has a portrait with an embedding"):
         corpus.search(cues=[corpus.cue("identity", "face", "faceless")])
@@ -278,18 +288,39 @@ def test_inputs_that_do_not_fit_are_refused_by_name_and_nothing_is_written(corpu
         with pytest.raises(ScoringError, match=message):
             corpus.search()
         (corpus.data / name).write_text(before)
-    write_embeddings(corpus.work / "body/o/test", {name: np.full((1, 4), np.nan) for name in corpus.frame})
+    corpus.embed("body", "o/test", {name: np.full((1, 4), np.nan) for name in corpus.frame})
     with pytest.raises((ScoringError, DataError), match="f-00.*NaN or infinite"):
         corpus.search()
     assert not list((corpus.work / "out").rglob("*_ranks"))
 
 
-def test_command_line_searches_and_says_what_is_wrong_without_a_trace(corpus: Corpus) -> None:
-    options = ["--data-dir", str(corpus.data), "--enroll-sets", "cast", "--test-set", "test", "--experiment", "x"]
-    options += ["--scores-dir", str(corpus.work / "out"), "--cues", corpus.cue("identity", "face", "e")]
-    call = [sys.executable, "steps/search_cast.py", *options, "--cast-backends"]
-    done = subprocess.run([*call, "calibrated"], cwd=ROOT, capture_output=True, text=True)
+def stage_4(corpus: Corpus, *options: str) -> subprocess.CompletedProcess[str]:
+    call = ["./run_004_score.sh", "--config-file", "global_conf/config_csm.sh", "--data-dir", str(corpus.data)]
+    call += ["--exp-dir", str(corpus.exp), "--modalities", "face body", "--trial-sets", "cast:test"]
+    call += [
+        "--search-backends",
+        "class-mean",
+        "--search-top",
+        "100",
+        "--face-embedder",
+        "e",
+        "--body-embedder",
+        "o",
+        *options,
+    ]
+    environment = {**os.environ, "VIDPERSON_PYTHON": sys.executable}
+    return subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_stage_4_searches_with_the_embedders_of_all_modalities_or_those_that_are_named(corpus: Corpus) -> None:
+    calibrated = ("--cast-backends", "calibrated", "--calibration-set", "test", "--experiment", "x")
+    done = stage_4(corpus, *calibrated, "--cast-embedders", "body/o face/e")
     assert done.returncode == 0, done.stderr
-    assert len(corpus.out("ranks").read_text().splitlines()) == 6 * COUNT
-    done = subprocess.run([*call, "best"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and "cast_backends" in done.stderr and "Traceback" not in done.stderr
+    corpus.search(cast_backends="calibrated", calibration_set="test", calibration_enroll_sets="cast", search_persons=5)
+    for name in NAMES:
+        made = corpus.exp / "scores/calibrated/x" / f"test_{name}"
+        lines = corpus.out(name).read_text().splitlines()
+        assert made.read_text().splitlines() == lines
+    done = stage_4(corpus, *calibrated, "--cast-embedders", "voice/e")
+    expected = "cast_embedders: expected <modality>/<embedder> with a modality of 'face body', found 'voice/e'"
+    assert done.returncode == 1 and expected in done.stderr
