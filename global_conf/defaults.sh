@@ -134,7 +134,7 @@ identifiers=                 # identifiers to search with: folders of exp/<modal
 search_fusion=               # back-ends and identifiers to fuse; empty: none
 search_top=100               # [>=1] segments listed per model of a search
 search_persons=5             # [>=1] models listed per segment of a search
-cast_backends=               # ways to search films: original propagation; empty: none
+cast_backends=               # to search films: original propagation calibrated; empty: none
 cast_embedders=              # for these, "<modality>/<embedder> ..."; empty: of each modality
 cast_rerank=                 # what they re-rank: identity, appearance or both; empty: nothing
 false_alarm_rate=0.01        # [>0..1] wished share of strangers named, by the calibration set
