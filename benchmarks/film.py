@@ -42,12 +42,18 @@ class Use(NamedTuple):
 
 def compare(clips: list[str], exp_dir: str, minutes: int, limit: float, limit_mb: float, work_dir: str | None) -> None:
     """Print the table and leave with the outcome."""
+    from benchmarks.make_video import repeat
+
     with tempfile.TemporaryDirectory(dir=work_dir) as folder:
         work = Path(folder)
+        piece = Path(work_dir or folder, "piece.mp4")
+        if not piece.exists():
+            run([sys.executable, __file__, "--compose", str(piece), "--clips", *clips])
         films = {length: work / f"{length}" / "film.mp4" for length in (minutes // 2, minutes)}
         for length, film in films.items():
             film.parent.mkdir()
-            run([sys.executable, __file__, "--compose", str(film), "--clips", *clips, "--minutes", str(length)])
+            with open(piece, "rb") as stream:
+                repeat(stream, -(-60 * length // PIECE_S), str(film), PIECE_S)
         (work / "cast/one").mkdir(parents=True)
         (work / "cast/one/clip.mp4").symlink_to(Path(clips[0]).resolve())
         print(f"| {minutes} minutes of 720p | CPU s | wall s | peak memory, MB |\n|---|---|---|---|", flush=True)
@@ -95,20 +101,18 @@ def run(command: list[str]) -> Use:
     return Use(usage.ru_utime + usage.ru_stime, time.monotonic() - begin, usage.ru_maxrss * 1024 / 1e6)
 
 
-def compose(clips: list[str], minutes: int, output: str) -> None:
-    """Write the film: two minutes of shots, again and again."""
-    import io
+def compose(clips: list[str], output: str) -> None:
+    """Write two minutes of shots."""
     from fractions import Fraction
 
     import av
     import numpy as np
 
-    from benchmarks.make_video import HEIGHT, RATE, WIDTH, endless, repeat
+    from benchmarks.make_video import HEIGHT, RATE, WIDTH, endless
 
     rng = np.random.default_rng(0)
     persons = [endless(clip, WIDTH, HEIGHT) for clip in clips]
-    piece = io.BytesIO()
-    with av.open(piece, "w", "mp4") as container:
+    with av.open(output, "w", "mp4") as container:
         stream = container.add_stream("libx264", RATE, options={"preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt, stream.codec_context.bit_rate = WIDTH, HEIGHT, "yuv420p", 2_000_000
         stream.codec_context.time_base = Fraction(1, RATE)
@@ -122,7 +126,6 @@ def compose(clips: list[str], minutes: int, output: str) -> None:
                 number += 1
             shot += 1
         container.mux(stream.encode(None))
-    repeat(piece, -(-60 * minutes // PIECE_S), output, PIECE_S)
 
 
 def bare(film: str, exp_dir: str, frames: int) -> None:
@@ -154,13 +157,13 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=int, default=10, help="length of the film")
     parser.add_argument("--limit", type=float, default=1.3, help="most CPU, in that of decoding and detecting")
     parser.add_argument("--limit-mb", type=float, default=50.0, help="by how much the peaks may differ")
-    parser.add_argument("--work-dir", help="folder for temporary files; default: the system's")
-    parser.add_argument("--compose", help="only write the film, to this file")
+    parser.add_argument("--work-dir", help="folder to work in; the two minutes that are composed stay there, and are used again")
+    parser.add_argument("--compose", help="only write two minutes of shots, to this file")
     parser.add_argument("--bare", help="only decode this film and detect")
     parser.add_argument("--frames", type=int, default=0, help="frames to detect in, with --bare")
     given = parser.parse_args()
     if given.compose:
-        compose(given.clips, given.minutes, given.compose)
+        compose(given.clips, given.compose)
     elif given.bare:
         bare(given.bare, given.exp_dir, given.frames)
     else:
