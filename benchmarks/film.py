@@ -1,12 +1,12 @@
 """CPU, wall time and memory of stages 1 and 2 on a film, beside decoding and detecting only.
 
 Inputs:  clips with one talking person each; the installed person and face detectors, below --exp-dir.
-Outputs: a Markdown table, one row per way; exit status 1 when the stages need over --limit times the CPU of decoding and
-         detecting, or the longer film over --limit-mb more memory than one of half its length.
+Outputs: a Markdown table, one row per way; exit status 1 when the stages need over --limit times the CPU of decoding
+         and detecting, or the longer film over --limit-mb more memory than one of half its length.
 
-The film has 1280 x 720 pixels and 25 frames a second. Shots of 2 to 6 seconds show the persons in turn, two minutes are
-composed, and repeated. "Only decoding and detecting" decodes every frame with libav, and gives as many frames as stage 1
-searched to both detectors, one after the other, in one process. The stages do it with two jobs.
+The film has 1280 x 720 pixels and 25 frames a second. Shots of 2 to 6 seconds show the persons in turn; two minutes
+are composed, and repeated. "Only decoding and detecting" decodes every frame with libav, and gives as many frames as
+stage 1 searched to both detectors, one after the other, in one process. The stages do it with two jobs.
 
 Example:
   python benchmarks/film.py --clips a.mp4 b.mp4 c.mp4 d.mp4 e.mp4 --exp-dir exp --minutes 10
@@ -63,7 +63,9 @@ def compare(clips: list[str], exp_dir: str, minutes: int, limit: float, limit_mb
         second = stage("002_detect_faces", films[minutes].parent, work, exp_dir)
         print(second.row("stage 2: faces and bodies"), flush=True)
         frames = len(list((work / "data/film_candidates/frames").glob("*/*.jpg")))
-        bare = run([sys.executable, __file__, "--bare", str(films[minutes]), "--exp-dir", exp_dir, "--frames", str(frames)])
+        bare = run(
+            [sys.executable, __file__, "--bare", str(films[minutes]), "--exp-dir", exp_dir, "--frames", str(frames)]
+        )
     print(bare.row(f"only decoding, and detecting in {frames} frames"))
     both = Use(first.cpu_s + second.cpu_s, first.wall_s + second.wall_s, max(first.peak_mb, second.peak_mb))
     ratio, more_mb = both.cpu_s / bare.cpu_s, first.peak_mb - half.peak_mb
@@ -132,6 +134,7 @@ def bare(film: str, exp_dir: str, frames: int) -> None:
     """Decode every frame, and give some of them to the detectors."""
     import av
     import cv2
+    import numpy as np
 
     from steps.options import EngineOptions, open_model
     from vidperson.body.detector import PersonDetector
@@ -145,7 +148,7 @@ def bare(film: str, exp_dir: str, frames: int) -> None:
         every = max(1, stream.frames // max(1, frames))
         for number, frame in enumerate(container.decode(stream)):
             if number % every == 0:
-                image = frame.to_ndarray(format="rgb24")
+                image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
                 persons.detect([image])
                 faces.detect([image])
 
@@ -157,7 +160,7 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=int, default=10, help="length of the film")
     parser.add_argument("--limit", type=float, default=1.3, help="most CPU, in that of decoding and detecting")
     parser.add_argument("--limit-mb", type=float, default=50.0, help="by how much the peaks may differ")
-    parser.add_argument("--work-dir", help="folder to work in; the two minutes that are composed stay there, and are used again")
+    parser.add_argument("--work-dir", help="folder to work in; the two minutes that are composed stay there")
     parser.add_argument("--compose", help="only write two minutes of shots, to this file")
     parser.add_argument("--bare", help="only decode this film and detect")
     parser.add_argument("--frames", type=int, default=0, help="frames to detect in, with --bare")
