@@ -95,14 +95,14 @@ min_faces=1                  # [>=0] faces that a segment needs, see det_fallbac
 det_fallback=labelled        # [labelled|always|never] with fewer faces, take scores down to 0.1
 det_window=                  # [>=1] frames around a labelled time; empty: as the set says
 max_centre_distance=1.0      # [>=0] from face to label, in diagonals of the label
-face_per_region=false        # true: search each box of `region` by itself, enlarged to five sizes
+face_per_region=false        # true: search each box of `region`, at five sizes
 discard_low_quality=false    # true: keep a segment's large faces with little black border
 
 ## Face (stages 0 3 4 5 14)
 face_embedder=arcface_glint360k_r100  # embedding network, a folder of exp/face_models
 
 ## Body (stages 0 1 2)
-body_detector=               # detection network, a folder of exp/body_models; empty: boxes are given
+body_detector=               # detector, a folder of exp/body_models; empty: boxes are given
 
 ## Body (stages 1 2)
 person_threshold=0.5         # [>0..1] lowest score of a person
