@@ -236,7 +236,7 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
         "nj", "stage", "stop_stage", "threads", "max_size", "det_batch", "min_faces", "max_pixels", "embed_batch",
         "ncoh", "ncoh_discard", "max_systems", "det_window", "second_look", "search_top", "search_persons",
         "train_embedding_size",
-        "train_sub_centres", "train_batch",
+        "train_sub_centres", "train_batch", "train_unlabelled_batch", "train_images",
         "train_epochs", "train_gpus", "train_processes", "train_workers", "train_threads",
         "train_seed", "train_valid_epochs", "train_save_steps", "train_held_out", "train_strangers", "train_folds",
     }  # fmt: skip
@@ -245,7 +245,7 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
         "longest_gap_s", "clips_valid", "false_alarm_rate", "link_cosine", "person_threshold", "person_nms_threshold",
         "thr_ahc", "mem_gb", "train_scale", "train_margin", "train_sample_rate", "train_lr", "train_weight_decay",
         "train_decay", "train_warmup_epochs", "train_clip", "train_ema", "train_cosine_weight",
-        "train_relation_weight", "train_dropout", "train_focal", "train_stranger_weight",
+        "train_relation_weight", "train_smoothing", "train_triplet_margin", "train_triplet_weight", "train_dropout", "train_focal", "train_stranger_weight",
     }  # fmt: skip
 
 
