@@ -3,6 +3,12 @@
 train_name=demo_cast
 train_sets=csm_train_candidates
 valid_set=csm_val_candidates
-train_epochs=10
+train_architecture=small_person
+train_batch=32
+train_epochs=12
+train_lr=0.003
+train_schedule=cosine
+train_warmup_epochs=1
+train_valid_epochs=6
 train_threads=1
 train_workers=0

@@ -80,7 +80,7 @@ def about_cast(pair: CastPairOptions, system: System) -> dict[str, Any]:
         "system": " + ".join(folder.name for cue in cues for folder in cue.embed_dirs),
         "backend": system.backend,
         "snorm_cohort": None,
-        "calibrated_on": None,
+        "calibrated_on": system.calibrated_on or None,
         "learnt_from": None,
         "cues": {cue.cue: cue.modality for cue in cues},
     }

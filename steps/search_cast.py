@@ -39,7 +39,7 @@ import itertools
 import logging
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from vidperson.backends.calibration import LinearModel
     from vidperson.backends.cast import Cue, Film, Ranking
     from vidperson.backends.systems import System
     from vidperson.io.planned import Planned
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
 
 CUES = ("identity", "appearance")
+RERANKING = ("original",)
+"""The back-ends for which cast_rerank counts."""
 CURE_OF_ITEMS = "run stages 2 and 3 for the set"
 CURE = "run ./run_001_prepare_data.sh, or write it, or correct trial_sets"
 
@@ -106,6 +109,10 @@ class CastSystemOptions:
 
     cast_backends: str = cli.option("original propagation", "ways to search, see docs/metrics.md")
     cast_rerank: str = cli.option("", f"what k-reciprocal encoding re-ranks: {' '.join(CUES)}; empty: nothing")
+    calibration_set: str = cli.option(
+        "", "searched set with a key that makes scores of 'calibrated' log-likelihood ratios"
+    )
+    calibration_enroll_sets: str = cli.option("", "sets with the portraits of that set")
     search_top: int = cli.option(100, "candidates listed per cast member", convert=cli.whole(1))
     search_persons: int = cli.option(5, "cast members listed per candidate", convert=cli.whole(1))
     scores_dir: Path = cli.option(Path("exp/scores"), "folder with the scores of all systems")
@@ -116,7 +123,11 @@ class CastSystemOptions:
         """In the order of the tables."""
         from vidperson.backends.systems import cast_systems
 
-        return cast_systems(self.cast_backends.split(), self.experiment)
+        return cast_systems(self.cast_backends.split(), self.experiment, self.calibration_set)
+
+    def calibration(self, pair: CastPairOptions) -> CastPairOptions:
+        """What the calibration set is compared by: the same as a pair."""
+        return replace(pair, enroll_sets=self.calibration_enroll_sets, test_set=self.calibration_set)
 
     def folder(self, system: System) -> Path:
         return self.scores_dir / system.folder
@@ -155,12 +166,49 @@ def search_cast(options: SearchCastOptions) -> None:
         for one in planned[system]:
             one.remove()
     found = {system: _Found() for system in systems}
+    models = {one: learn(options.systems.calibration(options.pair), one) for one in systems if one.calibrated_on}
     for names, film in read_films(options.pair):
         for system in systems:
             ranking = ways_to_search()[system.backend](film, options.systems.cast_rerank.split())
+            if system in models:
+                ranking = calibrate(ranking, models[system])
             found[system].add(names, ranking)
     for system in systems:
         _write(planned[system], found[system], options.systems)
+
+
+def learn(pair: CastPairOptions, system: System) -> LinearModel:
+    """The logistic regression from the scores of a back-end to log-likelihood ratios, by a set with a key.
+
+    Raises ScoringError where that set has no pairs to learn from, or the key contradicts the scores.
+    """
+    import numpy as np
+
+    from vidperson.backends.calibration import train_linear
+    from vidperson.errors import ScoringError
+    from vidperson.io.ranks import read_relevant
+
+    shown = {(model, segment) for model, some in read_relevant(pair.test_data / "relevant").items() for segment in some}
+    scores, right = [], []
+    for names, film in read_films(pair):
+        scores.append(ways_to_search()[system.backend](film, ()).scores.ravel())
+        right += [(model, segment) in shown for model in names.models for segment in names.segments]
+    try:
+        found = train_linear(np.concatenate(scores), right, (system.backend,), trained_on=pair.test_set)
+        if found.weights[0] <= 0:
+            raise ScoringError("candidates in the key have no higher scores than others; is it the key of this set?")
+    except ScoringError as error:
+        raise ScoringError(f"calibration_set: {pair.test_data / 'relevant'}: {error}") from None
+    message = "%s: log-likelihood ratio = %.4f + %.4f times the log odds; %d pairs of the key, %d others of %s"
+    numbers = found.offset, found.weights[0], found.num_targets, found.num_nontargets
+    logging.info(message, system.backend, *numbers, pair.test_set)
+    return found
+
+
+def calibrate(ranking: Ranking, model: LinearModel) -> Ranking:
+    """The same with log-likelihood ratios as scores."""
+    scores = model.apply(ranking.scores.ravel()).reshape(ranking.scores.shape)
+    return replace(ranking, scores=scores.astype("float32"))
 
 
 def ways_to_search() -> Mapping[str, Callable[[Film, Sequence[str]], Ranking]]:
@@ -169,7 +217,11 @@ def ways_to_search() -> Mapping[str, Callable[[Film, Sequence[str]], Ranking]]:
     from vidperson.backends.cast_original import original
     from vidperson.backends.cast_propagation import propagation
 
-    return {"original": original, "propagation": propagation, "calibrated": calibrated}
+    return {
+        "original": original,
+        "propagation": lambda film, rerank: propagation(film),
+        "calibrated": lambda film, rerank: calibrated(film),
+    }
 
 
 def check_cast(options: CastSystemOptions) -> None:
@@ -206,26 +258,39 @@ def plan_casts(pair: CastPairOptions, options: CastSystemOptions) -> dict[System
         raise ScoringError(
             "expected a modality in which portraits and candidates are compared, found none; name another in modalities"
         )
-    inputs = [need(pair.test_data / name, CURE) for name in ("search", "utt2group", "vid.scp")]
-    inputs += [need(data / "utt2spk", CURE) for data in pair.enrolment()]
+    inputs = _inputs(pair)
     command = ["python", "steps/search_cast.py", "--enroll-sets", *pair.enroll_sets.split()]
     for cue in CUES:
         for _, one in pair.of(cue):
             command += [f"--{cue}", *map(str, one.embed_dirs), "--link-cosine", f"{one.link_cosine:g}"]
-            names = [*(pair.enroll_sets.split() if cue == "identity" else []), pair.test_set]
-            inputs += [path for name in names for path in one.part(name).inputs]
-    inputs = list(dict.fromkeys(inputs))
     planned = {}
     for system in options.systems():
         own = [*command, "--test-set", pair.test_set, "--cast-backend", system.backend]
-        own += [word for cue in options.cast_rerank.split() for word in ("--cast-rerank", cue)]
+        if system.backend in RERANKING:
+            own += [word for cue in options.cast_rerank.split() for word in ("--cast-rerank", cue)]
         top, persons = ["--search-top", str(options.search_top)], ["--search-persons", str(options.search_persons)]
+        made_of = inputs
+        if system.calibrated_on:
+            trained = options.calibration(pair)
+            own += ["--calibration-set", trained.test_set, "--calibration-enroll-sets", *trained.enroll_sets.split()]
+            key = need(trained.test_data / "relevant", "name a calibration_set of which it is known who is where")
+            made_of = list(dict.fromkeys([*inputs, *_inputs(trained), key]))
         planned[system] = [
-            Planned(options.ranks(system, pair.test_set), [*own, *top], inputs),
-            Planned(options.persons(system, pair.test_set), [*own, *persons], inputs),
-            Planned(options.reasons(system, pair.test_set), [*own, *top, "--reasons"], inputs),
+            Planned(options.ranks(system, pair.test_set), [*own, *top], made_of),
+            Planned(options.persons(system, pair.test_set), [*own, *persons], made_of),
+            Planned(options.reasons(system, pair.test_set), [*own, *top, "--reasons"], made_of),
         ]
     return planned
+
+
+def _inputs(pair: CastPairOptions) -> list[Path]:
+    """The files that a pair is read from. Raises as :func:`plan_casts`."""
+    found = [need(pair.test_data / name, CURE) for name in ("search", "utt2group", "vid.scp")]
+    found += [need(data / "utt2spk", CURE) for data in pair.enrolment()]
+    for cue in CUES:
+        names = [*(pair.enroll_sets.split() if cue == "identity" else []), pair.test_set]
+        found += [path for _, one in pair.of(cue) for name in names for path in one.part(name).inputs]
+    return list(dict.fromkeys(found))
 
 
 # -- films

@@ -20,7 +20,7 @@ from vidperson.media.image import decode_intact_image
 from vidperson.types import Image
 
 BODY = "osnet_x025_msmt17_onnx"
-CASTS = {"val": {"v1": ("a", "b")}, "test": {"t1": ("c",), "t2": ("d",)}}
+CASTS: movies.Casts = {"val": {"v1": ("a", "b")}, "test": {"t1": ("c",), "t2": ("d",)}}
 TINY = movies.Plan(shown=(6, 8), extras=(2, 3), photos=2)
 
 

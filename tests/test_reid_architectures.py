@@ -133,12 +133,19 @@ def test_parameters_of_osnet_are_those_of_the_paper() -> None:
     assert millions == {"osnet_x1_0": 2.2, "osnet_x0_75": 1.3, "osnet_x0_5": 0.6, "osnet_x0_25": 0.2}
 
 
+def test_small_network_for_persons_takes_less_than_two_megabytes_in_16_bits() -> None:
+    card = card_of("small_person", 256)
+    with torch.device("meta"):
+        assert 2 * parameters(build_network("small_person", card.input, card.output)) < 2e6
+
+
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("name", "size", "mirror", "values"),
     [
         ("osnet_x0_5", 512, "none", 512),
         ("resnext50_32x4d_reid", 2048, "none", 2048),
+        ("small_person", 256, "none", 256),
         ("mgn_resnet50", 4096, "concatenate", 2048),
         ("mgn2_resnet50", 8192, "sum", 8192),
     ],

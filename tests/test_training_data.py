@@ -320,6 +320,18 @@ def test_dark_raises_to_a_power(face: np.ndarray) -> None:
         assert np.abs(found - 255 * (face / 255) ** power).max() <= 0.5 + 1e-9
 
 
+def test_recolour_gives_either_half_other_colours_and_keeps_the_top() -> None:
+    image = np.full((256, 128, 3), (150, 90, 60), np.uint8)
+    image[::7, ::5] = 20  # folds
+    changes = set()
+    for seed in range(60):
+        found = CHANGES["recolour"](image, np.random.default_rng(seed))
+        np.testing.assert_array_equal(found[:13], image[:13])
+        upper, lower = (np.abs(found[rows, 64].astype(int) - image[rows, 64]).max() > 8 for rows in (70, 230))
+        changes.add((bool(upper), bool(lower)))
+    assert changes == {(one, other) for one in (False, True) for other in (False, True)}
+
+
 def test_pad_moves_a_picture_of_any_shape_by_up_to_ten_of_256_pixels_and_fills_with_black() -> None:
     image = np.full((256, 128, 3), 9, np.uint8)
     moved = set()

@@ -259,4 +259,8 @@ cast_options() {
   cast_pair_args=(--data-dir "$data_dir" --enroll-sets "${enroll//+/ }" --test-set "${1##*:}" --cues "${cues[@]}")
   cast_args=("${search_args[@]:0:6}" --cast-backends "$cast_backends" --cast-rerank "$cast_rerank"
     --search-top "$search_top" --search-persons "$search_persons")
+  if [ -n "$search_calibration" ]; then
+    enroll=${enroll_of[$search_calibration]}
+    cast_args+=(--calibration-set "$search_calibration" --calibration-enroll-sets "${enroll//+/ }")
+  fi
 }

@@ -206,13 +206,16 @@ def together(frames: Index) -> Bool:
     return same
 
 
-def explain(portraits: Double, identity: Double, appearance: Double, beliefs: Double, same: Bool) -> tuple[Index, Index]:
+def explain(
+    portraits: Double, identity: Double, appearance: Double, beliefs: Double, same: Bool
+) -> tuple[Index, Index]:
     """Reasons and evidence: what speaks most for each candidate and cast member.
 
     portraits: (C, N), identity, appearance: (N, N) probabilities that two show the same person, 0 where they cannot be
         compared. beliefs: (C, N) probabilities that a candidate is the cast member. same: see :func:`together`.
-    The portrait speaks with its probability, a candidate with its belief times the probability. Who shares a frame with
-    one that is rather the cast member is excluded by it.
+    The portrait speaks with its probability, a candidate with its belief times the probability. A portrait that says
+    yes rather than no decides, then a candidate by identity, then what says most. Who shares a frame with one that is
+    rather the cast member is excluded by it.
     """
     count_cast, count = beliefs.shape
     reasons, evidence = nothing_known(beliefs.shape)
@@ -225,7 +228,8 @@ def explain(portraits: Double, identity: Double, appearance: Double, beliefs: Do
         told = [each * beliefs[c] for each in links]
         best = [each.argmax(axis=1) for each in told]
         support = np.stack([portraits[c], *(each[columns, first] for each, first in zip(told, best, strict=True))])
-        strongest = support.argmax(axis=0)
+        strongest = np.where(support[:2] > 0.5, 2.0, support[:2]).argmax(axis=0)
+        strongest = np.where(support[:2].max(axis=0) > 0.5, strongest, support.argmax(axis=0))
         told_by = np.stack([np.full(count, count + c), *best])[strongest, columns]
         there = support.max(axis=0) > _NO_SUPPORT
         reasons[c, there] = np.array([IDENTITY, EXPANSION, APPEARANCE])[strongest[there]]

@@ -9,8 +9,6 @@ a candidate is one cast member or nobody, a cast member is in a frame once. Both
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 
 from vidperson.backends.cast import Film, Index, Ranking, compared, explain, together
@@ -28,8 +26,8 @@ _EXTREME = 30.0
 _KERNEL_BITS = 24
 
 
-def calibrated(film: Film, rerank: Collection[str] = ()) -> Ranking:
-    """Scores are natural logarithms of the odds that a candidate is the cast member. rerank: not used."""
+def calibrated(film: Film) -> Ranking:
+    """Scores are natural logarithms of the odds that a candidate is the cast member."""
     cosines = compared(film)
     count_cast, count = film.shape
     portraits = _ratio(cosines.portraits, PORTRAIT_SLOPE, PORTRAIT_ZERO)
@@ -47,8 +45,8 @@ def calibrated(film: Film, rerank: Collection[str] = ()) -> Ranking:
         beliefs = DAMPING * beliefs + (1 - DAMPING) * _exclusive(odds, film.frames)
     final = _exclusive(odds, film.frames)
     scores = np.log(np.maximum(final, np.finfo(float).tiny)) - np.log1p(-final)
-    probabilities = map(same_person, (cosines.portraits, cosines.identity, cosines.appearance))
-    return Ranking(scores.astype(np.float32), *explain(*probabilities, beliefs, same))
+    seen, identity, appearance = map(same_person, (cosines.portraits, cosines.identity, cosines.appearance))
+    return Ranking(scores.astype(np.float32), *explain(seen, identity, appearance, beliefs, same))
 
 
 def _ratio(cosines: Double, slope: float, zero: float) -> Double:

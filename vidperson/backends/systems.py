@@ -49,9 +49,12 @@ def plain_systems(embedder: str, backends: Sequence[str], snorm_cohort: str = ""
     return [System(embedder, backend, cohort) for backend in dict.fromkeys(backends) for cohort in cohorts]
 
 
-def cast_systems(backends: Sequence[str], experiment: str) -> list[System]:
-    """The systems of a cast search, in the order of the tables."""
-    return [System(backend, backend, experiment=experiment) for backend in dict.fromkeys(backends)]
+def cast_systems(backends: Sequence[str], experiment: str, calibration_set: str = "") -> list[System]:
+    """The systems of a cast search, in the order of the tables; only the last of CAST_BACKENDS is calibrated."""
+    return [
+        System(backend, backend, "", calibration_set if backend == CAST_BACKENDS[-1] else "", experiment)
+        for backend in dict.fromkeys(backends)
+    ]
 
 
 def calibrated(system: System, calibration_set: str) -> System:

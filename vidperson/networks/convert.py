@@ -55,6 +55,12 @@ def _small_resnet(card_input: PictureInput, card_output: Output) -> nn.Module:
     return SmallResNet(*_embedder_sizes(card_input, card_output))
 
 
+def _small_person(card_input: PictureInput, card_output: Output) -> nn.Module:
+    from vidperson.networks.architectures.small_resnet import PERSONS, SmallResNet
+
+    return SmallResNet(*_embedder_sizes(card_input, card_output), shape=PERSONS)
+
+
 def _iresnet(name: str) -> Callable[[PictureInput, Output], nn.Module]:
     def build(card_input: PictureInput, card_output: Output) -> nn.Module:
         from vidperson.networks.architectures.iresnet import BLOCKS, IResNet
@@ -151,6 +157,7 @@ EMBEDDERS: dict[str, Callable[[PictureInput, Output], Any]] = {
 REIDENTIFIERS: dict[str, Callable[[PictureInput, Output], Any]] = {
     **{name: _osnet(name) for name in _OSNETS},
     **{f"half_{name}": _half(_osnet(name)) for name in _OSNETS},
+    "small_person": _half(_small_person),
     **{f"{name}_reid": _reid_resnet(name) for name in _RESNETS},
     **{f"{name}_reid": _reid_densenet(name) for name in _DENSENETS},
     **{f"mgn_{name}": _mgn(name) for name in _RESNETS},
@@ -163,6 +170,7 @@ REID_SIZES = {
     **{f"{name}_reid": values for name, values in _DENSENETS.items()},
     **{f"mgn_{name}": 2048 for name in _RESNETS},
     **{f"mgn2_{name}": 8192 for name in _RESNETS},
+    "small_person": 256,
 }
 """Values of an embedding of each, as published."""
 ARCHITECTURES = {**DETECTORS, **EMBEDDERS, **REIDENTIFIERS}

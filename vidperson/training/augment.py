@@ -27,6 +27,8 @@ class Augmentation:
     20..90.
     cutout: a rectangle of 15..45 % of each side filled with noise.
     pad: padded with black by a 25th of the height (10 of 256 pixels), and a random part of the old size taken.
+    recolour: other colours for the upper part, from a sixth of the height to the middle, and for the lower one; what is
+    at the very top, and often at the sides, keeps its own. For persons: other clothes.
     erase: a rectangle of 2..40 % of the area, 0.3..3.3 times as high as wide, filled with ``mean`` (Zhong et al.,
     Random Erasing Data Augmentation, AAAI 2020).
     mix: share of the batches in which each image is mixed with another (Zhang et al., mixup, ICLR 2018).
@@ -45,6 +47,7 @@ class Augmentation:
     jpeg: float = 0.0
     cutout: float = 0.0
     pad: float = 0.0
+    recolour: float = 0.0
     erase: float = 0.0
     mix: float = 0.0
     mean: tuple[float, ...] = MIDDLE
@@ -170,6 +173,47 @@ def _pad(image: Image, rng: np.random.Generator) -> Image:
     return padded[top : top + height, left : left + width]
 
 
+def _recolour(image: Image, rng: np.random.Generator) -> Image:
+    height, width = image.shape[:2]
+    down, aside = np.arange(height)[:, None] / height, np.abs(np.arange(width) / width - 0.5)
+    lower = _from(down, rng.uniform(0.42, 0.58))
+    upper = _from(down, rng.uniform(0.13, 0.2)) * (1 - lower)
+    middle = 1 - _from(aside, rng.uniform(0.28, 0.6), 0.03)
+    image = found = np.ascontiguousarray(image)
+    for part in (upper, lower):
+        if rng.random() < 0.75:
+            other = _other_hue(image, rng) if rng.random() < 0.5 else _tinted(image, rng)
+            share = (part * middle).astype(np.float32)
+            found = np.asarray(cv2.blendLinear(other, found, share, 1 - share), np.uint8)
+    return found
+
+
+def _from(places: np.ndarray, start: float, soft: float = 0.01) -> np.ndarray:
+    """0 below ``start``, 1 above, with a soft edge."""
+    return 1 / (1 + np.exp((start - places) / soft))
+
+
+def _other_hue(image: Image, rng: np.random.Generator) -> Image:
+    """Turned hue, saturation times 0.3..2 and some more, brightness to a power of 0.45..2.2."""
+    steps = np.arange(256)
+    tables = (
+        (steps + rng.integers(180)) % 180,
+        (steps * rng.uniform(0.3, 2) + rng.uniform(0, 40)).clip(0, 255),
+        (steps / 255) ** np.exp(rng.uniform(-0.8, 0.8)) * 255,
+    )
+    table = np.stack(tables, axis=-1).astype(np.uint8)[None]
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    return cv2.cvtColor(cv2.LUT(hsv, table), cv2.COLOR_HSV2RGB)  # type: ignore[return-value]
+
+
+def _tinted(image: Image, rng: np.random.Generator) -> Image:
+    """40 % or more of a random colour, as bright and dark as the image is."""
+    mean = max(20.0, float(np.dot(cv2.mean(image)[:3], LUMA)))
+    colour, share = rng.uniform(0, 255, 3), rng.uniform(0.4, 1)
+    tint = cv2.transform(image, np.outer(colour / mean, LUMA))
+    return cv2.addWeighted(tint, share, image, 1 - share, 0)  # type: ignore[return-value]
+
+
 def _erase(image: Image, rng: np.random.Generator, fill: Sequence[float]) -> Image:
     height, width = image.shape[:2]
     for _ in range(100):
@@ -195,5 +239,6 @@ CHANGES: dict[str, Callable[[Image, np.random.Generator], Image]] = {
     "jpeg": _jpeg,
     "cutout": _cutout,
     "pad": _pad,
+    "recolour": _recolour,
 }
 """Each changes an image of any size, (H, W, 3) uint8 RGB; ``erase`` comes after them, as it needs the mean."""

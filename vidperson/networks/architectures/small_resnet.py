@@ -6,12 +6,27 @@ depth-wise convolution over the whole last map, which weights places, instead of
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 from torch.nn import functional
 
-# channels, blocks, stride of the first block; the stem halves the picture before
-STAGES = ((64, 1, 2), (128, 4, 2), (256, 1, 2))
-STEM = 32
+from vidperson.networks.architectures.features import Features
+
+
+@dataclass(frozen=True)
+class SmallShape:
+    """stem: channels of the first convolution, which halves the picture. stages: channels, blocks and stride of the
+    first block of each.
+    """
+
+    stem: int
+    stages: tuple[tuple[int, int, int], ...]
+
+
+FACES = SmallShape(32, ((64, 1, 2), (128, 4, 2), (256, 1, 2)))
+PERSONS = SmallShape(24, ((48, 1, 2), (96, 2, 2), (192, 1, 2)))
+"""0.9 million parameters for 128 x 64 pixels and 256 values."""
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -31,15 +46,18 @@ class _Block(nn.Module):
 class SmallResNet(nn.Module):
     """(N, 3, height, width) float images, multiples of 16, to (N, embedding_size), not length-normalised.
 
-    About 2.1 million parameters for 112 x 112 pixels and 128 values.
+    About 2.1 million parameters for 112 x 112 pixels and 128 values. identity_sizes: of the inputs of a classifier.
     """
 
-    def __init__(self, height: int = 112, width: int = 112, embedding_size: int = 128) -> None:
+    def __init__(
+        self, height: int = 112, width: int = 112, embedding_size: int = 128, shape: SmallShape = FACES
+    ) -> None:
         super().__init__()
-        channels = STEM
+        self.identity_sizes = (embedding_size,)
+        channels = shape.stem
         self.stem = nn.Sequential(_conv(3, channels, 3, 2), nn.ReLU())
         blocks: list[nn.Module] = []
-        for outputs, repeats, stride in STAGES:
+        for outputs, repeats, stride in shape.stages:
             for repeat in range(repeats):
                 blocks.append(_Block(channels, outputs, stride if repeat == 0 else 1))
                 channels = outputs
@@ -50,6 +68,11 @@ class SmallResNet(nn.Module):
         )
         self.linear = nn.Linear(channels, embedding_size, bias=False)
         self.bn = nn.BatchNorm1d(embedding_size)
+
+    def features(self, images: Tensor) -> Features:
+        """The embedding is what both kinds of losses take."""
+        embedding = self(images)
+        return Features(embedding, [embedding], [embedding])
 
     def forward(self, images: Tensor) -> Tensor:
         return self.bn(self.linear(self.pool(self.blocks(self.stem(images))).flatten(1)))
