@@ -14,6 +14,8 @@ from drawn_persons import picture, write_network
 from naive_decoder import write_video
 from PIL import Image as Picture
 
+from vidperson.body.detector import Persons
+from vidperson.body.film import FilmSearch, search_film
 from vidperson.body.from_faces import persons_of_faces
 from vidperson.corpora import films
 from vidperson.errors import DataError
@@ -166,6 +168,21 @@ def test_folders_without_films_or_persons_are_refused(tmp_path: Path) -> None:
     assert [film.path.name for film in found] == ["a film.mkv", "ä film.mp4"] or len({f.id for f in found}) == 2
     with pytest.raises(DataError, match="no folder in it; expected one folder per person"):
         films.read_cast(tmp_path)
+
+
+def test_slivers_without_a_tenth_of_a_pixel_are_left_out_of_a_frame(tmp_path: Path) -> None:
+    (tmp_path / "film").mkdir()
+    Picture.fromarray(picture([])).save(tmp_path / "film/1.png")
+    boxes = np.array([[40, 5, 50, 9], [63.98, 0, 64, 60], [1, 2, 30, 40], [10, 1, 21, 9]], np.float32)
+    persons = Persons(boxes, np.array([0.9, 0.8, 0.7, 0.6], np.float32))
+    search_film(tmp_path / "film", tmp_path / "out", FilmSearch(lambda images: [persons]))
+    lines = (tmp_path / "out/persons").read_text().splitlines()
+    image = tmp_path / "film/1.png"
+    assert lines == [
+        f"00000000 10.0 1.0 21.0 9.0 0.6000 {image}",  # as far left as the next one, and higher
+        f"00000000 1.0 2.0 30.0 40.0 0.7000 {image}",
+        f"00000000 40.0 5.0 50.0 9.0 0.9000 {image}",
+    ]
 
 
 def test_body_of_a_face_is_below_it_four_times_as_wide_and_ends_where_the_frame_does() -> None:

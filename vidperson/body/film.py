@@ -92,5 +92,6 @@ def _left_to_right(persons: Persons) -> list[str]:
     """`<x1> <y1> <x2> <y2> <score>` of each, by the middle of the box; boxes in tenths of a pixel."""
     boxes = persons.boxes.round(1)
     order = np.lexsort((-persons.scores, boxes[:, 1], boxes[:, 0] + boxes[:, 2]))
+    order = order[(boxes[order, 2:] > boxes[order, :2]).all(axis=1)]  # a sliver may have no tenth of a pixel
     rows = zip(boxes[order].tolist(), persons.scores[order].tolist(), strict=True)
     return [" ".join(f"{number:.1f}" for number in box) + f" {score:.4f}" for box, score in rows]
