@@ -58,6 +58,7 @@ def compare(clips: list[str], exp_dir: str, minutes: int, limit: float, limit_mb
         (work / "cast/one/clip.mp4").symlink_to(Path(clips[0]).resolve())
         print(f"| {minutes} minutes of 720p | CPU s | wall s | peak memory, MB |\n|---|---|---|---|", flush=True)
         half = stage("001_prepare_data", films[minutes // 2].parent, work, exp_dir)
+        print(half.row("stage 1 of half of the film"), flush=True)
         first = stage("001_prepare_data", films[minutes].parent, work, exp_dir)
         print(first.row("stage 1: shots, frames, persons"), flush=True)
         second = stage("002_detect_faces", films[minutes].parent, work, exp_dir)
