@@ -13,4 +13,4 @@ body_embedder=body_tiny
 max_size=1600        # faces of persons in the background are small
 search_backends=class-mean   # each modality by itself, to compare with
 search_top=2000      # all candidates of a film: the answer lists them, and so does the mAP
-cast_backends="original propagation"
+cast_backends="original propagation calibrated"

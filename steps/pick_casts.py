@@ -50,7 +50,7 @@ Listed = Sequence[tuple[str, float]]
 
 FEWEST = 6
 """Pictures of a model below which not all models have some."""
-MOST_PORTRAITS = 2
+USABLE = ("ok", "unsure")
 PICTURE = (120, 144)
 """Most pixels of a picture: width, height."""
 
@@ -215,15 +215,21 @@ def picked_content(lists: Lists, pictures: Pictures, options: PickCastsOptions) 
         line = model_line(model, lists, precisions.get(model))
         if model in budget.models:
             line |= shown_line(model, lists, shows, budget)
-            line["portraits"] = [
-                {"segment": segment, "status": status, **pictures.of(name, segment)}
-                for name, segment, status in lists.portraits.get(model, ())[:MOST_PORTRAITS]
-            ]
+            line["portrait"] = portrait_of(lists.portraits.get(model, ()), pictures)
             for case in (*line["best"], *line["missed"]):
                 case |= pictures.of(pictures.test_set, case["segment"])
         groups.setdefault(" ".join(sorted(lists.groups[model])), []).append(line)
     lines = [group_line(group, groups[group], lists) for group in sorted(groups, key=sort_key)]
     return {"num_models": len(models), "num_shown": len(budget.models), "groups": lines}
+
+
+def portrait_of(portraits: Sequence[tuple[str, str, str]], pictures: Pictures) -> Content | None:
+    """The first usable portrait, or else the first, with its status and picture; None where there is none."""
+    if not portraits:
+        return None
+    usable = [one for one in portraits if one[2].partition(":")[0] in USABLE]
+    name, segment, status = (usable or portraits)[0]
+    return {"segment": segment, "status": status, "others": len(portraits) - 1, **pictures.of(name, segment)}
 
 
 def group_line(group: str, models: Sequence[Content], lists: Lists) -> Content:

@@ -249,7 +249,7 @@ def test_picture_is_the_body_in_its_shape_with_the_box_of_its_face(shown):
             assert picture.size == (72, 144)  # of 60 x 120
             with Picture.open(io.BytesIO(png(segment))) as sent:
                 np.testing.assert_allclose(picture.getpixel((30, 70)), sent.getpixel((30, 70)), atol=4)
-    assert [portrait["status"] for portrait in lines["A_<q>"]["portraits"]] == ["no_face"]
+    assert (lines["A_<q>"]["portrait"]["status"], lines["A_p"]["portrait"]["status"]) == ("no_face", "ok")
 
 
 def test_report_tells_reasons_evidence_and_portraits_without_a_face_and_escapes_names(shown, tmp_path):

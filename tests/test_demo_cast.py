@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -64,7 +65,7 @@ def test_frames_show_one_to_three_persons_and_actors_play_in_two_films(corpus: P
     named = [[label for label in labels if label != "others"] for labels in in_frame.values()]
     assert all(len(set(labels)) == len(labels) for labels in named)  # nobody twice
     casts = [{entry["label"] for entry in each["cast"]} for each in films.values()]
-    assert [len(one & other) for one, other in zip(casts, casts[1:], strict=False)] == [1] * 6
+    assert [len(one & other) for one, other in itertools.pairwise(casts)] == [1] * 6
 
 
 def test_clothes_tell_the_persons_of_a_film_apart_but_not_an_actor_in_another_film(corpus: Path) -> None:

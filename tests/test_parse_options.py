@@ -235,7 +235,7 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
     assert {name for name, kind in kinds.items() if kind == "whole"} == {
         "nj", "stage", "stop_stage", "threads", "max_size", "det_batch", "min_faces", "max_pixels", "embed_batch",
         "ncoh", "ncoh_discard", "max_systems", "det_window", "second_look", "search_top", "search_persons",
-        "train_embedding_size",
+        "train_embedding_size", "film_frames", "train_images", "train_unlabelled_batch",
         "train_sub_centres", "train_batch",
         "train_epochs", "train_gpus", "train_processes", "train_workers", "train_threads",
         "train_seed", "train_valid_epochs", "train_save_steps", "train_held_out", "train_strangers", "train_folds",
@@ -245,7 +245,8 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
         "longest_gap_s", "clips_valid", "false_alarm_rate", "link_cosine", "person_threshold", "person_nms_threshold",
         "thr_ahc", "mem_gb", "train_scale", "train_margin", "train_sample_rate", "train_lr", "train_weight_decay",
         "train_decay", "train_warmup_epochs", "train_clip", "train_ema", "train_cosine_weight",
-        "train_relation_weight", "train_dropout", "train_focal", "train_stranger_weight",
+        "train_relation_weight", "train_dropout", "train_focal", "train_smoothing",
+        "train_triplet_margin", "train_triplet_weight", "film_longest_s", "film_timeout_s", "train_stranger_weight",
     }  # fmt: skip
 
 
@@ -332,16 +333,22 @@ def script_of(config: Path) -> str:
     """A script that takes what the config sets."""
     if "train_name" not in config.read_text():
         return "run_000_get_pretrained_models"
-    if "train_sets" in config.read_text():
-        return "run_014_train_identifier"
-    return "run_010_train_face_embedder" if "arcface" in config.name else "run_011_train_face_detector"
+    scripts = {
+        "arcface": "run_010_train_face_embedder",
+        "retinaface": "run_011_train_face_detector",
+        "body": "run_013_train_body_embedder",
+        "cast": "run_013_train_body_embedder",
+    }
+    found = [script for word, script in scripts.items() if word in config.name]
+    return found[0] if found else "run_014_train_identifier"
 
 
 @pytest.mark.parametrize("config", sorted((Path(__file__).parents[1] / "global_conf").glob("config_*.sh")))
 def test_options_configs_of_the_recipe_are_valid(recipe: Path, repo: Path, config: Path) -> None:
     found = options_of(recipe, repo, script_of(config), "--config-file", f"global_conf/{config.name}")
     assert found["face_detector"].startswith("retinaface_") and found["face_embedder"]
-    assert found["modalities"] == "face" and found["experiment"] == config.stem.removeprefix("config_")
+    assert found["modalities"] in ("face", "body", "face body")
+    assert found["experiment"] == config.stem.removeprefix("config_")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -408,7 +415,7 @@ def test_help_shows_the_header_and_the_options_of_the_stage_under_their_headings
 @pytest.mark.parametrize("script", [name for name in SCRIPTS if name < "run_01"])
 def test_help_is_about_a_screen_long_and_help_all_shows_every_option(recipe: Path, repo: Path, script: str) -> None:
     shown, everything = (names(help_of(recipe, repo, script, *all)) for all in ((), ("all",)))
-    assert 6 <= len(shown) <= 34
+    assert 6 <= len(shown) <= 40
     assert shown < everything == {
         name.replace("_", "-") for name in options_of(recipe, repo, script)
     }  # fmt: skip

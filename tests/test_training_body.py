@@ -35,7 +35,7 @@ from vidperson.body.training_bodies import (  # noqa: E402
 )
 from vidperson.networks import convert  # noqa: E402
 from vidperson.networks.architectures.features import Features, Halved  # noqa: E402
-from vidperson.networks.architectures.reid_resnet import ReidResNet, ResNetShape  # noqa: E402
+from vidperson.training import command  # noqa: E402
 from vidperson.training.augment import Augmentation  # noqa: E402
 from vidperson.training.loop import load_checkpoint, read_log  # noqa: E402
 from vidperson.training.losses import IdentityLoss, TripletLoss  # noqa: E402
@@ -44,6 +44,27 @@ from vidperson.training.task import EmbedderTask, Teaching, Triplets  # noqa: E4
 
 PERSONS, KNOWN, CAMERAS, SHOTS = 12, 8, 3, 2
 SIZE = 128  # values of the tiny network
+
+
+class Tiny(torch.nn.Module):
+    """Colours and edges of four stripes, (N, 3, 64, 32) to (N, SIZE): few layers, as exporting takes longest."""
+
+    identity_sizes = (SIZE,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = torch.nn.Conv2d(3, 16, 5, 2, 2, bias=False), torch.nn.BatchNorm2d(16)
+        self.conv2, self.bn2 = torch.nn.Conv2d(16, SIZE // 4, 3, 2, 1, bias=False), torch.nn.BatchNorm2d(SIZE // 4)
+        self.neck = torch.nn.BatchNorm1d(SIZE)
+
+    def features(self, images: torch.Tensor) -> Features:
+        x = torch.relu(self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(images))))))
+        found = torch.nn.functional.avg_pool2d(x, (4, 8)).flatten(1)
+        embedding = self.neck(found)
+        return Features(embedding, [found], [embedding])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.features(images).embedding
 
 
 def draw_person(who: int, camera: int, shot: int) -> np.ndarray:
@@ -83,10 +104,8 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def tiny_network() -> Any:
-    """A network of some thousand weights that sees a quarter of each side."""
-    shape = ResNetShape((1, 1, 1, 1), width=4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(convert.ARCHITECTURES, "tiny", lambda *given: Halved(Halved(ReidResNet(shape))))
+        patch.setitem(convert.ARCHITECTURES, "tiny", lambda *given: Halved(Halved(Tiny())))
         patch.setitem(convert.REID_SIZES, "tiny", SIZE)
         yield
 
@@ -122,7 +141,8 @@ def trained(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_export(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The export has its own test and takes longer than the training."""
+    """The export and the curves have their own test and take longer than the training."""
+    monkeypatch.setattr(command, "draw_curves", lambda *given: None)
     monkeypatch.setattr(
         "vidperson.training.export.export_network", lambda *given: shutil.copyfile(trained / "tiny.onnx", given[2])
     )
@@ -259,30 +279,25 @@ def test_weights_of_another_backbone_are_refused_with_file_and_name(people: Path
 
 
 def test_run_script_gives_the_step_every_option(repo: Path, tmp_path: Path) -> None:
-    """The launcher only says what it would start."""
+    launcher = tmp_path / "launcher"
+    launcher.write_text('#!/usr/bin/env bash\nprintf "%s\\0" "${@:2}" > "${0%/*}/words"\n')
+    launcher.chmod(0o755)
     given = {"train_sets": "a b", "train_data": "m.tar x", "valid_set": "v", "train_unlabelled": "u w"}
     given |= {"train_teacher_weights": "1 0.25", "train_triplets": "weighted", "train_triplets_behind_neck": "true"}
     given |= {"train_held_out": "3", "train_images": "2", "train_mirror": "none", "train_decay_epochs": "3 5"}
-    given |= {"body_detector": ""}
-    call = ["./run_013_train_body_embedder.sh", "--exp-dir", str(tmp_path), "--data-dir", "d d", "--cmd", "echo"]
+    call = ["./run_013_train_body_embedder.sh", "--exp-dir", "exp", "--data-dir", "d d", "--cmd", str(launcher)]
     for name, value in given.items():
         call += [f"--{name.replace('_', '-')}", value]
     done = subprocess.run(call, cwd=repo, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    said = done.stdout.splitlines()[0].replace("d d/", "d_d/").replace("3 5", "'3 5'")
-    words = said.split(" steps_body/train_embedder.py ")[1]
-    for name in ("augment", "init", "pretrained", "licence", "test-data"):
-        words = words.replace(f"--{name} --", f"--{name} '' --")
-    for text in ("mirror=0.5 pad=1 erase=0.5", "none stated"):
-        words = words.replace(text, f"'{text}'")
-    import shlex
-
-    found = cli.parse(TrainEmbedderOptions, "doc", [word for word in shlex.split(words) if word])
-    assert found.training.train_data == ["d_d/a", "d_d/b", "m.tar", "x"] and found.validation.valid_data == ["d_d/v"]
-    assert found.training.unlabelled == ["u", "w"] and found.training.items_dir == f"{tmp_path}/body_det/given"
+    assert done.returncode == 0 and done.stdout == "exp/body_train/body_osnet/body_osnet.yaml\n", done.stderr
+    python, step, *words = (tmp_path / "words").read_text().split("\0")[:-1]
+    assert (python, step) == ("python", "steps_body/train_embedder.py")
+    found = cli.parse(TrainEmbedderOptions, "doc", words)
+    assert found.training.train_data == ["d d/a", "d d/b", "m.tar", "x"] and found.validation.valid_data == ["d d/v"]
+    assert found.training.unlabelled == ["u", "w"] and found.training.items_dir.startswith("exp/body_det/")
     assert (found.reid.triplets, found.reid.triplets_behind_neck, found.reid.images) == ("weighted", True, 2)
     assert found.reid.teacher_weights == [1.0, 0.25] and found.training.settings.decay_epochs == [3, 5]
-    assert found.validation.held_out == 3 and found.mirror == "none"
+    assert found.validation.held_out == 3 and found.mirror == "none" and found.augment == "mirror=0.5 pad=1 erase=0.5"
 
 
 # -- data -----------------------------------------------------------------------------------------------------------
@@ -410,7 +425,7 @@ def parts_task(behind: bool) -> tuple[EmbedderTask, tuple[torch.Tensor, ...]]:
     torch.manual_seed(0)
     heads = [IdentityLoss(2, 3, "softmax", smoothing=0.1) for _ in range(3)]
     triplets = Triplets(TripletLoss("hard", None), 0.5, behind)
-    task = EmbedderTask(Parts(), 6, (127.5,) * 3, (64.0,) * 3, heads, Teaching(), triplets).double()
+    task = EmbedderTask(Parts(), 6, (127.5,) * 3, (64.0,) * 3, heads, Teaching(), triplets)
     crops = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (7, 4, 2, 3), dtype=np.uint8))
     labels = torch.tensor([0, 0, 1, 1, 2, 2, -1])
     return task, (crops, labels, labels, torch.ones(7))
@@ -440,15 +455,15 @@ def test_loss_of_several_parts_is_the_sum_over_them_without_those_of_nobody(behi
     triplets = (
         sum(hardest(2 * part, labels) for part in parts) if behind else sum(hardest(p, labels) for p in parts[:2])
     )
-    assert terms["identity"].item() == pytest.approx(identity, rel=1e-5)
-    assert terms["triplets"].item() == pytest.approx(triplets, rel=1e-5)
-    assert terms["loss"].item() == pytest.approx(identity + 0.5 * triplets, rel=1e-5)
+    assert terms["identity"].item() == pytest.approx(identity, rel=1e-4)
+    assert terms["triplets"].item() == pytest.approx(triplets, rel=1e-4)
+    assert terms["loss"].item() == pytest.approx(identity + 0.5 * triplets, rel=1e-4)
 
 
 def test_gradient_of_the_sum_equals_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     task, batch = parts_task(False)
-    weight = task.network.map.weight
+    weight = task.double().network.map.weight
     task(*batch)["loss"].backward()
     found = weight.grad.clone()
     assert found.abs().max() > 1e-2
