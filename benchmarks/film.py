@@ -1,12 +1,12 @@
 """CPU, wall time and memory of stages 1 and 2 on a film, beside decoding and detecting only.
 
 Inputs:  clips with one talking person each; the installed person and face detectors, below --exp-dir.
-Outputs: a Markdown table, one row per way; exit status 1 when the stages need over --limit times the CPU of decoding and
-         detecting, or the longer film over --limit-mb more memory than one of half its length.
+Outputs: a Markdown table, one row per way; exit status 1 when the stages need over --limit times the CPU of decoding
+         and detecting, or the longer film over --limit-mb more memory than one of half its length.
 
-The film has 1280 x 720 pixels and 25 frames a second. Shots of 2 to 6 seconds show the persons in turn, two minutes are
-composed, and repeated. "Only decoding and detecting" decodes every frame with libav, and gives as many frames as stage 1
-searched to both detectors, one after the other, in one process. The stages do it with two jobs.
+The film has 1280 x 720 pixels and 25 frames a second. Shots of 2 to 6 seconds show the persons in turn; two minutes
+are composed, and repeated. "Only decoding and detecting" decodes every frame with libav, and gives as many frames as
+stage 1 searched to both detectors, one after the other, in one process. The stages do it with two jobs.
 
 Example:
   python benchmarks/film.py --clips a.mp4 b.mp4 c.mp4 d.mp4 e.mp4 --exp-dir exp --minutes 10
@@ -42,12 +42,18 @@ class Use(NamedTuple):
 
 def compare(clips: list[str], exp_dir: str, minutes: int, limit: float, limit_mb: float, work_dir: str | None) -> None:
     """Print the table and leave with the outcome."""
+    from benchmarks.make_video import repeat
+
     with tempfile.TemporaryDirectory(dir=work_dir) as folder:
         work = Path(folder)
+        piece = Path(work_dir or folder, "piece.mp4")
+        if not piece.exists():
+            run([sys.executable, __file__, "--compose", str(piece), "--clips", *clips])
         films = {length: work / f"{length}" / "film.mp4" for length in (minutes // 2, minutes)}
         for length, film in films.items():
             film.parent.mkdir()
-            run([sys.executable, __file__, "--compose", str(film), "--clips", *clips, "--minutes", str(length)])
+            with open(piece, "rb") as stream:
+                repeat(stream, -(-60 * length // PIECE_S), str(film), PIECE_S)
         (work / "cast/one").mkdir(parents=True)
         (work / "cast/one/clip.mp4").symlink_to(Path(clips[0]).resolve())
         print(f"| {minutes} minutes of 720p | CPU s | wall s | peak memory, MB |\n|---|---|---|---|", flush=True)
@@ -57,7 +63,9 @@ def compare(clips: list[str], exp_dir: str, minutes: int, limit: float, limit_mb
         second = stage("002_detect_faces", films[minutes].parent, work, exp_dir)
         print(second.row("stage 2: faces and bodies"), flush=True)
         frames = len(list((work / "data/film_candidates/frames").glob("*/*.jpg")))
-        bare = run([sys.executable, __file__, "--bare", str(films[minutes]), "--exp-dir", exp_dir, "--frames", str(frames)])
+        bare = run(
+            [sys.executable, __file__, "--bare", str(films[minutes]), "--exp-dir", exp_dir, "--frames", str(frames)]
+        )
     print(bare.row(f"only decoding, and detecting in {frames} frames"))
     both = Use(first.cpu_s + second.cpu_s, first.wall_s + second.wall_s, max(first.peak_mb, second.peak_mb))
     ratio, more_mb = both.cpu_s / bare.cpu_s, first.peak_mb - half.peak_mb
@@ -95,20 +103,18 @@ def run(command: list[str]) -> Use:
     return Use(usage.ru_utime + usage.ru_stime, time.monotonic() - begin, usage.ru_maxrss * 1024 / 1e6)
 
 
-def compose(clips: list[str], minutes: int, output: str) -> None:
-    """Write the film: two minutes of shots, again and again."""
-    import io
+def compose(clips: list[str], output: str) -> None:
+    """Write two minutes of shots."""
     from fractions import Fraction
 
     import av
     import numpy as np
 
-    from benchmarks.make_video import HEIGHT, RATE, WIDTH, endless, repeat
+    from benchmarks.make_video import HEIGHT, RATE, WIDTH, endless
 
     rng = np.random.default_rng(0)
     persons = [endless(clip, WIDTH, HEIGHT) for clip in clips]
-    piece = io.BytesIO()
-    with av.open(piece, "w", "mp4") as container:
+    with av.open(output, "w", "mp4") as container:
         stream = container.add_stream("libx264", RATE, options={"preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt, stream.codec_context.bit_rate = WIDTH, HEIGHT, "yuv420p", 2_000_000
         stream.codec_context.time_base = Fraction(1, RATE)
@@ -122,13 +128,13 @@ def compose(clips: list[str], minutes: int, output: str) -> None:
                 number += 1
             shot += 1
         container.mux(stream.encode(None))
-    repeat(piece, -(-60 * minutes // PIECE_S), output, PIECE_S)
 
 
 def bare(film: str, exp_dir: str, frames: int) -> None:
     """Decode every frame, and give some of them to the detectors."""
     import av
     import cv2
+    import numpy as np
 
     from steps.options import EngineOptions, open_model
     from vidperson.body.detector import PersonDetector
@@ -142,7 +148,7 @@ def bare(film: str, exp_dir: str, frames: int) -> None:
         every = max(1, stream.frames // max(1, frames))
         for number, frame in enumerate(container.decode(stream)):
             if number % every == 0:
-                image = frame.to_ndarray(format="rgb24")
+                image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
                 persons.detect([image])
                 faces.detect([image])
 
@@ -154,13 +160,13 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=int, default=10, help="length of the film")
     parser.add_argument("--limit", type=float, default=1.3, help="most CPU, in that of decoding and detecting")
     parser.add_argument("--limit-mb", type=float, default=50.0, help="by how much the peaks may differ")
-    parser.add_argument("--work-dir", help="folder for temporary files; default: the system's")
-    parser.add_argument("--compose", help="only write the film, to this file")
+    parser.add_argument("--work-dir", help="folder to work in; the two minutes that are composed stay there")
+    parser.add_argument("--compose", help="only write two minutes of shots, to this file")
     parser.add_argument("--bare", help="only decode this film and detect")
     parser.add_argument("--frames", type=int, default=0, help="frames to detect in, with --bare")
     given = parser.parse_args()
     if given.compose:
-        compose(given.clips, given.minutes, given.compose)
+        compose(given.clips, given.compose)
     elif given.bare:
         bare(given.bare, given.exp_dir, given.frames)
     else:
