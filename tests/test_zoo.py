@@ -119,10 +119,10 @@ def body(tiny: Path) -> BodyEmbedder:
 
 
 def drawn_person(shirt: tuple[int, ...], trousers: tuple[int, ...], seed: int) -> np.ndarray:
-    """(256, 128, 3) uint8 RGB: somebody in front of a wall, in another place, size and light for another seed."""
+    """(256, 128, 3) uint8 RGB: somebody in front of a grey wall, in another place, size and light for another seed."""
     rng = np.random.default_rng(seed)
-    image = np.full((256, 128, 3), rng.integers(90, 170, 3), np.uint8)
-    middle, top, wide = 64 + int(rng.integers(-8, 9)), 20 + int(rng.integers(-6, 7)), int(rng.integers(22, 29))
+    image = np.full((256, 128, 3), rng.integers(110, 150), np.uint8)
+    middle, top, wide = 64 + int(rng.integers(-6, 7)), 20 + int(rng.integers(-5, 6)), int(rng.integers(24, 29))
     cv2.circle(image, (middle, top + 15), 14, (200, 160, 130), -1)
     cv2.rectangle(image, (middle - wide, top + 30), (middle + wide, top + 115), shirt, -1)
     for side in (-1, 1):
@@ -139,7 +139,7 @@ def test_body_network_tells_two_drawn_persons_apart(body: BodyEmbedder) -> None:
     assert vectors.shape == (8, 256)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines = vectors @ vectors.T
-    assert min(cosines[:4, :4].min(), cosines[4:, 4:].min()) > cosines[:4, 4:].max() + 0.1
+    assert min(cosines[:4, :4].min(), cosines[4:, 4:].min()) > cosines[:4, 4:].max() + 0.3
 
 
 def test_body_network_finds_persons_of_market100_in_other_cameras_as_its_card_says(
