@@ -5,7 +5,7 @@ Inputs:  SHARED, the real media that tests use (see docs/develop.md). Body netwo
          SHARED/models
 Outputs: per share of covered heads and seed a folder WORK_DIR/masked<share>-clips<number>-seed<seed> with `corpus` in
          the layout of WIDER Person Search, `data` and `exp`; what is there is kept. On stdout Markdown tables, one
-         for val and one for test: mAP over all cast members, mean of the films, rank-1, in percent, each the mean
+         per part: mAP over all cast members, mean of the films, rank-1, in percent, each the mean
          over the seeds, with their standard deviation
 
 See movies.py for the movies. Stages 1 to 4 do the work, with --report true also stage 5. Rows:
@@ -40,7 +40,6 @@ from vidperson.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[1]
 FACES = "retinaface_tiny", "arcface_tiny"
-PARTS = "val", "test"
 PHOTOS = 200
 SURE = 0.6  # lowest score of a face when persons are cut out of clips
 
@@ -53,6 +52,7 @@ class Options:
     work_dir: Path = cli.option(help="folder for the movies and all that stages compute")
     bodies: str = cli.option("omz_person_reidentification_0277 osnet_x025_msmt17_onnx", "body networks")
     backends: str = cli.option(" ".join(CAST_BACKENDS), "back-ends of the cast search")
+    parts: str = cli.option("val test", "parts to search")
     seeds: str = cli.option("0 1 2", "seeds of the movies")
     masked: str = cli.option("0 0.5", "shares of the candidates with a covered head")
     clips: int = cli.option(0, "most clips that a person's candidates are from; 0: all", convert=cli.whole(0))
@@ -161,7 +161,8 @@ def install(options: Options, models: Path) -> None:
 
 def search(options: Options, work: Path, models: Path) -> None:
     """Stages 1 to 4 on the movies in work/corpus, with options.report stage 5, too."""
-    pairs = " ".join(f"csm_{part}_cast:csm_{part}_candidates" for part in PARTS)
+    parts = options.parts.split()
+    pairs = " ".join(f"csm_{part}_cast:csm_{part}_candidates" for part in parts)
     given = ["--data-dir", str(work / "data"), "--exp-dir", str(work / "exp"), "--trial-sets", pairs]
     given += ["--modalities", "face body", "--face-detector", FACES[0], "--face-embedder", FACES[1]]
     for name in ("face_models", "body_models"):
@@ -169,88 +170,13 @@ def search(options: Options, work: Path, models: Path) -> None:
         link.parent.mkdir(exist_ok=True)
         if not link.exists():
             link.symlink_to(models.resolve() / name)
-    if not (work / f"data/csm_{PARTS[-1]}_candidates/vid.scp").exists():
+    if not (work / f"data/csm_{parts[-1]}_candidates/vid.scp").exists():
         run_stage("001_prepare_data", *given, "--corpora", "csm", "--csm-dir", str(work / "corpus"))
     bodies = options.bodies.split()
     for body in bodies:
         run_stage("002_detect_faces", *given, "--body-embedder", body, "--nj", str(options.nj), "--stop-stage", "3")
     ranking = ["--search-backends", "class-mean", "--search-top", "2000"]
     ranking += ["--cast-backends", options.backends, "--cast-rerank", options.rerank]
-    for network, experiment in experiments(bodies).items():
-        for backend in backends:
-            yield System("face + body", network, backend, f"{backend}/{experiment}")
-
-
-def experiments(bodies: Sequence[str]) -> dict[str, str]:
-    """What the back-ends use -> name of the experiment; with several bodies also all of them."""
-    found = {body: f"movies-{body}" for body in bodies}
-    return {**found, " + ".join(bodies): "movies-all"} if len(bodies) > 1 else found
-
-
-def figures(ranks: Path, data: Path) -> Figures:
-    """Of a searched set; candidates that the ranks lack follow in the order of their names."""
-    from vidperson.io.lines import read_scp
-    from vidperson.io.ranks import read_ranks, read_relevant, read_search
-    from vidperson.metrics.ranking import average_precisions, first_hits, match_rate
-
-    ranked, relevant = read_ranks(ranks), read_relevant(data / "relevant")
-    search, group_of = read_search(data / "search"), read_scp(data / "utt2group")
-    full = {}
-    for model, groups in search.items():
-        listed = ranked.get(model, [])
-        full[model] = [*listed, *sorted({name for name, group in group_of.items() if group in groups} - set(listed))]
-    precisions = average_precisions(full, relevant)
-    of_film: dict[str, list[float]] = {}
-    for model, precision in precisions.items():
-        of_film.setdefault(search[model][0], []).append(precision)
-    films = fmean(fmean(some) for some in of_film.values())
-    return Figures(fmean(precisions.values()), films, match_rate(first_hits(full, relevant), 1))
-
-
-def run_stage(stage: str, *words: str) -> None:
-    """Raises DataError with the end of what a stage said that failed."""
-    environment = {"VIDPERSON_PYTHON": sys.executable, **os.environ}
-    command = [f"./run_{stage}.sh", *words]
-    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if ran.returncode:
-        raise DataError(f"{' '.join(command)} failed:\n{ran.stdout[-1000:]}{ran.stderr[-2000:]}")
-
-
-def install(options: Options, models: Path) -> None:
-    """The networks, once for all movies."""
-    for body in options.bodies.split():
-        places = [options.shared / "models", options.shared / "models/body"]
-        place = next((place for place in places if (place / body).is_dir()), places[0])
-        words = ["--modalities", "face body", "--exp-dir", str(models), "--model-dir", str(place)]
-        words += ["--face-detector", FACES[0], "--face-embedder", FACES[1], "--body-embedder", body]
-        run_stage("000_get_pretrained_models", *words)
-
-
-def search(options: Options, work: Path, models: Path) -> None:
-    """Stages 1 to 4 on the movies in work/corpus, with options.report stage 5, too."""
-    pairs = " ".join(f"csm_{part}_cast:csm_{part}_candidates" for part in PARTS)
-    given = ["--data-dir", str(work / "data"), "--exp-dir", str(work / "exp"), "--trial-sets", pairs]
-    given += ["--modalities", "face body", "--face-detector", FACES[0], "--face-embedder", FACES[1]]
-    for name in ("face_models", "body_models"):
-        link = work / "exp" / name
-        link.parent.mkdir(exist_ok=True)
-        if not link.exists():
-            link.symlink_to(models.resolve() / name)
-    if not (work / f"data/csm_{PARTS[-1]}_candidates/vid.scp").exists():
-        run_stage("001_prepare_data", *given, "--corpora", "csm", "--csm-dir", str(work / "corpus"))
-    bodies = options.bodies.split()
-    for body in bodies:
-        run_stage("002_detect_faces", *given, "--body-embedder", body, "--nj", str(options.nj), "--stop-stage", "3")
-    ranking = [
-        "--search-backends",
-        "class-mean",
-        "--search-top",
-        "2000",
-        "--cast-backends",
-        options.backends,
-        "--cast-rerank",
-        options.rerank,
-    ]
     for network, experiment in experiments(bodies).items():
         own = network.split(" + ")
         embedders = " ".join([f"face/{FACES[1]}", *(f"body/{body}" for body in own)])
@@ -290,13 +216,13 @@ def cast_movies(options: Options) -> dict[tuple[str, str, System], list[Figures]
                 (work / "corpus.part").rename(work / "corpus")
                 print(f"{work.name}: {count} candidates", file=sys.stderr)
             search(options, work, models)
-            for part in PARTS:
+            for part in options.parts.split():
                 for system in rows:
                     ranks = work / "exp/scores" / system.ranks / f"csm_{part}_candidates_ranks"
                     found.setdefault((part, share, system), []).append(
                         figures(ranks, work / f"data/csm_{part}_candidates")
                     )
-    for part in PARTS:
+    for part in options.parts.split():
         print(f"{part}:\n")
         print(table(rows, shares, lambda system, share, part=part: found[part, share, system]), "\n", flush=True)  # type: ignore[misc]
     return found

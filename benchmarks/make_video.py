@@ -29,7 +29,7 @@ def make_video(clip: str, minutes: int, output: str, mbit_per_s: float = 2.0) ->
     """Write ``minutes`` of ``clip`` to ``output``."""
     minute = io.BytesIO()
     encode(clip, minute, 0, 60, (WIDTH, HEIGHT), mbit_per_s)
-    _repeat(minute, minutes, output)
+    repeat(minute, minutes, output)
 
 
 def encode(
@@ -44,14 +44,14 @@ def encode(
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         stream.codec_context.bit_rate = round(mbit_per_s * 1e6)
         stream.codec_context.time_base = Fraction(1, RATE)
-        for number, frame in enumerate(islice(_endless(clip, *size), first, first + round(seconds * RATE))):
+        for number, frame in enumerate(islice(endless(clip, *size), first, first + round(seconds * RATE))):
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             frame.pict_type = av.video.frame.PictureType.NONE
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
 
-def _endless(clip: str, width: int, height: int) -> Iterator[av.VideoFrame]:
+def endless(clip: str, width: int, height: int) -> Iterator[av.VideoFrame]:
     """The frames of the clip at this size and the wanted rate, over and over. Raises MediaError when it has none."""
     import av
 
@@ -83,19 +83,20 @@ def _endless(clip: str, width: int, height: int) -> Iterator[av.VideoFrame]:
             raise MediaError(f"{clip}: no frame of the video can be decoded")
 
 
-def _repeat(minute: IO[bytes], minutes: int, output: str) -> None:
+def repeat(minute: IO[bytes], times: int, output: str, seconds: float = 60) -> None:
+    """Write the packets of a video of ``seconds`` so many times."""
     import av
 
     with av.open(output, "w", "mp4") as target:
         stream = None
-        for number in range(minutes):
+        for number in range(times):
             minute.seek(0)
             with av.open(minute, "r") as source:
                 stream = stream or target.add_stream_from_template(source.streams.video[0])
                 for packet in source.demux(video=0):
                     if packet.dts is None or packet.pts is None or not packet.time_base:
                         continue
-                    shift = round(60 * number / packet.time_base)
+                    shift = round(seconds * number / packet.time_base)
                     packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
                     target.mux(packet)
 

@@ -60,7 +60,7 @@ force=false                  # true: recompute what is done, or was begun with o
 nj=$cpu_cores                # [>=1] jobs that a set is split into; default: the CPU cores
 threads=1                    # [>=1] CPU threads per job
 
-## How to run (stages 0 2 3 10 11 14)
+## How to run (stages 0 1 2 3 10 11 14)
 engine=auto                  # [auto|openvino|onnxruntime|torch|mxnet] what runs the networks
 
 ## How to run (stages 2 3)
@@ -70,26 +70,30 @@ precision=auto               # [auto|fp32|bf16|fp16] auto: bf16 where card and C
 ## How to run (stage 0)
 model_dir=                   # folder of downloaded network files; empty: VIDPERSON_MODEL_DIR
 
+## Video (stages 1 2)
+max_pixels=100000000         # [>=1] larger frames and images are refused as unreadable
+max_duration_s=86400.0       # [>0] longer videos are refused as unreadable (seconds)
+
 ## Video (stage 2)
 fps=1.0                      # [>0] frames per second of video that are searched
 frames=uniform               # [uniform|fast] which: fps; or key frames, others only where needed
 longest_gap_s=12.0           # [>0] fast: search between key frames further apart (seconds)
 second_look=5                # [>=0] frames of short videos to search if none shows a sure face
-max_pixels=100000000         # [>=1] larger frames and images are refused as unreadable
-max_duration_s=86400.0       # [>0] longer videos are refused as unreadable (seconds)
 segment_timeout_s=3600.0     # [>=0] give up a segment after this (seconds); 0: never
 decoder=software             # [software|cuda] what decodes videos; cuda: an NVIDIA GPU
 contact_sheet=false          # true: write an image of the faces found per segment
 
-## Face (stages 0 2 3 4 5 14)
+## Face (stages 0 1 2 3 4 5 14)
 face_detector=retinaface_mnet025_pytorch  # detection network, a folder of exp/face_models
 
-## Face (stage 2)
+## Face (stages 1 2)
 max_size=800                 # [>=1] longest side of the detector's input, in pixels
+det_threshold=0.9            # [>0..1] lowest score of a face
+
+## Face (stage 2)
 det_batch=1                  # [>=1] frames per call of the detector; on a CPU 1 is fastest
 det_scales=                  # factors of that size to search at, e.g. "0.5 1 1.5"; empty: 1
 det_mirror=false             # true: search the mirror image of each frame, too
-det_threshold=0.9            # [>0..1] lowest score of a face
 nms_threshold=0.4            # [>0..1] overlap (IoU) from which the weaker detection is dropped
 min_faces=1                  # [>=0] faces that a segment needs, see det_fallback
 det_fallback=labelled        # [labelled|always|never] with fewer faces, take scores down to 0.1
@@ -130,7 +134,7 @@ identifiers=                 # identifiers to search with: folders of exp/<modal
 search_fusion=               # back-ends and identifiers to fuse; empty: none
 search_top=100               # [>=1] segments listed per model of a search
 search_persons=5             # [>=1] models listed per segment of a search
-cast_backends=               # ways to search films: original propagation; empty: none
+cast_backends=               # to search films: original propagation calibrated; empty: none
 cast_embedders=              # for these, "<modality>/<embedder> ..."; empty: of each modality
 cast_rerank=                 # what they re-rank: identity, appearance or both; empty: nothing
 false_alarm_rate=0.01        # [>0..1] wished share of strangers named, by the calibration set

@@ -4,11 +4,11 @@
 
 ## Training: data
 train_data=                  # what to train on, see the top of the script; several with spaces
-train_teacher=               # network to imitate: a folder of exp/<modality>_models; empty: none;
-                             # embedders may have several, with spaces
+train_teacher=               # network to imitate, a folder of exp/<modality>_models, or none;
+                             # embedders may have several
 train_teacher_weights=       # of embedders: weight of each; empty: all alike, 1 in all
 train_cosine_weight=1.0      # [>=0] of embedders: weight of: embeddings like the teacher's
-train_relation_weight=1.0    # [>=0] of embedders: weight of: cosines in a batch like the teacher's
+train_relation_weight=1.0    # [>=0] of embedders: weight: cosines in a batch like the teacher's
 train_init=                  # best.pt of another training to start from; empty: random weights
 train_licence="none stated"  # licence of the trained network, for its card
 train_half_weights=false     # true: export the weights with 16 bits, half the size

@@ -50,7 +50,7 @@ Listed = Sequence[tuple[str, float]]
 
 FEWEST = 6
 """Pictures of a model below which not all models have some."""
-MOST_PORTRAITS = 2
+USABLE = ("ok", "unsure")
 PICTURE = (120, 144)
 """Most pixels of a picture: width, height."""
 
@@ -153,10 +153,12 @@ class Pictures:
 
         self.test_set = pairs[0].test_set
         self._sets: dict[tuple[str, str], ItemSet] = {}
+        self._statuses: dict[tuple[str, str], Mapping[str, str]] = {}
         for pair in pairs:
             for name in (*pair.enroll_sets.split(), pair.test_set):
                 folder = pair.items_dir and pair.items_dir / name
                 self._sets[pair.modality, name] = ItemSet(pair.embed_dir / name, folder, items_of(pair.modality))
+                self._statuses[pair.modality, name] = read_statuses(pair.embed_dir / name)
         modalities = list(dict.fromkeys(pair.modality for pair in pairs))
         cut = [modality for modality in modalities if items_of(modality) in CUT_BY_BOX]
         self._shown, self._is_cut = (cut or modalities)[0], bool(cut)
@@ -169,7 +171,8 @@ class Pictures:
         items = self._sets[self._shown, name]
         rows = items.rows.get(segment)
         if rows is None or not len(rows):
-            return {"jpeg": None, "why": f"no {items.items}", "boxes": []}
+            status = self._statuses[self._shown, name].get(segment, "unknown")
+            return {"jpeg": None, "why": f"no {items.items}: {status}", "boxes": []}
         frame, (x1, y1, x2, y2) = rows[0, 0], rows[0, 2:6].tolist()
         size = (x2 - x1, y2 - y1) if self._is_cut else (1.0, 1.0)
         picture = items.picture(segment, 0, lambda png: fitted_jpeg(png, size, PICTURE))
@@ -215,15 +218,21 @@ def picked_content(lists: Lists, pictures: Pictures, options: PickCastsOptions) 
         line = model_line(model, lists, precisions.get(model))
         if model in budget.models:
             line |= shown_line(model, lists, shows, budget)
-            line["portraits"] = [
-                {"segment": segment, "status": status, **pictures.of(name, segment)}
-                for name, segment, status in lists.portraits.get(model, ())[:MOST_PORTRAITS]
-            ]
+            line["portrait"] = portrait_of(lists.portraits.get(model, ()), pictures)
             for case in (*line["best"], *line["missed"]):
                 case |= pictures.of(pictures.test_set, case["segment"])
         groups.setdefault(" ".join(sorted(lists.groups[model])), []).append(line)
     lines = [group_line(group, groups[group], lists) for group in sorted(groups, key=sort_key)]
     return {"num_models": len(models), "num_shown": len(budget.models), "groups": lines}
+
+
+def portrait_of(portraits: Sequence[tuple[str, str, str]], pictures: Pictures) -> Content | None:
+    """The first usable portrait, or else the first, with its status and picture; None where there is none."""
+    if not portraits:
+        return None
+    usable = [one for one in portraits if one[2].partition(":")[0] in USABLE]
+    name, segment, status = (usable or portraits)[0]
+    return {"segment": segment, "status": status, "others": len(portraits) - 1, **pictures.of(name, segment)}
 
 
 def group_line(group: str, models: Sequence[Content], lists: Lists) -> Content:

@@ -379,14 +379,14 @@ def read_films(pair: CastPairOptions) -> Iterator[tuple[Names, Film]]:
 
 
 def _vectors(cue: CueOptions, name: str, segments: Sequence[str], sizes: dict[str, int]) -> Iterator[Vectors | None]:
-    """The vector of the main track of each of some segments of a set; None for one without an item."""
+    """The vector of the largest track of each of some segments of a set; None for one without an item."""
     part = cue.part(name)
     require(segments, set(part.segments()), f"segments of {name} are not in {part.embed[0]}", CURE_OF_ITEMS)
     empty = []
     for segment, pooled, _ in part.pooled(segments, sizes):
-        if pooled.main is None:
+        if pooled.largest is None:
             empty.append(segment)
-        yield None if pooled.main is None else pooled.vectors[pooled.main]
+        yield None if pooled.largest is None else pooled.vectors[pooled.largest]
     if empty:
         logging.info("%s: %d of %d segments without any %s", part.embed[0], len(empty), len(segments), cue.modality)
 

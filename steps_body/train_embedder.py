@@ -15,13 +15,10 @@ Inputs:
               persons of TRAIN_DATA take its place
   TEST_DATA   optional: likewise. It chooses nothing: only the exported network is measured on it,
               for its card
-Outputs, in OUTPUT_DIR, which is named like the network:
-  <name>.onnx, <name>.yaml  the best epoch's network and its card:
-                            ./run_000_get_pretrained_models.sh installs it
-  last.pt, best.pt          everything to resume from, and the best epoch's weights
-  log.jsonl, curves.png     losses and figures per step; TensorBoard files where the package
-                            tensorboard is installed
-Killed and run again, it resumes from last.pt and gives the same weights.
+Outputs, in OUTPUT_DIR, the last part of which is the network's name:
+  <name>.onnx, <name>.yaml  network and card of the best epoch, for stage 0 to install
+  best.pt, last.pt          weights of that epoch; all that a run resumes from, bit for bit
+  log.jsonl, curves.png     losses, rank-1, mAP and mINP; also for TensorBoard where it is installed
 
 Example:
   python steps_body/train_embedder.py --train-data market/bounding_box_train \\

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import shutil
 import subprocess
 from collections import defaultdict
@@ -18,6 +20,7 @@ from recipe import Recipe
 from vidperson.corpora import csm, demo_cast, film
 from vidperson.errors import DataError
 from vidperson.io.lines import read_scp
+from vidperson.networks.card import load_card
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def test_frames_show_one_to_three_persons_and_actors_play_in_two_films(corpus: P
     named = [[label for label in labels if label != "others"] for labels in in_frame.values()]
     assert all(len(set(labels)) == len(labels) for labels in named)  # nobody twice
     casts = [{entry["label"] for entry in each["cast"]} for each in films.values()]
-    assert [len(one & other) for one, other in zip(casts, casts[1:], strict=False)] == [1] * 6
+    assert [len(one & other) for one, other in itertools.pairwise(casts)] == [1] * 6
 
 
 def test_clothes_tell_the_persons_of_a_film_apart_but_not_an_actor_in_another_film(corpus: Path) -> None:
@@ -112,3 +115,27 @@ def test_finished_corpus_is_kept_and_fewer_frames_than_show_everybody_are_refuse
     with pytest.raises(DataError, match="at least 9 frames per film, found 8"):
         demo_cast.build(tmp_path / "films", 8)
     assert not list(tmp_path.iterdir())
+
+
+def test_run_demo_goes_from_films_to_a_trained_body_network_a_table_and_a_report(
+    corpus: Path, repo: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch", reason="training needs the torch extra")
+    shutil.copytree(corpus, tmp_path / "data/demo_cast_corpus")
+    (tmp_path / "data/demo_cast_corpus/.done").write_text(f"recipe {demo_cast.RECIPE}, 24 frames\n")  # else made again
+    recipe = Recipe(repo, tmp_path, "demo_cast")
+    said = subprocess.run(
+        ["./run_demo.sh", *recipe.command("demo", "--nj", "2", "--contact-sheet", "false")[1:]],
+        cwd=repo, env=recipe.environment, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]
+    assert said.stdout.splitlines()[-1] == f"report: {recipe.results}/report.html"
+    table = [re.split(r"  +", line) for line in said.stdout.partition("mAP:")[0].splitlines()]
+    found = {(row[0], row[1]): float(row[3]) for row in table if row[1:2] and row[0].startswith(("face", "body"))}
+    both = {name: figure for (cues, name), figure in found.items() if cues == "face + body"}
+    assert set(both) == {"original", "propagation", "calibrated"}
+    assert min(both.values()) > 60 > 50 > found["body", "class-mean"]  # mAP in per cent; chance is about 30
+    assert min(both["propagation"], both["calibrated"]) > found["face", "class-mean"] + 10
+    assert load_card(tmp_path / "exp/body_train/demo_cast/demo_cast.yaml").kind == "body_embedder"
+    for embedder in ("body_tiny", "demo_cast"):
+        assert (tmp_path / f"exp/body_embed/{embedder}/csm_val_candidates/embed.ark").is_file()

@@ -333,16 +333,22 @@ def script_of(config: Path) -> str:
     """A script that takes what the config sets."""
     if "train_name" not in config.read_text():
         return "run_000_get_pretrained_models"
-    if "train_sets" in config.read_text():
-        return "run_014_train_identifier"
-    return "run_010_train_face_embedder" if "arcface" in config.name else "run_011_train_face_detector"
+    scripts = {
+        "arcface": "run_010_train_face_embedder",
+        "retinaface": "run_011_train_face_detector",
+        "body": "run_013_train_body_embedder",
+        "cast": "run_013_train_body_embedder",
+    }
+    found = [script for word, script in scripts.items() if word in config.name]
+    return found[0] if found else "run_014_train_identifier"
 
 
 @pytest.mark.parametrize("config", sorted((Path(__file__).parents[1] / "global_conf").glob("config_*.sh")))
 def test_options_configs_of_the_recipe_are_valid(recipe: Path, repo: Path, config: Path) -> None:
     found = options_of(recipe, repo, script_of(config), "--config-file", f"global_conf/{config.name}")
     assert found["face_detector"].startswith("retinaface_") and found["face_embedder"]
-    assert found["modalities"] in ("face", "body", "face body") and found["experiment"] == config.stem.removeprefix("config_")
+    assert found["modalities"] in ("face", "body", "face body")
+    assert found["experiment"] == config.stem.removeprefix("config_")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -59,6 +59,12 @@ def card_of(architecture: str, size: int, width: int = 128, height: int = 256, m
     return ModelCard("x", "body_embedder", "d", "l", "h", "t", NetworkFile("x.pth"), pictures, output, made)
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Weights do not depend on which tests ran before."""
+    torch.manual_seed(4)
+
+
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights are whatever is in the memory: only their shapes are of interest, and drawing values takes long."""

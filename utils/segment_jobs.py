@@ -505,16 +505,18 @@ def run_forks(calls: Sequence[Sequence[str]], most: int) -> list[int]:
     return [launch.report(array, RUN.name) for array, _ in arrays]
 
 
+def is_there(options: Options, plan: Plan, name: str) -> bool:
+    """Whether the file of a segment can be read; without --media a stage before has told of those that cannot."""
+    return options.media and not is_missing(plan.input_of(name) or "")
+
+
 def collect(options: Options, plan: Plan, jobs: Path | None) -> dict[str, Output]:
     """Write the set. What jobs elsewhere wrote last may be seen late and is waited for."""
     deadline = time.monotonic() + options.patience_s
     while True:
         try:
             if plan.to_do():
-                there = options.media  # else a stage before has told of files that are not
-                plan.add_jobs(
-                    job_folders(jobs) if jobs else [], lambda name: there and not is_missing(plan.input_of(name) or "")
-                )
+                plan.add_jobs(job_folders(jobs) if jobs else [], lambda name: is_there(options, plan, name))
             return merge(plan, options.out, options.states)
         except DataError as error:
             if time.monotonic() >= deadline:

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# shellcheck disable=SC2154  # run_001_prepare_data.sh exports the variables
 # Own films and portraits -> data/film_cast, data/film_candidates.
 # Run by run_001_prepare_data.sh with the variables of the configuration in the environment.
 #

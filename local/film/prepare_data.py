@@ -89,8 +89,10 @@ def prepare_data(options: FilmOptions) -> None:
     films, cast = corpus.read_films(options.videos_dir), corpus.read_cast(options.persons_dir)
     folder = Path(options.data_dir) / corpus.CANDIDATES / corpus.FRAMES
     stamps = _stamps(options, films)
-    if any(_stamp_of(folder / film.id) != stamps[film.id] for film in films):
-        corpus.remove_sets(options.data_dir)
+    whole = {film.id: _stamp_of(folder / film.id) for film in films}
+    if whole != stamps:
+        if any(stamp not in ("", stamps[film]) for film, stamp in whole.items()):
+            corpus.remove_sets(options.data_dir)  # they name frames that are about to change
         _search(options, films, stamps, folder)
     failed = [film for film in films if _stamp_of(folder / film.id) != stamps[film.id]]
     if failed:

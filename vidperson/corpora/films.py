@@ -129,7 +129,7 @@ def write_sets(
 
 
 def remove_sets(data_dir: PathLike) -> None:
-    """Remove the lists of both sets: of frames that are about to change, nothing must be used."""
+    """Remove the lists of both sets."""
     for name in (CAST, CANDIDATES):
         remove_lists(Path(data_dir) / name)
 

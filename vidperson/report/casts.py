@@ -14,7 +14,7 @@ from vidperson.report.tables import Table, cell
 Content = Mapping[str, Any]
 
 MOST_OPEN = 3
-"""Groups that are unfolded; with more, none is."""
+"""Groups that are unfolded; with more, the first one is."""
 USABLE = ("ok", "unsure")
 CHECK, CROSS, DOT, NUMBER = "\N{CHECK MARK}", "\N{MULTIPLICATION X}", " \N{MIDDLE DOT} ", "#"
 
@@ -24,8 +24,9 @@ def cast_parts(picked: Content) -> list[str]:
     groups, names = picked["groups"], picked["names"]
     parts = [html.heading(f"Who was found, by {picked['system']}"), html.note(cast_note(picked))]
     if len(groups) > 1:
-        parts += [html.table(group_table(groups, names))]
-    shown = [_group(group, picked, len(groups) <= MOST_OPEN) for group in groups]
+        table = group_table(groups, names)
+        parts.append(html.table(table) if len(groups) <= MOST_OPEN else html.folded(f"All {len(groups)} groups", table))
+    shown = [_group(group, picked, place == 0 or len(groups) <= MOST_OPEN) for place, group in enumerate(groups)]
     return [*parts, '<div class="searchable">', *shown, "</div>"]
 
 
@@ -99,11 +100,7 @@ def _model(model: Content, picked: Content, group: str) -> str:
     facts.append(f"listed: {model['listed']}")
     name = escape(_named(model["model"], picked["names"]))
     parts = [f'<h4>{name} <span class="facts">{DOT.join(facts)}</span></h4>', '<div class="strip">']
-    parts += [_picture(portrait, "portrait", [_portrait(portrait)]) for portrait in model["portraits"]]
-    if not model["portraits"]:
-        parts.append(
-            _picture({"segment": "", "jpeg": None, "why": "no portrait", "boxes": []}, "portrait", ["portrait"])
-        )
+    parts.append(_portrait(model["portrait"]))
     parts += [_case(case, picked, model, group) for case in model["best"]] or [html.note("no segment is listed")]
     parts.append("</div>")
     if model["missed"]:
@@ -114,15 +111,19 @@ def _model(model: Content, picked: Content, group: str) -> str:
     return '<section class="person">' + "\n".join(parts) + "</section>"
 
 
-def _portrait(portrait: Content) -> str:
-    """What is below a portrait: its status, unless it is usable."""
+def _portrait(portrait: Content | None) -> str:
+    """A portrait; its status, unless it is usable, and how many others there are."""
+    if portrait is None:
+        return _picture({"segment": "", "jpeg": None, "why": "no portrait", "boxes": []}, "portrait", ["portrait"])
     state, _, why = portrait["status"].partition(": ")
-    return "portrait" if state in USABLE else escape(f"portrait, {state.replace('_', ' ')}{': ' if why else ''}{why}")
+    line = "portrait" if state in USABLE else f"portrait, {state.replace('_', ' ')}{': ' if why else ''}{why}"
+    line += f" (1 of {portrait['others'] + 1})" if portrait["others"] else ""
+    return _picture(portrait, "portrait", [escape(line)])
 
 
 def _case(case: Content, picked: Content, model: Content, group: str, missed: bool = False) -> str:
     """A segment with its rank, score and reason."""
-    evidence = _evidence(case, [portrait["segment"] for portrait in model["portraits"]])
+    evidence = _evidence(case, model["portrait"])
     mark = {True: f" {CHECK}", False: f" {CROSS}", None: ""}[None if missed else case["right"]]
     rank = "not listed" if case["rank"] is None else f"{NUMBER}{case['rank']}"
     score = "" if case["score"] is None else f" {case['score']:.3f}"
@@ -157,11 +158,11 @@ def why_missed(case: Content, picked: Content, evidence: str) -> str:
     return "; ".join(told)
 
 
-def _evidence(case: Content, portraits: Sequence[str]) -> str:
+def _evidence(case: Content, portrait: Content | None) -> str:
     """What decided, with a blank before it: the portrait, a segment by its rank in the list, or a name."""
     if case["evidence"] is None:
         return ""
-    if [case["evidence"]] == list(portraits):
+    if portrait is not None and case["evidence"] == portrait["segment"]:
         return ": portrait"
     return f" {NUMBER}{case['evidence_rank']}" if case["evidence_rank"] else f": {case['evidence']}"
 
