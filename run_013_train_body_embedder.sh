@@ -32,7 +32,7 @@ train_triplets_behind_neck=false  # [true|false] true: triplets behind the batch
 train_batch=64                # [>=1] crops of known persons per step, all GPUs together
 train_images=4                # [>=0] of these, crops of each person; 0: each image once an epoch
 train_augment="mirror=0.5 pad=1 erase=0.5"  # how often each, 0..1: docs/networks.md
-train_mirror=sum              # [none|sum] embeddings of images, or of these and their mirror images
+train_mirror=sum              # [none|sum] sum: embeddings of images and mirror images are added
 valid_data=                   # persons to choose the epoch by, like train_data; empty: none
 valid_set=                    # or a data set; empty: none
 train_held_out=0              # [>=0] or so many persons of the training data, who are not learnt

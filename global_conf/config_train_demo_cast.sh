@@ -9,6 +9,6 @@ train_epochs=12
 train_lr=0.003
 train_schedule=cosine
 train_warmup_epochs=1
-train_valid_epochs=6
+train_valid_epochs=12
 train_threads=1
 train_workers=0

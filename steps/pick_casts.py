@@ -153,10 +153,12 @@ class Pictures:
 
         self.test_set = pairs[0].test_set
         self._sets: dict[tuple[str, str], ItemSet] = {}
+        self._statuses: dict[tuple[str, str], Mapping[str, str]] = {}
         for pair in pairs:
             for name in (*pair.enroll_sets.split(), pair.test_set):
                 folder = pair.items_dir and pair.items_dir / name
                 self._sets[pair.modality, name] = ItemSet(pair.embed_dir / name, folder, items_of(pair.modality))
+                self._statuses[pair.modality, name] = read_statuses(pair.embed_dir / name)
         modalities = list(dict.fromkeys(pair.modality for pair in pairs))
         cut = [modality for modality in modalities if items_of(modality) in CUT_BY_BOX]
         self._shown, self._is_cut = (cut or modalities)[0], bool(cut)
@@ -169,7 +171,8 @@ class Pictures:
         items = self._sets[self._shown, name]
         rows = items.rows.get(segment)
         if rows is None or not len(rows):
-            return {"jpeg": None, "why": f"no {items.items}", "boxes": []}
+            status = self._statuses[self._shown, name].get(segment, "unknown")
+            return {"jpeg": None, "why": f"no {items.items}: {status}", "boxes": []}
         frame, (x1, y1, x2, y2) = rows[0, 0], rows[0, 2:6].tolist()
         size = (x2 - x1, y2 - y1) if self._is_cut else (1.0, 1.0)
         picture = items.picture(segment, 0, lambda png: fitted_jpeg(png, size, PICTURE))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 
-from benchmarks.cast_lists import NOBODY, drawn_film, precisions, without_appearance
+from benchmarks.cast_lists import NOBODY, drawn_film, measure, precisions, read_films, without_appearance
 from steps.search_cast import ways_to_search
 from vidperson.backends import cast_propagation
 from vidperson.backends.cast import (
@@ -382,3 +383,27 @@ def test_wrong_vectors_are_refused() -> None:
 def test_reasons_are_those_of_the_lists_and_back_ends_those_of_the_step() -> None:
     assert tuple(ranks.REASONS) == REASONS
     assert list(ways_to_search()) == list(BACKENDS)
+
+
+# -- the benchmark
+
+
+def test_benchmark_on_lists_prints_a_line_per_back_end(tmp_path, capsys) -> None:
+    names = [f"tt1_{n:04d}" for n in range(40)]
+    key = {f"tt1_nm{c}": names[c::4] for c in range(3)}
+    (tmp_path / "key.json").write_text(json.dumps(key))
+    (tmp_path / "ranks").write_text("".join(f"{cast} {','.join(reversed(names))}\n" for cast in key))
+    films = read_films(tmp_path / "key.json", tmp_path / "ranks")
+    assert films["tt1"][0].tolist() == [0, 1, 2, NOBODY] * 10 and films["tt1"][1] == 3
+    measure(str(tmp_path / "key.json"), str(tmp_path / "ranks"), seed=0)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1 films, 3 cast members, 40 candidates"
+    assert [line.split("`")[1] for line in lines[3:]] == list(BACKENDS)
+
+
+def test_benchmark_reads_the_real_lists_in_their_sizes(shared) -> None:
+    lists = shared / "data/cast/wider2018_val_lists"
+    films = read_films(lists / "val_label.json", lists / "val_rank.txt")
+    assert (len(films), sum(cast for _, cast in films.values())) == (19, 147)
+    assert sum(len(shown) for shown, _ in films.values()) == 15124
+    assert sum(np.count_nonzero(shown != NOBODY) for shown, _ in films.values()) == 8123

@@ -20,7 +20,7 @@ from test_report import Page, in_browser
 
 from steps.evaluate_searches import EvaluateSearchesOptions, evaluate_searches
 from steps.make_report import ReportOptions, make_report
-from steps.pick_casts import PickCastsOptions, budget_of, pick_casts
+from steps.pick_casts import PickCastsOptions, budget_of, pick_casts, portrait_of
 from steps.search import SearchOptions, SearchPairOptions, SearchSystemOptions, search
 from steps.search_cast import CastPairOptions, CastSystemOptions, SearchCastOptions, search_cast
 from vidperson.errors import DataError, ScoringError
@@ -329,6 +329,13 @@ def test_pictures_are_bounded_whatever_the_number_of_cast_members(models, pictur
     assert (len(budget.models), budget.ranked, budget.missed) == expected
     assert len(budget.models) * (1 + budget.ranked + budget.missed) <= pictures
     assert not budget.models or "m0" in budget.models
+
+
+def test_of_several_portraits_the_first_usable_one_is_shown_and_the_others_are_counted():
+    pictures = SimpleNamespace(of=lambda name, segment: {"jpeg": None, "why": f"{name}/{segment}", "boxes": []})
+    found = portrait_of([("cast", "a", "no_face"), ("more", "b", "unsure: best face 0.4")], pictures)
+    assert (found["segment"], found["why"], found["others"]) == ("b", "more/b", 1)
+    assert portrait_of([("cast", "a", "no_face")], pictures)["segment"] == "a" and portrait_of([], pictures) is None
 
 
 def test_models_beyond_the_pictures_stand_in_the_table_only(shown, tmp_path):

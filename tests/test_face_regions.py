@@ -106,9 +106,12 @@ def test_overlapping_bodies_that_share_a_face_leave_it_to_the_one_that_it_fits()
     }
 
 
-def test_two_segments_with_one_box_and_one_face_give_it_to_the_first_name() -> None:
+def test_face_of_several_segments_with_the_same_box_goes_to_the_first_name() -> None:
     box = (0.0, 0.0, 40.0, 100.0)
-    assert give_faces({"b": box, "a": box}, faces((14, 5, 26, 20)))["a"] == Given(0)
+    for names in ("ba", "dcba", "abcdefghij"):
+        for others in ([], [(120.0, 5.0, 132.0, 20.0)]):
+            given = give_faces(dict.fromkeys(names, box), faces(*others, (14, 5, 26, 20)))
+            assert given.pop("a").face == len(others) and {one.face for one in given.values()} == {None}
 
 
 @pytest.mark.parametrize(("face", "state"), [
@@ -334,6 +337,28 @@ def test_each_frame_of_a_job_is_decoded_once_and_what_began_ends_in_the_same_ord
     assert statuses == {name: STATUSES[name] for name in "beglk"}
     assert sorted(Counted.opened) == ["0.jpg", "1.jpg", "2.jpg"]
     assert events["begin"] == events["end"] == ["b", "e", "g"]
+
+
+def test_frame_that_crashes_the_decoder_costs_its_own_persons_and_the_order_of_the_list_stays(
+    made: Recipe, tmp_path: Path
+) -> None:
+    frames = ["ok", "crash", "memory", "ok", "crash", "memory"]
+    for name in set(frames):
+        (tmp_path / f"{name}.jpg").write_bytes((made.work / "data/film/0.jpg").read_bytes())
+    lines = [(f"s{number}", name) for number, name in enumerate(frames)]
+    (tmp_path / "vid.scp").write_text("".join(f"{segment} {tmp_path}/{name}.jpg\n" for segment, name in lines))
+    (tmp_path / "region").write_text("".join(f"{segment} 20 72 300 400\n" for segment, _ in lines))
+    more = {"scp": f"{tmp_path}/vid.scp", "region": f"{tmp_path}/region", "det_batch": "3"}
+    environment = {**os.environ, "PYTHONPATH": str(made.root)}
+    step = [sys.executable, "tests/faulty_decoder.py", *words(made, tmp_path / "job", **more)]
+    ran = subprocess.run(step, cwd=made.root, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    stored = [(note["segment"], note["status"]) for note, _, _ in read_notes(tmp_path / "job", ARCHIVES)]
+    taken = "face_rejected: the face in its box is that of s0"
+    crashed = "unreadable: the process that decodes it died of SIGSEGV"
+    memory = "unreadable: its frames need more memory than there is"
+    expected = ["ok", crashed, memory, taken, crashed, memory]
+    assert stored == [(segment, status) for (segment, _), status in zip(lines, expected, strict=True)]
 
 
 @pytest.mark.parametrize(("height", "width", "factor"), [(188, 160, 5.0), (1000, 100, 1.2), (900, 1000, 800 / 900)])

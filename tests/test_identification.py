@@ -332,6 +332,19 @@ def test_vectors_as_they_are_compared_have_the_scores_as_cosines_with_the_person
     assert as_compared(Fusion([(searcher, Standard(0, 1))]), wide) is None
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
+def test_largest_face_of_a_portrait_is_taken_though_a_bystander_has_a_longer_embedding(order):
+    rows = np.array([[3, 0, 0], [0, 1, 0], [0, 0, 2]], np.float32)[order]  # a bystander, the person, another one
+    items = np.zeros((3, 17), np.float32)
+    items[:, 2:6] = np.array([[0, 0, 20, 20], [100, 0, 160, 70], [300, 0, 330, 30]], np.float32)[order]
+    items[:, 6] = 0.95
+    pooled = pool([rows], items, item_weights(3, items))
+    assert np.argmax(pooled.vectors[pooled.main]) == 0 and np.argmax(pooled.vectors[pooled.largest]) == 1
+    whole = pool([rows], None, item_weights(3))
+    assert whole.largest == whole.main == 0
+    assert pool([rows[:0]], items[:0], item_weights(0)).largest is None
+
+
 def test_pooled_of_several_equal_tracks_the_first_is_the_main_one():
     assert Pooled(np.zeros((2, 1), np.float32), np.array([1.0, 1.0]), np.array([0, 1])).main == 0
 

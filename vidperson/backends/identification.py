@@ -79,11 +79,13 @@ class Pooled:
 
     vectors: (T, D) float32, finite. weights: (T,) float64, the sum of the weights of each track's items.
     labels: (N,) int64, the track of each item.
+    areas: (T,) float64, the sum of the areas of each track's items; None: not known.
     """
 
     vectors: Float
     weights: Double
     labels: Index
+    areas: Double | None = None
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -92,6 +94,16 @@ class Pooled:
     def main(self) -> int | None:
         """The track with the largest weight, the first of several; None where there is no track."""
         return int(np.argmax(self.weights)) if len(self.weights) else None
+
+    @property
+    def largest(self) -> int | None:
+        """The track with the largest areas; where these are not known, or alike, the heavier one, see :attr:`main`.
+
+        Of a portrait it is the person who is meant more often: networks may give long embeddings to blurred bystanders.
+        """
+        if self.areas is None or not len(self):
+            return self.main
+        return int(np.lexsort((-self.weights, -self.areas))[0])
 
 
 def pool(embeddings: Sequence[Float], items: Float | None, weights: Double, link_cosine: float = LINK_COSINE) -> Pooled:
@@ -120,11 +132,12 @@ def pool(embeddings: Sequence[Float], items: Float | None, weights: Double, link
     if not all(np.isfinite(each).all() for each in lengths):
         raise ScoringError("NaN or infinite embedding; extract it again")
     heavy = [weights * norms for norms in lengths]
-    labels = np.zeros(count, dtype=np.int64)
+    labels, areas = np.zeros(count, dtype=np.int64), None
     if items is not None:
         labels = link(units[0], items, link_cosine)
+        areas = _sums(labels, np.clip(items[:, 4:6] - items[:, 2:4], 0, None).astype(np.float64).prod(axis=1))
     vectors = [unit_means(each, labels, own).astype(np.float32) for each, own in zip(units, heavy, strict=True)]
-    return Pooled(np.concatenate(vectors, axis=1), _sums(labels, heavy[0]), labels)
+    return Pooled(np.concatenate(vectors, axis=1), _sums(labels, heavy[0]), labels, areas)
 
 
 def _sums(labels: Index, weights: Double) -> Double:

@@ -25,6 +25,7 @@ MOST_SHIFT = 0.4
 LOWEST_CENTRE = 2 / 3
 LEAST_HEIGHT = 1 / 16
 LEAST_INSIDE = 0.5
+_TIE = 1e-9  # what equal costs differ by from one name to the next
 NO_FACE = 30.0  # the cost of a body without a face, and the most of one that has one: 3.3 heights below the top
 
 # The sizes in which the original's detector sees what a box cuts out.
@@ -98,7 +99,7 @@ def give_faces(boxes: Mapping[str, Box], faces: Detections) -> dict[str, Given]:
 
     names = sorted(boxes)
     cost, faults = _costs(np.array([boxes[name] for name in names]).reshape(-1, 4), faces.boxes.astype(np.float64))
-    allowed = np.where((faults < 0) & (cost < NO_FACE), cost, 2 * NO_FACE)
+    allowed = np.where((faults < 0) & (cost < NO_FACE), cost + _TIE * np.arange(len(names))[:, None], 2 * NO_FACE)
     rows, columns = linear_sum_assignment(np.hstack([allowed, np.full((len(names), len(names)), NO_FACE)]))
     owners = {column: row for row, column in zip(rows.tolist(), columns.tolist(), strict=True) if column < len(faces)}
     given = {names[row]: Given(column) for column, row in owners.items()}

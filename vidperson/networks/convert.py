@@ -56,9 +56,9 @@ def _small_resnet(card_input: PictureInput, card_output: Output) -> nn.Module:
 
 
 def _small_person(card_input: PictureInput, card_output: Output) -> nn.Module:
-    from vidperson.networks.architectures.small_resnet import PERSONS, SmallResNet
+    from vidperson.networks.architectures.small_resnet import HALF, SmallResNet
 
-    return SmallResNet(*_embedder_sizes(card_input, card_output), shape=PERSONS)
+    return SmallResNet(*_embedder_sizes(card_input, card_output), shape=HALF)
 
 
 def _iresnet(name: str) -> Callable[[PictureInput, Output], nn.Module]:

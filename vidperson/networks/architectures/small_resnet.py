@@ -24,8 +24,8 @@ class SmallShape:
     stages: tuple[tuple[int, int, int], ...]
 
 
-FACES = SmallShape(32, ((64, 1, 2), (128, 4, 2), (256, 1, 2)))
-PERSONS = SmallShape(24, ((48, 1, 2), (96, 2, 2), (192, 1, 2)))
+USUAL = SmallShape(32, ((64, 1, 2), (128, 4, 2), (256, 1, 2)))
+HALF = SmallShape(24, ((48, 1, 2), (96, 2, 2), (192, 1, 2)))
 """0.9 million parameters for 128 x 64 pixels and 256 values."""
 
 
@@ -50,7 +50,7 @@ class SmallResNet(nn.Module):
     """
 
     def __init__(
-        self, height: int = 112, width: int = 112, embedding_size: int = 128, shape: SmallShape = FACES
+        self, height: int = 112, width: int = 112, embedding_size: int = 128, shape: SmallShape = USUAL
     ) -> None:
         super().__init__()
         self.identity_sizes = (embedding_size,)
