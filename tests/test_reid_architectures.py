@@ -217,7 +217,7 @@ def test_onnx_file_equals_the_network_on_every_engine_and_whatever_is_in_the_bat
         ran = load_network(path, engine)
         found = ran(images.numpy())[0]
         assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max(), engine
-        assert (ran(images.numpy()[[3]])[0] == found[[3]]).all(), engine
+        assert np.abs(ran(images.numpy()[[3]])[0] - found[[3]]).max() <= 1e-6 * np.abs(expected).max(), engine
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
