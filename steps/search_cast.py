@@ -7,6 +7,9 @@ Inputs:
       of a film; <segment> <frame>: two candidates with the same path are seen together
   DATA_DIR/<enrolment set>/utt2spk
       <segment> <cast member>: the portraits, of each of ENROLL_SETS
+  DATA_DIR/<calibration set>/
+      optional: the same lists, and relevant, the key: <model> <segment>; its portraits are those of
+      CALIBRATION_ENROLL_SETS. It makes the scores of `calibrated` log-likelihood ratios
   Per word of CUES, which holds options of its own:
   <each of embed_dirs>/<set>/embed.scp, <items_dir>/<set>/
       one (N, dim) float32 matrix per segment; 0 rows is legal. With `--cue identity` the embeddings
@@ -108,7 +111,9 @@ class CastSystemOptions:
     """Which systems search. Lists are words with spaces between."""
 
     cast_backends: str = cli.option("original propagation", "ways to search, see docs/metrics.md")
-    cast_rerank: str = cli.option("", f"what k-reciprocal encoding re-ranks: {' '.join(CUES)}; empty: nothing")
+    cast_rerank: str = cli.option(
+        "", f"what k-reciprocal encoding re-ranks in original: {' '.join(CUES)}; empty: nothing"
+    )
     calibration_set: str = cli.option(
         "", "searched set with a key that makes scores of 'calibrated' log-likelihood ratios"
     )
@@ -417,8 +422,9 @@ def _read_portraits(pair: CastPairOptions, models: Sequence[str], sizes: Mapping
     lists = " and ".join(str(data / "utt2spk") for data in pair.enrolment())
     found = _Portraits([], [], [])
     parts: list[list[tuple[Vectors, NDArray[np.bool_]]]] = [[] for _ in pair.of("identity")]
+    wanted = set(models)
     for data in sorted(pair.enrolment(), key=lambda data: sort_key(data.name)):
-        owner = {name: who for name, who in read_scp(data / "utt2spk").items() if who in set(models)}
+        owner = {name: who for name, who in read_scp(data / "utt2spk").items() if who in wanted}
         names = sorted(owner, key=sort_key)
         found.names += names
         found.owners += [owner[name] for name in names]

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from engines_here import ENGINES
 
 from vidperson.body.crops import cut_out
 from vidperson.body.embedder import BodyEmbedder
@@ -34,7 +35,8 @@ from vidperson.body.training_bodies import (  # noqa: E402
     training_set,
 )
 from vidperson.networks import convert  # noqa: E402
-from vidperson.networks.architectures.features import Features, Halved  # noqa: E402
+from vidperson.networks.architectures.features import Features  # noqa: E402
+from vidperson.networks.architectures.reid_resnet import MGN, PARTS, ResNetShape  # noqa: E402
 from vidperson.training import command  # noqa: E402
 from vidperson.training.augment import Augmentation  # noqa: E402
 from vidperson.training.loop import load_checkpoint, read_log  # noqa: E402
@@ -46,25 +48,17 @@ PERSONS, KNOWN, CAMERAS, SHOTS = 12, 8, 3, 2
 SIZE = 128  # values of the tiny network
 
 
-class Tiny(torch.nn.Module):
-    """Colours and edges of four stripes, (N, 3, 64, 32) to (N, SIZE): few layers, as exporting takes longest."""
+def light_mgn() -> MGN:
+    """MGN with few layers, as an exporter takes its time for each: (N, 3, 256, 128) to (N, SIZE)."""
 
-    identity_sizes = (SIZE,)
+    def layer(inputs: int, outputs: int, kernel: int, stride: int) -> torch.nn.Sequential:
+        convolution = torch.nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        return torch.nn.Sequential(convolution, torch.nn.BatchNorm2d(outputs), torch.nn.ReLU())
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = torch.nn.Conv2d(3, 16, 5, 2, 2, bias=False), torch.nn.BatchNorm2d(16)
-        self.conv2, self.bn2 = torch.nn.Conv2d(16, SIZE // 4, 3, 2, 1, bias=False), torch.nn.BatchNorm2d(SIZE // 4)
-        self.neck = torch.nn.BatchNorm1d(SIZE)
-
-    def features(self, images: torch.Tensor) -> Features:
-        x = torch.relu(self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(images))))))
-        found = torch.nn.functional.avg_pool2d(x, (4, 8)).flatten(1)
-        embedding = self.neck(found)
-        return Features(embedding, [found], [embedding])
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.features(images).embedding
+    network = MGN(ResNetShape((1, 1, 1, 1), width=1), 256, SIZE // PARTS)
+    network.trunk = torch.nn.Sequential(torch.nn.AvgPool2d(4), layer(3, 16, 5, 2), layer(16, 16, 3, 2))
+    network.branches = torch.nn.ModuleList(layer(16, 32, 3, stride) for stride in (2, 1, 1))
+    return network
 
 
 def draw_person(who: int, camera: int, shot: int) -> np.ndarray:
@@ -105,7 +99,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True, scope="module")
 def tiny_network() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(convert.ARCHITECTURES, "tiny", lambda *given: Halved(Halved(Tiny())))
+        patch.setitem(convert.ARCHITECTURES, "tiny", lambda *given: light_mgn())
         patch.setitem(convert.REID_SIZES, "tiny", SIZE)
         yield
 
@@ -135,7 +129,7 @@ def train(**given: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def trained(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exp") / "tiny"
-    train(**options(people, folder))
+    train(**options(people, folder, lr=0.03))
     return folder
 
 
@@ -154,8 +148,8 @@ def no_export(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tiny_run_learns_persons_and_finds_others_across_cameras(trained: Path) -> None:
     log = read_log(trained)
     lines = [entry for entry in log if entry["kind"] == "train"]
-    assert len(lines) == 24 and lines[-1]["identity"] < 0.7 * lines[0]["identity"]
-    assert lines[-1]["triplets"] < 0.7 * lines[0]["triplets"] and lines[-1]["train_nearest"] > 0.7
+    assert len(lines) == 24 and lines[-1]["identity"] < 0.85 * lines[0]["identity"]
+    assert lines[-1]["triplets"] < 0.5 * lines[0]["triplets"] and lines[-1]["train_nearest"] > 0.2
     validated = [entry for entry in log if entry["kind"] == "validate"]
     assert [entry["epoch"] for entry in validated] == [5, 11] and validated[0]["queries"] == 2 * CAMERAS * SHOTS
     assert max(entry["map"] for entry in validated) > 0.8
@@ -176,16 +170,20 @@ def test_card_has_figures_of_the_file_on_persons_who_chose_nothing(people: Path,
     assert (trained / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_exported_file_equals_the_torch_network_of_the_best_epoch(trained: Path) -> None:
+def test_exported_file_equals_the_torch_network_on_every_engine_and_in_any_batch(
+    trained: Path,
+) -> None:
     card = load_card(trained / "tiny.yaml")
     network = convert.build_network("tiny", card.input, card.output)
     network.load_state_dict(load_checkpoint(trained / "best.pt")["network"])
     batch = np.random.default_rng(0).normal(size=(3, 3, 256, 128)).astype(np.float32)
     with torch.inference_mode():
         expected = network.eval()(torch.from_numpy(batch)).numpy()
-    for engine in ("openvino", "onnxruntime"):
-        found = load_network(trained / "tiny.onnx", engine)(batch)[0]
-        assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+    for engine in ENGINES:
+        ran = load_network(trained / "tiny.onnx", engine)
+        found = ran(batch)[0]
+        assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max(), engine
+        assert (ran(batch[[1]])[0] == found[[1]]).all(), engine
 
 
 @pytest.mark.usefixtures("no_export")
@@ -272,9 +270,8 @@ def test_step_with_settings_that_make_no_sense_says_so(
 
 def test_weights_of_another_backbone_are_refused_with_file_and_name(people: Path, tmp_path: Path) -> None:
     torch.save({"conv9.weight": torch.zeros(3)}, tmp_path / "w.pth")
-    with pytest.raises(
-        ModelError, match=r"w.pth: the weights are not those of this backbone: no 'conv1.weight'; \d+ do"
-    ):
+    message = r"w.pth: the weights are not those of this backbone: no '.*'; \d+ do not fit"
+    with pytest.raises(ModelError, match=message):
         train(**options(people, tmp_path / "x", pretrained=str(tmp_path / "w.pth")))
 
 
