@@ -113,7 +113,7 @@ person_threshold=0.5         # [>0..1] lowest score of a person
 person_nms_threshold=0.45    # [>0..1] overlap (IoU) from which the weaker person is dropped
 
 ## Body (stages 0 3 4 5)
-body_embedder=osnet_x025_msmt17_onnx  # embedding network, a folder of exp/body_models
+body_embedder=omz_person_reidentification_0277  # embedding network, a folder of exp/body_models
 
 ## Embeddings (stage 3)
 embed_batch=16               # [>=1] items per call of the embedder, such as faces
