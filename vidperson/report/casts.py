@@ -84,7 +84,7 @@ def _group(group: Content, picked: Content, is_open: bool) -> str:
     return "\n".join(
         [
             f'<details class="group"{" open" if is_open else ""}><summary>{summary}</summary>',
-            *(shown if shown else []),
+            *shown,
             f'<div class="members">{table}</div></details>',
         ]
     )
