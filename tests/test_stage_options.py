@@ -153,6 +153,8 @@ def test_calibration_set_beside_searched_sets_only_is_left_to_the_search(repo: P
     script = "  calibration_set=typo; cast_backends=original; system_options; cast_options a:val"
     done = stage_says(repo, tmp_path, "a:val", f'{script}; echo "${{cast_args[*]}}"')
     assert (done.returncode, done.stderr) == (0, "") and "--calibration-set typo" in done.stdout
+    done = stage_says(repo, tmp_path, "a:val", f"  cast_embedders='face/x face/'; {script.lstrip()}")
+    assert done.returncode == 1 and "expected <modality>/<embedder> with a modality of 'face', found 'face/'" in done.stderr
 
 
 @pytest.mark.parametrize(("trial_sets", "message"), [
