@@ -151,6 +151,19 @@ def test_original_with_reranked_identity_takes_seeds_by_it(word: str, way) -> No
     assert (found.scores != original(film).scores).any()
 
 
+def test_original_expands_to_candidates_that_share_an_embedder_with_a_part_of_the_set() -> None:
+    """Three have the first embedder, three have both, and the last one, like these at 0.45, has the second."""
+    rows = np.tile([1.0, 0.0], (7, 1))
+    other = rows.copy()
+    other[6] = 0.45, np.sqrt(1 - 0.45**2)
+    there = np.arange(7) < 6, np.arange(7) >= 3
+    identity = Cue(7, list(zip((rows, other), there, strict=True)))
+    cast = Cue(1, [(rows[:1], np.ones(1, bool))] * 2)
+    found = original(Film(cast, identity, Cue(7, []), np.arange(7)))
+    assert [REASONS[reason] for reason in found.reasons[0]] == ["identity"] * 6 + ["expansion"]
+    assert found.evidence[0, 6] == 3
+
+
 # -- units of a film, links and examples, by formulas
 
 

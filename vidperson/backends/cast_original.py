@@ -93,8 +93,9 @@ def _grow(similar: Double, among: Double) -> _Set:
         members = np.flatnonzero(levels)
         if not len(members):
             break
-        to_set = among[:, members]
-        means = to_set.mean(axis=1)
+        known = ~np.isnan(among[:, members])  # of several embedders two may have none in common
+        to_set = np.where(known, among[:, members], -1.0)
+        means = np.where(known, to_set, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
         new = seen & (levels == 0) & (means > threshold)
         levels[new], values[new] = SEEDS_LEVEL - step, means[new]
         nearest[new] = members[np.argmax(to_set[new], axis=1)]
