@@ -90,6 +90,9 @@ def evaluate_searches(options: EvaluateSearchesOptions) -> None:
         about = about_search(system, ours, systems)
         evaluate_search(searched, lists, output, about, systems.search_top, wished_threshold(systems, system))
     evaluate_casts(casts, options.output_dir)
+    for data in dict.fromkeys(pair.test_data for pair in pairs):
+        if not (data / "relevant").is_file():
+            logging.info("%s has no key (relevant): nothing to evaluate", data)
 
 
 def evaluate_casts(casts: CastSearches, output_dir: Path) -> None:
@@ -97,12 +100,16 @@ def evaluate_casts(casts: CastSearches, output_dir: Path) -> None:
     from vidperson.io.ranks import read_reasons
     from vidperson.io.record import checked
 
+    told: set[str] = set()
     for pair, system, files in casts.searched():
         statuses = {cue.modality: read_statuses(cue.embed_dirs[0] / pair.test_set) for cue in cues_of(pair)}
         searched = SearchedSet(pair.test_data, statuses)
         lists = searched.lists(files.ranks, files.persons, None)
         about = about_cast(pair, system) | {"reasons": reason_counts(read_reasons(checked(files.reasons)))}
-        about["models_without_items"] = models_without_items(pair)
+        about["models_without_items"] = lacking = models_without_items(pair)
+        if lacking and pair.test_set not in told:
+            logging.warning("%s: nothing usable in the enrolment of %s", pair.test_set, " ".join(lacking))
+        told.add(pair.test_set)
         output = output_dir / system.folder / f"{pair.test_set}.json"
         evaluate_search(searched, lists, output, about, files.most)
 
@@ -260,8 +267,6 @@ def evaluate_search(
         several = len({group for groups in lists.groups.values() for group in groups}) > 1
         with_key = lists if several else replace(lists, groups={})
         result |= all_figures(with_key, max_rank, fpirs, threshold)
-    else:
-        logging.info("%s has no key (relevant): nothing to evaluate", searched.data)
     with atomic_write(output) as stream:
         stream.write(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     return result

@@ -163,7 +163,7 @@ def _pick_set(name: str, options: ReportOptions, searching: SearchSystemOptions,
         picked.unlink(missing_ok=True)
     cues = {cue.cue: cue.modality for pair, *_ in ours for cue in cues_of(pair)}
     shown: list[tuple[System, Path, Path | None, str]]
-    shown = [(system, made.ranks, made.reasons, cues["identity"]) for _, system, made in ours]
+    shown = [(system, made.ranks, made.reasons, cues["identity"]) for _, system, made in reversed(ours)]
     if not ours:
         shown = [(system, searching.ranks(system, name), None, pair.modality)
                  for pair in pairs for system in searching.systems(pair.embedder)]  # fmt: skip
@@ -173,7 +173,7 @@ def _pick_set(name: str, options: ReportOptions, searching: SearchSystemOptions,
 
 
 def _best(systems: Sequence[str], name: str, results_dir: Path) -> int:
-    """The place of the system with the highest mAP on a searched set; without a key, of the first."""
+    """The place of the system with the highest mAP on a searched set; without a key, 0."""
     read = [_read_json(results_dir / system / f"{name}.json", "evaluate_searches.py") for system in systems]
     return max(range(len(systems)), key=lambda at: (read[at].get("mAP") or 0.0, -at))
 

@@ -294,10 +294,13 @@ def test_box_in_a_browser_leaves_the_films_and_persons_with_the_words(shown, tmp
     assert probe["groups"] == [[True, False], [False, True]] and probe["persons"] == 1
 
 
-def test_without_a_key_there_are_counts_lists_and_pictures_but_no_marks(world):
+def test_without_a_key_the_last_system_is_shown_with_counts_lists_and_pictures_but_no_marks(world, caplog):
     (world.root / "data/films/relevant").unlink()
-    world.evaluate()
+    with caplog.at_level("INFO"):
+        world.evaluate()
+    assert caplog.text.count("nothing to evaluate") == caplog.text.count("in the enrolment of A_<q>") == 1
     markup = world.report()
+    assert world.picked()["system"] == "propagation/films"
     lines = cases(world.picked())
     assert all(case["right"] is None for line in lines.values() for case in line["best"])
     assert not any(line["missed"] for line in lines.values())

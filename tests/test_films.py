@@ -122,8 +122,10 @@ def test_killed_run_is_taken_up_with_the_same_bytes_and_other_options_search_aga
 def test_key_says_whom_candidates_show_and_what_it_names_wrongly_is_refused(
     repo: Path, own: Path, detector: Path
 ) -> None:
-    assert prepare(repo, own, detector, "--frames", "1").returncode == 0
     data = own / "data/film_candidates"
+    ran = prepare(repo, own, detector, "--frames", "1", "--key", str(own / "key"))
+    assert ran.returncode == 1 and f"{own / 'key'}: no such file" in ran.stderr and not data.exists()
+    assert prepare(repo, own, detector, "--frames", "1").returncode == 0
     first, second, *_ = (name for name in read_scp(data / "vid.scp") if name.startswith("first"))
     key = own / "key"
     searched = [film for film in films.read_films(own / "films") if film.id != "broken"]

@@ -87,6 +87,8 @@ def prepare_data(options: FilmOptions) -> None:
     from vidperson.errors import DataError
 
     films, cast = corpus.read_films(options.videos_dir), corpus.read_cast(options.persons_dir)
+    if options.key and not Path(options.key).is_file():
+        raise DataError("no such file", options.key)
     folder = Path(options.data_dir) / corpus.CANDIDATES / corpus.FRAMES
     stamps = _stamps(options, films)
     whole = {film.id: _stamp_of(folder / film.id) for film in films}

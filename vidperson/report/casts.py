@@ -32,16 +32,19 @@ def cast_parts(picked: Content) -> list[str]:
 
 def cast_note(picked: Content) -> str:
     """What is shown, and what the marks mean."""
-    parts = ["Each person's portrait, the segments that were ranked best, and right ones that were ranked last."]
+    parts = ["Each person's portrait, and the segments that were ranked best."]
     if any(model["average_precision"] is not None for group in picked["groups"] for model in group["models"]):
-        parts.append(f"{CHECK} right, {CROSS} wrong; persons that went worst come first.")
+        parts.append(f"{CHECK} right, {CROSS} wrong; right ones that were ranked last; in a group, the worst come first.")
+    if picked["system"].partition("/")[0] == "calibrated":
+        parts.append("Above a score of 0 it is more likely this person than not, below 0 less.")
     if picked["has_reasons"]:
         identity = reason_name("identity", picked["cues"])
-        reasons = [f"{identity}: is like the portrait", "expansion: is like a segment that was found by it"]
+        reasons = [f"{identity}: that of the portrait", f"expansion: the {identity} of another segment"]
         if "appearance" in picked["cues"]:
-            reasons.append(f"{picked['cues']['appearance']}: is like a segment that was found")
-        reasons += ["excluded: somebody else in the frame was found", "none: there was no evidence"]
-        parts.append(f"Reasons: {'; '.join(reasons)}. The rank of the segment that decided is behind it.")
+            reasons.append(f"{picked['cues']['appearance']}: that of another segment")
+        reasons += ["excluded: somebody else in the frame is this person, or this is another one"]
+        reasons += ["none: nothing could be compared"]
+        parts.append(f"Reasons, what the score was decided by: {'; '.join(reasons)}. Behind it is that segment's rank.")
     if picked["num_shown"] < picked["num_models"]:
         parts.append(f"There are pictures of {picked['num_shown']} of {picked['num_models']} persons.")
     return " ".join(parts)
