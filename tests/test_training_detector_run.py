@@ -207,7 +207,7 @@ def test_student_of_a_teacher_learns_to_answer_like_it_on_photos_without_marks(
     drawn: Path, trained: tuple[Path, str], tmp_path: Path
 ) -> None:
     install_model(str(trained[0] / "tiny.yaml"), tmp_path)
-    more = {"teacher": str(tmp_path / "tiny"), "train_annotations": "", "seed": 1, "epochs": 2, "log_steps": 5}
+    more = {"teacher": [str(tmp_path / "tiny")], "train_annotations": "", "seed": 1, "epochs": 2, "log_steps": 5}
     train(**options(drawn, tmp_path / "student", **more))
     log = [entry for entry in read_log(tmp_path / "student") if entry["kind"] == "train"]
     for term in ("teacher_class", "teacher_box", "teacher_landmark"):
