@@ -261,8 +261,8 @@ def plan_casts(pair: CastPairOptions, options: CastSystemOptions) -> dict[System
 
     if not pair.of("identity"):
         raise ScoringError(
-            "expected a modality in which portraits and candidates are compared, found none; name another in modalities "
-            "or cast_embedders"
+            "expected a modality in which portraits and candidates are compared, found none; name another in "
+            "modalities or cast_embedders"
         )
     inputs = _inputs(pair)
     command = ["python", "steps/search_cast.py", "--enroll-sets", *pair.enroll_sets.split()]
