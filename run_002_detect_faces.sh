@@ -2,8 +2,8 @@
 # Find what is to be embedded in every set, such as faces, and cut it out.
 #
 # Reads:  data/<set>, exp/<modality>_models/<detector>
-# Writes: exp/<modality>_det/<detector>/<part>/; for faces faces.{ark,scp}, quality.{ark,scp},
-#         crops.{tar,scp}, status
+# Writes: exp/<modality>_det/<detector, or given>/<part>/ with faces.{ark,scp} or bodies.{ark,scp},
+#         quality.{ark,scp}, crops.{tar,scp}, status
 #         A set with labelled boxes has two parts: <set>_ref (the labelled persons) and
 #         <set>_facedet (every face).
 #

@@ -136,7 +136,7 @@ search_top=100               # [>=1] segments listed per model of a search
 search_persons=5             # [>=1] models listed per segment of a search
 cast_backends=               # to search films: original propagation calibrated; empty: none
 cast_embedders=              # for these, "<modality>/<embedder> ..."; empty: of each modality
-cast_rerank=                 # re-rank in original: identity, appearance or both; empty: no
+cast_rerank=                 # in original: identity, appearance or both, identity:ecn; empty: no
 false_alarm_rate=0.01        # [>0..1] wished share of strangers named, by the calibration set
 primary_cost=sre19           # [sre19|sre21] C_primary: prior 0.05, or the mean of 0.01 and 0.05
 

@@ -47,7 +47,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from steps.parts import Part, read_groups
-from steps.score import RunOptions, log_each, need, require, to_make
+from steps.score import RunOptions, items_of, log_each, need, require, to_make
 from vidperson import cli
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class CastSystemOptions:
 
     cast_backends: str = cli.option("original propagation", "ways to search, see docs/metrics.md")
     cast_rerank: str = cli.option(
-        "", f"what k-reciprocal encoding re-ranks in original: {' '.join(CUES)}; empty: nothing"
+        "", f"what original re-ranks by k-reciprocal encoding: {' '.join(CUES)}; as identity:ecn by ECN; empty: nothing"
     )
     calibration_set: str = cli.option(
         "", "searched set with a key that makes scores of 'calibrated' log-likelihood ratios"
@@ -235,6 +235,7 @@ def check_cast(options: CastSystemOptions) -> None:
     Raises ScoringError for unknown back-ends and cues, an embedder with the name of a back-end, and an experiment that
     names no folder.
     """
+    from vidperson.backends.cast import RERANKINGS
     from vidperson.errors import ScoringError
 
     valid = list(ways_to_search())
@@ -242,8 +243,12 @@ def check_cast(options: CastSystemOptions) -> None:
     if not names or (unknown := [name for name in names if name not in valid]):
         found = f"'{unknown[0]}'" if names else "none"
         raise ScoringError(f"cast_backends: expected one or several of {' '.join(valid)}, found {found}")
-    if unknown := [word for word in options.cast_rerank.split() if word not in CUES]:
-        raise ScoringError(f"cast_rerank: expected words of {' '.join(CUES)}, found '{unknown[0]}'")
+    reranked = options.cast_rerank.split()
+    ways = [*CUES, *(f"{cue}:{way}" for cue in CUES for way in RERANKINGS)]
+    if unknown := [word for word in reranked if word not in ways]:
+        raise ScoringError(f"cast_rerank: expected words of {' '.join(ways)}, found '{unknown[0]}'")
+    if len({word.partition(":")[0] for word in reranked}) < len(reranked):
+        raise ScoringError(f"cast_rerank: expected each of {' '.join(CUES)} once, found '{options.cast_rerank}'")
     if taken := [name for name in options.embedders.split() if name in valid]:
         raise ScoringError(f"expected embedders with other names than the back-ends of a cast search: {taken[0]}")
     if not options.experiment or "/" in options.experiment or options.experiment in (".", ".."):
@@ -261,8 +266,8 @@ def plan_casts(pair: CastPairOptions, options: CastSystemOptions) -> dict[System
 
     if not pair.of("identity"):
         raise ScoringError(
-            "expected a modality in which portraits and candidates are compared, found none; name another in "
-            "modalities or cast_embedders"
+            "expected a modality in which portraits and candidates are compared, found none; name one in "
+            "modalities, and in cast_embedders unless that is empty"
         )
     inputs = _inputs(pair)
     command = ["python", "steps/search_cast.py", "--enroll-sets", *pair.enroll_sets.split()]
@@ -388,13 +393,12 @@ def _vectors(cue: CueOptions, name: str, segments: Sequence[str], sizes: dict[st
     """The vector of the largest track of each of some segments of a set; None for one without an item."""
     part = cue.part(name)
     require(segments, set(part.segments()), f"segments of {name} are not in {part.embed[0]}", CURE_OF_ITEMS)
-    empty = []
-    for segment, pooled, _ in part.pooled(segments, sizes):
-        if pooled.largest is None:
-            empty.append(segment)
+    empty = 0
+    for place, (_, pooled, _) in enumerate(part.pooled(segments, sizes), 1):
+        empty += pooled.largest is None
+        if empty and place == len(segments):  # now, as nobody asks for what is behind the last one
+            logging.info("%s: %d of %d segments without any %s", part.embed[0], empty, place, items_of(cue.modality))
         yield None if pooled.largest is None else pooled.vectors[pooled.largest]
-    if empty:
-        logging.info("%s: %d of %d segments without any %s", part.embed[0], len(empty), len(segments), cue.modality)
 
 
 def _take(vectors: Iterator[Vectors | None], count: int) -> tuple[Vectors, NDArray[np.bool_]]:

@@ -23,12 +23,12 @@ from vidperson.backends.cast import (
     Film,
     Ranking,
     compared,
-    reranked,
 )
 from vidperson.backends.cast_calibrated import calibrated
 from vidperson.backends.cast_original import original
 from vidperson.backends.cast_propagation import propagation
 from vidperson.backends.propagation import propagate
+from vidperson.backends.reranking import expanded_cross_neighbourhood, k_reciprocal
 from vidperson.errors import ScoringError
 from vidperson.io import ranks
 
@@ -140,15 +140,28 @@ def test_original_ranks_and_explains_as_plain_loops(seed: int) -> None:
     is_sound(found, film)
 
 
-def test_original_with_reranked_identity_takes_seeds_by_it() -> None:
+@pytest.mark.parametrize(("word", "way"), [("identity", k_reciprocal), ("identity:ecn", expanded_cross_neighbourhood)])
+def test_original_with_reranked_identity_takes_seeds_by_it(word: str, way) -> None:
     film, _ = film_of(0, count=60, cast=3, hidden=0.0)
-    both = Cue(63, [(np.concatenate([film.cast.units[0], film.identity.units[0]]), np.ones(63, bool))])
-    similar = reranked(both, 20, 6, 0.3)[:3, 3:]
-    found = original(film, ["identity"])
+    similar = 1 - way(np.concatenate([film.cast.units[0], film.identity.units[0]]), None)[:3, 3:]
+    found = original(film, [word])
     for c in range(3):
         seeds = set(np.flatnonzero(found.reasons[c] == IDENTITY))
         assert {*np.flatnonzero(similar[c] > 0.5)} <= seeds and len(seeds) >= 5
     assert (found.scores != original(film).scores).any()
+
+
+def test_original_expands_to_candidates_that_share_an_embedder_with_a_part_of_the_set() -> None:
+    """Three have the first embedder, three have both, and the last one, like these at 0.45, has the second."""
+    rows = np.tile([1.0, 0.0], (7, 1))
+    other = rows.copy()
+    other[6] = 0.45, np.sqrt(1 - 0.45**2)
+    there = np.arange(7) < 6, np.arange(7) >= 3
+    identity = Cue(7, list(zip((rows, other), there, strict=True)))
+    cast = Cue(1, [(rows[:1], np.ones(1, bool))] * 2)
+    found = original(Film(cast, identity, Cue(7, []), np.arange(7)))
+    assert [REASONS[reason] for reason in found.reasons[0]] == ["identity"] * 6 + ["expansion"]
+    assert found.evidence[0, 6] == 3
 
 
 # -- units of a film, links and examples, by formulas

@@ -13,6 +13,7 @@ import pytest
 
 from vidperson.corpora import demo, film, sre19_av
 from vidperson.errors import DataError
+from vidperson.io.atomic import make_once
 from vidperson.io.lines import read_scp
 from vidperson.io.lists import LabelledBox, read_boxes, read_trials
 
@@ -59,6 +60,27 @@ def test_build_killed_leaves_no_corpus_and_the_next_run_makes_it(tmp_path: Path,
     demo.build(tmp_path / "c", SECONDS)
     assert _files(tmp_path / "c") == _files(corpus)
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+def test_kill_while_an_old_folder_is_removed_leaves_one_that_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "content").touch()
+
+    def kill(path: Path, ignore_errors: bool) -> None:
+        if path.exists():
+            (path / ".done").unlink()  # the rest is there yet
+            raise KeyboardInterrupt
+
+    assert make_once(tmp_path / "c", "one", fill)
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", kill)
+        with pytest.raises(KeyboardInterrupt):
+            make_once(tmp_path / "c", "two", fill)
+    assert not make_once(tmp_path / "c", "two", fill) and make_once(tmp_path / "c", "three", fill)
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
 def test_build_folder_of_someone_else_or_no_length_is_refused(tmp_path: Path) -> None:

@@ -170,6 +170,10 @@ def test_folders_without_films_or_persons_are_refused(tmp_path: Path) -> None:
     assert [film.path.name for film in found] == ["a film.mkv", "ä film.mp4"] or len({f.id for f in found}) == 2
     with pytest.raises(DataError, match="no folder in it; expected one folder per person"):
         films.read_cast(tmp_path)
+    (tmp_path / "stills").mkdir()
+    (tmp_path / "stills/a\nb.png").touch()
+    with pytest.raises(DataError, match=r"a\\nb.png': a list cannot hold line breaks"):
+        films.read_films(tmp_path)
 
 
 def test_slivers_without_a_tenth_of_a_pixel_are_left_out_of_a_frame(tmp_path: Path) -> None:

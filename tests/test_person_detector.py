@@ -143,6 +143,14 @@ def test_outputs_of_another_network_are_refused_with_both_shapes(shape: tuple[in
         detector.persons([np.zeros(shape, np.float32)], [(10, 10)])
 
 
+@pytest.mark.parametrize(("place", "value"), [(0, np.nan), (5, np.inf), (4, 1.5), (5, -4.0)])
+def test_outputs_that_are_no_numbers_or_no_scores_are_refused(place: int, value: float) -> None:
+    rows = raw_outputs(1, seed=0)
+    rows[0, 99, place] = value
+    with pytest.raises(ModelError, match="expected finite numbers, and scores of 0 to 1; the file or the card is wron"):
+        PersonDetector(lambda batch: [rows], CARD).persons([rows], [(90, 70)])
+
+
 def test_persons_of_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="expected boxes"):
         Persons(np.zeros((2, 4), np.float32), np.zeros(3, np.float32))

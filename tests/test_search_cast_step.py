@@ -240,6 +240,14 @@ def test_two_folders_of_a_modality_are_an_ensemble(corpus: Corpus) -> None:
     assert np.allclose([found[f"f-{n:02d}"] for n in range(COUNT)], expected.scores[0], atol=1e-4)
 
 
+def test_segments_without_an_item_are_counted_in_the_log(corpus: Corpus, caplog) -> None:
+    unseen = sum(int((~film.identity.known).sum()) for film in corpus.films.values())
+    with caplog.at_level(logging.INFO):
+        corpus.search(cast_backends="original")
+    told = [message.partition(": ")[2] for message in caplog.messages if "segments without any" in message]
+    assert told == [f"{unseen} of 60 segments without any faces"]
+
+
 def test_cast_members_without_a_face_are_named_and_ranked(corpus: Corpus, caplog) -> None:
     portraits = read_scp(corpus.exp / "face_embed/e/cast/embed.scp")
     film = corpus.films["f"].cast.units[0]
@@ -258,7 +266,9 @@ def test_cast_members_without_a_face_are_named_and_ranked(corpus: Corpus, caplog
     [
         ({"cast_backends": "origin"}, "expected one or several of original propagation calibrated, found 'origin'"),
         ({"cast_backends": ""}, "cast_backends: .* found none"),
-        ({"cast_rerank": "face"}, "cast_rerank: expected words of identity appearance, found 'face'"),
+        ({"cast_rerank": "face"}, "cast_rerank: expected words of identity appearance identity:.*, found 'face'"),
+        ({"cast_rerank": "identity:best"}, "appearance:ecn, found 'identity:best'"),
+        ({"cast_rerank": "identity identity:ecn"}, "expected each of identity appearance once, found 'identity id"),
         ({"embedders": "net original"}, "other names than the back-ends of a cast search: original"),
         ({"experiment": ""}, "experiment: expected the name of a folder"),
         ({"enroll_sets": "nobody"}, "there is no .*nobody/utt2spk"),

@@ -150,6 +150,14 @@ def test_calibration_set_beside_searched_sets_only_is_left_to_the_search(repo: P
     (tmp_path / "data/val/search").touch()
     script = '  calibration_set=typo; system_options; echo "$search_calibration|$train_trials"'
     assert stage_says(repo, tmp_path, "a:val", script).stdout == "typo|\n"
+    script = "  calibration_set=typo; cast_backends=original; system_options; cast_options a:val"
+    done = stage_says(repo, tmp_path, "a:val", f'{script}; echo "${{cast_args[*]}}"')
+    assert (done.returncode, done.stderr) == (0, "") and "--calibration-set typo" in done.stdout
+    done = stage_says(repo, tmp_path, "a:val", f"  cast_embedders='face/x face/'; {script.lstrip()}")
+    assert (
+        done.returncode == 1
+        and "expected <modality>/<embedder> with a modality of 'face', found 'face/'" in done.stderr
+    )
 
 
 @pytest.mark.parametrize(("trial_sets", "message"), [

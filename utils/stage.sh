@@ -244,7 +244,7 @@ cast_options() {
     for word in $cast_embedders; do
       case $word in
         "$modality"/?*) embed_dirs+=("$exp_dir/${modality}_embed/${word#*/}") ;;
-        *) [[ " $modalities " == *" ${word%%/*} "* && $word == */* ]] || {
+        *) [[ " $modalities " == *" ${word%%/*} "* && $word == */?* ]] || {
           echo "$0: cast_embedders: expected <modality>/<embedder> with a modality of '$modalities', found '$word'" >&2
           exit 1
         } ;;
@@ -260,7 +260,7 @@ cast_options() {
   cast_args=("${search_args[@]:0:6}" --cast-backends "$cast_backends" --cast-rerank "$cast_rerank"
     --search-top "$search_top" --search-persons "$search_persons")
   if [ -n "$search_calibration" ]; then
-    enroll=${enroll_of[$search_calibration]}
+    enroll=${enroll_of[$search_calibration]-}
     cast_args+=(--calibration-set "$search_calibration" --calibration-enroll-sets "${enroll//+/ }")
   fi
 }

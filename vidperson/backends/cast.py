@@ -11,14 +11,14 @@ better one. Cosines are rounded to 2^-40, so that their sums are exact and no re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.backends.exact import Double, length_normalise, round_to_grid
-from vidperson.backends.reranking import k_reciprocal
+from vidperson.backends.reranking import expanded_cross_neighbourhood, k_reciprocal
 from vidperson.errors import ScoringError
 
 Float = NDArray[np.float32]
@@ -189,12 +189,19 @@ def nothing_known(shape: tuple[int, int]) -> tuple[Index, Index]:
     return np.full(shape, NONE, dtype=np.int64), np.full(shape, NOTHING, dtype=np.int64)
 
 
-def reranked(cue: Cue, k1: int, k2: int, weight: float) -> Double:
-    """(N, N) similarities by k-reciprocal encoding, 1 - distance; NaN for persons without a vector."""
+RERANKINGS: Mapping[str, Callable[[Double, None], Float]] = {
+    "k-reciprocal": k_reciprocal,
+    "ecn": expanded_cross_neighbourhood,
+}
+"""Ways to re-rank, with the settings of their authors; the first one is the default."""
+
+
+def reranked(cue: Cue, way: str) -> Double:
+    """(N, N) similarities by one of ``RERANKINGS``, 1 - distance; NaN for persons without a vector."""
     found = np.full((len(cue), len(cue)), np.nan)
     known = np.flatnonzero(cue.known)
     if len(known):
-        distances = k_reciprocal(cue.joined()[known], None, k1, k2, weight)
+        distances = RERANKINGS[way](cue.joined()[known], None)
         found[np.ix_(known, known)] = round_to_grid(1.0 - distances.astype(np.float64), COSINE_BITS)
     return found
 
@@ -222,12 +229,12 @@ def explain(
     if not count:
         return reasons, evidence
     columns = np.arange(count)
-    apart = np.where(same | np.eye(count, dtype=bool), 0.0, 1.0)
-    links = [identity * apart, appearance * apart]
+    blocked = same | np.eye(count, dtype=bool)
+    links = [np.where(blocked, 0.0, each) for each in (identity, appearance)]
     for c in range(count_cast):
-        told = [each * beliefs[c] for each in links]
-        best = [each.argmax(axis=1) for each in told]
-        support = np.stack([portraits[c], *(each[columns, first] for each, first in zip(told, best, strict=True))])
+        best = [(each * beliefs[c]).argmax(axis=1) for each in links]
+        told = [each[columns, first] * beliefs[c, first] for each, first in zip(links, best, strict=True)]
+        support = np.stack([portraits[c], *told])
         strongest = np.where(support[:2] > 0.5, 2.0, support[:2]).argmax(axis=0)
         strongest = np.where(support[:2].max(axis=0) > 0.5, strongest, support.argmax(axis=0))
         told_by = np.stack([np.full(count, count + c), *best])[strongest, columns]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vidperson.backends.cast import Film, Index, Ranking, compared, explain, together
+from vidperson.backends.cast import Bool, Compared, Film, Index, Ranking, compared, explain, together
 from vidperson.backends.cast_propagation import same_person
 from vidperson.backends.exact import Double, round_to_grid
 
@@ -28,25 +28,29 @@ _KERNEL_BITS = 24
 
 def calibrated(film: Film) -> Ranking:
     """Scores are natural logarithms of the odds that a candidate is the cast member."""
-    cosines = compared(film)
-    count_cast, count = film.shape
+    cosines, same = compared(film), together(film.frames)
+    final, beliefs = _settled(cosines, film.frames, same)
+    scores = np.log(np.maximum(final, np.finfo(float).tiny)) - np.log1p(-final)
+    seen, identity, appearance = map(same_person, (cosines.portraits, cosines.identity, cosines.appearance))
+    return Ranking(scores.astype(np.float32), *explain(seen, identity, appearance, beliefs, same))
+
+
+def _settled(cosines: Compared, frames: Index, same: Bool) -> tuple[Double, Double]:
+    """(C, N) probabilities of the last round, and those that are damped. same: see :func:`cast.together`."""
+    count_cast, count = cosines.portraits.shape
     portraits = _ratio(cosines.portraits, PORTRAIT_SLOPE, PORTRAIT_ZERO)
     links = _ratio(cosines.identity, IDENTITY_SLOPE, LINK_ZERO) + _ratio(
         cosines.appearance, APPEARANCE_SLOPE, LINK_ZERO
     )
-    same = together(film.frames)
     others = ~(same | np.eye(count, dtype=bool))
     kernel = round_to_grid(np.exp(np.minimum(links, MOST_TOLD) - MOST_TOLD), _KERNEL_BITS) * others
     prior = -np.log(max(count_cast, 1))  # as likely nobody as any of the cast
-    odds = np.full(film.shape, prior) + portraits
-    beliefs = _exclusive(odds, film.frames)
+    odds = prior + portraits
+    beliefs = _exclusive(odds, frames)
     for _ in range(ROUNDS):
         odds = prior + portraits + _examples(beliefs, kernel, others.astype(np.float64))
-        beliefs = DAMPING * beliefs + (1 - DAMPING) * _exclusive(odds, film.frames)
-    final = _exclusive(odds, film.frames)
-    scores = np.log(np.maximum(final, np.finfo(float).tiny)) - np.log1p(-final)
-    seen, identity, appearance = map(same_person, (cosines.portraits, cosines.identity, cosines.appearance))
-    return Ranking(scores.astype(np.float32), *explain(seen, identity, appearance, beliefs, same))
+        beliefs = DAMPING * beliefs + (1 - DAMPING) * _exclusive(odds, frames)
+    return _exclusive(odds, frames), beliefs
 
 
 def _ratio(cosines: Double, slope: float, zero: float) -> Double:

@@ -8,7 +8,7 @@ the last candidates come in a fixed order.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from vidperson.backends.cast import (
     IDENTITY,
     NONE,
     NOTHING,
+    RERANKINGS,
     Bool,
     Cue,
     Film,
@@ -31,11 +32,10 @@ from vidperson.backends.cast import (
     stacked,
     together,
 )
-from vidperson.backends.exact import Double, round_to_grid
+from vidperson.backends.exact import Double, length_normalise, round_to_grid
 
 SEED, EXPANSIONS = 0.5, (0.4, 0.3, 0.25)
 LEAST_SEEDS, QUERIES, NEIGHBOURS = 5, 3, 9
-K1, K2, WEIGHT = 20, 6, 0.3
 SEEDS_LEVEL = 4 + len(EXPANSIONS)
 """Seeds rank first, then the expansions in turn, down to 4; after these the levels below."""
 BY_APPEARANCE, BY_IDENTITY, SAME_FRAME, OF_OTHERS = 3, 2, 1, 0
@@ -54,21 +54,23 @@ class _Set:
         return np.flatnonzero(self.levels)
 
 
-def original(film: Film, rerank: Collection[str] = ()) -> Ranking:
+def original(film: Film, rerank: Iterable[str] = ()) -> Ranking:
     """Scores are a level, see above, plus a similarity as a share of 1.
 
-    rerank: which of ``identity`` and ``appearance`` to re-rank by k-reciprocal encoding.
+    rerank: which of ``identity`` and ``appearance`` to re-rank, by k-reciprocal encoding; or, as ``identity:ecn``, by
+        another of ``cast.RERANKINGS``.
     """
+    ways = {cue: way or next(iter(RERANKINGS)) for cue, _, way in (word.partition(":") for word in rerank)}
     count_cast, count = film.shape
     portraits = film.cast.cosines(film.identity)
     similar = portraits
-    if "identity" in rerank:
-        both = reranked(stacked(film.cast, film.identity), K1, K2, WEIGHT)
+    if "identity" in ways:
+        both = reranked(stacked(film.cast, film.identity), ways["identity"])
         similar = both[:count_cast, count_cast:]
     among = film.identity.cosines(film.identity)
     sets = [_grow(similar[c], among) for c in range(count_cast)]
     best_levels = np.array([each.levels for each in sets]).reshape(count_cast, count)
-    looks = _appearances(film.appearance, "appearance" in rerank)
+    looks = _appearances(film.appearance, ways.get("appearance"))
     same = together(film.frames)
     reasons, evidence = nothing_known(film.shape)
     scores = np.zeros(film.shape)
@@ -91,16 +93,20 @@ def _grow(similar: Double, among: Double) -> _Set:
         members = np.flatnonzero(levels)
         if not len(members):
             break
-        to_set = among[:, members]
-        means = to_set.mean(axis=1)
+        known = ~np.isnan(among[:, members])  # of several embedders two may have none in common
+        to_set = np.where(known, among[:, members], -1.0)
+        means = np.where(known, to_set, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
         new = seen & (levels == 0) & (means > threshold)
         levels[new], values[new] = SEEDS_LEVEL - step, means[new]
         nearest[new] = members[np.argmax(to_set[new], axis=1)]
     return _Set(levels, values, nearest)
 
 
-def _appearances(cue: Cue, rerank: bool) -> Double:
-    """(N, N) mean of the similarity and that of vectors averaged with their neighbours; NaN where there is none."""
+def _appearances(cue: Cue, way: str | None) -> Double:
+    """(N, N) mean of the similarity and that of vectors averaged with their neighbours; NaN where there is none.
+
+    way: to re-rank the similarity by; None: it is the cosine.
+    """
     cosines = cue.cosines(cue)
     known = np.flatnonzero(cue.known)
     if not len(known):
@@ -111,9 +117,8 @@ def _appearances(cue: Cue, rerank: bool) -> Double:
     weights = np.exp(np.take_along_axis(inner, nearest, axis=1))
     weights /= weights.sum(axis=1, keepdims=True)
     joined = cue.joined()[known]
-    means = np.einsum("nk,nkd->nd", weights, joined[nearest])
-    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), np.finfo(float).tiny)
-    similar = reranked(cue, K1, K2, WEIGHT)[np.ix_(known, known)] if rerank else inner
+    means = length_normalise(np.einsum("nk,nkd->nd", weights, joined[nearest]))
+    similar = reranked(cue, way)[np.ix_(known, known)] if way else inner
     found = np.full(cosines.shape, np.nan)
     found[np.ix_(known, known)] = round_to_grid((similar + means @ means.T) / 2, COSINE_BITS)
     return found

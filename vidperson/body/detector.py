@@ -21,6 +21,7 @@ NMS_THRESHOLD = 0.45  # overlap above which the lower scored box is dropped, as 
 DECODERS = ("yolox",)
 _STRIDES = (8, 16, 32)
 _PADDING = 114.0
+_ROUNDING = 1e-3  # of scores, by engines
 _MOST = 1000  # boxes of a frame that are compared with each other
 
 
@@ -104,7 +105,7 @@ class PersonDetector:
         outputs: one array (N, A, 5 + kinds of things): shift of the centre, logarithm of the size, both in strides,
         score of a thing, scores of its kinds, persons first. A: places, over strides, rows, columns.
         sizes: (height, width) of each frame in pixels.
-        Raises ModelError for outputs of another shape.
+        Raises ModelError for outputs of another shape, numbers that are not finite, and scores outside of 0 to 1.
         """
         places = make_places(self.height, self.width)
         found = [output.shape for output in outputs]
@@ -113,6 +114,11 @@ class PersonDetector:
             raise ModelError(
                 f"{self.card.name}: {expected}, found {found}; the file is another network than the card's decoder "
                 f"'{self.card.output.decoder}' is for"
+            )
+        scores = outputs[0][..., 4:6]
+        if not (np.isfinite(outputs[0]).all() and (np.abs(scores - 0.5) <= 0.5 + _ROUNDING).all()):
+            raise ModelError(
+                f"{self.card.name}: expected finite numbers, and scores of 0 to 1; the file or the card is wrong"
             )
         return [self._of_frame(rows, places, *size) for rows, size in zip(outputs[0], sizes, strict=True)]
 

@@ -59,10 +59,12 @@ def read_films(videos_dir: PathLike) -> list[Film]:
     for path in sorted(root.iterdir(), key=os.fsencode):
         if path.name.startswith("."):
             continue
-        check_path(path)
-        is_film = _has_images(path) if path.is_dir() else path.suffix.lower() in VIDEOS
+        images = _images_in(path) if path.is_dir() else []
+        for each in (path, *images):
+            check_path(each)
+        is_film = bool(images) or (path.suffix.lower() in VIDEOS and not path.is_dir())
         (found if is_film else others).append(path)
-    if not found and _has_images(root):
+    if not found and _images_in(root):
         found, others = [root], []
     if others:
         message = "%s: %d files and folders that are neither a video nor a folder of images are left out: %s"
@@ -73,8 +75,9 @@ def read_films(videos_dir: PathLike) -> list[Film]:
     return sorted((Film(ids[path.name], path) for path in found), key=lambda film: film.id)
 
 
-def _has_images(folder: Path) -> bool:
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir() if not path.name.startswith("."))
+def _images_in(folder: Path) -> list[Path]:
+    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def read_cast(persons_dir: PathLike) -> list[Person]:
@@ -111,7 +114,8 @@ def write_sets(
     if empty := [film.id for film in films if film.id not in searched]:
         log.warning("%d of %d films show nobody: %s", len(empty), len(films), shortened(empty))
     if not segments:
-        raise DataError("nobody was found in any of the films; lower --person-threshold?", folder)
+        lower = "lower --person-threshold, or --det-threshold where persons are found by their faces"
+        raise DataError(f"nobody was found in any of the films; {lower}", folder)
     relevant = None if not key else _read_key(Path(key), cast, segments)
     groups = {person.id: sorted(searched) for person in cast}
     owner = {candidate: person for person, shown in (relevant or {}).items() for candidate in shown}

@@ -56,8 +56,12 @@ def make_once(folder: str | os.PathLike[str], stamp: str, make: Callable[[Path],
     make(partial)
     with atomic_write(partial / ".done") as stream:
         stream.write(stamp)
-    shutil.rmtree(out, ignore_errors=True)
+    old = out.with_name(out.name + ".old")  # where it is removed: half of it is nobody's folder
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.replace(out, old)
     os.replace(partial, out)
+    shutil.rmtree(old, ignore_errors=True)
     return True
 
 

@@ -34,7 +34,9 @@ def cast_note(picked: Content) -> str:
     """What is shown, and what the marks mean."""
     parts = ["Each person's portrait, and the segments that were ranked best."]
     if any(model["average_precision"] is not None for group in picked["groups"] for model in group["models"]):
-        parts.append(f"{CHECK} right, {CROSS} wrong; right ones ranked last; in a group, the worst come first.")
+        parts.append(
+            f"{CHECK} right, {CROSS} wrong; right ones that were ranked last; in a group, the worst come first."
+        )
     if picked["system"].partition("/")[0] == "calibrated":
         parts.append("Above a score of 0 it is more likely this person than not, below 0 less.")
     if picked["has_reasons"]:
@@ -87,7 +89,7 @@ def _group(group: Content, picked: Content, is_open: bool) -> str:
     return "\n".join(
         [
             f'<details class="group"{" open" if is_open else ""}><summary>{summary}</summary>',
-            *(shown if shown else []),
+            *shown,
             f'<div class="members">{table}</div></details>',
         ]
     )

@@ -79,8 +79,8 @@ def join_world(device: str) -> Iterator[World]:
     if device not in ("cpu", "cuda"):
         raise EngineError(f"training runs on cpu or cuda, '{device}' was asked for")
     if device == "cuda" and torch.cuda.device_count() <= local:
-        seen = torch.cuda.device_count()
-        raise EngineError(f"GPU number {local} was asked for, torch sees {seen}; --train-gpus 0 uses the CPU")
+        found = f"torch sees {torch.cuda.device_count()}"
+        raise EngineError(f"GPU number {local} was asked for, {found}; --train-gpus 0 uses the CPU")
     if device == "cuda":
         torch.cuda.set_device(local)
     if ranks > 1:
