@@ -341,15 +341,18 @@ def refuse_damaged(folder: Path) -> None:
 def refuse_other_items(embeddings: Path, items: Path) -> None:
     """Raises ScoringError where the record of embeddings tells of other items than those there now.
 
-    Items that are not there at all, and embeddings without a record, are accepted.
+    Items that are not there at all, and embeddings without a record, are accepted. The journal does not count: it also
+    says when files were changed, and a file that was only touched gives the same items.
     """
     from vidperson.errors import ScoringError
+    from vidperson.io.job_store import JOURNAL
     from vidperson.io.record import read_record
 
     made_of, there = read_record(embeddings), read_record(items)
     if made_of is None or there is None:
         return
-    if not {output.sha256 for output in there.outputs.values()} <= set(made_of.inputs.values()):
+    items_now = {output.sha256 for name, output in there.outputs.items() if name != JOURNAL}
+    if not items_now <= set(made_of.inputs.values()):
         raise ScoringError(
             f"{embeddings}: expected embeddings of the items in {items}, found those of others: stage 2 was run again,"
             " or with another detector; run ./run_003_extract_embeddings.sh first"

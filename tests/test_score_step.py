@@ -390,6 +390,9 @@ def test_score_embeddings_of_other_items_than_those_that_are_there_are_refused(t
     task.score(items_dir=items.parent)
     write_record(items, ["stage 2", "--max-pixels", "7"], [], [items / "faces.ark"])
     task.score(items_dir=items.parent)  # the same items, made in another way
+    (items / "journal.jsonl").write_text("the same items of files with other times\n")
+    write_record(items, ["stage 2"], [], [items / "faces.ark", items / "journal.jsonl"])
+    task.score(items_dir=items.parent)
     write_embeddings(items, {"t1": np.ones((2, 17))}, "faces")
     write_record(items, ["stage 2"], [], [items / "faces.ark"])
     match = f"{task.embed}/tested: expected embeddings of the items in {items}, found .*; run ./run_003"
