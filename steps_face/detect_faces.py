@@ -200,6 +200,7 @@ def detect_faces(options: DetectOptions, watch: Watch = UNWATCHED) -> dict[str, 
     cv2.setNumThreads(options.engine.threads)
     segments = read_paths(options.scp)
     limits = options.limits.of_media()
+    _tasks(options, {})  # what is wrong is refused before anything is opened or written
     gpu = _open_decoder(options)
     detector = _open_detector(options)
     with open_store(options.output_dir) as store:
