@@ -49,7 +49,7 @@ class Options:
 
 
 def prepare(pictures: Path, folder: Path) -> dict[str, tuple[str, str]]:
-    """Write the data folder. Returns segment -> person and camera, of the pictures whose names tell them."""
+    """Write the data folder. Returns segment -> person and camera, where the file name tells them."""
     from vidperson.corpora.data_folder import Segment, write_data_folder
 
     found = {path: NAME.match(path.name) for path in sorted(pictures.resolve().glob("*.jpg"))}

@@ -100,8 +100,23 @@ class SearchPairOptions:
         return (self.embed_root or self.embed_dir.parent) / embedder
 
 
+class SystemLists:
+    """Where the lists of a system that searches are, for options with ``scores_dir``."""
+
+    scores_dir: Path
+
+    def folder(self, system: System) -> Path:
+        return self.scores_dir / system.folder
+
+    def ranks(self, system: System, test_set: str) -> Path:
+        return self.folder(system) / f"{test_set}_ranks"
+
+    def persons(self, system: System, test_set: str) -> Path:
+        return self.folder(system) / f"{test_set}_persons"
+
+
 @dataclass(frozen=True)
-class SearchSystemOptions:
+class SearchSystemOptions(SystemLists):
     """Which systems search. Lists are words with spaces between."""
 
     search_backends: str = cli.option(
@@ -138,15 +153,6 @@ class SearchSystemOptions:
         from vidperson.backends.systems import FUSION
 
         return self.search_fusion.split() if system.backend == FUSION else [system.backend]
-
-    def folder(self, system: System) -> Path:
-        return self.scores_dir / system.folder
-
-    def ranks(self, system: System, test_set: str) -> Path:
-        return self.folder(system) / f"{test_set}_ranks"
-
-    def persons(self, system: System, test_set: str) -> Path:
-        return self.folder(system) / f"{test_set}_persons"
 
     def nobody(self, system: System, test_set: str) -> Path:
         return self.folder(system) / f"{test_set}_nobody"

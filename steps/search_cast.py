@@ -48,6 +48,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from steps.parts import Part, read_groups
 from steps.score import RunOptions, items_of, log_each, need, require, to_make
+from steps.search import SystemLists
 from vidperson import cli
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class CastPairOptions:
 
 
 @dataclass(frozen=True)
-class CastSystemOptions:
+class CastSystemOptions(SystemLists):
     """Which systems search. Lists are words with spaces between."""
 
     cast_backends: str = cli.option("original propagation", "ways to search, see docs/metrics.md")
@@ -121,7 +122,7 @@ class CastSystemOptions:
     search_top: int = cli.option(100, "candidates listed per cast member", convert=cli.whole(1))
     search_persons: int = cli.option(5, "cast members listed per candidate", convert=cli.whole(1))
     scores_dir: Path = cli.option(Path("exp/scores"), "folder with the scores of all systems")
-    embedders: str = cli.option("", "embedders of all modalities, whose folders are beside those of the back-ends")
+    embedders: str = cli.option("", "embedders of all modalities; no back-end may have the name of one")
     experiment: str = cli.option("", "name of the experiment")
 
     def systems(self) -> list[System]:
@@ -133,15 +134,6 @@ class CastSystemOptions:
     def calibration(self, pair: CastPairOptions) -> CastPairOptions:
         """What the calibration set is compared by: the same as a pair."""
         return replace(pair, enroll_sets=self.calibration_enroll_sets, test_set=self.calibration_set)
-
-    def folder(self, system: System) -> Path:
-        return self.scores_dir / system.folder
-
-    def ranks(self, system: System, test_set: str) -> Path:
-        return self.folder(system) / f"{test_set}_ranks"
-
-    def persons(self, system: System, test_set: str) -> Path:
-        return self.folder(system) / f"{test_set}_persons"
 
     def reasons(self, system: System, test_set: str) -> Path:
         return self.folder(system) / f"{test_set}_reasons"

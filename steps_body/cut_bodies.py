@@ -12,8 +12,8 @@ Outputs, in --output-dir, joined over the jobs by utils/segment_jobs.py:
          thumbs.tar   one JPEG per segment for the contact sheet: its first frame with the box
          journal.jsonl  the finished segments with their status; a killed job resumes after them
 
-Of videos the frames at --fps are taken, the box is the same in all of them. A segment whose box lies
-outside the frame is `no_body`. A file that crashes the decoder, or takes it longer than
+Of videos the frames at --fps are taken. The box is the same in all of them. If it is outside the
+frame, the segment is `no_body`. A file that crashes the decoder, or takes it longer than
 --segment-timeout-s, costs only its own segment.
 
 Example:

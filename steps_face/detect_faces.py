@@ -103,7 +103,7 @@ class SamplingOptions:
     labels: str | None = cli.option(None, "face_boundingbox: keep only the labelled person")
     label_unit: str = cli.option("seconds", "unit of the labelled times", choices=("seconds", "frames"))
     det_window: int = cli.option(5, "frames to search around a labelled time", convert=odd)
-    region: str | None = cli.option(None, "list of the set: segment and box of the person whose face it is")
+    region: str | None = cli.option(None, "list of the set: segment and box of the person to find the face of")
     all_scp: str | None = cli.option(None, "with region: the set's whole list; empty: scp")
     face_per_region: bool = cli.option(False, "with region, true: search each box by itself, in five sizes")
 

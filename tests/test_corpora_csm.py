@@ -348,8 +348,6 @@ def test_an_answer_of_others_is_read_written_byte_for_byte_and_evaluated(
     repo: Path, tmp_path: Path, shared: Path
 ) -> None:
     golden = shared / "data/cast/wider2018_val_lists"
-    if not golden.is_dir():
-        pytest.skip(f"needs {golden}")
     listed, relevant, search, answer = (tmp_path / name for name in ("ranks", "relevant", "search", "answer"))
     inputs = ["--result", golden / "val_rank.txt", "--labels", golden / "val_label.json"]
     outputs = ["--ranks", listed, "--relevant", relevant, "--search", search]

@@ -1,4 +1,4 @@
-"""Faces of persons who are known by boxes: whose face is whose, and stage 2 on sets with the list `region`."""
+"""Faces of persons who are known by boxes: which face each person gets, and stage 2 on sets with the list `region`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from vidperson.networks.install import install_model
 from vidperson.supervision import Watch
 from vidperson.types import Box, Detections
 
-# ------------------------------------------------------------------------------------------------ whose face is it?
+# ------------------------------------------------------------------------------------- which face a person gets
 
 
 def faces(*boxes: tuple[float, ...], scores: tuple[float, ...] = ()) -> Detections:

@@ -159,8 +159,6 @@ def test_persons_of_shapes_that_do_not_fit_are_refused() -> None:
 def test_engines_find_the_same_persons_in_a_film_still(shared: Path) -> None:
     path = shared / "models/body/yolox_nano_onnx/yolox_nano.onnx"
     still = shared / "data/video/titanic/still01.jpg"
-    if not path.is_file() or not still.is_file():
-        pytest.skip("needs the body networks and videos in VIDPERSON_SHARED")
     image = np.asarray(Picture.open(still).convert("RGB"))
     found = [PersonDetector(load_network(path, engine), CARD).detect([image])[0] for engine in ENGINES]
     assert len(found[0]) >= 2 and found[0].scores[1] > 0.8

@@ -184,8 +184,6 @@ def test_sampling_of_nothing_is_refused(values: tuple[int, float]) -> None:
 )
 def test_cuts_of_real_films_are_those_seen_by_eye(shared: Path, name: str, cuts: list[int]) -> None:
     path = shared / "data/video" / name
-    if not path.is_file():
-        pytest.skip("needs the videos in VIDPERSON_SHARED")
     sampling = ShotSampling(1)
     with FrameReader(path, sampling) as reader:
         assert [frame.label for frame in reader] == list(range(len(cuts) + 1))

@@ -65,7 +65,7 @@ def find_bodies(
 ) -> Generator[BodyResult, None, None]:
     """The status and the persons of each segment (id -> path), in order. Neither depends on ``batch_size``.
 
-    A bad file only gives a status, as does one whose frames are too large for the memory with nothing beside it.
+    A bad file only gives a status. So does one with frames too large for the memory when it is searched by itself.
     sampling: the frames to search. threads: of the decoder.
     begin: called, in another thread, before a segment is worked on.
     alone: segments that are done with no other one under way.

@@ -61,8 +61,8 @@ def load_network(
 ) -> Network:
     """Open a network file with an engine; logs engine, device and precision.
 
-    path: an ONNX file; for the engine openvino also the XML of an IR, whose weights lie beside it; for the engine mxnet
-    the ``-symbol.json`` of a checkpoint whose ``-NNNN.params`` lie beside it.
+    path: an ONNX file. The engine openvino also takes the XML of an IR, with its weights in the same folder. The engine
+        mxnet takes the ``-symbol.json`` of a checkpoint, with its ``-NNNN.params`` in the same folder.
     device: cpu, cuda or cuda:<number>, counted among the GPUs that CUDA_VISIBLE_DEVICES leaves.
     threads: CPU threads of one call; keep jobs x threads at or below the number of cores.
     precision: fp32, or bf16 or fp16 where the engine has it; what goes in and comes out is float32 all the same.

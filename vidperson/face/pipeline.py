@@ -134,7 +134,7 @@ def find_faces(
 
     A task with bodies has a result for each that is wanted.
 
-    A bad file only gives a status, as does one whose frames are too large for the memory with nothing beside it.
+    A bad file only gives a status. So does one with frames too large for the memory when it is searched by itself.
     threads: of the decoder.
     begin: called, in another thread, before a segment is worked on.
     alone: segments that are done with no other one under way.
