@@ -37,9 +37,10 @@ _LONGEST_GAP_S = 0.1
 _NUMBERED = {"ogg"}  # formats that drop a broken page without a word, but not its time
 _EXACT, _EXACT_SLACK_S = {"wav", "flac"}, 0.001  # formats that count their samples
 _PCM = {1, 3, 0xFFFE}  # whole numbers, floats, and either by the extended header
+_PROBE_WAV_BYTES = 4096  # libav would read a second or more to tell what the header has told
 _ENDLESS_BYTES = 0x7FFFF000  # the size of sound that was written to a pipe is at least this
 _GUESSED = {"mp3", "aac", "ac3", "eac3", "dts", "amr", "amrnb", "amrwb", "loas", "truehd"}  # durations by bit rate
-# Options of libswresample: less than 1 dB lost at 0.95 of the lower Nyquist frequency, more than 100 dB from 1.025 of it on.
+# Options of libswresample: less than 1 dB is lost up to 0.95 of the lower Nyquist frequency, 90 dB from 1.025 of it on.
 _FILTER = {"filter_size": "128", "kaiser_beta": "10"}
 _SCALES: dict[str, tuple[float, float]] = {"u8": (128, 128), "s16": (0, 1 << 15), "s32": (0, 1 << 31)}
 
@@ -80,6 +81,7 @@ class SoundReader:
         self._rate, self._limits = sample_rate, limits
         self._block = max(1, round(block_s * sample_rate))
         self._container, self._stream = _open(path)
+        self._may_hide = "mov" in self._container.format.name  # asking each packet costs more than decoding it
         self._raw = self._stream.codec_context.name.startswith("pcm_")  # half a packet is as good as a whole one
         self._promised = _wav_seconds(path) or _promised(self._container, self._stream)
         try:
@@ -191,7 +193,7 @@ class SoundReader:
                 return
 
     def _decoded(self, packet: av.Packet[Any] | None) -> list[av.AudioFrame]:
-        if packet is not None and packet.has_sidedata("encryption_info"):
+        if packet is not None and self._may_hide and packet.has_sidedata("encryption_info"):
             self._encrypted = True
             return []
         if packet is not None and packet.is_corrupt and not self._raw:
@@ -209,13 +211,11 @@ class SoundReader:
 
     def _demuxed(self) -> Iterator[av.Packet[Any] | None]:
         """The track's packets and a last None. Of other tracks only the end is noted, and that where it is needed."""
-        if self._stream.duration is None:
-            packets = self._container.demux()
-        else:
-            for stream in self._container.streams:
-                if stream.index != self._stream.index:
-                    stream.discard = Discard.all
-            packets = self._container.demux(self._stream)
+        wanted = [self._stream] if self._stream.duration is not None else self._container.streams
+        for stream in self._container.streams:
+            if stream not in wanted:
+                stream.discard = Discard.all
+        packets: Iterator[Any] = self._container.demux(*wanted)
         while True:
             try:
                 packet = next(packets)
@@ -292,8 +292,8 @@ def duration(path: str | os.PathLike[str]) -> float:
 
 def _open(path: str | os.PathLike[str]) -> tuple[InputContainer, AudioStream]:
     """The file and its first sound track. Raises NoSound or MediaError."""
-    read_head(path, SOUND)
-    container = open_container(path, wanted=SOUND)
+    head = read_head(path, SOUND)
+    container = open_container(path, wanted=SOUND, probe_bytes=_PROBE_WAV_BYTES if _is_wav(head) else None)
     streams = container.streams.audio
     if streams and streams[0].codec_context is not None:
         return container, streams[0]
@@ -315,10 +315,14 @@ def _promised(container: InputContainer, stream: AudioStream) -> float | None:
     return None
 
 
+def _is_wav(head: bytes) -> bool:
+    return head[:4] == b"RIFF" and head[8:12] == b"WAVE"
+
+
 def _wav_seconds(path: str | os.PathLike[str]) -> float | None:
     """What the header of an uncompressed WAV file promises, which libav cuts to what is there; else None."""
     head = read_head(path, SOUND)
-    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+    if not _is_wav(head):
         return None
     place, bytes_per_s = 12, 0
     while place + 8 <= len(head):

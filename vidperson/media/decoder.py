@@ -327,13 +327,17 @@ def open_container(
     limits: Limits = USUAL_LIMITS,
     gpu: GpuDecoder | None = None,
     wanted: str = PICTURES,
+    probe_bytes: int | None = None,
 ) -> InputContainer:
     """The open file. Raises MediaError with the reason if it is not a media file, or one that names other files.
 
     gpu: what is to decode it; with it, NotOnGpu is raised for a file that cannot be opened.
     wanted: what the reason says that the file is not.
+    probe_bytes: how much libav may read to tell what the streams are; None: as it does.
     """
     options = {"protocol_whitelist": "file", "max_pixels": str(limits.max_pixels)}
+    if probe_bytes is not None:
+        options["probesize"] = str(probe_bytes)
     try:  # the prefix keeps names with a colon from being taken for a network address
         container = av.open("file:" + os.fspath(path), options=options, hwaccel=gpu.settings() if gpu else None)
     except (av.FFmpegError, OSError, ValueError) as error:

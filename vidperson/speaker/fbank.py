@@ -32,7 +32,7 @@ def network_input(sound: Array, what: FbankInput) -> Array:
         crops = found[None] if len(found) else np.zeros((0, 0, what.mel_bins), np.float32)
     else:
         lacking = _shortest(what, what.crop_frames) - len(sound)
-        found = fbank(np.pad(sound, (0, lacking)) if 0 < lacking and len(sound) else sound, what)
+        found = fbank(np.pad(sound, (0, lacking)) if lacking > 0 and len(sound) else sound, what)
         starts = range(0, len(found) - what.crop_frames + 1, what.crop_hop)
         crops = np.zeros((len(starts), what.crop_frames, what.mel_bins), np.float32)
         for crop, start in zip(crops, starts, strict=True):
@@ -108,8 +108,9 @@ def _window(what: FbankInput) -> NDArray[np.float64]:
 def _filters(what: FbankInput) -> NDArray[np.float64]:
     """(fft // 2 + 1, mel_bins): triangles with corners evenly spaced on the mel scale."""
     to_mel, to_hz = (_slaney_mel, _slaney_hz) if what.mel_scale == "slaney" else (_htk_mel, _htk_hz)
-    corners = np.linspace(to_mel(np.array(what.low_hz)), to_mel(np.array(what.high_hz)), what.mel_bins + 2)
-    places = np.arange(what.fft // 2 + 1) * (what.sample_rate / what.fft)
+    low, high = to_mel(np.array([what.low_hz, what.high_hz]))
+    corners: NDArray[np.float64] = np.linspace(low, high, what.mel_bins + 2, dtype=np.float64)
+    places = np.arange(what.fft // 2 + 1, dtype=np.float64) * (what.sample_rate / what.fft)
     if what.mel_scale == "kaldi":
         places = to_mel(places)
     else:
