@@ -16,8 +16,9 @@ from vidperson.types import Float
 
 torch = pytest.importorskip("torch", reason="networks are defined in PyTorch")
 
+from vidperson.networks.architectures.campplus import CamPlusPlus, segment_means  # noqa: E402
 from vidperson.networks.architectures.ecapa import WIDTHS, Ecapa  # noqa: E402
-from vidperson.networks.architectures.fbank_resnet import SHAPES, FbankResNet, FbankResNetShape  # noqa: E402
+from vidperson.networks.architectures.fbank_resnet import SHAPES, FbankResNet, FbankResNetShape, ResidualBlock  # noqa: E402
 from vidperson.networks.convert import (  # noqa: E402
     FBANK_EMBEDDERS,
     build_network,
@@ -28,9 +29,10 @@ from vidperson.networks.convert import (  # noqa: E402
 FAMILIES = {
     "ecapa": lambda: Ecapa(16, 6, bins=16, pooled=12, scale=4, gate=5, attention=7),
     "resnet": lambda: FbankResNet(FbankResNetShape((1, 2, 1, 1), width=4), 6, 16),
+    "campplus": lambda: CamPlusPlus(6, 16, (1, 2, 1), 4, 8),
     "bottlenecks": lambda: FbankResNet(FbankResNetShape((1, 1, 1, 1), True, 4), 6, 16),
 }
-LENGTHS = (37, 8, 1, 36, 9)
+LENGTHS = (237, 8, 1, 200, 9)  # CAM++ has segments of 100 frames, 200 before they are halved
 
 
 def card_of(architecture: str, size: int, bins: int = 80, channels_first: bool = True) -> ModelCard:
@@ -56,6 +58,8 @@ def settled(make: Callable[[], torch.nn.Module]) -> torch.nn.Module:
             if module.affine:
                 torch.nn.init.uniform_(module.weight, 0.5, 1.5)
                 torch.nn.init.normal_(module.bias, 0, 0.1)
+        elif isinstance(module, torch.nn.Conv1d | torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
     return network.eval()
 
 
@@ -67,15 +71,16 @@ def parameters(network: torch.nn.Module) -> int:
     return sum(each.numel() for each in network.parameters())
 
 
-class NumpyEcapa:
-    """ECAPA-TDNN for one recording, written from its description, in float64: names of weights to arrays."""
+class Plain:
+    """Layers for one recording in float64, of a network's weights by their names."""
 
-    def __init__(self, weights: dict[str, Float]) -> None:
-        self.weights = {name: value.astype(np.float64) for name, value in weights.items()}
+    def __init__(self, network: torch.nn.Module) -> None:
+        self.weights = {name: value.double().numpy() for name, value in network.state_dict().items()}
 
     def conv(self, name: str, x: Float, dilation: int = 1) -> Float:
         """(channels, frames), zeros around it."""
-        kernel, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        kernel = self.weights[f"{name}.weight"]
+        bias = self.weights.get(f"{name}.bias", np.zeros(len(kernel)))
         reach, frames = kernel.shape[2] // 2 * dilation, x.shape[1]
         wide = np.pad(x, ((0, 0), (reach, reach)))
         return bias[:, None] + sum(
@@ -83,13 +88,16 @@ class NumpyEcapa:
         )
 
     def norm(self, name: str, x: Float) -> Float:
-        weight, bias, mean, variance = (
-            self.weights[f"{name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")
-        )
+        mean, variance = self.weights[f"{name}.running_mean"], self.weights[f"{name}.running_var"]
+        weight, bias = self.weights.get(f"{name}.weight", 1.0), self.weights.get(f"{name}.bias", 0.0)
         return ((x.T - mean) / np.sqrt(variance + 1e-5) * weight + bias).T
 
     def relu_norm(self, conv: str, norm: str, x: Float, dilation: int = 1) -> Float:
         return self.norm(norm, np.maximum(self.conv(conv, x, dilation), 0))
+
+
+class PlainEcapa(Plain):
+    """ECAPA-TDNN, written from its description."""
 
     def block(self, name: str, x: Float, dilation: int) -> Float:
         inside = self.relu_norm(f"{name}.conv1", f"{name}.bn1", x)
@@ -120,10 +128,76 @@ class NumpyEcapa:
         return self.norm("bn6", self.weights["fc6.weight"] @ pooled + self.weights["fc6.bias"])
 
 
+class PlainCampplus(Plain):
+    """CAM++ behind its maps, written from its description."""
+
+    def norm_relu(self, name: str, x: Float) -> Float:
+        return np.maximum(self.norm(f"{name}.batchnorm", x), 0)
+
+    def layer(self, name: str, x: Float, dilation: int) -> Float:
+        inside = self.conv(f"{name}.linear1", self.norm_relu(f"{name}.nonlinear1", x))
+        inside = self.norm_relu(f"{name}.nonlinear2", inside)
+        context = np.repeat(inside.mean(axis=1, keepdims=True), inside.shape[1], axis=1)
+        for first in range(0, inside.shape[1], 100):
+            context[:, first : first + 100] += inside[:, first : first + 100].mean(axis=1, keepdims=True)
+        context = np.maximum(self.conv(f"{name}.cam_layer.linear1", context), 0)
+        weights = 1 / (1 + np.exp(-self.conv(f"{name}.cam_layer.linear2", context)))
+        return np.concatenate([x, self.conv(f"{name}.cam_layer.linear_local", inside, dilation) * weights])
+
+    def __call__(self, maps: Float) -> Float:
+        x = self.conv("xvector.tdnn.linear", maps.astype(np.float64))[:, ::2]
+        x = self.norm_relu("xvector.tdnn.nonlinear", x)
+        for block, dilation in ((1, 1), (2, 2), (3, 2)):
+            layer = 1
+            while f"xvector.block{block}.tdnnd{layer}.linear1.weight" in self.weights:
+                x = self.layer(f"xvector.block{block}.tdnnd{layer}", x, dilation)
+                layer += 1
+            name = f"xvector.transit{block}"
+            x = self.conv(f"{name}.linear", self.norm_relu(f"{name}.nonlinear", x))
+        x = self.norm_relu("xvector.out_nonlinear", x)
+        pooled = np.concatenate([x.mean(axis=1), np.sqrt(x.var(axis=1, ddof=1) + 1e-7)])
+        return self.norm(
+            "xvector.dense.nonlinear.batchnorm", self.weights["xvector.dense.linear.weight"][..., 0] @ pooled
+        )
+
+
+def test_campplus_equals_a_rewriting_in_numpy_behind_its_maps() -> None:
+    network, maps = settled(FAMILIES["campplus"]), []
+    network.head.register_forward_hook(lambda *values: maps.append(values[2]))
+    with torch.inference_mode():
+        found = network(features_of(2, 423)).numpy()
+    assert maps[0].shape == (2, 64, 423)
+    plain = PlainCampplus(network)
+    expected = np.stack([plain(item) for item in maps[0].numpy()])
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("bottleneck", "stride"), [(False, (1, 1)), (False, (2, 1)), (True, (2, 2))])
+def test_residual_block_is_its_convolutions_and_its_shortcut(bottleneck: bool, stride: tuple[int, int]) -> None:
+    block = settled(lambda: ResidualBlock(4, 4, stride, bottleneck)).double()
+    weights = block.state_dict()
+    functional = torch.nn.functional
+
+    def layer(conv: str, norm: str, given: torch.Tensor, step: tuple[int, int] = (1, 1)) -> torch.Tensor:
+        kernel = weights[f"{conv}.weight"]
+        found = functional.conv2d(given, kernel, None, step, kernel.shape[2] // 2)
+        kept = (weights[f"{norm}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
+        return functional.batch_norm(found, *kept)
+
+    x = torch.randn(2, 4, 9, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    inside = layer("conv1", "bn1", x, (1, 1) if bottleneck else stride).relu()
+    inside = layer("conv2", "bn2", inside, stride if bottleneck else (1, 1))
+    inside = layer("conv3", "bn3", inside.relu()) if bottleneck else inside
+    shortcut = x if stride == (1, 1) else layer("shortcut.0", "shortcut.1", x, stride)
+    with torch.inference_mode():
+        found, mask = block(x, None)
+    assert mask is None and torch.allclose(found, (inside + shortcut).relu(), atol=1e-9)
+
+
 @pytest.mark.parametrize("bins", [16, 80])
 def test_ecapa_equals_a_rewriting_in_numpy_with_the_same_weights(bins: int) -> None:
     network = settled(lambda: Ecapa(64, 24, bins=bins, pooled=40, gate=9, attention=11))
-    plain = NumpyEcapa({name: value.numpy() for name, value in network.state_dict().items()})
+    plain = PlainEcapa(network)
     features = features_of(3, 50, bins)
     with torch.inference_mode():
         found = network(features).numpy()
@@ -172,6 +246,41 @@ def test_residual_networks_have_as_many_weights_as_published_under_wespeakers_na
     assert ("layer1.0.shortcut.0.weight" in shapes, "layer1.0.bn3.weight" in shapes) == (outputs == 1024,) * 2
 
 
+def test_campplus_has_as_many_weights_as_published_under_3d_speakers_names() -> None:
+    with torch.device("meta"):
+        network = CamPlusPlus()
+    assert parameters(network) / 1e6 == pytest.approx(7.18, abs=0.005)  # 7.18M in WeSpeaker's table
+    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    layer = "xvector.block2.tdnnd24"
+    expected = {
+        "head.conv1.weight": (32, 1, 3, 3), "head.layer1.0.shortcut.0.weight": (32, 32, 1, 1),
+        "head.layer2.1.bn2.bias": (32,), "head.conv2.weight": (32, 32, 3, 3), "head.bn2.weight": (32,),
+        "xvector.tdnn.linear.weight": (128, 320, 5), "xvector.tdnn.nonlinear.batchnorm.weight": (128,),
+        f"{layer}.nonlinear1.batchnorm.weight": (992,), f"{layer}.linear1.weight": (128, 992, 1),
+        f"{layer}.nonlinear2.batchnorm.bias": (128,), f"{layer}.cam_layer.linear_local.weight": (32, 128, 3),
+        f"{layer}.cam_layer.linear1.bias": (64,), f"{layer}.cam_layer.linear2.weight": (32, 64, 1),
+        "xvector.transit2.nonlinear.batchnorm.bias": (1024,), "xvector.transit2.linear.weight": (512, 1024, 1),
+        "xvector.out_nonlinear.batchnorm.weight": (512,), "xvector.dense.linear.weight": (512, 1024, 1),
+        "xvector.dense.nonlinear.batchnorm.running_var": (512,),
+    }  # fmt: skip
+    assert {key: shapes.get(key) for key in expected} == expected
+    assert "xvector.dense.nonlinear.batchnorm.weight" not in shapes
+
+
+@pytest.mark.parametrize("lengths", [(250,), (250, 101, 100, 7)])
+def test_means_of_segments_are_those_of_their_frames_before_the_end(lengths: tuple[int, ...]) -> None:
+    x = features_of(len(lengths), 250, 3)
+    mask = torch.stack([torch.arange(250) < length for length in lengths])[:, None]
+    found = segment_means(x, mask).numpy()
+    for item, length, means in zip(x.numpy(), lengths, found, strict=True):
+        for first in range(0, length, 100):
+            part = item[:, first : min(first + 100, length)]
+            assert means[:, first : first + part.shape[1]] == pytest.approx(
+                np.tile(part.mean(axis=1), (part.shape[1], 1)).T, abs=1e-6
+            )
+    assert segment_means(x[:1], None).numpy() == pytest.approx(found[:1], abs=1e-6)
+
+
 def test_residual_network_pools_mean_and_deviation_of_its_last_map() -> None:
     """An eighth of frames and bins, rounded up; channels vary slower than bins, as WeSpeaker flattens them."""
     network, maps = settled(FAMILIES["resnet"]), []
@@ -201,7 +310,7 @@ def test_embedding_of_a_recording_does_not_depend_on_what_it_is_batched_with(fam
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_gradients_of_a_batch_with_masks_are_finite_and_nothing_comes_from_behind_the_ends(family: str) -> None:
-    network, features = settled(FAMILIES[family]).train(), features_of(len(LENGTHS), 40).requires_grad_()
+    network, features = settled(FAMILIES[family]).train(), features_of(len(LENGTHS), max(LENGTHS) + 3).requires_grad_()
     network(features, torch.tensor(LENGTHS)).square().sum().backward()
     assert features.grad is not None and all(each.grad.isfinite().all() for each in network.parameters())
     for gradient, length in zip(features.grad, LENGTHS, strict=True):
@@ -221,7 +330,10 @@ CHECKPOINTS = {
 }
 
 
-@pytest.mark.parametrize(("form", "family"), [("ecapa", "ecapa"), ("prefixed", "ecapa"), ("projection", "resnet")])
+@pytest.mark.parametrize(
+    ("form", "family"),
+    [("ecapa", "ecapa"), ("prefixed", "ecapa"), ("projection", "resnet"), ("projection", "campplus")],
+)
 def test_checkpoint_loads_and_what_lies_beside_the_network_is_left_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: str, family: str
 ) -> None:
@@ -252,16 +364,18 @@ def test_weights_that_do_not_fit_are_named(
 
 
 def test_every_architecture_is_built_for_the_sizes_of_its_card_or_says_what_is_wrong_with_it() -> None:
-    with torch.device("meta"):
-        for name in ("ecapa_c512", "resnet18_tstp"):
-            card = card_of(name, 100, 40)
-            network = build_network(name, card.input, card.output).eval()
-            assert network(torch.zeros(2, 40, 16)).shape == (2, 100)
-    assert {*WIDTHS, *SHAPES} <= set(FBANK_EMBEDDERS)
+    heads = {"ecapa_c512": "fc6", "resnet18_tstp": "seg_1", "campplus": "xvector.dense.linear"}
+    for name, head in heads.items():
+        card = card_of(name, 100, 40)
+        with torch.device("meta"):
+            network = build_network(name, card.input, card.output)
+        assert network.get_submodule(head).weight.shape[0] == 100
+    assert {*WIDTHS, *SHAPES, "campplus"} == set(FBANK_EMBEDDERS)
     for card, message in (
         (card_of("iresnet18", 100), "architecture: expected one of ecapa_c512 .*, found 'iresnet18'"),
         (card_of("ecapa_c512", 100, channels_first=False), "input.channels_first: expected true, .*, found false"),
         (card_of("resnet18_tstp", 100, 44), "input.mel_bins: expected a multiple of 8, found 44"),
+        (card_of("campplus", 100, 44), "input.mel_bins: expected a multiple of 8, found 44"),
     ):
         assert card.checkpoint
         with pytest.raises(ModelError, match=message):
@@ -281,7 +395,7 @@ def test_onnx_file_equals_the_network_on_every_engine_for_any_number_of_recordin
     export_network(network, card_of("", 6, 16), path)
     for engine in ENGINES:
         ran = load_network(path, engine)
-        for count, frames in ((3, 41), (1, 200), (2, 1)):
+        for count, frames in ((3, 41), (1, 441), (2, 1)):
             features = features_of(count, frames)
             with torch.inference_mode():
                 expected = network(features).numpy()
@@ -296,12 +410,12 @@ def test_onnx_file_with_lengths_equals_the_network_for_recordings_of_different_l
     """Exported here, as the engines take one array: what a network does with its mask is what ONNX can say."""
     onnxruntime = pytest.importorskip("onnxruntime", reason="runs the file")
     network, free = settled(EXPORTED[family]), torch.export.Dim.DYNAMIC
-    given, path = (features_of(len(LENGTHS), 40), torch.tensor(LENGTHS)), tmp_path / "network.onnx"
+    given, path = (features_of(len(LENGTHS), 240), torch.tensor(LENGTHS)), tmp_path / "network.onnx"
     shapes = ({0: free, 2: free}, {0: free})
     torch.onnx.export(network, given, path, dynamic_shapes=shapes, opset_version=18, dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(path)
     names = [each.name for each in session.get_inputs()]
-    for count, frames in ((len(LENGTHS), 40), (2, 52)):
+    for count, frames in ((len(LENGTHS), 240), (2, 444)):
         batch = features_of(count, frames), torch.tensor(LENGTHS[:count])
         with torch.inference_mode():
             expected = network(*batch).numpy()

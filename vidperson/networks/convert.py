@@ -165,6 +165,12 @@ def _fbank_resnet(name: str) -> Callable[[FbankInput, Output], nn.Module]:
     return build
 
 
+def _campplus(card_input: FbankInput, card_output: Output) -> nn.Module:
+    from vidperson.networks.architectures.campplus import CamPlusPlus
+
+    return CamPlusPlus(*_fbank_sizes(card_input, card_output))
+
+
 _OSNETS = ("osnet_x0_25", "osnet_x0_5", "osnet_x0_75", "osnet_x1_0")
 _DENSENETS = {"densenet121": 1024, "densenet161": 2208, "densenet169": 1664, "densenet201": 1920}
 _RESNETS = ("resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
@@ -201,6 +207,7 @@ ARCHITECTURES = {**DETECTORS, **EMBEDDERS, **REIDENTIFIERS}
 FBANK_EMBEDDERS: dict[str, Callable[[FbankInput, Output], Any]] = {
     **{name: _ecapa(name) for name in ("ecapa_c512", "ecapa_c1024")},
     **{f"resnet{layers}_tstp": _fbank_resnet(f"resnet{layers}_tstp") for layers in (18, 34, 50, 101, 152, 221, 293)},
+    "campplus": _campplus,
 }
 """Embedders of sound: (N, bins, frames) features and, where recordings differ in length, (N,) lengths."""
 

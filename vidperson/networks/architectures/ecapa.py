@@ -61,8 +61,8 @@ class _Block(nn.Module):
 class Ecapa(nn.Module):
     """(N, bins, frames) float features to (N, embedding_size), not length-normalised.
 
-    width: channels of the blocks, a multiple of ``scale``; 1024 has 15.4 million parameters, which the original states as
-    14.7, in units of 1024 x 1024.
+    width: channels of the blocks, a multiple of ``scale``; 1024 has 15.4 million parameters. The original states them
+    as 14.7, in units of 1024 x 1024.
     scale: groups of channels in a block. pooled: channels that statistics are taken of. gate, attention: channels of
     the bottlenecks.
     """
