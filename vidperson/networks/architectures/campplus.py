@@ -35,9 +35,9 @@ def _norm(channels: int, affine: bool = True) -> nn.Sequential:
 def segment_means(x: Tensor, mask: Tensor | None) -> Tensor:
     """(N, channels, frames): in each frame the mean of its segment, of those frames of the segment that count."""
     counts = torch.ones_like(x[:1, :1]) if mask is None else mask.to(x.dtype)
-    sums, counts = (
-        functional.avg_pool1d(each, _SEGMENT, _SEGMENT, ceil_mode=True) for each in (cleared(x, mask), counts)
-    )
+    # Zeros behind the end, rather than a pool with a last partial window, which OpenVINO gets wrong for short inputs.
+    wide = (functional.pad(each, (0, _SEGMENT - 1)) for each in (cleared(x, mask), counts))
+    sums, counts = (functional.avg_pool1d(each, _SEGMENT) for each in wide)
     means = sums / counts.clamp(min=0.5 / _SEGMENT)  # 0 in segments behind the end
     return means[..., None].expand(-1, -1, -1, _SEGMENT).flatten(2)[..., : x.shape[2]]
 
