@@ -11,7 +11,7 @@ from engines_here import ENGINES
 
 from vidperson.engines import load_network
 from vidperson.errors import ModelError
-from vidperson.networks.card import Checkpoint, FbankInput, ModelCard, NetworkFile, Output
+from vidperson.networks.card import Checkpoint, FbankInput, ModelCard, NetworkFile, Output, card_text, load_card
 from vidperson.types import Float
 
 torch = pytest.importorskip("torch", reason="networks are defined in PyTorch")
@@ -340,7 +340,8 @@ def test_checkpoint_loads_and_what_lies_beside_the_network_is_left_out(
     monkeypatch.setitem(FBANK_EMBEDDERS, "tiny", lambda *given: FAMILIES[family]())
     network, features = settled(FAMILIES[family]), features_of(2, 30)
     torch.save(CHECKPOINTS[form](network.state_dict()), tmp_path / "x.pt")
-    loaded = load_checkpoint(card_of("tiny", 6, 16), tmp_path / "x.pt")
+    (tmp_path / "x.yaml").write_text(card_text(card_of("tiny", 6, 16)))
+    loaded = load_checkpoint(load_card(tmp_path / "x.yaml"), tmp_path / "x.pt")
     with torch.inference_mode():
         assert torch.equal(loaded(features), network(features))
 
