@@ -159,7 +159,7 @@ def _bad_id(name: str) -> bool:
         check_id(name, "id", "", 0)
     except DataError:
         return True
-    return any(c.isspace() for c in name)
+    return name.split() != [name]
 
 
 def _parse(path: Path, lines: Sequence[str]) -> tuple[list[Row], list[tuple[int, str]]]:
