@@ -200,11 +200,12 @@ def detect_faces(options: DetectOptions, watch: Watch = UNWATCHED) -> dict[str, 
     cv2.setNumThreads(options.engine.threads)
     segments = read_paths(options.scp)
     limits = options.limits.of_media()
+    _tasks(options, {})  # what is wrong is refused before anything is opened or written
+    gpu = _open_decoder(options)
+    detector = _open_detector(options)
     with open_store(options.output_dir) as store:
         left = {segment: path for segment, path in segments.items() if segment not in store.statuses}
         tasks = _tasks(options, left)
-        gpu = _open_decoder(options)
-        detector = _open_detector(options)
         progress = Progress(len(segments), "segments", done=len(store.statuses))
         begun = {task.segment for task in tasks}
 
