@@ -2,8 +2,8 @@
 # Turn the folders of each corpus into data folders.
 #
 # Reads:  the corpora's own folders, given by options such as --sre19-dev-dir, --janus-dir, --folder-persons
-# Writes: data/<set>/ with vid.scp or frames.scp, utt2spk, spk2utt, face_boundingbox, vid2dur, vid2pixels,
-#         trials or search, utt2group, relevant
+# Writes: data/<set>/ with vid.scp, frames.scp or wav.scp, utt2spk, spk2utt, face_boundingbox, utt2dur,
+#         vid2dur, vid2pixels, trials or search, utt2group, relevant
 #
 #   ./run_001_prepare_data.sh --sre19-dev-dir /corpora/LDC2019E56 --sre19-eval-dir /corpora/LDC2019E57 --corpora sre19_av_v
 set -euo pipefail
@@ -46,7 +46,7 @@ if ((stop_stage >= 2)); then
   for data_set in "${data_sets[@]}"; do
     if [ -d "$data_dir/$data_set" ]; then
       python steps/get_durations.py --data-dir "$data_dir/$data_set"
-      echo "$data_dir/$data_set: $(wc -l < "$data_dir/$data_set/vid2dur") segments"
+      echo "$data_dir/$data_set: $(cut -d ' ' -f 1 "$data_dir/$data_set"/*.scp | sort -u | wc -l) segments"
       found=true
     else
       echo "$data_dir/$data_set is not there: leave it out of --trial-sets, or prepare its corpus" >&2

@@ -2,6 +2,7 @@
 """Durations and sizes of the videos of a data folder, from their headers, so that jobs can be balanced.
 
 Inputs:  <data-dir>/vid.scp, or frames.scp where it is there: each image of it counts as a second.
+         Of a set with wav.scp only, nothing is read or written: its durations are those of utt2dur.
 Outputs: <data-dir>/vid2dur: segment and seconds; a file that cannot be read counts as 0, as does
          one with a header that crashes the reader or takes it longer than --file-timeout-s.
          <data-dir>/vid2pixels: segment and 10^6 pixels that have to be decoded, 0 likewise.
@@ -25,17 +26,19 @@ from vidperson import cli
 class DurationOptions:
     """The options of this step."""
 
-    data_dir: Path = cli.option(help="folder with vid.scp or frames.scp")
+    data_dir: Path = cli.option(help="folder with vid.scp, frames.scp or wav.scp")
     file_timeout_s: float = cli.option(60.0, "seconds that a file may take", convert=cli.positive)
 
 
 def get_durations(options: DurationOptions) -> None:
     """See the top of this file. Raises DataError for a list that is missing or malformed."""
-    from vidperson.io.data_dir import pictures_list
+    from vidperson.io.data_dir import SCPS, pictures_list
     from vidperson.io.lines import read_paths, read_scp, write_lines
     from vidperson.supervision import Watch, run_supervised
 
     scp = pictures_list(options.data_dir)
+    if not scp.is_file() and any((options.data_dir / name).is_file() for name in SCPS):
+        return  # a set without pictures
     segments = read_paths(scp)
     output, notes = options.data_dir / "vid2dur", options.data_dir / "vid2dur.notes"
     pixels = options.data_dir / "vid2pixels"

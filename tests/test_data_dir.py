@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidperson.errors import DataError
-from vidperson.io import flawless
+from vidperson.io import data_dir, flawless
 from vidperson.io.data_dir import balanced_ranges, consecutive_parts, fix, require_valid, split, validate, work_list
 from vidperson.io.flawless import flawless_trial_lists
 from vidperson.io.lines import read_paths, read_scp, read_spk2utt
@@ -593,3 +593,14 @@ def test_set_without_trials_and_without_any_person_is_refused(tmp_path: Path) ->
     assert any(problem.startswith(f"{folder}/utt2spk: no such file") for problem in validate(folder))
     with pytest.raises(DataError, match="neither utt2spk nor spk2utt is there"):
         fix(folder)
+
+
+def test_ids_are_refused_as_by_a_check_of_each_character() -> None:
+    def naive(name: str) -> bool:
+        leads_out = any(part in ("", ".", "..") for part in name.split("/"))
+        return leads_out or any(c.isspace() or ord(c) < 32 or ord(c) == 127 for c in name)
+
+    names = ["".join(letters) for size in range(6) for letters in itertools.product("a./ \u3000\x1f", repeat=size)]
+    names += [f"a{chr(code)}b" for code in range(0x3100)]
+    assert [name for name in names if data_dir._bad_id(name) != naive(name)] == []
+    assert 0 < sum(map(naive, names)) < len(names)

@@ -237,7 +237,7 @@ VECTOR = {"kind": "vector", "size": 8}
     ({"input": {**FBANK, "level_dbfs": 3}}, "input.level_dbfs: expected a level of at most 0 dB, found 3.0"),
     ({"input": {**FBANK, "crop_hop": 80}}, "input.crop_hop: expected two sizes from 1 to 65536, or n"),
     ({"input": FBANK, "output__mirror": "sum"}, "output.mirror: expected none, as the input is no picture"),
-    ({"input": VECTOR, "checkpoint": {"architecture": "a"}}, "checkpoint: expected input.kind picture, found 'vector'"),
+    ({"input": VECTOR, "checkpoint": {"architecture": "a"}}, "checkpoint: expected input.kind picture or fbank, found"),
     ({"kind": "face_classifier"}, "output.classes: expected 2 to 16777216 classes, or labels, found None"),
     ({"kind": "face_classifier", "output": {"labels": ["a", "a"]}}, "output.labels: expected labels that differ"),
     ({"kind": "face_classifier", "output": {"labels": ["a", "b"], "classes": 3}}, "expected 3 labels, one a class"),

@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 
 SHOWN = 5
 WRITTEN = (
-    *("vid.scp", "frames.scp", "utt2spk", "spk2utt", "face_boundingbox", "face_boundingbox_conf", "trials"),
-    *("trial_partitions", "search", "utt2group", "relevant", "region", "names", "vid2dur", "vid2pixels"),
+    *("vid.scp", "frames.scp", "wav.scp", "utt2spk", "spk2utt", "face_boundingbox", "face_boundingbox_conf"),
+    *("trials", "trial_partitions", "search", "utt2group", "relevant", "region", "names", "utt2dur"),
+    *("vid2dur", "vid2pixels"),
 )
 EVERY_SEGMENT = "all"  # the group of a searched set that has only one
 _NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -30,11 +31,14 @@ _NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One video or image: its id, its file, and the model it belongs to.
+    """One video, image or utterance: its id, its files, and the model it belongs to.
 
+    path: what is seen; "" in a set of sounds only.
     model: of a set with trials the segment's own id; "" for none that is known, as of a stranger.
     group: of a searched set: the segments that are searched together, such as those of one film.
     region: x1 y1 x2 y2 in pixels, what counts of the picture; None: all of it.
+    sound: a sound file, or a video whose sound track is meant; "" in a set without sound.
+    seconds: how long the sound is, where that is known.
     """
 
     id: str
@@ -42,6 +46,8 @@ class Segment:
     model: str = ""
     group: str = EVERY_SEGMENT
     region: tuple[float, float, float, float] | None = None
+    sound: str | Path = ""
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,33 @@ class AllPairs:
 
 
 @dataclass(frozen=True)
+class PairsOfSources:
+    """A trial for each two segments of different sources, the first in the order of the C locale being the model.
+
+    segments: segment -> its person and its source, such as the recording that it was cut from. Two segments of a
+        person are a target trial.
+    """
+
+    segments: Mapping[str, tuple[str, str]]
+
+    def __len__(self) -> int:
+        def pairs(count: int) -> int:
+            return count * (count - 1) // 2
+
+        return pairs(len(self.segments)) - sum(map(pairs, Counter(self.segments.values()).values()))
+
+    def lines(self) -> Iterator[str]:
+        """Lines of `trials` in the order of the C locale."""
+        ids = sorted(self.segments, key=sort_key)
+        for place, model in enumerate(ids, 1):
+            own = self.segments[model]
+            for segment in ids[place:]:
+                other = self.segments[segment]
+                if other != own:
+                    yield f"{model} {segment} {'target' if other[0] == own[0] else 'nontarget'}"
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """A pair to score.
 
@@ -168,11 +201,22 @@ def report_missing(segments: Sequence[Segment], source: str | os.PathLike[str]) 
     source: the list that names the segments. Raises DataError when no segment at all has its file.
     """
     missing = [s.path for s in segments if not os.path.isfile(s.path)]
+    hint = "is the data folder of the release beside its docs folder?"
+    report_missing_paths(missing, len(segments), "media files", source, hint)
+
+
+def report_missing_paths(
+    missing: Sequence[str | Path], total: int, what: str, source: str | os.PathLike[str], hint: str
+) -> None:
+    """Warn of those of ``total`` files, called ``what``, that are missing.
+
+    source: the list that names them. hint: for the message of the DataError that is raised when all are missing.
+    """
     if not missing:
         return
-    message = f"{len(missing)} of {len(segments)} media files are missing: {shortened(missing)}"
-    if len(missing) == len(segments):
-        raise DataError(f"{message}; is the data folder of the release beside its docs folder?", source)
+    message = f"{len(missing)} of {total} {what} are missing: {shortened(missing)}"
+    if len(missing) == total:
+        raise DataError(f"{message}; {hint}", source)
     log.warning("%s: %s", os.fspath(source), message)
 
 
@@ -203,16 +247,17 @@ def write_data_folder(
     *,
     boxes: Mapping[str, Sequence[LabelledBox]] | None = None,
     box_unit: str = "",
-    trials: Sequence[Trial] | AllPairs = (),
+    trials: Sequence[Trial] | AllPairs | PairsOfSources = (),
     search: Search | None = None,
     names: Mapping[str, str] | None = None,
     scp: str = "vid.scp",
 ) -> Path:
-    """Write an scp, utt2spk, spk2utt and what else is given, C-locale sorted; lists of an earlier run go.
+    """Write scps, utt2spk, spk2utt and what else is given, C-locale sorted; lists of an earlier run go.
 
-    The scp is removed first and written last: a folder of which only a part was written is not valid.
+    The scps are removed first and written last: a folder of which only a part was written is not valid.
 
-    segments: at least one, ids unique and legal. Those without a model are not in utt2spk.
+    segments: at least one, ids unique and legal. Those without a model are not in utt2spk. All have a path or none,
+        all have a sound (then written as `wav.scp`) or none. What is known of their seconds goes to `utt2dur`.
     boxes: segment id -> labels, written as `face_boundingbox`.
     box_unit: the line of `face_boundingbox_conf`, `seconds <frames>` or `frames <frames>`: the unit of the
         labels' positions and the default window in frames.
@@ -220,27 +265,20 @@ def write_data_folder(
         `trial_partitions`) or all without.
     search: what is searched for, of a set without trials; written as `search`, `utt2group` and `relevant`.
     names: id -> original name, written as `names`.
-    scp: name of the list of paths: `vid.scp`, or `frames.scp` where they are folders of aligned faces.
+    scp: name of the list of what is seen: `vid.scp`, or `frames.scp` where they are folders of aligned faces.
 
     Regions of segments are written as `region`. Returns the folder. Raises DataError, before anything is written,
-    for no segments, an id that is there twice, a path that a list cannot hold, a region without area, a search that
-    does not fit the segments, or a set without search in which no segment has a model.
+    for no segments, an id that is there twice, a path that a list cannot hold, paths or sounds that only some
+    segments have, a region without area, a search that does not fit the segments, or a set without search in which no
+    segment has a model.
     """
     folder = Path(folder)
-    if not segments:
-        raise DataError("no segments", folder)
-    seen: set[str] = set()
-    for segment in segments:
-        if segment.id in seen:
-            raise DataError(f"segment '{segment.id}' appears twice", folder)
-        seen.add(segment.id)
-        check_path(segment.path)
-        if segment.region is not None and not has_area(segment.region):
-            raise DataError(f"segment '{segment.id}': expected x1 < x2 and y1 < y2, found {segment.region}", folder)
+    segments = sorted(segments, key=lambda s: s.id.encode())
+    _check_segments(folder, segments)
     if search is not None:
         search.check(segments, folder)
     by_model: dict[str, list[str]] = {}
-    for segment in sorted(segments, key=lambda s: s.id.encode()):
+    for segment in segments:
         if segment.model:
             by_model.setdefault(segment.model, []).append(segment.id)
     if not by_model and search is None:
@@ -248,7 +286,6 @@ def write_data_folder(
 
     lists: dict[str, Iterable[str]] = {}
     if by_model:
-        lists["utt2spk"] = (f"{s.id} {s.model}" for s in segments if s.model)
         lists["spk2utt"] = (" ".join([model, *ids]) for model, ids in by_model.items())
     if boxes is not None:
         lists["face_boundingbox"] = (
@@ -257,7 +294,7 @@ def write_data_folder(
             for label in labels
         )
         lists["face_boundingbox_conf"] = [box_unit]
-    if isinstance(trials, AllPairs):
+    if isinstance(trials, AllPairs | PairsOfSources):
         lists["trials"] = trials.lines()
     elif trials:
         key = {None: "", True: " target", False: " nontarget"}
@@ -266,21 +303,55 @@ def write_data_folder(
             lists["trial_partitions"] = (f"{t.model} {t.segment} {t.partition}" for t in trials)
     if search is not None:
         lists |= search.lists(segments)
-    if any(segment.region for segment in segments):
-        lists["region"] = (f"{s.id} {' '.join(f'{v:.10g}' for v in s.region)}" for s in segments if s.region)
     if names is not None:
         lists["names"] = (f"{unique} {original}" for unique, original in names.items())
-    lists[scp] = (f"{s.id} {s.path}" for s in segments)
+    of_segments = _lists_of_segments(segments, scp)
+    in_order = {*of_segments, *(() if isinstance(trials, Sequence) else ("trials",))}
 
     remove_lists(folder)
-    for name, lines in lists.items():
-        in_order = isinstance(trials, AllPairs) and name == "trials"
-        write_lines(folder / name, lines if in_order else sorted(set(lines), key=sort_key))
+    for name, lines in (lists | of_segments).items():
+        write_lines(folder / name, lines if name in in_order else sorted(set(lines), key=sort_key))
     of_models = sum(map(len, by_model.values()))
     message = "%s: %d models, %d segments, %d of them of no known model; %d trials, %d models to search for"
     searched = () if search is None else search.models
     log.info(message, folder, len(by_model), len(segments), len(segments) - of_models, len(trials), len(searched))
     return folder
+
+
+def _check_segments(folder: Path, segments: Sequence[Segment]) -> None:
+    """Raises DataError for segments, in the order of their ids, that no data folder can hold."""
+    if not segments:
+        raise DataError("no segments", folder)
+    first = segments[0]
+    for before, segment in zip((None, *segments), segments, strict=False):
+        if before is not None and before.id == segment.id:
+            raise DataError(f"segment '{segment.id}' appears twice", folder)
+        for what, path, other in (("path", segment.path, first.path), ("sound", segment.sound, first.sound)):
+            if bool(path) != bool(other):
+                with_it, without = (segment.id, first.id) if path else (first.id, segment.id)
+                raise DataError(f"segment '{without}' has no {what}, but '{with_it}' has one", folder)
+            if path:
+                check_path(path)
+        if not segment.path and not segment.sound:
+            raise DataError(f"segment '{segment.id}' has neither a path nor a sound", folder)
+        if segment.region is not None and not has_area(segment.region):
+            raise DataError(f"segment '{segment.id}': expected x1 < x2 and y1 < y2, found {segment.region}", folder)
+
+
+def _lists_of_segments(segments: Sequence[Segment], scp: str) -> dict[str, Iterable[str]]:
+    """Lists with at most a line per segment, in order as the segments are; the scps last."""
+    lists: dict[str, Iterable[str]] = {}
+    if any(segment.model for segment in segments):
+        lists["utt2spk"] = (f"{s.id} {s.model}" for s in segments if s.model)
+    if any(segment.region for segment in segments):
+        lists["region"] = (f"{s.id} {' '.join(f'{v:.10g}' for v in s.region)}" for s in segments if s.region)
+    if any(segment.seconds is not None for segment in segments):
+        lists["utt2dur"] = (f"{s.id} {s.seconds:.10g}" for s in segments if s.seconds is not None)
+    if segments[0].sound:
+        lists["wav.scp"] = (f"{s.id} {s.sound}" for s in segments)
+    if segments[0].path:
+        lists[scp] = (f"{s.id} {s.path}" for s in segments)
+    return lists
 
 
 def remove_lists(folder: str | os.PathLike[str]) -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from vidperson.corpora.data_folder import (
@@ -91,14 +91,18 @@ def bare_id(name: str) -> str:
     return safe_id(name.removesuffix(Path(name).suffix))
 
 
-def media_of_persons(root: Path) -> dict[str, list[str]]:
-    """Person -> media files relative to the person's folder; persons without any are named and left out."""
+def media_of_persons(root: Path, suffixes: Collection[str] = MEDIA) -> dict[str, list[str]]:
+    """Person -> media files relative to the person's folder; persons without any are named and left out.
+
+    suffixes: extensions of what is taken.
+    """
+    what = "video" if suffixes == VIDEOS else "image or video"
     if not root.is_dir():
         raise DataError("no such folder", root)
     persons = sorted((p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")), key=os.fsencode)
     if not persons:
         raise DataError("no folder in it; expected one folder per person", root)
-    if loose := [p.name for p in root.iterdir() if not p.is_dir() and p.suffix.lower() in MEDIA]:
+    if loose := [p.name for p in root.iterdir() if not p.is_dir() and p.suffix.lower() in suffixes]:
         log.warning(
             "%s: %d files beside the persons' folders left out: %s",
             root,
@@ -108,16 +112,16 @@ def media_of_persons(root: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for person in persons:
         check_path(person)
-        if names := media_below(person):
+        if names := media_below(person, suffixes):
             found[person.name] = names
         else:
-            log.warning("%s: no image or video in it, so this person is left out", person)
+            log.warning("%s: no %s in it, so this person is left out", person, what)
     if not found:
-        raise DataError("no image or video in any person's folder", root)
+        raise DataError(f"no {what} in any person's folder", root)
     return found
 
 
-def media_below(root: Path) -> list[str]:
+def media_below(root: Path, suffixes: Collection[str] = MEDIA) -> list[str]:
     """Media files below a folder, relative to it, in C-locale order."""
     if not root.is_dir():
         raise DataError("no such folder", root)
@@ -125,13 +129,14 @@ def media_below(root: Path) -> list[str]:
     ignored: list[str] = []
     for path in _files_below(root):
         check_path(path)
-        if path.suffix.lower() in MEDIA and path.is_file():
+        if path.suffix.lower() in suffixes and path.is_file():
             found.append(path.relative_to(root))
         else:
             ignored.append(str(path.relative_to(root)))
     if ignored:
-        message = "%s: %d files that are no media by their extension left out: %s"
-        log.warning(message, root, len(ignored), shortened(sorted(ignored)))
+        what = "videos" if suffixes == VIDEOS else "media"
+        message = "%s: %d files that are no %s by their extension left out: %s"
+        log.warning(message, root, len(ignored), what, shortened(sorted(ignored)))
     return [str(path) for path in sorted(found, key=os.fsencode)]
 
 

@@ -2,9 +2,9 @@
 
 A folder holds at least one of `vid.scp`, `wav.scp`, `frames.scp`, and `utt2spk` and `spk2utt` for
 the same segments. It may hold boxes, `<what>_boundingbox` with `<what>_boundingbox_conf`, `region`,
-`trials`, `trial_partitions` for the same pairs, `vid2dur` and `vid2pixels`. Every list is in the
-order of the C locale (`LC_ALL=C sort -c` agrees), no line is there twice. Paths are relative to the
-folder, or absolute. Other files are left as they are.
+`trials`, `trial_partitions` for the same pairs, `utt2dur`, `vid2dur` and `vid2pixels`. Every list
+is in the order of the C locale (`LC_ALL=C sort -c` agrees), no line is there twice. Paths are
+relative to the folder, or absolute. Other files are left as they are.
 
 Without `trials`, segments may be missing in `utt2spk`: they show strangers, none of its models. A
 set with `search` has `utt2group`, the group of every segment, and may have `relevant`; it needs no
@@ -81,6 +81,7 @@ FORMATS = {
     "utt2spk": _Format("<segment> <model>", lambda f: len(f) == 2, ids=slice(0, 2)),
     "spk2utt": _Format("<model> <segment> ...", lambda f: len(f) > 1, segments=slice(1, None), ids=slice(None)),
     "region": _Format("<segment> <x1> <y1> <x2> <y2>", _is_region),
+    "utt2dur": _Format("<segment> <seconds>", _is_duration),
     "vid2dur": _Format("<segment> <seconds>", _is_duration),
     "vid2pixels": _Format("<segment> <megapixels>", _is_duration),
     "trials": _Format(
@@ -118,7 +119,7 @@ def _lists_in(folder: Path) -> list[str]:
     return [name for name in (*FORMATS, *boxes) if (folder / name).is_file()]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """A line of a list: its 1-based number and its fields; the last field of an scp may hold blanks."""
 
@@ -158,7 +159,7 @@ def _bad_id(name: str) -> bool:
         check_id(name, "id", "", 0)
     except DataError:
         return True
-    return any(c.isspace() for c in name)
+    return name.split() != [name]
 
 
 def _parse(path: Path, lines: Sequence[str]) -> tuple[list[Row], list[tuple[int, str]]]:
@@ -512,7 +513,7 @@ def balanced_ranges(weights: Sequence[int], parts: int) -> list[range]:
 def consecutive_parts(segments: Sequence[str], work: Path, parts: int) -> list[range]:
     """Positions of consecutive segments per part, the part with the most work with as little as can be.
 
-    work: a list such as vid2dur or vid2pixels; its numbers count to the thousandth. A segment that it
+    work: a list such as vid2dur, vid2pixels or utt2dur; its numbers count to the thousandth. A segment that it
         lacks counts as the mean of the others, and where it is missing all count the same.
     """
     rows = _parse(work, _read_lines(work))[0] if work.is_file() else []
@@ -532,8 +533,8 @@ def work_list(folder: Path, decodes: bool) -> Path:
 
     decodes: the work is that of decoding, which goes by pixels; or else by duration.
     """
-    by_pixels = folder / "vid2pixels"
-    return by_pixels if decodes and by_pixels.is_file() else folder / "vid2dur"
+    names = (*(("vid2pixels",) if decodes else ()), "vid2dur", "utt2dur")
+    return next((folder / name for name in names if (folder / name).is_file()), folder / names[-1])
 
 
 def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Path:
@@ -541,8 +542,8 @@ def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Pat
 
     output: where `<1..jobs>/` go instead, for data folders that cannot be written.
 
-    Each part has the scps with absolute paths, utt2spk, spk2utt, boxes (with conf), region, vid2dur
-    and vid2pixels of its segments, strangers included, and no lists of trials or of a search. With fewer
+    Each part has the scps with absolute paths, utt2spk, spk2utt, boxes (with conf), region, utt2dur,
+    vid2dur and vid2pixels of its segments, strangers included, and no lists of trials or of a search. With fewer
     segments than jobs the last parts have empty lists. The same folder gives the same files, and files that are
     right already are not written again.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write
 
 PathLike = str | os.PathLike[str]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LEADS_OUT = frozenset(("", ".", ".."))  # parts of a path
 
 
 def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
@@ -36,9 +40,9 @@ def check_id(name: str, what: str, path: PathLike, line: int) -> str:
 
     Raises DataError for control characters, a leading ``/``, or a ``.``/``..`` path component.
     """
-    if any(ord(c) < 32 or ord(c) == 127 for c in name):
+    if _CONTROL.search(name):
         raise DataError(f"{what} {name!r} has a control character; rename it", path, line)
-    if name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")):
+    if name in _LEADS_OUT or ("/" in name and not _LEADS_OUT.isdisjoint(name.split("/"))):
         raise DataError(f"{what} '{name}' would leave the output folder; rename it", path, line)
     return name
 

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from vidperson.errors import MediaError
 from vidperson.media.hardware import GpuDecoder, NotOnGpu
 from vidperson.media.limits import USUAL_LIMITS, Limits
-from vidperson.media.other_files import LIST, refusal, why_no_picture, why_other
+from vidperson.media.other_files import LIST, PICTURES, refusal, why_no_picture, why_other
 from vidperson.media.sampling import Clock, Shot
 
 _USUAL_RATE = Fraction(25)
@@ -323,23 +323,31 @@ class Decoder:
 
 
 def open_container(
-    path: str | os.PathLike[str], limits: Limits = USUAL_LIMITS, gpu: GpuDecoder | None = None
+    path: str | os.PathLike[str],
+    limits: Limits = USUAL_LIMITS,
+    gpu: GpuDecoder | None = None,
+    wanted: str = PICTURES,
+    probe_bytes: int | None = None,
 ) -> InputContainer:
     """The open file. Raises MediaError with the reason if it is not a media file, or one that names other files.
 
     gpu: what is to decode it; with it, NotOnGpu is raised for a file that cannot be opened.
+    wanted: what the reason says that the file is not.
+    probe_bytes: how much libav may read to tell what the streams are; None: as it does.
     """
     options = {"protocol_whitelist": "file", "max_pixels": str(limits.max_pixels)}
+    if probe_bytes is not None:
+        options["probesize"] = str(probe_bytes)
     try:  # the prefix keeps names with a colon from being taken for a network address
         container = av.open("file:" + os.fspath(path), options=options, hwaccel=gpu.settings() if gpu else None)
     except (av.FFmpegError, OSError, ValueError) as error:
         if gpu:
             raise NotOnGpu(f"the GPU cannot be opened for it: {getattr(error, 'strerror', error)}") from error
-        raise MediaError(why_other(path) or _BROKEN) from error
+        raise MediaError(why_other(path, wanted) or _BROKEN) from error
     names = container.format.name.split(",")
     if _TEXT in names or not _PLAYLISTS.isdisjoint(names):
         container.close()
-        raise MediaError(why_other(path) or (_BROKEN if _TEXT in names else refusal(f"a {LIST}")))
+        raise MediaError(why_other(path, wanted) or (_BROKEN if _TEXT in names else refusal(f"a {LIST}", wanted)))
     return container
 
 

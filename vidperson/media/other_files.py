@@ -1,11 +1,16 @@
-"""What a file is that is neither a video nor an image: people have all kinds of files in their folders."""
+"""What a file is that is neither a video nor an image, or no sound: people have all kinds of files in their folders."""
 
 from __future__ import annotations
 
 import os
+import stat
+
+from vidperson.errors import MediaError
 
 HEAD_BYTES = 4096
 LIST = "list of other files"  # such kinds end so
+PICTURES, SOUND = "a video or image", "a sound file or video"  # what is wanted of a file
+_SOUND_KIND = "a sound file"  # such kinds begin so
 _SIGNATURES = (
     (0, b"%PDF-", "a PDF file"),
     (0, b"PK\x03\x04", "a ZIP archive"),
@@ -54,9 +59,9 @@ _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\f\r\x1b") | {127}
 _MIN_ASCII = 0.7  # share of a text in an encoding that is not known
 
 
-def refusal(kind: str) -> str:
-    """The reason for which a file is refused."""
-    return f"this is {kind}, not a video or image"
+def refusal(kind: str, wanted: str = PICTURES) -> str:
+    """The reason for which a file is refused. wanted: ``PICTURES`` or ``SOUND``."""
+    return f"this is {kind}, not {wanted}"
 
 
 def why_no_picture(container_format: str) -> str:
@@ -65,14 +70,35 @@ def why_no_picture(container_format: str) -> str:
     return refusal(f"a sound file ({name})") if name else "the file has no video stream, only sound"
 
 
-def why_other(path: str | os.PathLike[str]) -> str | None:
-    """:func:`refusal` of a file that is known to be something else; None if it may be a broken video."""
+def why_other(path: str | os.PathLike[str], wanted: str = PICTURES) -> str | None:
+    """:func:`refusal` of a file that is known to be something else; None if it may be a broken one that is wanted."""
     try:
         with open(path, "rb") as file:
             kind = other_kind(file.read(HEAD_BYTES))
     except OSError:
         return None
-    return refusal(kind) if kind else None
+    if kind is None or (wanted == SOUND and kind.startswith(_SOUND_KIND)):
+        return None
+    return refusal(kind, wanted)
+
+
+def read_head(path: str | os.PathLike[str], wanted: str = PICTURES) -> bytes:
+    """The first bytes of a file. Raises MediaError if there are none, or it is a list of other files."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise MediaError("not a regular file")
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise MediaError((error.strerror or "the file cannot be opened").lower()) from error
+    except ValueError as error:
+        raise MediaError("not a file name") from error
+    if not head:
+        raise MediaError("the file is empty")
+    kind = other_kind(head)
+    if kind and kind.endswith(LIST):  # libav would open what it names before it says what it is
+        raise MediaError(refusal(kind, wanted))
+    return head
 
 
 def other_kind(head: bytes) -> str | None:

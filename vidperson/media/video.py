@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from types import TracebackType
@@ -24,7 +23,7 @@ from vidperson.media.hardware import GpuDecoder, NotOnGpu, in_memory
 from vidperson.media.image import decode_image, image_size, kind_of_image
 from vidperson.media.key_frames import ShotSampling
 from vidperson.media.limits import USUAL_LIMITS, Limits
-from vidperson.media.other_files import HEAD_BYTES, LIST, other_kind, refusal
+from vidperson.media.other_files import read_head
 from vidperson.media.picture import to_rgb
 from vidperson.media.plan import PlannedDecoder, Surprise
 from vidperson.media.sampling import Clock, Sampling, Shot, UniformSampling, WindowSampling
@@ -81,7 +80,7 @@ class FrameReader:
         if os.path.isdir(path):
             self._folder = ImageFolder(path, limits)
             return
-        if kind_of_image(_head(path)):
+        if kind_of_image(read_head(path)):
             self._image, self.damage = decode_image(_content(path), limits)
             self.frames_decoded = 1
             return
@@ -174,7 +173,7 @@ class FrameReader:
 
     def _image_of(self, folder: ImageFolder, place: int) -> tuple[Image, str | None]:
         path = folder.where(place)
-        if not kind_of_image(_head(path)):
+        if not kind_of_image(read_head(path)):
             raise MediaError("the file is no image")
         return decode_image(_content(path), self._limits)
 
@@ -234,10 +233,10 @@ def probe(path: str | os.PathLike[str]) -> Probed:
     if os.path.isdir(path):
         folder = ImageFolder(path, Limits(max_duration_s=math.inf))
         first = folder.where(0)
-        width, height = image_size(_head(first)) or (0, 0)
+        width, height = image_size(read_head(first)) or (0, 0)
         size = width * height / 1e6 if width else 2 * os.path.getsize(first) / 1e6
         return Probed(float(len(folder)), len(folder) * size)
-    if kind_of_image(_head(path)):
+    if kind_of_image(read_head(path)):
         return Probed(_STILL_SECONDS, 2 * os.path.getsize(path) / 1e6)
     with open_container(path) as container:
         stream = video_stream(container, path)
@@ -245,25 +244,6 @@ def probe(path: str | os.PathLike[str]) -> Probed:
         duration_s = os.path.getsize(path) / _USUAL_BYTES_PER_SECOND if told is None else told
         rate = min(float(stream.average_rate or _USUAL_RATE), _FASTEST_RATE)  # frames per second
         return Probed(duration_s, duration_s * rate * stream.width * stream.height / 1e6)
-
-
-def _head(path: str | os.PathLike[str]) -> bytes:
-    """The first bytes of a file. Raises MediaError if there are none."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise MediaError("not a regular file")
-        with open(path, "rb") as file:
-            head = file.read(HEAD_BYTES)
-    except OSError as error:
-        raise MediaError((error.strerror or "the file cannot be opened").lower()) from error
-    except ValueError as error:
-        raise MediaError("not a file name") from error
-    if not head:
-        raise MediaError("the file is empty")
-    kind = other_kind(head)
-    if kind and kind.endswith(LIST):  # libav would open what it names before it says what it is
-        raise MediaError(refusal(kind))
-    return head
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:

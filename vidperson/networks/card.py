@@ -420,9 +420,10 @@ def _check_files(card: ModelCard, expect: _Expect) -> None:
     names = [file.name for file in card.files]
     what = "graph" if card.openvino else "symbol"
     expect(len(set(names)) == len(names), f"{beside}.name", f"another name than that of the {what}", names[-1])
-    # These are converted, by architectures and operators that are there for pictures only.
+    # These are converted, by architectures and operators that are there for such inputs only.
     converted = "".join(ways)
-    expect(not converted or isinstance(card.input, PictureInput), converted, "input.kind picture", card.input.kind)
+    kinds = {"": tuple(INPUTS), "checkpoint": ("picture", "fbank")}.get(converted, ("picture",))
+    expect(card.input.kind in kinds, converted, f"input.kind {' or '.join(kinds)}", card.input.kind)
     expect(card.openvino is None or card.role == "embedder", "openvino", "an embedder", card.kind)
 
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from vidperson.errors import EngineError, ModelError
-from vidperson.networks.card import Input, ModelCard, Output, PictureInput, VectorInput, picture_input
+from vidperson.networks.card import FbankInput, Input, ModelCard, Output, PictureInput, VectorInput, picture_input
 
 if TYPE_CHECKING:
     from torch import nn
 
 OPSET = 18
 _WRAPPER = re.compile(r"(module|backbone|model|[a-z]+_encoder)\.")
-_CLASSES = re.compile(r"weight|classifier\.(weight|bias)")
+_BESIDE = re.compile(r"weight|(classifier|projection)\.(weight|bias)|torchfbank\..+")
 _SMALL = 256  # values: smaller tensors are not worth halving
 
 
@@ -141,6 +141,36 @@ def _half(build: Callable[[PictureInput, Output], nn.Module]) -> Callable[[Pictu
     return built
 
 
+def _fbank_sizes(card_input: FbankInput, card_output: Output) -> tuple[int, int]:
+    """Values of an embedding, and bins."""
+    assert card_output.embedding_size
+    return card_output.embedding_size, card_input.mel_bins
+
+
+def _ecapa(name: str) -> Callable[[FbankInput, Output], nn.Module]:
+    def build(card_input: FbankInput, card_output: Output) -> nn.Module:
+        from vidperson.networks.architectures.ecapa import WIDTHS, Ecapa
+
+        return Ecapa(WIDTHS[name], *_fbank_sizes(card_input, card_output))
+
+    return build
+
+
+def _fbank_resnet(name: str) -> Callable[[FbankInput, Output], nn.Module]:
+    def build(card_input: FbankInput, card_output: Output) -> nn.Module:
+        from vidperson.networks.architectures.fbank_resnet import SHAPES, FbankResNet
+
+        return FbankResNet(SHAPES[name], *_fbank_sizes(card_input, card_output))
+
+    return build
+
+
+def _campplus(card_input: FbankInput, card_output: Output) -> nn.Module:
+    from vidperson.networks.architectures.campplus import CamPlusPlus
+
+    return CamPlusPlus(*_fbank_sizes(card_input, card_output))
+
+
 _OSNETS = ("osnet_x0_25", "osnet_x0_5", "osnet_x0_75", "osnet_x1_0")
 _DENSENETS = {"densenet121": 1024, "densenet161": 2208, "densenet169": 1664, "densenet201": 1920}
 _RESNETS = ("resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
@@ -174,6 +204,12 @@ REID_SIZES = {
 }
 """Values of an embedding of each, as published."""
 ARCHITECTURES = {**DETECTORS, **EMBEDDERS, **REIDENTIFIERS}
+FBANK_EMBEDDERS: dict[str, Callable[[FbankInput, Output], Any]] = {
+    **{name: _ecapa(name) for name in ("ecapa_c512", "ecapa_c1024")},
+    **{f"resnet{layers}_tstp": _fbank_resnet(f"resnet{layers}_tstp") for layers in (18, 34, 50, 101, 152, 221, 293)},
+    "campplus": _campplus,
+}
+"""Embedders of sound: (N, bins, frames) features and, where recordings differ in length, (N,) lengths."""
 
 
 def build_network(architecture: str, card_input: Input, card_output: Output) -> nn.Module:
@@ -186,8 +222,15 @@ def build_network(architecture: str, card_input: Input, card_output: Output) -> 
         from vidperson.networks.architectures.identifier import Identifier, IdentifierShape
 
         return Identifier(card_input.size, len(card_output.labels), IdentifierShape.parse(architecture))
+    if isinstance(card_input, FbankInput):
+        if architecture not in FBANK_EMBEDDERS:
+            raise ModelError(f"architecture: expected one of {' '.join(FBANK_EMBEDDERS)}, found '{architecture}'")
+        if not card_input.channels_first:
+            raise ModelError(f"input.channels_first: expected true, as {architecture} takes it, found false")
+        made: nn.Module = FBANK_EMBEDDERS[architecture](card_input, card_output)
+        return made
     if not isinstance(card_input, PictureInput):
-        raise ModelError(f"architecture: expected input.kind picture or vector, found {card_input.kind}")
+        raise ModelError(f"architecture: expected input.kind picture, fbank or vector, found {card_input.kind}")
     if architecture not in ARCHITECTURES:
         raise ModelError(f"architecture: expected one of {' '.join(ARCHITECTURES)}, found '{architecture}'")
     network: nn.Module = ARCHITECTURES[architecture](card_input, card_output)
@@ -231,15 +274,16 @@ def network_weights(weights: dict[str, Any], names: Collection[str]) -> dict[str
     """The weights of a network out of those of what it was trained in, under the network's own ``names``.
 
     Takes away the names of what wraps it (``_WRAPPER``), with what lies beside it there; ``weight``, the classes of a
-    margin loss, which the VoxCeleb recipe's checkpoints (V-Vox2, V-Glint) hold beside the network; and ``classifier``,
-    which torchreid's hold.
+    margin loss, which the VoxCeleb recipe's checkpoints (A-Vox2, V-Vox2, V-Glint) hold beside the network; its filter
+    bank, ``torchfbank``, which is the card's ``input``; ``classifier``, which torchreid's hold, and ``projection``,
+    which WeSpeaker's hold.
     """
     while found := next(filter(None, map(_WRAPPER.match, weights)), None):
         wrapper = found[0]
         if any(name.startswith(wrapper) for name in names):
             break
         weights = {key.removeprefix(wrapper): value for key, value in weights.items() if key.startswith(wrapper)}
-    return {key: value for key, value in weights.items() if key in names or not _CLASSES.fullmatch(key)}
+    return {key: value for key, value in weights.items() if key in names or not _BESIDE.fullmatch(key)}
 
 
 def convert_checkpoint(card: ModelCard, path: str | os.PathLike[str], onnx_path: str | os.PathLike[str]) -> None:
@@ -250,10 +294,11 @@ def convert_checkpoint(card: ModelCard, path: str | os.PathLike[str], onnx_path:
 def export_network(
     network: nn.Module, card: ModelCard, onnx_path: str | os.PathLike[str], half_weights: bool = False
 ) -> None:
-    """Write a network in evaluation mode as an ONNX file with free batch size (and free picture size for detectors).
+    """Write a network in evaluation mode as an ONNX file with free batch size (and free picture size for detectors,
+    free number of frames for sound; all frames count, so items of one batch are equally long).
 
-    card: what it is, and the size of its pictures or vectors. Inputs and outputs are named ``images`` and
-    ``embeddings`` or ``boxes``, ``scores``, ``landmarks``; ``vectors`` and ``scores``.
+    card: what it is, and the size of its pictures, features or vectors. Inputs and outputs are named ``images`` and
+    ``embeddings`` or ``boxes``, ``scores``, ``landmarks``; ``features`` and ``embeddings``; ``vectors`` and ``scores``.
     half_weights: weights are stored in 16 bits, half the size, and computed with in 32; they change by less than a
     thousandth of their size (those below 6e-5 by less than 1e-7).
     """
@@ -286,10 +331,12 @@ def export_network(
 def _signature(card: ModelCard) -> tuple[str, tuple[int, ...], tuple[int, ...], list[str]]:
     """Of the input the name, the sizes behind the batch, and the numbers of those that are free; names of the outputs.
 
-    Raises ModelError for a network that takes something else than pictures or vectors.
+    Raises ModelError for a network that takes something else than pictures, features of sound or vectors.
     """
     if isinstance(card.input, VectorInput):
         return "vectors", (card.input.size,), (), ["scores"]
+    if isinstance(card.input, FbankInput):
+        return "features", (card.input.mel_bins, 200), (2,), ["embeddings"]
     pictures = picture_input(card)
     sizes = 3, pictures.height or 96, pictures.width or 128
     if card.role == "detector":

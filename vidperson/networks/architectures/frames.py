@@ -1,0 +1,47 @@
+"""Which frames of a batch count: networks for sound take recordings of different lengths at once.
+
+A mask is a boolean tensor, (N, 1, frames), True for frames that count, or None where all do. A recording then gives the
+same whatever it is batched with: convolutions see zeros behind its end, and means and variances leave those out.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def frame_mask(features: Tensor, lengths: Tensor | None) -> Tensor | None:
+    """The mask of (N, bins, frames) features. lengths: (N,) whole numbers, 1 to frames each; None: all frames count."""
+    if lengths is None:
+        return None
+    numbers = torch.arange(features.shape[2], device=lengths.device)
+    return (numbers < lengths[:, None])[:, None]
+
+
+def every_second(mask: Tensor | None) -> Tensor | None:
+    """The mask behind a convolution of stride 2, odd kernel and padding of half of it."""
+    return None if mask is None else mask[..., ::2]
+
+
+def cleared(x: Tensor, mask: Tensor | None) -> Tensor:
+    """(N, channels, frames), or (N, channels, bins, frames) with a mask of four axes: zero in frames that do not count,
+    whatever they hold, NaN included."""
+    return x if mask is None else x.masked_fill(~mask, 0.0)
+
+
+def mean_over_frames(x: Tensor, mask: Tensor | None) -> Tensor:
+    """(N, channels, frames) to (N, channels, 1)."""
+    if mask is None:
+        return x.mean(2, keepdim=True)
+    return cleared(x, mask).sum(2, keepdim=True) / mask.sum(2, keepdim=True)
+
+
+def statistics(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(N, channels, frames) to mean and variance, (N, channels, 1) each.
+
+    The variance is that of a sample, the sum of squares over one less than the frames; that of one frame is 0.
+    """
+    mean = mean_over_frames(x, mask)
+    squares = cleared((x - mean).square(), mask).sum(2, keepdim=True)
+    counts = (torch.ones_like(x[:, :1]) if mask is None else mask).sum(2, keepdim=True)
+    return mean, squares / (counts - 1).clamp(min=1)

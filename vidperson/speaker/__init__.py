@@ -1,0 +1,1 @@
+"""What only the speaker modality has: features of sound."""

@@ -1,0 +1,144 @@
+"""What networks for voices take: energies of mel filter banks, computed as a model card says, with numpy only.
+
+A card's :class:`~vidperson.networks.card.FbankInput` describes the front ends of published networks. ``framing:
+kaldi`` is Kaldi's ``compute-fbank-feats`` without dither, which WeSpeaker and 3D-Speaker use. ``framing: centred`` is
+the short-time Fourier transform of PyTorch and librosa, which the ECAPA-TDNN of AVCleanse and Resemblyzer use.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidperson.networks.card import FbankInput
+
+Array = NDArray[np.float32]
+_FRAMES_AT_ONCE = 2048
+_SLANEY_KNEE_HZ, _SLANEY_HZ_PER_MEL, _SLANEY_LOG_STEP = 1000.0, 200 / 3, np.log(6.4) / 27
+_POVEY_POWER = 0.85
+
+
+def network_input(sound: Array, what: FbankInput) -> Array:
+    """The items that a network takes for one piece of sound, (N, frames, mel_bins) or (N, mel_bins, frames).
+
+    sound: (samples,) float32 from -1 to 1 at ``what.sample_rate``.
+    Without ``crop_frames`` one item, or none where the sound has no whole frame. With it, whole crops ``crop_hop``
+    frames apart; sound that is shorter than a crop is continued by silence.
+    """
+    if what.crop_frames is None or what.crop_hop is None:
+        found = fbank(sound, what)
+        crops = found[None] if len(found) else np.zeros((0, 0, what.mel_bins), np.float32)
+    else:
+        lacking = _shortest(what, what.crop_frames) - len(sound)
+        found = fbank(np.pad(sound, (0, lacking)) if lacking > 0 and len(sound) else sound, what)
+        starts = range(0, len(found) - what.crop_frames + 1, what.crop_hop)
+        crops = np.zeros((len(starts), what.crop_frames, what.mel_bins), np.float32)
+        for crop, start in zip(crops, starts, strict=True):
+            crop[:] = found[start : start + what.crop_frames]
+    return np.ascontiguousarray(crops.transpose(0, 2, 1)) if what.channels_first else crops
+
+
+def fbank(sound: Array, what: FbankInput) -> Array:
+    """(frames, mel_bins) float32; no frames for sound without a whole one. sound: as for :func:`network_input`."""
+    count = frame_count(len(sound), what)
+    energies = np.zeros((count, what.mel_bins), np.float32)
+    if not count:
+        return energies
+    values = _levelled(sound, what) * np.float32(what.scale)
+    centred = what.framing == "centred"
+    if centred:
+        before = values[1 if len(values) > 1 else 0]  # mirrored
+        values = values - np.float32(what.pre_emphasis) * np.concatenate([[before], values[:-1]])
+        values = np.pad(values, what.fft // 2, mode="reflect")[(what.fft - what.window) // 2 :]
+    frames = np.lib.stride_tricks.sliding_window_view(values, what.window)[:: what.hop][:count]
+    shape, filters = _window(what), _filters(what)
+    for start in range(0, count, _FRAMES_AT_ONCE):
+        part = frames[start : start + _FRAMES_AT_ONCE].astype(np.float64)
+        if not centred:
+            part -= part.mean(axis=1, keepdims=True)
+            part[:, 1:] -= what.pre_emphasis * part[:, :-1]
+            part[:, 0] *= 1 - what.pre_emphasis
+        spectrum = np.fft.rfft(part * shape, what.fft)
+        power = spectrum.real**2 + spectrum.imag**2
+        energies[start : start + _FRAMES_AT_ONCE] = _logarithm(power @ filters, what)
+    return energies - energies.mean(axis=0, dtype=np.float64).astype(np.float32) if what.mean_norm else energies
+
+
+def frame_count(samples: int, what: FbankInput) -> int:
+    """How many frames so many samples give."""
+    if what.framing == "centred":
+        return 1 + samples // what.hop if samples else 0
+    return 1 + (samples - what.window) // what.hop if samples >= what.window else 0
+
+
+def _shortest(what: FbankInput, frames: int) -> int:
+    """The fewest samples that give so many frames."""
+    return (frames - 1) * what.hop + (1 if what.framing == "centred" else what.window)
+
+
+def _levelled(sound: Array, what: FbankInput) -> Array:
+    """The sound, raised to ``level_dbfs`` where its mean power is less; silence stays."""
+    if what.level_dbfs is None:
+        return sound
+    power = float(np.mean(np.square(sound, dtype=np.float64)))
+    gain = 10 ** (what.level_dbfs / 20) / np.sqrt(power) if power else 1.0
+    return sound * np.float32(gain) if gain > 1 else sound
+
+
+def _logarithm(energies: NDArray[np.float64], what: FbankInput) -> NDArray[np.float64]:
+    if what.log_offset is not None:
+        return np.log(energies + what.log_offset)
+    return energies if what.log_floor is None else np.log(np.maximum(energies, what.log_floor))
+
+
+@lru_cache(maxsize=8)
+def _window(what: FbankInput) -> NDArray[np.float64]:
+    """(window,): symmetric for Kaldi's framing, else periodic."""
+    period = what.window if what.framing == "centred" else max(1, what.window - 1)
+    cosine = np.cos(2 * np.pi * np.arange(what.window) / period)
+    if what.window_type == "hamming":
+        return 0.54 - 0.46 * cosine
+    hann = 0.5 - 0.5 * cosine
+    return hann**_POVEY_POWER if what.window_type == "povey" else hann
+
+
+@lru_cache(maxsize=8)
+def _filters(what: FbankInput) -> NDArray[np.float64]:
+    """(fft // 2 + 1, mel_bins): triangles with corners evenly spaced on the mel scale."""
+    to_mel, to_hz = (_slaney_mel, _slaney_hz) if what.mel_scale == "slaney" else (_htk_mel, _htk_hz)
+    low, high = to_mel(np.array([what.low_hz, what.high_hz]))
+    corners: NDArray[np.float64] = np.linspace(low, high, what.mel_bins + 2, dtype=np.float64)
+    places = np.arange(what.fft // 2 + 1, dtype=np.float64) * (what.sample_rate / what.fft)
+    if what.mel_scale == "kaldi":
+        places = to_mel(places)
+    else:
+        corners = to_hz(corners)
+    left, centre, right = corners[:-2], corners[1:-1], corners[2:]
+    rising = (places[:, None] - left) / (centre - left)
+    falling = (right - places[:, None]) / (right - centre)
+    filters = np.maximum(0, np.minimum(rising, falling))
+    if what.mel_scale == "kaldi":
+        filters[-1] = 0  # Kaldi leaves out the Nyquist frequency
+    return filters * (2 / (right - left)) if what.mel_scale == "slaney" else filters
+
+
+def _htk_mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1127 * np.log1p(hertz / 700)
+
+
+def _htk_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 700 * np.expm1(mel / 1127)
+
+
+def _slaney_mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Straight up to 1 kHz, logarithmic above (Slaney's Auditory Toolbox, 1998)."""
+    above = _SLANEY_KNEE_HZ / _SLANEY_HZ_PER_MEL + np.log(np.maximum(hertz, 1) / _SLANEY_KNEE_HZ) / _SLANEY_LOG_STEP
+    return np.where(hertz < _SLANEY_KNEE_HZ, hertz / _SLANEY_HZ_PER_MEL, above)
+
+
+def _slaney_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    knee = _SLANEY_KNEE_HZ / _SLANEY_HZ_PER_MEL
+    above = _SLANEY_KNEE_HZ * np.exp(_SLANEY_LOG_STEP * (mel - knee))
+    return np.where(mel < knee, mel * _SLANEY_HZ_PER_MEL, above)
