@@ -22,7 +22,7 @@ lint:
 	$(ENV) python -m ruff check
 
 types:
-	$(ENV) python -m mypy vidperson steps steps_body steps_face local benchmarks utils
+	$(ENV) python -m mypy vidperson steps steps_body steps_face steps_speaker local benchmarks utils
 
 shell:
 	$(ENV) shellcheck -x $(SCRIPTS)
