@@ -241,7 +241,9 @@ def _points_around(curve: Roc, score: float, width: int) -> tuple[NDArray[np.int
     bends = (np.diff(false_alarms, 2) != 0) | (np.diff(hits, 2) != 0)
     kept = np.concatenate([[high == math.inf], bends, [low == -math.inf]])[: len(hits)]
     if high == math.inf:
-        hits, false_alarms, kept = (np.insert(array, 0, value) for array, value in ((hits, 0), (false_alarms, 0), (kept, True)))
+        hits, false_alarms, kept = (
+            np.insert(array, 0, value) for array, value in ((hits, 0), (false_alarms, 0), (kept, True))
+        )
     return false_alarms, hits, kept
 
 
