@@ -134,11 +134,9 @@ def read_spans(path: str, rows: Float, rate: int, policy: CutPolicy | None = Non
             yield block
 
     try:
-        with (
-            SoundReader(path, rate, _BLOCK_S, _ANY_LENGTH) as reader,
-            closing(count(speech_of(reader, ranges))) as part,
-        ):
-            for span, sound in zip(spans, cut_spans(part, spans), strict=True):
+        with SoundReader(path, rate, _BLOCK_S, _ANY_LENGTH) as reader:
+            sounds = cut_spans(count(speech_of(reader, ranges)), spans)
+            for span, sound in zip(spans, sounds, strict=True):
                 if counted < span.end - _SLACK_S * rate - _SLACK * span.end or not len(sound):
                     raise DataError(f"expected {planned / rate:.2f} s of speech as in stage 2, found less", path)
                 yield span, sound
