@@ -66,7 +66,8 @@ def extract_embeddings(options: SpeechEmbedOptions) -> None:
     paths, speech = read_paths(options.scp), SpeechStretches(options.items_dir)
     speech.require(paths)
     embedder = SpeakerEmbedder(*open_model(options.model, options.network, options.embed_batch), options.embed_batch)
-    policy, spans = CutPolicy(options.crops, options.longest_s), dict[str, list[Span]]()
+    policy = CutPolicy(options.crops, options.longest_s)
+    spans: dict[str, list[Span]] = {}
 
     def items_of(segment: str) -> Iterator[Float]:
         spans[segment] = []
