@@ -30,11 +30,11 @@ train_scale=30.0              # [>0] s of arcface and cosface
 train_margin=0.2              # [>=0] m of arcface, in radians, and of cosface
 train_margin_epochs=          # "20 40": it rises from 0 between these epochs; empty: none
 train_sub_centres=1           # [>=1] centres per speaker; the nearest counts; 3 for noisy labels
-train_top_k=0                 # [>=0] nearest wrong speakers that are made harder, such as 5; 0: none
+train_top_k=0                 # [>=0] nearest wrong speakers that are made harder; 0: none
 train_top_k_angle=0.06        # [>=0] radians by which they seem nearer
 train_sample_rate=1.0         # [>0..1] share of speakers per step; below 1 for 100,000s of them
 train_batch=400               # [>=1] crops of known speakers per step, all GPUs together
-train_utterances=0            # [>=0] of these, crops of each speaker; 0: each utterance once
+train_utterances=0            # [>=0] of these, crops of each speaker; 0: any
 train_speeds=                 # "0.9 1.1": speakers played so are others; empty: none
 train_augment="noise=0.2 babble=0.2 reverb=0.2 mask=1"  # how often each, 0..1: docs/networks.md
 train_noise=                  # folder or tar of noises, such as musan/noise; empty: made ones

@@ -15,6 +15,7 @@ from vidperson.networks.card import FbankInput, ModelCard, Output
 from vidperson.networks.convert import FBANK_EMBEDDERS
 from vidperson.networks.install import InstalledModel, installed_model
 from vidperson.speaker.augment import Ratios, SoundAugmentation, SoundPool, SoundShares
+from vidperson.speaker.embedder import SpeakerEmbedder
 from vidperson.speaker.training_sounds import (
     OtherSpeakers,
     SoundLoader,
@@ -200,7 +201,7 @@ def plan_embedder(
     if valid:
         plan = dataclasses.replace(
             plan,
-            validate=lambda run, card: valid.figures(run, card, measure, recipe.cache),
+            validate=lambda run, card: valid.figures(SpeakerEmbedder(run, card), measure, recipe.cache),
             validated_on=valid.digest(),
         )
         if not data.test:
@@ -209,7 +210,7 @@ def plan_embedder(
         return plan
     about = {"measured_on": test.words, **({"epoch_chosen_on": valid.words} if valid else {})}
     return dataclasses.replace(
-        plan, describe=lambda run, card: {**about, **test.figures(run, card, measure, recipe.cache)}
+        plan, describe=lambda run, card: {**about, **test.figures(SpeakerEmbedder(run, card), measure, recipe.cache)}
     )
 
 

@@ -13,17 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidperson.errors import MediaError, ModelError
+from vidperson.errors import MediaError
 from vidperson.io.atomic import atomic_write
 from vidperson.media.excerpts import excerpt
-from vidperson.networks.card import FbankInput, ModelCard, WaveformInput
 from vidperson.networks.install import InstalledModel
 from vidperson.networks.opening import open_network
 from vidperson.speaker.augment import Sound, at_speed
-from vidperson.speaker.fbank import network_input
+from vidperson.speaker.embedder import SpeakerEmbedder
 from vidperson.speaker.training_sounds import place_of, where_of
 from vidperson.training.batches import one_thread
-from vidperson.training.export import Run
 from vidperson.training.pictures import PictureSet
 from vidperson.types import Float
 
@@ -60,23 +58,6 @@ class TeacherAnswers:
     def __getstate__(self) -> dict[str, object]:
         """For the workers: not what is open."""
         return {**self.__dict__, "_rows": None}
-
-
-def embed_sound(run: Run, card: ModelCard, sound: Sound) -> Float:
-    """(E,) embedding of a sound, the mean over the network's crops of it where it takes such; zeros for none.
-
-    Raises ModelError for a network that takes no sound.
-    """
-    assert card.output.embedding_size
-    if isinstance(card.input, FbankInput):
-        items = network_input(sound, card.input)
-    elif isinstance(card.input, WaveformInput):
-        items = sound[None] * np.float32(card.input.scale)
-    else:
-        raise ModelError(f"{card.name}: input.kind: expected fbank or waveform, found {card.input.kind}")
-    if not items.size:
-        return np.zeros(card.output.embedding_size, np.float32)
-    return np.asarray(run(items)[0].mean(axis=0), np.float32)
 
 
 def teacher_answers(
@@ -159,21 +140,23 @@ class _Chunks(torch.utils.data.Dataset["tuple[Float, list[str]]"]):
             engine,
             cache,
         )
-        self.runs: list[Run] = []
+        self.embedders: list[SpeakerEmbedder] = []
 
     def __len__(self) -> int:
         return -(-len(self.utterances) // _CHUNK)
 
     def __getitem__(self, number: int) -> tuple[Float, list[str]]:
-        if not self.runs:
-            self.runs = [open_network(each, self.engine, "cpu", 1) for each in self.teachers]
+        if not self.embedders:
+            networks = [open_network(each, self.engine, "cpu", 1) for each in self.teachers]
+            cards = [each.card for each in self.teachers]
+            self.embedders = [SpeakerEmbedder(*both) for both in zip(networks, cards, strict=True)]
         rows, broken = [], []
         for item in range(number * _CHUNK, min((number + 1) * _CHUNK, len(self.utterances))):
             try:
                 rows += self._rows(item)
             except (MediaError, OSError) as error:
                 broken.append(f"{where_of(self.utterances, item)}: {error}")
-                values = sum(each.card.output.embedding_size or 0 for each in self.teachers)
+                values = sum(each.embedding_size for each in self.embedders)
                 rows += [np.zeros(values, np.float32)] * len(self.speeds)
         return np.stack(rows), broken
 
@@ -182,15 +165,18 @@ class _Chunks(torch.utils.data.Dataset["tuple[Float, list[str]]"]):
         rows = []
         for speed in self.speeds:
             said = []
-            for each, run in zip(self.teachers, self.runs, strict=True):
-                rate = each.card.input.sample_rate  # type: ignore[attr-defined]
+            for each in self.embedders:
+                rate = each.sample_rate
                 if rate not in heard:
                     place = place_of(self.utterances, item)
                     heard[rate] = excerpt(place, 0.5, int(HEARD_S * rate), rate, self.cache)
-                said.append(embed_sound(run, each.card, at_speed(heard[rate], speed)))
+                items = each.items(at_speed(heard[rate], speed))
+                if not len(items):
+                    raise MediaError("the sound is too short")
+                said.append(each.embed([items])[0])
             rows.append(np.concatenate(said))
         return rows
 
     def __getstate__(self) -> dict[str, object]:
         """For the workers: not the open networks."""
-        return {**self.__dict__, "runs": []}
+        return {**self.__dict__, "embedders": []}

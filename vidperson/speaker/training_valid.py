@@ -15,10 +15,9 @@ from vidperson.errors import DataError, MediaError
 from vidperson.io.lines import read_scp
 from vidperson.io.lists import read_key
 from vidperson.media.excerpts import SoundPlace, excerpt
-from vidperson.networks.card import ModelCard
+from vidperson.speaker.embedder import SpeakerEmbedder
 from vidperson.speaker.training_sounds import SoundSet
-from vidperson.speaker.training_teachers import HEARD_S, embed_sound
-from vidperson.training.export import Run
+from vidperson.speaker.training_teachers import HEARD_S
 from vidperson.types import Float
 
 MOST_UTTERANCES = 2000  # of which all pairs are scored
@@ -45,15 +44,13 @@ class ValidPairs:
             found.update(os.fsencode(f"{os.path.basename(place.path)} {place.offset} {place.size}\n"))
         return found.hexdigest()
 
-    def figures(self, run: Run, card: ModelCard, measure: Measure, cache: str) -> dict[str, Any]:
+    def figures(self, embedder: SpeakerEmbedder, measure: Measure, cache: str) -> dict[str, Any]:
         """What ``measure`` says of all scores: cosines, and, as ``<name>_centred``, those after the mean of all
         embeddings was subtracted.
 
         Raises DataError for an utterance that cannot be read: figures would not be of the same pairs.
         """
-        rate = card.input.sample_rate  # type: ignore[attr-defined]
-        rows = [embed_sound(run, card, _read(place, rate, cache)) for place in self.places]
-        embeddings = np.stack(rows).astype(np.float64)
+        embeddings = np.concatenate([_embedding(place, embedder, cache) for place in self.places]).astype(np.float64)
         plain = measure(self.scores(embeddings), self.is_target)
         centred = measure(self.scores(embeddings - embeddings.mean(axis=0)), self.is_target)
         counts = ("num_targets", "num_nontargets")
@@ -134,8 +131,13 @@ def _of_trials(source: SoundSet, words: str) -> ValidPairs:
     return ValidPairs(places, list(members.values()), pairs, is_target, words)
 
 
-def _read(place: SoundPlace, rate: int, cache: str) -> Float:
+def _embedding(place: SoundPlace, embedder: SpeakerEmbedder, cache: str) -> Float:
+    """(1, D) of an utterance's middle."""
+    rate = embedder.sample_rate
     try:
-        return excerpt(place, 0.5, int(HEARD_S * rate), rate, cache)
+        items = embedder.items(excerpt(place, 0.5, int(HEARD_S * rate), rate, cache))
     except (MediaError, OSError) as error:
         raise DataError(str(error), place.path) from None
+    if not len(items):
+        raise DataError("the sound is too short to validate on", place.path)
+    return embedder.embed([items])
