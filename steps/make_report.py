@@ -480,15 +480,19 @@ def _plots(results: Sequence[dict[str, Any]]) -> list[str]:
 
 def _trials(picked: dict[str, Any]) -> list[str]:
     """The instructive trials of a set."""
-    from vidperson.report import html, tables
+    from vidperson.report import html, sounds, tables
+    from vidperson.types import HEARD
 
     items = items_of(picked["modality"])
     system = tables.label({"system": "", **picked})
-    if picked["pair_gave_score"]:
+    if items in HEARD:
+        seconds = f"the first {sounds.SHOWN_S:g} s of what was compared, up to 8 kHz"
+        why = f"Shown is the {items} of each side: {seconds}. Its level is that of all of it, to full scale."
+    elif picked["pair_gave_score"]:
         why = f"The {items} shown are those that gave the score."
     else:
         why = f"This system compares more than one pair of {items}; shown is the pair with the largest cosine."
-    parts = [html.heading(f"Instructive trials of {system}"), html.note(why)]
+    parts = [html.heading(f"Instructive trials of {system}: {items}"), html.note(why)]
     for title, group in picked["groups"].items():
         parts += [html.heading(title.capitalize()), html.trials(group)]
     return parts
@@ -542,7 +546,7 @@ def _items_part(items: str, folder: Path) -> tuple[Row, list[str]]:
     if sheet.is_file():
         try:
             content = checked(sheet).read_bytes()
-            last = ", the unsure ones last" if row["unsure"] else ""
+            last = ", the unsure ones last" if row.get("unsure") else ""
             parts.append(html.figure(f"Some segments of {name}{last}", shrunken_jpeg(content, SHEET_WIDTH), "sheet"))
         except OSError as error:
             raise DataError(f"not an image ({error}); run steps/make_contact_sheet.py again", sheet) from None

@@ -17,6 +17,9 @@ ITEMS = {"face": "faces", "speaker": "speech", "body": "bodies"}
 CUT_BY_BOX = ("bodies",)
 """Items with crops that show what is in their box and nothing else, so that others can be drawn on them."""
 
+HEARD = ("speech",)
+"""Items of the sound of a segment: there is no picture of them."""
+
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif", ".hif", ".avif",
 )  # fmt: skip

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vidperson.types import ITEMS
+from vidperson.types import HEARD, ITEMS
 
 _NOTHING = {items: f"no_{modality}" for modality, items in ITEMS.items()}
 
@@ -214,10 +214,10 @@ def states_of(items: str, statuses: Iterable[str] = ()) -> tuple[str, ...]:
 
     statuses: what other states there are is taken from these.
     """
-    nothing = _NOTHING[items]
-    usual = ("ok", "unsure", nothing, "damaged", "unreadable")
-    others = sorted({status.partition(":")[0] for status in statuses} - set(usual))
-    return (*usual[:3], *others, *usual[3:])
+    usual = ("ok", "silent", "short", "no_audio") if items in HEARD else ("ok", "unsure", _NOTHING[items])
+    bad = ("damaged", "unreadable")
+    others = sorted({status.partition(":")[0] for status in statuses} - {*usual, *bad})
+    return (*usual, *others, *bad)
 
 
 def status_row(name: str, statuses: Mapping[str, str], items: str, count: int | None) -> Row:
