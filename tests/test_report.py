@@ -668,7 +668,7 @@ def voices(tmp_path):
     write_matrices(tmp_path / "embed/net/test/embed.ark", embedded)
     stretches = np.array([[1, 3, -9, 40, 0, 1], [5, 6, -12, 40, 0, 1]], np.float32)
     write_matrices(tmp_path / "items/enrol/speech.ark", {"m-a": stretches, "m-b": stretches[:0]})
-    write_matrices(tmp_path / "items/test/speech.ark", {key: stretches[:1] for key in embedded})
+    write_matrices(tmp_path / "items/test/speech.ark", dict.fromkeys(embedded, stretches[:1]))
     tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(2 * 16000) / 16000)
     write_sound(tmp_path / "tone.wav", np.concatenate([np.zeros(16000), tone]))
     write_sound(tmp_path / "click.wav", np.eye(1, 100)[0])
