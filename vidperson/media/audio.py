@@ -61,6 +61,8 @@ class SoundReader:
     damage: what was lost and from where on, None if the track is intact.
     duration_s: seconds of sound that were read.
 
+    own_rate: the sample rate of the file by its header, Hz.
+
     What is lost is left out: the sound behind it follows at once. Samples that are no numbers, or more than 30 dB above
     full scale, become 0 and are damage; others beyond full scale are clipped. The level is not changed. Memory does not
     depend on the length of the sound.
@@ -81,6 +83,7 @@ class SoundReader:
         self._rate, self._limits = sample_rate, limits
         self._block = max(1, round(block_s * sample_rate))
         self._container, self._stream = _open(path)
+        self.own_rate = self._stream.codec_context.sample_rate
         self._may_hide = "mov" in self._container.format.name  # asking each packet costs more than decoding it
         self._raw = self._stream.codec_context.name.startswith("pcm_")  # half a packet is as good as a whole one
         self._promised = _wav_seconds(path) or _promised(self._container, self._stream)
