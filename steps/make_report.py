@@ -62,7 +62,8 @@ if TYPE_CHECKING:
 
 SHEET_WIDTH = 1400
 INTERVALS = "Error rates with 95 % intervals"
-_ABOUT = ("snorm_cohort", "calibrated_on")
+ABOUT = ("submean_set", "snorm_cohort", "calibrated_on", "quality_measures")
+"""What parts systems of one embedder and back-end."""
 
 
 @dataclass(frozen=True)
@@ -282,13 +283,15 @@ def _head_tables(
 
 def _titles(results: Sequence[Mapping[str, Any]], searched: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """Title and subtitle of the report."""
-    plain = [one for one in (*results, *searched) if one["backend"] != "fusion" and "cues" not in one]
+    from vidperson.report import tables
+
+    plain = [one for one in (*results, *searched) if not tables.is_fusion(one) and "cues" not in one]
     modalities = " and ".join(dict.fromkeys(str(result["modality"]) for result in plain))
     networks = ", ".join(dict.fromkeys(str(result["system"]) for result in plain))
     tasks = " and ".join(task for task, some in (("verification", results), ("identification", searched)) if some)
     counts = []
     for some, kind in ((results, "test"), (searched, "searched")):
-        systems = {(result["system"], result["backend"], *map(result.get, _ABOUT)) for result in some}
+        systems = {(result["system"], result["backend"], *map(result.get, ABOUT)) for result in some}
         sets = {result["name"] for result in some}
         end = "s" if len(sets) != 1 or kind == "test" else ""
         counts += [f"{len(systems)} systems on {len(sets)} {kind} set{end}"] if some else []
@@ -443,7 +446,7 @@ def _plots(results: Sequence[dict[str, Any]]) -> list[str]:
     """DET curves, histograms and calibration of the systems of one set."""
     from vidperson.report import html, plots, tables
 
-    several = len({result["system"] for result in results if result["backend"] != "fusion"}) > 1
+    several = len({result["system"] for result in results if not tables.is_fusion(result)}) > 1
     modalities = tables.several_modalities(results)
     keyed = {tables.label(result, several, modalities): result for result in results if result["has_key"]}
     if not keyed:
