@@ -56,7 +56,9 @@ class Levels(NamedTuple):
     samples: int
 
 
-def find_speech(path: str, policy: SpeechPolicy | None = None, limits: Limits = USUAL_LIMITS) -> tuple[str, Float]:
+def find_speech(
+    path: str, policy: SpeechPolicy | None = None, limits: Limits = USUAL_LIMITS
+) -> tuple[str, Float]:
     """The status and the (N, 7) stretches of a sound file or of a video's sound track; a bad file gives a status only.
 
     Columns as in ``SPEECH_COLUMNS``. Without a detector a stretch is the whole sound.
@@ -118,8 +120,7 @@ class Loudness:
         from_loudest = np.cumsum(self._counts)
         total = int(from_loudest[-1])
         quiet, loud = (
-            -_STEP_DB * float(np.searchsorted(from_loudest, total * (100 - percent) / 100))
-            for percent in (_QUIET, _LOUD)
+            -_STEP_DB * float(np.searchsorted(from_loudest, total * (100 - percent) / 100)) for percent in (_QUIET, _LOUD)
         )
         self.threshold_db = max(quiet + _ABOVE_QUIET * (loud - quiet), loud - _BELOW_LOUD, _SILENCE_DB)
 
