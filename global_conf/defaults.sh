@@ -139,6 +139,19 @@ person_nms_threshold=0.45    # [>0..1] overlap (IoU) from which the weaker perso
 ## Body (stages 0 3 4 5)
 body_embedder=omz_person_reidentification_0277  # embedding network, a folder of exp/body_models
 
+## Speaker (stages 0 1 2)
+speaker_detector=            # what finds speech: energy; empty: the whole sound is speech
+
+## Speaker (stages 1 2)
+speaker_shortest_s=0.3       # [>=0] seconds of sound that a segment needs
+
+## Speaker (stages 0 3 4 5)
+speaker_embedder=ecapa_tiny  # embedding network, a folder of exp/speaker_models
+
+## Speaker (stage 3)
+speaker_crops=0              # [>=0] crops of 3 s that are embedded, too; the ECAPA recipe: 5
+speaker_longest_s=60.0       # [>0] longer speech is embedded in equal parts, by their mean
+
 ## Embeddings (stage 3)
 embed_batch=16               # [>=1] items per call of the embedder, such as faces
 embed_mirror=                # [none|concatenate|sum] mirrored items; empty: as the card says

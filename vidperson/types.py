@@ -14,11 +14,11 @@ Image = NDArray[np.uint8]
 ITEMS = {"face": "faces", "speaker": "speech", "body": "bodies"}
 """Modality -> what stage 2 finds of it: the name of its archive, and the word for it in tables."""
 
+HEARD = ("speech",)
+"""Items without pictures: stage 2 stores no crops of them."""
+
 CUT_BY_BOX = ("bodies",)
 """Items with crops that show what is in their box and nothing else, so that others can be drawn on them."""
-
-HEARD = ("speech",)
-"""Items of the sound of a segment: there is no picture of them."""
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif", ".hif", ".avif",

@@ -225,5 +225,7 @@ def _on_a_day(portrait: Portrait, rng: np.random.Generator) -> Portrait:
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.5)
     slope = (np.cos(angle) * columns + np.sin(angle) * rows).clip(-1, 1)[..., None]
     shades = (255 * (np.arange(256) / 255) ** rng.uniform(0.6, 1.6)).astype(np.float32)
-    lit = cv2.GaussianBlur(shades[pixels] * (1 + np.float32(strength) * slope), (0, 0), height * rng.uniform(0.01, 0.06))
+    lit = cv2.GaussianBlur(
+        shades[pixels] * (1 + np.float32(strength) * slope), (0, 0), height * rng.uniform(0.01, 0.06)
+    )
     return replace(portrait, pixels=lit.round().clip(0, 255).astype(np.uint8))

@@ -46,9 +46,10 @@ class SpeechPolicy:
 
 
 class Levels(NamedTuple):
-    """Of each frame of 20 ms, the last one may be shorter: level in -0.01 dB of full scale, and share of clipped samples.
+    """Of each frame of 20 ms (the last one may be shorter) the level and the share of clipped samples.
 
-    below: (N,) uint16. clipped: (N,) uint16, 65535 for all. samples: how many there are in all.
+    below: (N,) uint16, units of 0.01 dB below full scale. clipped: (N,) uint16, 65535 for all of them. samples: how
+    many there are in all.
     """
 
     below: NDArray[np.uint16]
@@ -56,9 +57,7 @@ class Levels(NamedTuple):
     samples: int
 
 
-def find_speech(
-    path: str, policy: SpeechPolicy | None = None, limits: Limits = USUAL_LIMITS
-) -> tuple[str, Float]:
+def find_speech(path: str, policy: SpeechPolicy | None = None, limits: Limits = USUAL_LIMITS) -> tuple[str, Float]:
     """The status and the (N, 7) stretches of a sound file or of a video's sound track; a bad file gives a status only.
 
     Columns as in ``SPEECH_COLUMNS``. Without a detector a stretch is the whole sound.
@@ -119,9 +118,8 @@ class Loudness:
         self.loudest_db = -_STEP_DB * float(used[0]) if len(used) else -_FLOOR_DB
         from_loudest = np.cumsum(self._counts)
         total = int(from_loudest[-1])
-        quiet, loud = (
-            -_STEP_DB * float(np.searchsorted(from_loudest, total * (100 - percent) / 100)) for percent in (_QUIET, _LOUD)
-        )
+        places = (np.searchsorted(from_loudest, total * (100 - percent) / 100) for percent in (_QUIET, _LOUD))
+        quiet, loud = (-_STEP_DB * float(place) for place in places)
         self.threshold_db = max(quiet + _ABOVE_QUIET * (loud - quiet), loud - _BELOW_LOUD, _SILENCE_DB)
 
     def snr_db(self) -> float:
@@ -148,7 +146,7 @@ def _parts(values: NDArray[np.uint16]) -> Iterator[NDArray[np.uint16]]:
 
 
 def stretches(loud: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First frames, and those behind the last: pauses up to 0.3 s are filled, bursts below 0.1 s dropped, 0.1 s added."""
+    """First frames, and those behind the last. Pauses up to 0.3 s count; bursts below 0.1 s do not; 0.1 s is added."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]])))
     found: list[tuple[int, int]] = []
     for start, end in edges.reshape(-1, 2).tolist():
