@@ -123,12 +123,3 @@ class Detections:
         """The inverse of :meth:`as_rows`, without frame number and time."""
         rows = _checked("faces", rows, (len(rows), len(FACE_COLUMNS)))
         return cls(rows[:, 2:6], rows[:, 6], rows[:, 7:].reshape(-1, NUM_LANDMARKS, 2))
-
-
-def _stand_in(rows: NDArray[np.floating]) -> NDArray[np.float64]:
-    lengths = np.asarray(rows[:, 1] - rows[:, 0], dtype=np.float64)
-    return np.array([lengths.sum(), rows[:, 3] @ lengths / lengths.sum()])
-
-
-SUMMARIES = {"speech": (("duration_s", "snr_db"), _stand_in)}
-"""Items -> what a summary of those of a segment tells, and the function that makes it of the (N, K) rows."""

@@ -58,6 +58,7 @@ details { margin: .5rem 0; } summary { cursor: pointer; }
 .pair figure { margin: 0; min-width: 0; }
 .pair figcaption { font-size: .78rem; line-height: 1.35; overflow-wrap: anywhere; }
 .pair img { width: 112px; border-radius: 4px; }
+.pair img.sound { width: 100%; }
 .missing { width: 112px; height: 112px; border: 1px dashed var(--strong); border-radius: 4px; padding: .4rem;
   font-size: .72rem; line-height: 1.3; color: var(--dim); overflow: hidden; }
 .searchable .scroll { max-height: 34rem; overflow: auto; margin-top: .4rem; }
@@ -266,10 +267,15 @@ def _trial(trial: Mapping[str, Any]) -> str:
 
 
 def item(side: str, content: Mapping[str, Any]) -> str:
-    """A picked item: its image, or why there is none, with segment and time. side: such as enrolled."""
+    """A picked item: its image, or why there is none, with segment and time. side: such as enrolled.
+
+    Of what is heard, ``about`` says more, and the image is wide.
+    """
     where = escape(content["segment"]) + ("" if content["time_s"] is None else f", {content['time_s']:g} s")
+    where += f"; {escape(content['about'])}" if content.get("about") else ""
     if content["jpeg"] is None:
         picture = f'<div class="missing">{escape(content["why"])}</div>'
     else:
-        picture = f'<img alt="{side}: {where}" src="{data_uri(base64.b64decode(content["jpeg"]))}">'
+        wide = ' class="sound"' if "about" in content else ""
+        picture = f'<img{wide} alt="{side}: {where}" src="{data_uri(base64.b64decode(content["jpeg"]))}">'
     return f"<figure>{picture}<figcaption>{side}: {where}</figcaption></figure>"
