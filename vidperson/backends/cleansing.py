@@ -83,6 +83,17 @@ class Calibration:
         found = np.interp(scores, middles, self.ratios)
         return np.where(np.isnan(scores), 0.0, found)
 
+    def threshold(self) -> float:
+        """The lowest similarity that speaks for the own class."""
+        return round(float(self.edges[np.argmax(self.ratios > 0)]), 4)
+
+    def histogram(self) -> dict[str, list[float]]:
+        """``edges``, ``targets`` and ``nontargets``, in 50 bins: similarities to the own and to other classes."""
+        each = _BINS // 50
+        counts = {"targets": self.counts, "nontargets": self.impostors}
+        bins = {name: count.reshape(-1, each).sum(axis=1).tolist() for name, count in counts.items()}
+        return {"edges": [round(edge, 5) for edge in self.edges[::each].tolist()], **bins}
+
 
 def calibrate(own: Double, other: Double) -> Calibration | None:
     """own: (N,) similarities to the own centres, a part of them wrong. other: (K,) to centres of other classes.
