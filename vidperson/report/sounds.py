@@ -1,8 +1,9 @@
-"""What is heard, as a picture: the spectrogram of the beginning of a sound."""
+"""Sounds for reports: to hear, and as a picture."""
 
 from __future__ import annotations
 
 import io
+import struct
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 SHOWN_S = 8.0
 """Seconds of a sound that a picture shows."""
 
+_LOUD = 0.9
 _FRAME_S, _RANGE_DB, _SIZE = 0.032, 60.0, (288, 96)
 _TONES = ((0.0, (255, 255, 255)), (0.35, (178, 200, 226)), (0.7, (60, 102, 160)), (1.0, (20, 30, 62)))
 
@@ -37,3 +39,15 @@ def spectrogram_png(samples: NDArray[np.float32], rate: int) -> bytes:
     stream = io.BytesIO()
     Picture.fromarray(np.rint(pixels).astype(np.uint8)).quantize(64).save(stream, "PNG", optimize=True)
     return stream.getvalue()
+
+
+def small_wav(samples: NDArray[np.float32], rate: int) -> bytes:
+    """A WAV file of 8 bits a sample, which every browser plays, raised to the same peak. samples: (N,) from -1 to 1."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    values = np.rint(np.asarray(samples, np.float64) * (_LOUD / peak if peak > 0 else 0.0) * 127 + 128)
+    data = values.astype(np.uint8).tobytes()
+    data += b"\x80" * (len(data) % 2)
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, rate, 1, 8)
+    return struct.pack("<4sI4s", b"RIFF", 4 + len(form) + 8 + len(data), b"WAVE") + form + struct.pack(
+        "<4sI", b"data", len(data)
+    ) + data
