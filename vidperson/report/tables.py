@@ -10,6 +10,7 @@ from typing import Any
 from vidperson.types import ITEMS
 
 _NOTHING = {items: f"no_{modality}" for modality, items in ITEMS.items()}
+_USUAL = {"speech": ("ok", "silent", "short", "no_audio", "damaged", "unreadable")}
 
 RESULT_COLUMNS = (
     *("set", "modality", "system", "backend", "snorm_cohort", "calibrated_on"),
@@ -214,10 +215,9 @@ def states_of(items: str, statuses: Iterable[str] = ()) -> tuple[str, ...]:
 
     statuses: what other states there are is taken from these.
     """
-    nothing = _NOTHING[items]
-    usual = ("ok", "unsure", nothing, "damaged", "unreadable")
+    usual = _USUAL.get(items, ("ok", "unsure", _NOTHING[items], "damaged", "unreadable"))
     others = sorted({status.partition(":")[0] for status in statuses} - set(usual))
-    return (*usual[:3], *others, *usual[3:])
+    return (*usual[:-2], *others, *usual[-2:])
 
 
 def status_row(name: str, statuses: Mapping[str, str], items: str, count: int | None) -> Row:
