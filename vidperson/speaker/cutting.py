@@ -14,6 +14,7 @@ from vidperson.errors import DataError, MediaError
 from vidperson.io.items import StoredRows
 from vidperson.media.audio import SoundReader
 from vidperson.media.limits import Limits
+from vidperson.speaker.fbank import repeated
 from vidperson.types import SPEECH_COLUMNS, Float
 
 CROP_S = 3.015  # as in the evaluation of the ECAPA-TDNN recipe: 300 hops of 10 ms and a part of a window
@@ -95,11 +96,6 @@ def cut_spans(speech: Iterable[Float], spans: Sequence[Span]) -> Iterator[Float]
 
 def _sound(held: Float, begin: int, span: Span) -> Float:
     return repeated(held[span.start - begin : span.end - begin], span.least)
-
-
-def repeated(sound: Float, least: int) -> Float:
-    """The sound, from its beginning on again until there are so many samples."""
-    return np.resize(sound, least) if 0 < len(sound) < least else sound
 
 
 def speech_of(blocks: Iterable[Float], ranges: Sequence[tuple[int, int]]) -> Iterator[Float]:
