@@ -157,14 +157,18 @@ embed_batch=16               # [>=1] items per call of the embedder, such as fac
 embed_mirror=                # [none|concatenate|sum] mirrored items; empty: as the card says
 
 ## Scores and evaluation (stages 4 5)
-backends=max                 # ways to compare, e.g. "max ahc xatt track": see docs/metrics.md
+backends=max                 # ways to compare, e.g. "max whole whole-crops": see docs/metrics.md
+submean_set=                 # set with the mean to subtract in further systems; empty: none
 snorm_cohort=                # set that normalises scores, e.g. janus_dev_test_core; empty: none
-ncoh=1000                    # [>=1] faces of it per score: those with the best scores
+cohort_of=items              # [items|segments|persons] what of it: its items, or means of these
+ncoh=                        # [>=1] those per score, the best; empty: 1000 items or 300 means
 ncoh_discard=0               # [>=0] left out before these: they may show the person
 thr_ahc=0.8                  # [-1..1] average cosine down to which faces are clustered (ahc)
 mem_gb=4.0                   # [>0] memory for scoring (GiB); changes no score
 calibration_set=             # test set with a key to calibrate and fuse on; empty: none
+quality_measures=            # for a second calibration: items duration snr norm cohort; or empty
 fusion_systems=              # systems or other score folders to fuse; empty: none
+fusion_methods=logistic      # ways to fuse them: mean, logistic, quality, or several of them
 max_systems=5                # [>=1] most systems in the fusion
 search_backends="class-mean class-mean-whitened"  # ways to search: see docs/metrics.md
 identifiers=                 # identifiers to search with: folders of exp/<modality>_train

@@ -205,9 +205,12 @@ system_options() {
   train_trials=${calibration:+$data_dir/$calibration/trials}
   system_args=(--scores-dir "$exp_dir/scores" --experiment "$experiment" --embedders "${embedders[*]}"
     --test-sets "${scored[*]}" --backends "$backends" --thr-ahc "$thr_ahc"
-    --snorm-cohort "$snorm_cohort" --ncoh "$ncoh" --ncoh-discard "$ncoh_discard"
-    --calibration-set "$calibration" --fusion-systems "$fusion_systems" --max-systems "$max_systems"
-    --primary-cost "$primary_cost")
+    --submean-set "$submean_set" --snorm-cohort "$snorm_cohort" --cohort-of "$cohort_of"
+    --cohort-data "$data_dir/$snorm_cohort" --ncoh-discard "$ncoh_discard"
+    --calibration-set "$calibration" --quality-measures "$quality_measures"
+    --fusion-systems "$fusion_systems" --fusion-methods "$fusion_methods"
+    --max-systems "$max_systems" --primary-cost "$primary_cost")
+  if [ -n "$ncoh" ]; then system_args+=(--ncoh "$ncoh"); fi
   search_args=(--scores-dir "$exp_dir/scores" --experiment "$experiment" --embedders "${embedders[*]}"
     --test-sets "${searched[*]}" --search-backends "$search_backends" --identifiers "$identifiers"
     --search-fusion "$search_fusion" --search-top "$search_top" --search-persons "$search_persons"

@@ -20,6 +20,9 @@ HEARD = ("speech",)
 CUT_BY_BOX = ("bodies",)
 """Items with crops that show what is in their box and nothing else, so that others can be drawn on them."""
 
+LINKED = ("faces", "bodies")
+"""Items with a frame and a box, which link those of one person to tracks. Others of a segment are of one person."""
+
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif", ".hif", ".avif",
 )  # fmt: skip
