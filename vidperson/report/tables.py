@@ -10,7 +10,6 @@ from typing import Any
 from vidperson.types import HEARD, ITEMS
 
 _NOTHING = {items: f"no_{modality}" for modality, items in ITEMS.items()}
-_USUAL = {"speech": ("ok", "silent", "short", "no_audio", "damaged", "unreadable")}
 
 RESULT_COLUMNS = (
     *("set", "modality", "system", "backend", "submean_set", "snorm_cohort", "calibrated_on", "quality_measures"),
@@ -228,9 +227,10 @@ def states_of(items: str, statuses: Iterable[str] = ()) -> tuple[str, ...]:
 
     statuses: what other states there are is taken from these.
     """
-    usual = _USUAL.get(items, ("ok", "unsure", _NOTHING[items], "damaged", "unreadable"))
-    others = sorted({status.partition(":")[0] for status in statuses} - set(usual))
-    return (*usual[:-2], *others, *usual[-2:])
+    usual = ("ok", "silent", "short", "no_audio") if items in HEARD else ("ok", "unsure", _NOTHING[items])
+    bad = ("damaged", "unreadable")
+    others = sorted({status.partition(":")[0] for status in statuses} - {*usual, *bad})
+    return (*usual, *others, *bad)
 
 
 def status_row(name: str, statuses: Mapping[str, str], items: str, count: int | None) -> Row:
