@@ -101,7 +101,9 @@ def speech(options: Options) -> dict[tuple[str, str], Figures]:
         start = time.process_time()
         vectors = embed_all(options, card, files)
         seconds = time.process_time() - start
-        centre = np.mean([vector / np.linalg.norm(vector) for path, vector in vectors.items() if path in cohort], axis=0)
+        centre = np.mean(
+            [vector / np.linalg.norm(vector) for path, vector in vectors.items() if path in cohort], axis=0
+        )
         units = {path: vector / np.linalg.norm(vector) for path, vector in vectors.items()}
         for name, pairs in lists.items():
             figures = Figures(curve_of(pairs, units, 0.0), curve_of(pairs, units, centre))
