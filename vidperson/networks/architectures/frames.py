@@ -31,13 +31,16 @@ def cleared(x: Tensor, mask: Tensor | None) -> Tensor:
 
 def mirrored(x: Tensor, mask: Tensor | None, reach: int) -> Tensor:
     """(N, channels, frames), with ``reach`` frames before and behind that are mirrored at the first and the last frame
-    that counts; of sound that is too short for that, its last frame. What follows then are frames that count."""
-    places = torch.arange(-reach, x.shape[2] + reach, device=x.device).abs()
+    that counts; where there are too few for that, the last or the first one is repeated. All of them count."""
+    far = torch.arange(1, reach + 1, device=x.device)
     if mask is None:
         last = x.shape[2] - 1
-        return x.index_select(2, (last - (last - places).abs()).clamp(min=0))
+        before, behind = far.flip(0).clamp(max=last), (last - far).clamp(min=0)
+        return torch.cat([x.index_select(2, before), x, x.index_select(2, behind)], dim=2)
     ends = mask.sum(2) - 1
-    places = (ends - (ends - places).abs()).clamp(min=0)
+    places = torch.arange(-reach, x.shape[2] + reach, device=x.device)
+    places = torch.where(places < 0, torch.minimum(-places, ends), places)
+    places = torch.where(places > ends, (2 * ends - places).clamp(min=0), places)
     return x.gather(2, places[:, None].expand(-1, x.shape[1], -1))
 
 
