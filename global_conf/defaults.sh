@@ -15,33 +15,6 @@ modalities=face              # what persons are recognised by: folders steps_<mo
 
 ## Data (stage 1)
 corpora="sre19_av_v janus_core"  # corpora to prepare: folders of local/
-sre19_dev_dir=               # SRE19 AV development set as distributed, for sre19_av_v
-sre19_eval_dir=              # SRE19 AV evaluation set as distributed, for sre19_av_v
-sre21_dev_dir=               # SRE21 development set as distributed, for sre21_av_v
-sre21_eval_dir=              # SRE21 evaluation set as distributed, for sre21_av_v
-sre21_partitions=gender      # columns of its key that split the trials evenly; empty: none
-janus_dir=                   # Janus CORE as distributed, for janus_core
-folder_persons=              # for folder: one folder of photos or videos per person
-folder_videos=               # for folder: videos to search
-folder_key=                  # for folder: who is in which video, where known
-iqiyi_vid_dir=               # iQIYI-VID of 2018 or 2019, or iQIYI-VID-FACE, for iqiyi_vid
-iqiyi_vid_key=               # for iqiyi_vid: its key of the test clips, a list as val_gt.txt
-voxceleb1_dir=               # VoxCeleb1 with AVCleanse's lists, for voxceleb
-voxceleb2_dir=               # VoxCeleb2 with AVCleanse's lists, for voxceleb
-talking_test=                # for talking: one folder of talking videos per person, to compare
-talking_train=               # for talking: likewise, of other persons, to train on; may be empty
-csm_dir=                     # WIDER Person Search (CSM): lists and folders of images, for csm
-film_videos=                 # for film: videos to search, or a folder of images per film
-film_persons=                # for film: one folder of portraits per person
-film_key=                    # for film: which candidates show whom, where known
-film_frames=3                # [>=1] for film: key frames per shot
-film_longest_s=20.0          # [>0] for film: a longer shot counts as several (seconds)
-film_timeout_s=21600.0       # [>=0] for film: give up a film after this (seconds); 0: never
-clips_persons=               # for clips: one folder of videos per person, to learn from
-clips_search=                # for clips: videos to search
-clips_strangers=             # for clips: videos of other people, to learn from; may be empty
-clips_key=                   # for clips: who is in which searched video, where known
-clips_valid=0.0              # [0..1] for clips: share of each person's videos to validate on
 
 ## Data (stages 1 2 3 4 5)
 trial_sets="sre19_av_v_dev_enroll:sre19_av_v_dev_test"  # <enrolment set>:<test set>; a+b:c to search
@@ -50,6 +23,53 @@ trial_sets+=" janus_dev_enroll:janus_dev_test_core janus_eval_enroll:janus_eval_
 
 ## Data (stages 4 5)
 experiment=                  # name of the results; empty: the names of the configs, joined by +
+
+## Corpus sre19_av_v (stage 1)
+sre19_dev_dir=               # SRE19 AV development set as distributed
+sre19_eval_dir=              # SRE19 AV evaluation set as distributed
+
+## Corpus sre21_av_v (stage 1)
+sre21_dev_dir=               # SRE21 development set as distributed
+sre21_eval_dir=              # SRE21 evaluation set as distributed
+sre21_partitions=gender      # columns of its key that split the trials evenly; empty: none
+
+## Corpus janus_core (stage 1)
+janus_dir=                   # Janus CORE as distributed
+
+## Corpus folder (stage 1)
+folder_persons=              # one folder of photos or videos per person
+folder_videos=               # videos to search
+folder_key=                  # who is in which video, where known
+
+## Corpus iqiyi_vid (stage 1)
+iqiyi_vid_dir=               # iQIYI-VID of 2018 or 2019, or iQIYI-VID-FACE
+iqiyi_vid_key=               # its key of the test clips, a list as val_gt.txt
+
+## Corpus voxceleb (stage 1)
+voxceleb1_dir=               # VoxCeleb1 with AVCleanse's lists
+voxceleb2_dir=               # VoxCeleb2 with AVCleanse's lists
+
+## Corpus talking (stage 1)
+talking_test=                # one folder of talking videos per person, to compare
+talking_train=               # likewise, of other persons, to train on; may be empty
+
+## Corpus csm (stage 1)
+csm_dir=                     # WIDER Person Search (CSM): lists and folders of images
+
+## Corpus film (stage 1)
+film_videos=                 # videos to search, or a folder of images per film
+film_persons=                # one folder of portraits per person
+film_key=                    # which candidates show whom, where known
+film_frames=3                # [>=1] key frames per shot
+film_longest_s=20.0          # [>0] a longer shot counts as several (seconds)
+film_timeout_s=21600.0       # [>=0] give up a film after this (seconds); 0: never
+
+## Corpus clips (stage 1)
+clips_persons=               # one folder of videos per person, to learn from
+clips_search=                # videos to search
+clips_strangers=             # videos of other people, to learn from; may be empty
+clips_key=                   # who is in which searched video, where known
+clips_valid=0.0              # [0..1] share of each person's videos to validate on
 
 ## How to run (stage demo)
 demo_stages="0 1 2 3 4 5"    # what run_demo.sh runs; 14:train_x reads config_train_x.sh, too

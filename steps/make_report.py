@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from vidperson.report.tables import Row, Table
 
 SHEET_WIDTH = 1400
+INTERVALS = "Error rates with 95 % intervals"
 _ABOUT = ("snorm_cohort", "calibrated_on")
 
 
@@ -258,11 +259,13 @@ def _head_tables(
 
     named, markup = [], []
     if results:
-        head = [tables.result_table(results), tables.dcf_table(results), tables.trial_table(results)]
-        note = tables.result_note(results)
-        titles = ("Results", "Detection costs at each prior", "Trials")
-        named += list(zip(titles, head, (note, "", ""), strict=True))
-        markup += _summary(head, note)
+        named += [
+            ("Results", tables.result_table(results), tables.result_note(results)),
+            (INTERVALS, tables.interval_table(results), tables.interval_note(results)),
+            ("Detection costs at each prior", tables.dcf_table(results), ""),
+            ("Trials", tables.trial_table(results), ""),
+        ]
+        markup += _summary(named)
     if searched:
         head = [searches.map_table(searched), searches.open_set_table(searched)]
         notes = searches.open_set_notes(searched)
@@ -292,12 +295,15 @@ def _titles(results: Sequence[Mapping[str, Any]], searched: Sequence[Mapping[str
     return f"{modalities.capitalize()} {tasks} with {networks}", ", ".join(counts)
 
 
-def _summary(head: Sequence[Table], note: str) -> list[str]:
-    """The tables at the top of the report: results, detection costs, trials."""
+def _summary(named: Sequence[tuple[str, Table, str]]) -> list[str]:
+    """The tables at the top of the report: results, their intervals, detection costs, trials."""
     from vidperson.report import html
 
-    costs = [html.folded("Detection costs at each prior", head[1])] if head[1][1] else []
-    return [html.table(head[0]), html.note(note), *costs, html.heading("Trials"), html.table(head[2])]
+    (_, results, note), (title, spans, of_spans), (folded, costs, _), (last, trials, _) = named
+    markup = [html.table(results), html.note(note)]
+    if spans[1]:
+        markup += [html.heading(title), html.table(spans), html.note(of_spans), html.folded(folded, costs)]
+    return [*markup, html.heading(last), html.table(trials)]
 
 
 def _set_section(
@@ -438,7 +444,8 @@ def _plots(results: Sequence[dict[str, Any]]) -> list[str]:
     from vidperson.report import html, plots, tables
 
     several = len({result["system"] for result in results if result["backend"] != "fusion"}) > 1
-    keyed = {tables.label(result, several): result for result in results if result["has_key"]}
+    modalities = tables.several_modalities(results)
+    keyed = {tables.label(result, several, modalities): result for result in results if result["has_key"]}
     if not keyed:
         return [html.note("There is no key: nothing to evaluate.")]
     priors = next(iter(keyed.values()))["primary"]

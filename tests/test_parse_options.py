@@ -422,6 +422,14 @@ def test_help_is_about_a_screen_long_and_help_all_shows_every_option(recipe: Pat
     assert not any(name.startswith("train-") for name in everything)
 
 
+def test_help_shows_the_options_of_the_corpora_in_use(recipe: Path, repo: Path) -> None:
+    own = {"films": {"film-videos", "film-frames"}, "voices": {"voxceleb1-dir"}}
+    stage = "run_001_prepare_data"
+    shown = names(help_of(recipe, repo, stage, "--corpora", "folder film"))
+    assert own["films"] <= shown and not own["voices"] & shown
+    assert own["films"] | own["voices"] <= names(help_of(recipe, repo, stage, "all"))
+
+
 def test_help_names_every_option_that_the_stage_reads(recipe: Path, repo: Path) -> None:
     """Options that stand in a stage's script are below headings that name the stage."""
     for script in SCRIPTS:

@@ -1,6 +1,8 @@
-"""Batches for networks that take one item at a time."""
+"""Batches for networks that take one item at a time, and of items that differ in length."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -21,3 +23,12 @@ def any_batch(network: Network, items_per_run: int | None) -> Network:
         return [np.stack([out[0] if len(out) == 1 else out for out in outputs]) for outputs in zip(*runs, strict=True)]
 
     return run
+
+
+def by_shape(keys: Sequence[int], items: Sequence[Float]) -> Iterator[tuple[list[int], Float]]:
+    """Groups of items of one shape, in the order of their first ones: their keys, and the items as one array."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, item in enumerate(items):
+        groups.setdefault(item.shape, []).append(place)
+    for places in groups.values():
+        yield [keys[place] for place in places], np.stack([items[place] for place in places])

@@ -146,6 +146,7 @@ class FbankInput(Input):
     mean_norm: the mean over time is subtracted per bin.
     crop_frames, crop_hop: frames that the network takes at once, and from crop to crop; what comes
         out is then the mean over the crops. None: any number, the whole recording.
+    crop_cover: a last crop that the sound fills to this share, 0..1, is taken, too; silence follows.
     channels_first: (N, mel_bins, frames) instead.
     """
 
@@ -171,6 +172,7 @@ class FbankInput(Input):
     edges: str = "reflect"
     crop_frames: int | None = None
     crop_hop: int | None = None
+    crop_cover: float = 1.0
     channels_first: bool = False
 
 
@@ -478,6 +480,7 @@ def _check_fbank(what: FbankInput, expect: _Expect) -> None:
     crops = (what.crop_frames, what.crop_hop)
     good = crops == (None, None) or all(size is not None and 0 < size <= _MAX_FRAMES for size in crops)
     expect(good, "input.crop_frames, input.crop_hop", f"two sizes from 1 to {_MAX_FRAMES}, or neither", crops)
+    expect(0 < what.crop_cover <= 1, "input.crop_cover", "a share above 0, at most 1", what.crop_cover)
 
 
 def _check_output(card: ModelCard, expect: _Expect) -> None:

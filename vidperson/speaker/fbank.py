@@ -25,29 +25,46 @@ def network_input(sound: Array, what: FbankInput) -> Array:
     """The items that a network takes for one piece of sound, (N, frames, mel_bins) or (N, mel_bins, frames).
 
     sound: (samples,) float32 from -1 to 1 at ``what.sample_rate``.
-    Without ``crop_frames`` one item, or none where the sound has no whole frame. With it, whole crops ``crop_hop``
-    frames apart; sound that is shorter than a crop is continued by silence.
+    Without ``crop_frames`` one item, or none where the sound has no whole frame. With it, crops ``crop_hop`` frames
+    apart: the whole ones, and a last one where the sound fills ``crop_cover`` of it or there is no other; silence
+    follows the sound then.
     """
+    levelled = _levelled(sound, what)
     if what.crop_frames is None or what.crop_hop is None:
-        found = fbank(sound, what)
+        found = _energies(levelled, what)
         crops = found[None] if len(found) else np.zeros((0, 0, what.mel_bins), np.float32)
     else:
-        lacking = _shortest(what, what.crop_frames) - len(sound)
-        found = fbank(np.pad(sound, (0, lacking)) if lacking > 0 and len(sound) else sound, what)
-        starts = range(0, len(found) - what.crop_frames + 1, what.crop_hop)
+        starts = crop_starts(frame_count(len(sound), what), what) if len(sound) else []
+        lacking = _shortest(what, starts[-1] + what.crop_frames) - len(sound) if starts else 0
+        found = _energies(np.pad(levelled, (0, lacking)) if lacking > 0 else levelled, what)
         crops = np.zeros((len(starts), what.crop_frames, what.mel_bins), np.float32)
         for crop, start in zip(crops, starts, strict=True):
             crop[:] = found[start : start + what.crop_frames]
     return np.ascontiguousarray(crops.transpose(0, 2, 1)) if what.channels_first else crops
 
 
+def crop_starts(frames: int, what: FbankInput) -> list[int]:
+    """The frames at which crops begin, see :func:`network_input`. Of a front end with crops."""
+    assert what.crop_frames and what.crop_hop
+    starts = list(range(0, max(1, frames - what.crop_frames + 1), what.crop_hop))
+    further = starts[-1] + what.crop_hop
+    if frames >= what.crop_frames and (frames - further) / what.crop_frames >= what.crop_cover:
+        starts.append(further)
+    return starts
+
+
 def fbank(sound: Array, what: FbankInput) -> Array:
     """(frames, mel_bins) float32; no frames for sound without a whole one. sound: as for :func:`network_input`."""
+    return _energies(_levelled(sound, what), what)
+
+
+def _energies(sound: Array, what: FbankInput) -> Array:
+    """:func:`fbank` of sound that has the level it shall have."""
     count = frame_count(len(sound), what)
     energies = np.zeros((count, what.mel_bins), np.float32)
     if not count:
         return energies
-    values: NDArray[np.floating] = _levelled(sound, what) * np.float32(what.scale)
+    values: NDArray[np.floating] = sound * np.float32(what.scale)
     centred = what.framing == "centred"
     if centred:
         if what.pre_emphasis:  # in float64: float32 would cost up to 1e-4 of the logarithm of quiet bins
@@ -86,7 +103,7 @@ def _shortest(what: FbankInput, frames: int) -> int:
 
 def _levelled(sound: Array, what: FbankInput) -> Array:
     """The sound, raised to ``level_dbfs`` where its mean power is less; silence stays."""
-    if what.level_dbfs is None:
+    if what.level_dbfs is None or not len(sound):
         return sound
     power = float(np.mean(np.square(sound, dtype=np.float64)))
     gain = 10 ** (what.level_dbfs / 20) / np.sqrt(power) if power else 1.0
