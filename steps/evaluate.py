@@ -12,11 +12,11 @@ Inputs:
       optional, <model> <segment> <partition>: parts of equal weight in the primary cost
 Outputs:
   OUTPUT_DIR/<system>/<test set>.json
-      what made the scores; counts; EER on the ROC's convex hull and read off the ROC itself,
-      precision-recall break-even (0..1); Cllr and its minimum (bits); min and act DCF
-      (normalised, no unit) per prior and as NIST's primary cost, with the costs and the
-      normalisation used; min and act DCF over the prior's log odds; points of the DET curve; the
-      histogram of the scores
+      what made the scores; counts; EER on the ROC's convex hull, read off the ROC itself and at
+      its nearest point, precision-recall break-even (0..1); Cllr and its minimum (bits); min and
+      act DCF (normalised, no unit) per prior and as NIST's primary cost, with the costs and the
+      normalisation used; 95 % intervals of EER and min DCF, by the bootstrap over persons; min and
+      act DCF over the prior's log odds; points of the DET curve; the histogram of the scores
 
 The act DCF and Cllr take scores as natural log-likelihood ratios: without calibration they say
 little. A word of PAIRS holds the options of steps/score.py that describe one pair of sets.
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vidperson.backends.systems import System
+    from vidperson.io.lists import Trials
     from vidperson.io.planned import Planned
 
 MOST_LINES = 12
@@ -212,9 +213,26 @@ def evaluate_scores(
             **_primary_cost(values, is_target, labels, primary, costs),
         }
         result |= _figures(values[is_target], values[~is_target], costs) | {"primary": primary_cost}
+        result["interval"] = _intervals(values, trial_list, costs)
     with atomic_write(output) as stream:
         stream.write(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     return result
+
+
+def _intervals(values: NDArray[Any], trials: Trials, costs: CostOptions) -> Mapping[str, object] | None:
+    """The 95 % intervals; None where there are too few persons, or too many trials."""
+    import numpy as np
+
+    from vidperson.metrics.trials import MOST_TRIALS, persons_of, trial_intervals
+
+    if len(trials) > MOST_TRIALS:
+        return None
+    number = {name: at for at, name in enumerate(dict.fromkeys([*trials.model_ids, *trials.segment_ids]))}
+    models = np.array([number[name] for name in trials.model_ids])[trials.model_index]
+    segments = np.array([number[name] for name in trials.segment_ids])[trials.segment_index]
+    is_target = trials.key()
+    persons = persons_of(models, segments, is_target)
+    return trial_intervals(values, is_target, persons, costs.operating_points(), costs.c_miss, costs.c_fa)
 
 
 def _primary_cost(
@@ -253,6 +271,7 @@ def _figures(targets: NDArray[Any], nontargets: NDArray[Any], options: CostOptio
         "num_nontargets": len(nontargets),
         "eer": metrics.eer(curve),
         "eer_simple": metrics.eer_simple(curve),
+        "eer_point": metrics.eer_point(curve),
         "prbep": metrics.precision_recall_break_even(curve),
         "cllr": metrics.cllr(curve),
         "min_cllr": metrics.min_cllr(curve),

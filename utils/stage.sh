@@ -68,10 +68,10 @@ need() {
 
 # Get a modality ready: its functions, networks and folders. Arguments: modality, which networks have to be named.
 use_modality() {
-  local option optional_network=
+  local option optional_network= own_detectors=
   modality=$1
   # shellcheck source=/dev/null
-  . "./steps_$modality/modality.sh"   # may set optional_network
+  . "./steps_$modality/modality.sh"   # may set optional_network and own_detectors
   for option in "${@:2}"; do
     if [ "$option" = "$optional_network" ]; then optional_network=${modality}_$option; fi
     option=${modality}_$option
@@ -91,6 +91,8 @@ use_modality() {
   done
   option=${modality}_detector
   detector=${!option-}
+  detector_network=$detector
+  if [[ " $own_detectors " == *" $detector "* ]]; then detector_network=; fi
   option=${modality}_embedder
   embedder=${!option-}
   models_dir=$exp_dir/${modality}_models
