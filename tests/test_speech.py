@@ -1,4 +1,4 @@
-"""Speech: where it is and how good, what of it is embedded, whatever its length, and stages 2 and 3 from list to archive."""
+"""Speech: where it is and how good, what of it is embedded, and stages 2 and 3 from list to archive."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ from vidperson.corpora.data_folder import Segment, write_data_folder
 from vidperson.errors import DataError, ModelError
 from vidperson.io.matrices import load_matrices
 from vidperson.media.audio import read
-from vidperson.networks.card import ModelCard, NetworkFile, Output, WaveformInput, load_card
+from vidperson.networks.card import ModelCard, Output, WaveformInput, load_card
 from vidperson.speaker import speech
-from vidperson.speaker.comparing import voice_of
 from vidperson.speaker.cutting import CutPolicy, cut_spans, join_rows, plan_spans, read_spans, speech_of
 from vidperson.speaker.embedder import SpeakerEmbedder
 from vidperson.speaker.fbank import network_input
