@@ -47,7 +47,7 @@ RATE, SPEAKERS, EACH, SIZE = 16000, 8, 4, 16
 
 
 class Tiny(torch.nn.Module):
-    """(N, 80, frames) to (N, SIZE): means and deviations of a convolution."""
+    """(N, 80, frames) to (N, SIZE): means and root mean squares of a convolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Tiny(torch.nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         x = self.conv(features).relu()
-        found: torch.Tensor = self.last(self.norm(torch.cat([x.mean(2), x.std(2)], dim=1)))
+        found: torch.Tensor = self.last(self.norm(torch.cat([x.mean(2), x.square().mean(2).sqrt()], dim=1)))
         return found
 
 
