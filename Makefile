@@ -8,7 +8,7 @@ TEST_JOBS = 2
 PYTEST = python -m pytest --durations=15
 TRAINING = $(wildcard tests/test_training_*.py)
 # The files that take longest begin first, so that both processes end together; tests/conftest.py orders the others.
-LONGEST = $(filter %_loop.py %_run.py %_embedder.py %_teacher.py,$(TRAINING))
+LONGEST = $(filter %_loop.py %_run.py %_embedder.py,$(TRAINING))
 
 .PHONY: check lint types shell mxnet test test-training campaign
 

@@ -10,54 +10,74 @@ config_file=global_conf/config_glint360k_r100.sh  # [not empty] configs to read:
 data_dir=data                # [folder] folder of the data sets
 exp_dir=exp                  # [folder] folder of everything that the stages compute
 
-## Data (stages 0 1 2 3 4 5)
+## Data (stages 0 1 2 3 4 5 15)
 modalities=face              # what persons are recognised by: folders steps_<modality>
 
 ## Data (stage 1)
 corpora="sre19_av_v janus_core"  # corpora to prepare: folders of local/
-sre19_dev_dir=               # SRE19 AV development set as distributed, for sre19_av_v
-sre19_eval_dir=              # SRE19 AV evaluation set as distributed, for sre19_av_v
-sre21_dev_dir=               # SRE21 development set as distributed, for sre21_av_v
-sre21_eval_dir=              # SRE21 evaluation set as distributed, for sre21_av_v
-sre21_partitions=gender      # columns of its key that split the trials evenly; empty: none
-janus_dir=                   # Janus CORE as distributed, for janus_core
-folder_persons=              # for folder: one folder of photos or videos per person
-folder_videos=               # for folder: videos to search
-folder_key=                  # for folder: who is in which video, where known
-iqiyi_vid_dir=               # iQIYI-VID of 2018 or 2019, or iQIYI-VID-FACE, for iqiyi_vid
-iqiyi_vid_key=               # for iqiyi_vid: its key of the test clips, a list as val_gt.txt
-voxceleb1_dir=               # VoxCeleb1 with AVCleanse's lists, for voxceleb
-voxceleb2_dir=               # VoxCeleb2 with AVCleanse's lists, for voxceleb
-talking_test=                # for talking: one folder of talking videos per person, to compare
-talking_train=               # for talking: likewise, of other persons, to train on; may be empty
-csm_dir=                     # WIDER Person Search (CSM): lists and folders of images, for csm
-film_videos=                 # for film: videos to search, or a folder of images per film
-film_persons=                # for film: one folder of portraits per person
-film_key=                    # for film: which candidates show whom, where known
-film_frames=3                # [>=1] for film: key frames per shot
-film_longest_s=20.0          # [>0] for film: a longer shot counts as several (seconds)
-film_timeout_s=21600.0       # [>=0] for film: give up a film after this (seconds); 0: never
-clips_persons=               # for clips: one folder of videos per person, to learn from
-clips_search=                # for clips: videos to search
-clips_strangers=             # for clips: videos of other people, to learn from; may be empty
-clips_key=                   # for clips: who is in which searched video, where known
-clips_valid=0.0              # [0..1] for clips: share of each person's videos to validate on
 
 ## Data (stages 1 2 3 4 5)
 trial_sets="sre19_av_v_dev_enroll:sre19_av_v_dev_test"  # <enrolment set>:<test set>; a+b:c to search
 trial_sets+=" sre19_av_v_eval_enroll:sre19_av_v_eval_test"
 trial_sets+=" janus_dev_enroll:janus_dev_test_core janus_eval_enroll:janus_eval_test_core"
 
-## Data (stages 4 5)
+## Data (stages 4 5 15)
 experiment=                  # name of the results; empty: the names of the configs, joined by +
+
+## Corpus sre19_av_v (stage 1)
+sre19_dev_dir=               # SRE19 AV development set as distributed
+sre19_eval_dir=              # SRE19 AV evaluation set as distributed
+
+## Corpus sre21_av_v (stage 1)
+sre21_dev_dir=               # SRE21 development set as distributed
+sre21_eval_dir=              # SRE21 evaluation set as distributed
+sre21_partitions=gender      # columns of its key that split the trials evenly; empty: none
+
+## Corpus janus_core (stage 1)
+janus_dir=                   # Janus CORE as distributed
+
+## Corpus folder (stage 1)
+folder_persons=              # one folder of photos or videos per person
+folder_videos=               # videos to search
+folder_key=                  # who is in which video, where known
+
+## Corpus iqiyi_vid (stage 1)
+iqiyi_vid_dir=               # iQIYI-VID of 2018 or 2019, or iQIYI-VID-FACE
+iqiyi_vid_key=               # its key of the test clips, a list as val_gt.txt
+
+## Corpus voxceleb (stage 1)
+voxceleb1_dir=               # VoxCeleb1 with AVCleanse's lists
+voxceleb2_dir=               # VoxCeleb2 with AVCleanse's lists
+
+## Corpus talking (stage 1)
+talking_test=                # one folder of talking videos per person, to compare
+talking_train=               # likewise, of other persons, to train on; may be empty
+
+## Corpus csm (stage 1)
+csm_dir=                     # WIDER Person Search (CSM): lists and folders of images
+
+## Corpus film (stage 1)
+film_videos=                 # videos to search, or a folder of images per film
+film_persons=                # one folder of portraits per person
+film_key=                    # which candidates show whom, where known
+film_frames=3                # [>=1] key frames per shot
+film_longest_s=20.0          # [>0] a longer shot counts as several (seconds)
+film_timeout_s=21600.0       # [>=0] give up a film after this (seconds); 0: never
+
+## Corpus clips (stage 1)
+clips_persons=               # one folder of videos per person, to learn from
+clips_search=                # videos to search
+clips_strangers=             # videos of other people, to learn from; may be empty
+clips_key=                   # who is in which searched video, where known
+clips_valid=0.0              # [0..1] share of each person's videos to validate on
 
 ## How to run (stage demo)
 demo_stages="0 1 2 3 4 5"    # what run_demo.sh runs; 14:train_x reads config_train_x.sh, too
 
-## How to run (stages 2 3 4 5 10 11 14)
+## How to run (stages 2 3 4 5 10 11 14 15)
 cmd=${train_cmd:-utils/run.py}  # [not empty] launcher of jobs, see cmd.sh; on GPUs: cuda_cmd
 
-## How to run (stages 2 3 4)
+## How to run (stages 2 3 4 15)
 force=false                  # true: recompute what is done, or was begun with other options
 
 ## How to run (stages 2 3)
@@ -87,7 +107,7 @@ segment_timeout_s=3600.0     # [>=0] give up a segment after this (seconds); 0: 
 decoder=software             # [software|cuda] what decodes videos; cuda: an NVIDIA GPU
 contact_sheet=false          # true: write an image of the faces found per segment
 
-## Face (stages 0 1 2 3 4 5 14)
+## Face (stages 0 1 2 3 4 5 14 15)
 face_detector=retinaface_mnet025_pytorch  # detection network, a folder of exp/face_models
 
 ## Face (stages 1 2)
@@ -106,32 +126,49 @@ max_centre_distance=1.0      # [>=0] from face to label, in diagonals of the lab
 face_per_region=false        # true: search each box of `region`, at five sizes
 discard_low_quality=false    # true: keep a segment's large faces with little black border
 
-## Face (stages 0 3 4 5 14)
+## Face (stages 0 3 4 5 14 15)
 face_embedder=arcface_glint360k_r100  # embedding network, a folder of exp/face_models
 
-## Body (stages 0 1 2)
+## Body (stages 0 1 2 15)
 body_detector=               # detector, a folder of exp/body_models; empty: boxes are given
 
 ## Body (stages 1 2)
 person_threshold=0.5         # [>0..1] lowest score of a person
 person_nms_threshold=0.45    # [>0..1] overlap (IoU) from which the weaker person is dropped
 
-## Body (stages 0 3 4 5)
+## Body (stages 0 3 4 5 15)
 body_embedder=omz_person_reidentification_0277  # embedding network, a folder of exp/body_models
+
+## Speaker (stages 0 1 2)
+speaker_detector=            # what finds speech: energy; empty: the whole sound is speech
+
+## Speaker (stages 1 2)
+speaker_shortest_s=0.3       # [>=0] seconds of sound that a segment needs
+
+## Speaker (stages 0 3 4 5)
+speaker_embedder=ecapa_tiny  # embedding network, a folder of exp/speaker_models
+
+## Speaker (stage 3)
+speaker_crops=0              # [>=0] crops of 3 s that are embedded, too; the ECAPA recipe: 5
+speaker_longest_s=60.0       # [>0] longer speech is embedded in equal parts, by their mean
 
 ## Embeddings (stage 3)
 embed_batch=16               # [>=1] items per call of the embedder, such as faces
 embed_mirror=                # [none|concatenate|sum] mirrored items; empty: as the card says
 
 ## Scores and evaluation (stages 4 5)
-backends=max                 # ways to compare, e.g. "max ahc xatt track": see docs/metrics.md
+backends=max                 # ways to compare, e.g. "max whole whole-crops": see docs/metrics.md
+submean_set=                 # set with the mean to subtract in further systems; empty: none
 snorm_cohort=                # set that normalises scores, e.g. janus_dev_test_core; empty: none
-ncoh=1000                    # [>=1] faces of it per score: those with the best scores
+cohort_of=items              # [items|segments|persons] what of it: its items, or means of these
+ncoh=                        # [>=1] those per score, the best; empty: 1000 items or 300 means
 ncoh_discard=0               # [>=0] left out before these: they may show the person
 thr_ahc=0.8                  # [-1..1] average cosine down to which faces are clustered (ahc)
 mem_gb=4.0                   # [>0] memory for scoring (GiB); changes no score
 calibration_set=             # test set with a key to calibrate and fuse on; empty: none
+quality_measures=            # for a second calibration: items duration snr norm cohort; or empty
 fusion_systems=              # systems or other score folders to fuse; empty: none
+fusion_methods=logistic      # ways to fuse them: mean, logistic, quality, or several of them
 max_systems=5                # [>=1] most systems in the fusion
 search_backends="class-mean class-mean-whitened"  # ways to search: see docs/metrics.md
 identifiers=                 # identifiers to search with: folders of exp/<modality>_train
@@ -144,7 +181,7 @@ cast_rerank=                 # in original: identity, appearance or both, identi
 false_alarm_rate=0.01        # [>0..1] wished share of strangers named, by the calibration set
 primary_cost=sre19           # [sre19|sre21] C_primary: prior 0.05, or the mean of 0.01 and 0.05
 
-## Scores and evaluation (stages 4 5 14)
+## Scores and evaluation (stages 4 5 14 15)
 link_cosine=0.3              # [-1..1] lowest cosine of successive faces of a track, in a search
 
 ## Scores and evaluation (stage 5)

@@ -12,11 +12,11 @@ Inputs:
       optional, <model> <segment> <partition>: parts of equal weight in the primary cost
 Outputs:
   OUTPUT_DIR/<system>/<test set>.json
-      what made the scores; counts; EER on the ROC's convex hull and read off the ROC itself,
-      precision-recall break-even (0..1); Cllr and its minimum (bits); min and act DCF
-      (normalised, no unit) per prior and as NIST's primary cost, with the costs and the
-      normalisation used; min and act DCF over the prior's log odds; points of the DET curve; the
-      histogram of the scores
+      what made the scores; counts; EER on the ROC's convex hull, read off the ROC itself and at
+      its nearest point, precision-recall break-even (0..1); Cllr and its minimum (bits); min and
+      act DCF (normalised, no unit) per prior and as NIST's primary cost, with the costs and the
+      normalisation used; 95 % intervals of EER and min DCF, by the bootstrap over persons; min and
+      act DCF over the prior's log odds; points of the DET curve; the histogram of the scores
 
 The act DCF and Cllr take scores as natural log-likelihood ratios: without calibration they say
 little. A word of PAIRS holds the options of steps/score.py that describe one pair of sets.
@@ -39,7 +39,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps.calibrate import MODEL, TrainOptions, plan_calibrations
-from steps.fuse import plan_fusion
+from steps.fuse import plan_fusions
+from steps.qualities import plan_quality
 from steps.score import PairOptions, SystemOptions, check_systems, plan_scores
 from vidperson import cli
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vidperson.backends.systems import System
+    from vidperson.io.lists import Trials
     from vidperson.io.planned import Planned
 
 MOST_LINES = 12
@@ -124,16 +126,18 @@ def read_pairs(words: Sequence[str]) -> list[PairOptions]:
 
 def about(system: System, pairs: Sequence[PairOptions]) -> dict[str, str | None]:
     """What results and instructive trials say of a system."""
-    from vidperson.backends.systems import FUSION
+    from vidperson.backends.systems import FUSIONS
 
     modalities = {pair.embedder: pair.modality for pair in pairs}
-    embedders = list(modalities) if system.backend == FUSION else [system.embedder]
+    embedders = list(modalities) if system.backend in FUSIONS.values() else [system.embedder]
     return {
         "modality": " + ".join(dict.fromkeys(modalities[embedder] for embedder in embedders)),
         "system": " + ".join(embedders),
         "backend": system.backend,
+        "submean_set": system.submean_set or None,
         "snorm_cohort": system.snorm_cohort or None,
         "calibrated_on": system.calibrated_on or None,
+        "quality_measures": " ".join(system.quality) or None,
     }
 
 
@@ -144,13 +148,12 @@ def refuse_other_scores(options: SystemOptions, pairs: Sequence[PairOptions]) ->
     cure = "these are not the scores of these options; run ./run_004_score.sh with the same options first"
     try:
         planned = [one for pair in pairs for one in plan_scores(pair, options).values()]
-        for pair in pairs:
-            if pair.test_set == options.calibration_set:
-                train = TrainOptions(pair.trials)
-                plans = list(plan_calibrations(options, train).values())
-                plans += [plan_fusion(options, train)] if options.fusion_systems else []
-                planned += [one for plan in plans for test_set, one in plan.items() if test_set != MODEL]
-                break
+        planned += [plan_quality(pair, options) for pair in pairs]
+        keys = [pair.trials for pair in pairs if pair.test_set == options.calibration_set]
+        train = TrainOptions(keys[0] if keys else Path())
+        plans = list(plan_calibrations(options, train).values()) if keys else []
+        plans += plan_fusions(options, train).values() if options.fusion_systems else []
+        planned += [one for plan in plans for test_set, one in plan.items() if test_set != MODEL]
     except ScoringError as error:
         raise ScoringError(f"{error}\n{cure}") from None
     refuse_unplanned(planned, cure)
@@ -210,9 +213,26 @@ def evaluate_scores(
             **_primary_cost(values, is_target, labels, primary, costs),
         }
         result |= _figures(values[is_target], values[~is_target], costs) | {"primary": primary_cost}
+        result["interval"] = _intervals(values, trial_list, costs)
     with atomic_write(output) as stream:
         stream.write(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     return result
+
+
+def _intervals(values: NDArray[Any], trials: Trials, costs: CostOptions) -> Mapping[str, object] | None:
+    """The 95 % intervals; None where there are too few persons, or too many trials."""
+    import numpy as np
+
+    from vidperson.metrics.trials import MOST_TRIALS, persons_of, trial_intervals
+
+    if len(trials) > MOST_TRIALS:
+        return None
+    number = {name: at for at, name in enumerate(dict.fromkeys([*trials.model_ids, *trials.segment_ids]))}
+    models = np.array([number[name] for name in trials.model_ids])[trials.model_index]
+    segments = np.array([number[name] for name in trials.segment_ids])[trials.segment_index]
+    is_target = trials.key()
+    persons = persons_of(models, segments, is_target)
+    return trial_intervals(values, is_target, persons, costs.operating_points(), costs.c_miss, costs.c_fa)
 
 
 def _primary_cost(
@@ -251,6 +271,7 @@ def _figures(targets: NDArray[Any], nontargets: NDArray[Any], options: CostOptio
         "num_nontargets": len(nontargets),
         "eer": metrics.eer(curve),
         "eer_simple": metrics.eer_simple(curve),
+        "eer_point": metrics.eer_point(curve),
         "prbep": metrics.precision_recall_break_even(curve),
         "cllr": metrics.cllr(curve),
         "min_cllr": metrics.min_cllr(curve),

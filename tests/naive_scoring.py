@@ -67,6 +67,31 @@ def attended(source, rows, a=4.0):
     return weighted(softmax([a * cosine(source, row) for row in rows]), rows)
 
 
+def whole(rows, others):
+    """The cosine of the first rows."""
+    return cosine(rows[0], others[0])
+
+
+def mean_cosine(rows, others):
+    """The mean of the cosines of all pairs."""
+    return sum(cosine(row, other) for row in rows for other in others) / (len(rows) * len(others))
+
+
+def crops(rows, others):
+    """The same of the rows after the first."""
+    return mean_cosine(*(side[1:] if len(side) > 1 else side for side in (rows, others)))
+
+
+def whole_crops(rows, others):
+    return (whole(rows, others) + crops(rows, others)) / 2
+
+
+def segment(rows):
+    return [rows]
+
+
+# What segments turn into on either side; their vectors are compared by their cosine. Segments as they are have
+# a function of all their rows.
 METHODS = {
     "max": (same, same),
     "mean": (mean, same),
@@ -78,13 +103,21 @@ METHODS = {
     "selfatt-all": (same, self_attention),
     "selfatt": (self_attention, self_attention),
     "norm-mean": (norm_mean, same),
+    "whole": (segment, segment),
+    "crops": (segment, segment),
+    "whole-crops": (segment, segment),
+    "mean-cosine": (segment, segment),
 }
+OF_SEGMENTS = {"whole": whole, "crops": crops, "whole-crops": whole_crops, "mean-cosine": mean_cosine}
 
 
 def comparisons(backend, enrolment_vectors, test_vectors):
     """Pairs of an enrolment vector and something on the test side: (vector, what, score of any vector with what)."""
     for e in enrolment_vectors:
-        if backend == "xatt":
+        if backend in OF_SEGMENTS:
+            (rows,) = test_vectors
+            yield e, lambda source, rows=rows: OF_SEGMENTS[backend](source, rows)
+        elif backend == "xatt":
             yield e, lambda source: cosine(source, attended(source, test_vectors))
         else:
             for t in test_vectors:
@@ -115,19 +148,25 @@ def scores_and_errors(backend, models, videos, trials, cohort=None, ncoh=0, disc
         for e, score_of in comparisons(backend, vectors, test(list(faces))):
             value = score_of(e)
             plain = value, COSINE_ERROR
-            found.append(plain if cohort is None else snorm(value, e, score_of, cohort, ncoh, discard))
+            if cohort is None:
+                found.append(plain)
+                continue
+            others = cohort.astype(np.float64)
+            if backend in OF_SEGMENTS:
+                others = [[c] for c in others]
+            compare = OF_SEGMENTS.get(backend, cosine)
+            scores_of_cohort = [score_of(c) for c in others], [compare(e, c) for c in others]
+            found.append(snorm(value, *scores_of_cohort, ncoh, discard))
         scores.append(max(value for value, _ in found))
         errors.append(max(error for _, error in found))
     return np.array(scores), np.array(errors)
 
 
-def snorm(value, e, score_of, cohort, ncoh, discard):
+def snorm(value, against_test, against_enrolment, ncoh, discard):
     """The normalised score, and by how much it may be off; any number where another face may be among those chosen."""
-    against_test = [score_of(c) for c in cohort.astype(np.float64)]
-    against_enrolment = [cosine(e, c) for c in cohort.astype(np.float64)]
     total, error = 0.0, 0.0
     for choosing, scoring in ((against_test, against_enrolment), (against_enrolment, against_test)):
-        order = sorted(range(len(cohort)), key=lambda i: -choosing[i])
+        order = sorted(range(len(choosing)), key=lambda i: -choosing[i])
         for last in (discard - 1, discard + ncoh - 1):
             if 0 <= last < len(order) - 1 and choosing[order[last]] - choosing[order[last + 1]] < 2 * COSINE_ERROR:
                 error = math.inf

@@ -53,6 +53,8 @@ def test_sre19_release_gives_both_sets(tmp_path: Path, lists: Sre19) -> None:
         "1002-bbb": f"{root}/data/enrollment/bbb.mp4",
         "1002-ccc": f"{root}/data/enrollment/ccc.mp4",
     }
+    for folder in (enroll, test):  # the sound of each video
+        assert (folder / "wav.scp").read_text() == (folder / "vid.scp").read_text()
     assert read_spk2utt(enroll / "spk2utt") == {"1001": ["1001-aaa"], "1002": ["1002-bbb", "1002-ccc"]}
     boxes = read_boxes(enroll / "face_boundingbox")
     assert boxes["1001-aaa"] == [LabelledBox(0.1, (5, 6, 7, 8)), LabelledBox(0.5, (1.5, 2, 3, 4))]

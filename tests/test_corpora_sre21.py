@@ -49,8 +49,13 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def release(root: Path, lists: Lists, media: dict[str, bytes], part: str = "dev") -> Path:
     (root / "docs").mkdir(parents=True)
     for name, text in lists.items():
-        (root / "docs" / f"sre21_visual_{part}_{name}.tsv").write_bytes(text.encode())
+        track, _, name = name.rpartition(" ")
+        (root / "docs" / f"sre21_{track or 'visual'}_{part}_{name}.tsv").write_bytes(text.encode())
+    sounds = (
+        ["audio/enrollment/" + name for name in ("x.flac", "y.sph", "z.flac")] if "audio enrollment" in lists else []
+    )
     for name in (
+        *sounds,
         "image/enrollment/face_a.jpg",
         "image/enrollment/face_b.jpg",
         "video/test/t1.mp4",
@@ -58,7 +63,7 @@ def release(root: Path, lists: Lists, media: dict[str, bytes], part: str = "dev"
     ):
         path = root / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(media[path.suffix])
+        path.write_bytes(media.get(path.suffix, b""))
     return root
 
 
@@ -80,6 +85,7 @@ def test_sre21_release_gives_a_model_per_image_and_partitions_beside_the_trials(
     }
     assert contents(test) == {
         "vid.scp": f"t1 {root}/data/video/test/t1.mp4\nt2 {root}/data/video/test/t2.mp4\n",
+        "wav.scp": f"t1 {root}/data/video/test/t1.mp4\nt2 {root}/data/video/test/t2.mp4\n",
         "utt2spk": "t1 t1\nt2 t2\n",
         "spk2utt": "t1 t1\nt2 t2\n",
         "trials": "face_a t1 target\nface_a t2 nontarget\nface_b t1 nontarget\n",
@@ -127,6 +133,60 @@ def test_sre21_key_missing_gives_trials_of_two_columns_and_removes_old_partition
     _, test = sre21.prepare(tmp_path / "data", root, None)
     assert read_trials(test / "trials").is_target is None
     assert not (test / "trial_partitions").exists()
+
+
+def with_sounds(lists: Lists) -> Lists:
+    """The lists and those of the audio-visual track: a model of two sounds, and one of a sound."""
+    return lists | {
+        "audio-visual trials": "modelid\timageid\tsegmentid\nm2\tface_b.jpg\tt1.mp4\nm1\tface_a.jpg\tt1.mp4\n",
+        "audio-visual trial_key": "modelid\timageid\tsegmentid\ttargettype\tgender\n"
+        "m1\tface_a.jpg\tt1.mp4\ttarget\tfemale\nm2\tface_b.jpg\tt1.mp4\tnontarget\tmale\n",
+        "audio enrollment": "modelid\tsegmentid\tside\nm1\tx.flac\ta\nm1\ty.sph\ta\nm2\tz\ta\nm3\tx.flac\ta\n",
+    }
+
+
+def test_sre21_audio_visual_lists_give_models_with_an_image_and_each_sound(
+    tmp_path: Path, lists: Lists, media: dict[str, bytes]
+) -> None:
+    root = release(tmp_path / "r", with_sounds(lists), media)
+    *_, enroll, test = sre21.prepare(tmp_path / "data", root, None)
+    assert (enroll.name, test.name) == ("sre21_av_dev_enroll", "sre21_av_dev_test")
+    image, sound = f"{root}/data/image/enrollment", f"{root}/data/audio/enrollment"
+    assert contents(enroll) == {
+        "vid.scp": f"m1-x {image}/face_a.jpg\nm1-y {image}/face_a.jpg\nm2-z {image}/face_b.jpg\n",
+        "wav.scp": f"m1-x {sound}/x.flac\nm1-y {sound}/y.sph\nm2-z {sound}/z.flac\n",
+        "utt2spk": "m1-x m1\nm1-y m1\nm2-z m2\n",
+        "spk2utt": "m1 m1-x m1-y\nm2 m2-z\n",
+    }
+    assert contents(test) == {
+        "vid.scp": f"t1 {root}/data/video/test/t1.mp4\n",
+        "wav.scp": f"t1 {root}/data/video/test/t1.mp4\n",
+        "utt2spk": "t1 t1\n",
+        "spk2utt": "t1 t1\n",
+        "trials": "m1 t1 target\nm2 t1 nontarget\n",
+        "trial_partitions": "m1 t1 gender=female\nm2 t1 gender=male\n",
+    }
+    assert validate(enroll, check_files=True) == [] and validate(test, check_files=True) == []
+
+
+def test_sre21_audio_visual_lists_without_images_are_left_out_with_a_word(
+    tmp_path: Path, lists: Lists, media: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    lists = with_sounds(lists)
+    lists["audio-visual trials"] = lists["audio-visual trials"].replace("imageid", "other")
+    written = sre21.prepare(tmp_path / "data", release(tmp_path / "r", lists, media), None)
+    assert [folder.name for folder in written] == ["sre21_av_v_dev_enroll", "sre21_av_v_dev_test"]
+    assert "no image of a model, such as a column 'imageid'; the track is left out" in caplog.text
+
+
+def test_sre21_model_with_two_images_is_refused_and_nothing_is_written(
+    tmp_path: Path, lists: Lists, media: dict[str, bytes]
+) -> None:
+    lists = with_sounds(lists)
+    lists["audio-visual trials"] += "m1\tface_b.jpg\tt2.mp4\n"
+    with pytest.raises(DataError, match=r"trials.tsv:4: model 'm1' has two images, 'face_a.jpg' and 'face_b.jpg'"):
+        sre21.prepare(tmp_path / "data", release(tmp_path / "r", lists, media), None)
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(

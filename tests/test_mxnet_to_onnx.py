@@ -470,7 +470,7 @@ def test_mobilefacenet_checkpoint_converted_equals_mxnet(
     check_engines(installed.network, tmp_path, batches)
 
 
-@pytest.mark.parametrize("name", ["lresnet50e_ir", "lresnet100e_ir"])
+@pytest.mark.parametrize("name", ["lresnet50e_ir", pytest.param("lresnet100e_ir", marks=pytest.mark.campaign)])
 def test_embedder_of_the_zoo_converted_equals_mxnet(
     tmp_path: Path, oracle: Callable[..., None], zoo_graph: Callable[..., Path], name: str
 ) -> None:

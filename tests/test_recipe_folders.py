@@ -80,7 +80,10 @@ def test_folder_without_key_is_scored_and_reported_without_numbers(hamilton: Rec
     assert "no key" in (results / "report.html").read_text()
 
 
-@pytest.mark.parametrize("networks", [SHIPPED, PUBLISHED], ids=["shipped", "published"])
+@pytest.mark.parametrize(
+    "networks",
+    [pytest.param(SHIPPED, id="shipped"), pytest.param(PUBLISHED, id="published", marks=pytest.mark.campaign)],
+)
 def test_clips_of_four_corpora_are_verified_below_five_percent_equal_error(
     repo: Path, models: Path, shared: Path, tmp_path: Path, networks: tuple[str, str]
 ) -> None:

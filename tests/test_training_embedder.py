@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shlex
@@ -35,13 +36,15 @@ from steps_face.train_embedder import (  # noqa: E402
     train_embedder,
 )
 from vidperson import cli  # noqa: E402
+from vidperson.engines.torch_graph import OnnxModule  # noqa: E402
 from vidperson.networks.architectures.iresnet import BLOCKS, IResNet  # noqa: E402
 from vidperson.networks.architectures.small_resnet import SmallResNet  # noqa: E402
 from vidperson.networks.convert import EMBEDDERS, build_network, export_network  # noqa: E402
+from vidperson.training.batches import Normalise  # noqa: E402
 from vidperson.training.export import new_card  # noqa: E402
 from vidperson.training.loop import load_checkpoint, read_log  # noqa: E402
 from vidperson.training.losses import IdentityLoss  # noqa: E402
-from vidperson.training.task import EmbedderTask, Teaching  # noqa: E402
+from vidperson.training.task import EmbedderTask, TeacherModule, Teaching  # noqa: E402
 
 PEOPLE, TRAIN, HELD_OUT = 3, 10, 4
 OTHERS = (5, 6)  # persons whom nothing is learnt or chosen by
@@ -400,7 +403,7 @@ def test_task_normalises_mixes_and_weighs_its_terms() -> None:
     labels, others = torch.tensor([0, 1, 2, 1]), torch.tensor([2, 2, 0, 1])
     teacher = torch.from_numpy(rng.normal(size=(4, 3))).float()
     identity = IdentityLoss(3, 3)
-    task = EmbedderTask(Mean(), 3, (127.5,) * 3, (64.0,) * 3, [identity], Teaching((3,), (), 2.0, 5.0))
+    task = EmbedderTask(Mean(), 3, Normalise((127.5,) * 3, (64.0,) * 3), [identity], Teaching((3,), (), 2.0, 5.0))
     terms = task(crops, labels, others, torch.full((4,), 0.75), teacher)
     embeddings = (crops.double().mean(dim=(1, 2)) - 127.5).float() / 64
     expected = 0.75 * identity(embeddings, labels)[0].mean() + 0.25 * identity(embeddings, others)[0].mean()
@@ -466,3 +469,35 @@ def test_every_architecture_is_built_for_the_sizes_of_its_card(name: str) -> Non
     with torch.device("meta"):
         network = build_network(name, card_input, Output(embedding_size=64, mirror="concatenate")).eval()
         assert network(torch.zeros(2, 3, 112, 96)).shape == (2, 32)
+
+
+def test_step_with_a_teacher_brings_the_students_cosines_near_the_teachers(
+    people: Path, trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    install_model(str(trained[0] / "tiny.yaml"), tmp_path)
+    more = {"loss": "none", "teacher": [str(tmp_path / "tiny")], "embedding_size": 8, "epochs": 3, "ema": 0.0}
+    train(**options(people, tmp_path / "student", **more))
+    log = [entry for entry in read_log(tmp_path / "student") if entry["kind"] == "train"]
+    for term in ("cosine", "relation"):  # the teacher has 16 values, the student 8: the cosine goes through a map
+        assert log[-1][term] < 0.7 * log[0][term]
+    assert "identity" not in log[0]
+    validated = [entry["eer"] for entry in read_log(tmp_path / "student") if entry["kind"] == "validate"]
+    assert min(validated) < 0.2
+    card = load_card(tmp_path / "student/student.yaml")
+    assert card.training["teacher"].startswith("tiny ") and "teacher tiny, trained on 32 faces" in card.training_data
+
+
+@pytest.mark.parametrize("mirror", ["none", "sum", "concatenate"])
+def test_teacher_as_a_module_says_what_it_says_behind_its_card(trained: tuple[Path, str], mirror: str) -> None:
+    """Pictures in blue, green and red, with a mean and a scale per channel, as the card has it."""
+    card = load_card(trained[0] / "tiny.yaml")
+    pictures = PictureInput("bgr", (120.0, 127.5, 130.0), (64.0, 100.0, 128.0), 112, 112)
+    card = dataclasses.replace(card, input=pictures, output=dataclasses.replace(card.output, mirror=mirror))
+    if mirror == "concatenate":
+        card = dataclasses.replace(card, output=dataclasses.replace(card.output, embedding_size=32))
+    crops = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)
+    path = trained[0] / "tiny.onnx"
+    expected = FaceEmbedder(load_network(path, "onnxruntime"), card).embed(crops)
+    teacher = TeacherModule(OnnxModule(str(path)).eval(), pictures, mirror)
+    found = teacher(torch.from_numpy(crops)).numpy()
+    assert found.shape == expected.shape and np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()

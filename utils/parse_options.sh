@@ -14,13 +14,14 @@
 # --config-file a.sh,b.sh reads a.sh, then b.sh.
 #
 # Valid options are the script's own and those of global_conf/defaults.sh. A training
-# (run_01x_*.sh) also has those of global_conf/train_defaults.sh. These files have headings:
+# (run_01x_train_*.sh) also has those of global_conf/train_defaults.sh. These files have headings:
 #
 #   ## Face (stages 2 3)
 #   fps=1.0          # [>0] frames per second
 #
 # `run_002_x.sh --help` shows what is below a heading that names stage 2, or names no stage.
-# `--help all` shows all. A heading may name other scripts: `who` is run_who.sh.
+# `--help all` shows all. A heading may name other scripts: `who` is run_who.sh. What is below
+# `## Corpus film (stage 1)` is shown where the option `corpora` has film.
 #
 # The default, and brackets at the start of the comment, say which values are valid:
 #
@@ -263,6 +264,9 @@ po_help() {
         continue
       fi
     fi
+    if [[ $po_wants_help != all && $po_heading == "Corpus "* ]]; then
+      [[ " ${corpora-} " == *" ${po_heading#* } "* ]] || continue
+    fi
     if [ "$po_heading" != "$po_title" ]; then
       po_title=$po_heading
       echo "$po_title"
@@ -280,7 +284,7 @@ po_help() {
     printf '  %-30s  %s\n' "$po_text" "${po_comment#"[not empty] "}"
   done
   if [ $po_wants_help = own ]; then
-    echo "The options of the other stages are valid, too: --help all shows them."
+    echo "The options of other stages and corpora are valid, too: --help all shows them."
   fi
 }
 
@@ -293,7 +297,7 @@ done
 po_count_cores
 . ./global_conf/defaults.sh
 po_scan global_conf/defaults.sh
-if [[ $po_stage == 1[0-9] ]]; then
+if [[ ${po_script##*/} == run_*_train_* ]]; then
   . ./global_conf/train_defaults.sh
   po_scan global_conf/train_defaults.sh
 fi

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vidperson.backends import pooling
+from vidperson.backends import pair_means, pooling
 from vidperson.backends.enrolment import replace_missing_reference
 from vidperson.backends.scorers import CohortScorer, Cosine, Scorer, SourceTargetAttention
 from vidperson.backends.sets import EmbeddingSets, Float
@@ -87,6 +87,10 @@ def _tracks(sets: EmbeddingSets, context: Context) -> EmbeddingSets:
     return EmbeddingSets.from_items((key, refined(key, sets[i])) for i, key in enumerate(sets.keys))
 
 
+def _same(rows: EmbeddingSets) -> EmbeddingSets:
+    return rows
+
+
 @dataclass(frozen=True)
 class Backend:
     """How sets of embeddings are compared.
@@ -94,6 +98,7 @@ class Backend:
     alias: its number in the published recipe, empty for those that are not in it.
     enrolment, test: what becomes of the embeddings of each video of either side.
     scorer: what compares the embeddings of a model and of a test video.
+    cohort: what becomes of the rows of a cohort of s-norm, each of which counts as a set.
     needs_items: whether ``enrolment`` and ``test`` need the frames and boxes of what was embedded.
     """
 
@@ -101,6 +106,7 @@ class Backend:
     enrolment: Refine
     test: Refine
     scorer: Callable[[EmbeddingSets, EmbeddingSets], CohortScorer] = Cosine
+    cohort: Callable[[EmbeddingSets], EmbeddingSets] = _same
     needs_items: bool = False
 
     @property
@@ -109,8 +115,14 @@ class Backend:
         return _clusters in (self.enrolment, self.test)
 
 
+def _vectors(function: Callable[[EmbeddingSets], EmbeddingSets]) -> Refine:
+    return lambda sets, context: function(sets)
+
+
 _mean, _median, _norm_mean = _each(pooling.mean), _each(pooling.median), _each(pooling.norm_mean)
 _self_attention = _each(pooling.self_attention)
+_whole, _crops = _vectors(pair_means.first_rows), _vectors(pair_means.later_rows)
+_both, _all = _vectors(pair_means.first_and_later_rows), _vectors(pair_means.all_rows)
 
 BACKENDS: dict[str, Backend] = {
     "max": Backend("v1", _as_they_are, _as_they_are),
@@ -124,6 +136,10 @@ BACKENDS: dict[str, Backend] = {
     "selfatt": Backend("v9", _self_attention, _self_attention),
     "norm-mean": Backend("", _norm_mean, _as_they_are),
     "track": Backend("", _tracks, _tracks, needs_items=True),
+    "whole": Backend("", _whole, _whole),
+    "crops": Backend("", _crops, _crops, pair_means.InnerProduct),
+    "whole-crops": Backend("", _both, _both, pair_means.InnerProduct, cohort=pair_means.twice),
+    "mean-cosine": Backend("", _all, _all, pair_means.InnerProduct),
 }
 
 

@@ -145,6 +145,10 @@ class Cosine(Pairwise):
     def score_cohort(self, cohort: Double, test: Side) -> Double:
         return test[0] @ cohort.T
 
+    def scales(self, sets: EmbeddingSets) -> Double:
+        """(N,) what brings the N embeddings of a side to the vectors that are multiplied."""
+        return 1 / row_lengths(sets.embeddings)
+
 
 class TiledCosine:
     """:class:`Cosine` in float32, by products that depend on their two rows alone, see ``tiles``.
@@ -162,7 +166,7 @@ class TiledCosine:
         self._turned = self._test.mean_count > self._enrolment.mean_count
         high, wide = shapes.heights[0], shapes.widths[0]
         self.most_rows = (4 * wide, 2 * high) if self._turned else (16 * high, wide)
-        self._scales = tuple(1 / row_lengths(sets.embeddings) for sets in (self._enrolment, self._test))
+        self._scales = tuple(cosine.scales(sets) for sets in (self._enrolment, self._test))
         self.enrolment_row_bytes = self.test_row_bytes = 20 * cosine.dim
         self.held_bytes = cosine.held_bytes + sum(scales.nbytes for scales in self._scales)
 

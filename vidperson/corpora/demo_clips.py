@@ -11,7 +11,7 @@ person, clips of six other strangers, two of two persons, and one of nobody.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -92,14 +92,14 @@ def clips() -> Iterator[Clip]:
     yield Clip(next(names), ())
 
 
-def lfw_portraits() -> dict[str, Portrait]:
-    """The faces of LFW with a rim, that the soft edge of an actor may take."""
+def lfw_portraits(numbers: Iterable[int] = FACES) -> dict[str, Portrait]:
+    """Faces of LFW with a rim, that the soft edge of an actor may take, by ``lfw_<number>``."""
     import cv2
     import skimage.data
 
     pictures: Any = skimage.data
     shades = (255 * pictures.lfw_subset()).round().astype(np.uint8)
-    return {f"lfw_{number:02d}": _lfw_portrait(cv2, shades[number]) for number in FACES}
+    return {f"lfw_{number:02d}": _lfw_portrait(cv2, shades[number]) for number in numbers}
 
 
 def _lfw_portrait(cv2: Any, shades: Pixels) -> Portrait:

@@ -1,6 +1,6 @@
 """Short films of portraits: put before a photograph, and filmed by a virtual camera that pans, zooms and rolls.
 
-What the demo corpora are made of. Same arguments and package versions, same bytes.
+They may have a sound track. What the demo corpora are made of. Same arguments and package versions, same bytes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from vidperson.errors import DataError
 
 Pixels = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
+Sound = NDArray[np.float32]
 Corners = tuple[float, float, float, float]
 
 WIDTH, HEIGHT, FPS = 640, 360, 25
+SOUND_RATE = 16000
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,11 @@ class Portrait:
     """What of the picture is put into the scene."""
 
 
-def num_frames(seconds: float) -> int:
+def num_frames(seconds: float, fps: int = FPS) -> int:
     """The frames of a film. Raises DataError where it would have none."""
-    frames = round(seconds * FPS)
+    frames = round(seconds * fps)
     if frames < 1:
-        raise DataError(f"expected at least {1 / FPS:g} seconds per video, found {seconds:g}")
+        raise DataError(f"expected at least {1 / fps:g} seconds per video, found {seconds:g}")
     return frames
 
 
@@ -121,11 +123,13 @@ def film(
     background: Pixels,
     frames: int,
     face_px: tuple[float, float] = (85.0, 140.0),
+    fps: int = FPS,
+    sound: Sound | None = None,
 ) -> dict[str, Matrix]:
-    """Encode one video (H.264, no sound); returns person -> (frames, 4) face boxes in pixels.
+    """Encode one video (H.264, with sound AAC); returns person -> (frames, 4) face boxes in pixels.
 
     seed: of everything random in it. cast: up to two persons, by name. background: (H, W, 3) RGB.
-    face_px: smallest and largest height of a face.
+    face_px: smallest and largest height of a face. sound: (samples,) at ``SOUND_RATE``, from -1 to 1.
     """
     import av
     import cv2
@@ -150,17 +154,19 @@ def film(
     tracks: dict[str, list[Matrix]] = {person: [] for person in actors}
     with av.open(str(path), "w", format="mp4", container_options={"fflags": "+bitexact"}) as container:
         coding = {"crf": str(crf), "preset": "superfast", "flags": "+bitexact"}
-        stream: Any = container.add_stream("libx264", rate=FPS, options=coding)
+        stream: Any = container.add_stream("libx264", rate=fps, options=coding)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.thread_count = 1
+        if sound is not None:
+            _mux_sound(container, sound)
         for index in range(frames):
-            pan, tilt, zoom, roll = (wave(index / FPS) for wave in camera)
+            pan, tilt, zoom, roll = (wave(index / fps) for wave in camera)
             aim = (WIDTH / 2 + 30 * pan, HEIGHT / 2 + 14 * tilt)
             look = similarity(1.06 + 0.08 * zoom, 3 * roll, (WIDTH / 2, HEIGHT / 2), aim)
             to_view, size = (look @ to_scene)[:2], (WIDTH, HEIGHT)
             picture = cv2.warpAffine(scene, to_view, size, borderMode=cv2.BORDER_REFLECT_101)
             for person, actor in actors.items():
-                matrix = look @ actor.pose(index / FPS)
+                matrix = look @ actor.pose(index / fps)
                 tracks[person].append(actor.face_box(matrix))
                 actor.draw(picture, matrix)
             if blur > 0.4:
@@ -169,7 +175,18 @@ def film(
             top, left = rng.integers(0, 64, 2)
             picture = cv2.add(picture, noise[top : top + HEIGHT, left : left + WIDTH], dtype=cv2.CV_8U)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, FPS)
+            frame.pts, frame.time_base = index, Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return {person: np.array(track) for person, track in tracks.items()}
+
+
+def _mux_sound(container: Any, sound: Sound) -> None:
+    """Add a track of sound, which the container interleaves with the frames that follow."""
+    import av
+
+    track = container.add_stream("aac", rate=SOUND_RATE, layout="mono", options={"flags": "+bitexact"})
+    frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+    frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, 0, Fraction(1, SOUND_RATE)
+    container.mux(track.encode(frame))
+    container.mux(track.encode())

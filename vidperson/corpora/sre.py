@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from vidperson.corpora.data_folder import Segment, Trial, shortened
@@ -22,6 +22,7 @@ Pair = tuple[str, str]
 TARGET = Column(("targettype", "target_type", "target", "label"))
 VIDEO = (".mp4",)
 IMAGE = (".jpg", ".jpeg", ".png")
+SOUND = (".flac", ".sph", ".wav")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,13 @@ def media_file(folders: Sequence[Path], name: str, extensions: Sequence[str]) ->
             if (folder / candidate).is_file():
                 return folder / candidate
     return folders[0] / (name if name != _bare(name) else names[1])
+
+
+def with_sound(segments: Sequence[Segment]) -> list[Segment]:
+    """The segments with the sound of their videos; as they are where one of them is an image."""
+    if any(Path(segment.path).suffix.lower() in IMAGE for segment in segments):
+        return list(segments)
+    return [replace(segment, sound=segment.path) for segment in segments]
 
 
 def read_enrolment(path: Path, columns: Mapping[str, Column], find: Callable[[str], Path]) -> list[Segment]:
@@ -188,7 +196,7 @@ def format_submission(trials: PathLike, scores: PathLike, output: PathLike, colu
 def _bare(name: str) -> str:
     """A name without the extension of a media file."""
     path = PurePosixPath(name)
-    return name.removesuffix(path.suffix) if path.suffix.lower() in (*VIDEO, *IMAGE) else name
+    return name.removesuffix(path.suffix) if path.suffix.lower() in (*VIDEO, *IMAGE, *SOUND) else name
 
 
 def _names(rows: Sequence[Row], column: str) -> dict[str, str]:

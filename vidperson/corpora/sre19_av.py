@@ -1,4 +1,7 @@
-"""NIST SRE19 audio-visual, visual part: LDC2019E56 (dev), LDC2019E57 (eval), or LDC2023V01 (both).
+"""NIST SRE19 audio-visual: LDC2019E56 (dev), LDC2019E57 (eval), or LDC2023V01 (both).
+
+Segments are videos: `vid.scp` and `wav.scp` have the same files. There is no list of who speaks when, so the whole
+sound of an enrolment video enrols the voice.
 
 File names, and the columns modelid, segmentid and targettype, are those that the public recipes of Hyperion
 read (egs/sre19-av-v/v0.1/local/make_sre19av_v_dev.sh, hyperion/data_prep/sre19_av.py). Of the box list those
@@ -14,7 +17,16 @@ from functools import partial
 from pathlib import Path
 
 from vidperson.corpora.data_folder import Segment, report_missing, shortened, write_data_folder
-from vidperson.corpora.sre import VIDEO, PathLike, media_file, media_id, read_enrolment, read_trials, release_parts
+from vidperson.corpora.sre import (
+    VIDEO,
+    PathLike,
+    media_file,
+    media_id,
+    read_enrolment,
+    read_trials,
+    release_parts,
+    with_sound,
+)
 from vidperson.corpora.tables import NUMBER, Column, Row, read_table
 from vidperson.errors import DataError
 from vidperson.io.lists import LabelledBox
@@ -66,8 +78,8 @@ def _prepare_part(part: str, docs: Path, media: Path, data_dir: Path, prefix: st
     report_missing(tested, table("trials"))
     enroll_dir, test_dir = data_dir / f"{prefix}_{part}_enroll", data_dir / f"{prefix}_{part}_test"
     return [
-        write_data_folder(enroll_dir, enrolled, boxes=boxes, box_unit=BOX_UNIT),
-        write_data_folder(test_dir, tested, trials=listed.trials),
+        write_data_folder(enroll_dir, with_sound(enrolled), boxes=boxes, box_unit=BOX_UNIT),
+        write_data_folder(test_dir, with_sound(tested), trials=listed.trials),
     ]
 
 

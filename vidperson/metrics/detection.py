@@ -14,6 +14,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -199,6 +200,53 @@ def eer_simple(curve: Roc) -> float:
     return _crossing(curve, curve.num_nontargets, curve.num_targets) / curve.num_targets
 
 
+def eer_point(curve: Roc) -> float:
+    """Equal error rate, 0..1, as scripts around ``sklearn.metrics.roc_curve`` read it, AVCleanse's among them.
+
+    Of the points of the ROC, less those midway on a line between their neighbours (``drop_intermediate``), the one
+    where P_miss and P_fa differ least, the highest threshold of equal ones; and there the larger of the two.
+    """
+    above = _sides(curve, curve.num_nontargets, curve.num_targets)[1]
+    width = _BOX
+    while True:
+        false_alarms, hits, kept = _points_around(curve, above, width)
+        p_fa = false_alarms / curve.num_nontargets
+        p_miss = 1 - hits / curve.num_targets  # rounded as there: it decides between equal ones
+        sides = p_miss[kept] >= p_fa[kept], p_miss[kept] <= p_fa[kept]
+        if all(map(np.any, sides)):
+            gap = np.where(kept, np.abs(p_miss - p_fa), np.inf)
+            at = int(np.argmin(gap))
+            return float(max(p_miss[at], p_fa[at]))
+        width *= _BOX
+
+
+def _points_around(curve: Roc, score: float, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
+    """False alarms and hits, by falling thresholds, at ``width`` scores of each kind on both sides of a score.
+
+    The third array is true at those that are certain not to be midway between their neighbours; the point where
+    nothing is accepted is one of them, and no neighbour.
+    """
+    low, high = -math.inf, math.inf
+    near = []
+    for scores in (curve.targets, curve.nontargets):
+        at = int(np.searchsorted(scores, score))
+        near.append(scores[max(0, at - width) : at + width])
+        if at > width:
+            low = max(low, float(near[-1][0]))
+        if at + width < len(scores):
+            high = min(high, float(near[-1][-1]))
+    thresholds = np.unique(np.concatenate(near))[::-1]
+    misses, false_alarms = curve.errors_at(thresholds[(thresholds >= low) & (thresholds <= high)])
+    hits = curve.num_targets - misses
+    bends = (np.diff(false_alarms, 2) != 0) | (np.diff(hits, 2) != 0)
+    kept = np.concatenate([[high == math.inf], bends, [low == -math.inf]])[: len(hits)]
+    if high == math.inf:
+        hits, false_alarms, kept = (
+            np.insert(array, 0, value) for array, value in ((hits, 0), (false_alarms, 0), (kept, True))
+        )
+    return false_alarms, hits, kept
+
+
 def precision_recall_break_even(curve: Roc) -> float:
     """Precision and recall, 0..1, where they are equal: as many trials are accepted as there are targets.
 
@@ -209,17 +257,27 @@ def precision_recall_break_even(curve: Roc) -> float:
 
 def _crossing(curve: Roc, miss_weight: int, fa_weight: int) -> float:
     """Misses, interpolated, where ``miss_weight * misses`` equals ``fa_weight * false_alarms``."""
+    sides = _sides(curve, miss_weight, fa_weight)
+    misses, false_alarms = ([int(count) for count in counts] for counts in curve.errors_at(sides))
+    below, above = (miss_weight * miss - fa_weight * fa for miss, fa in zip(misses, false_alarms, strict=True))
+    return misses[0] + (misses[1] - misses[0]) * -below / (above - below)
 
-    def gap(threshold: float) -> tuple[int, int]:
+
+def _sides(curve: Roc, miss_weight: int, fa_weight: int) -> tuple[float, float]:
+    """The highest threshold where ``miss_weight * misses`` is below ``fa_weight * false_alarms``, and the next one.
+
+    Of the scores, and -inf and inf.
+    """
+
+    def gap(threshold: float) -> int:
         misses, false_alarms = (int(count) for count in curve.errors_at(threshold))
-        return miss_weight * misses - fa_weight * false_alarms, misses
+        return miss_weight * misses - fa_weight * false_alarms
 
     both = curve.targets, curve.nontargets
-    firsts = [bisect_left(range(len(s)), 0, key=lambda i, s=s: gap(float(s[i]))[0]) for s in both]  # type: ignore[misc]
+    firsts = [bisect_left(range(len(s)), 0, key=lambda i, s=s: gap(float(s[i]))) for s in both]  # type: ignore[misc]
     above = min(float(s[i]) if i < len(s) else math.inf for s, i in zip(both, firsts, strict=True))
     below = max(float(s[i - 1]) if i else -math.inf for s, i in zip(both, firsts, strict=True))
-    (gap_below, misses_below), (gap_above, misses_above) = gap(below), gap(above)
-    return misses_below + (misses_above - misses_below) * -gap_below / (gap_above - gap_below)
+    return below, above
 
 
 def det_points(curve: Roc, resolution: int = 500) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

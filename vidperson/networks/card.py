@@ -31,13 +31,15 @@ _MAX_EMBEDDING_SIZE = 1 << 16
 _MAX_CLASSES = 1 << 24
 _MAX_SAMPLE_RATE = 1_000_000  # Hz
 _MAX_FFT = 1 << 16  # samples
+_MAX_MIN_S = 60
 _MAX_FRAMES = 1 << 16
 _MAX_SIDE = 1 << 14  # pixels
 _MAX_WHOLE = 1 << 1000  # larger ones are no float
 _FBANK_CHOICES = {
     "framing": ("kaldi", "centred"),
     "window_type": ("hamming", "hann", "povey"),
-    "mel_scale": ("kaldi", "htk", "slaney"),
+    "mel_scale": ("kaldi", "htk", "speechbrain", "slaney"),
+    "edges": ("reflect", "zeros"),
 }
 
 
@@ -130,18 +132,24 @@ class FbankInput(Input):
     level_dbfs: quieter sound is raised to this level first; None: the level stays.
     pre_emphasis: coefficient, 0 for none.
     framing: "kaldi": whole frames only, the mean and pre-emphasis taken per frame, symmetric
-        windows. "centred": a frame around each multiple of ``hop``, the sound mirrored at its ends,
-        pre-emphasis over the whole sound, periodic windows.
+        windows. "centred": a frame around each multiple of ``hop``, pre-emphasis over the whole
+        sound, periodic windows.
+    edges: of centred frames: the sound is mirrored at its ends ("reflect"), or continued by "zeros".
     window_type: hamming, hann or povey.
     window, hop, fft: samples of a frame, from frame to frame, and of the Fourier transform.
     mel_bins: number of filters, from ``low_hz`` to ``high_hz``.
     mel_scale: "kaldi": HTK's scale, triangles straight in mel. "htk": the same scale, triangles
-        straight in Hz. "slaney": Slaney's scale, triangles of equal area.
+        straight in Hz. "speechbrain": as htk, triangles as wide on the right as on the left.
+        "slaney": Slaney's scale, triangles of equal area.
     log_offset: log(energy + offset). log_floor: log(max(energy, floor)). Both None: no logarithm.
+    decibels: the logarithm is 10 log10, not the natural one. range_db: values of more than this below
+        the highest of the recording are raised to that; it needs ``decibels``.
     mean_norm: the mean over time is subtracted per bin.
     crop_frames, crop_hop: frames that the network takes at once, and from crop to crop; what comes
         out is then the mean over the crops. None: any number, the whole recording.
+    crop_cover: a last crop that the sound fills to this share, 0..1, is taken, too; silence follows.
     channels_first: (N, mel_bins, frames) instead.
+    min_s: seconds of sound that it takes at least; shorter sound is repeated.
     """
 
     kind: str = field(default="fbank", init=False)
@@ -161,9 +169,14 @@ class FbankInput(Input):
     pre_emphasis: float = 0.0
     log_offset: float | None = None
     log_floor: float | None = None
+    decibels: bool = False
+    range_db: float | None = None
+    edges: str = "reflect"
     crop_frames: int | None = None
     crop_hop: int | None = None
+    crop_cover: float = 1.0
     channels_first: bool = False
+    min_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,11 +184,13 @@ class WaveformInput(Input):
     """(N, samples): sound of one channel.
 
     sample_rate: Hz. scale: what a sample at full scale is: 1, or 32768 for 16-bit whole numbers.
+    min_s: seconds of sound that it takes at least; shorter sound is repeated.
     """
 
     kind: str = field(default="waveform", init=False)
     sample_rate: int
     scale: float = 1.0
+    min_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -442,6 +457,7 @@ def _check_sound(what: FbankInput | WaveformInput, expect: _Expect) -> None:
     good = 0 < what.sample_rate <= _MAX_SAMPLE_RATE
     expect(good, "input.sample_rate", f"1 to {_MAX_SAMPLE_RATE} Hz", what.sample_rate)
     expect(0 < what.scale < math.inf, "input.scale", "a positive number", what.scale)
+    expect(0 <= what.min_s <= _MAX_MIN_S, "input.min_s", f"0 to {_MAX_MIN_S} seconds", what.min_s)
 
 
 def _check_fbank(what: FbankInput, expect: _Expect) -> None:
@@ -463,9 +479,14 @@ def _check_fbank(what: FbankInput, expect: _Expect) -> None:
         expect(value is None or 0 < value < math.inf, f"input.{name}", "a positive number", value)
     both = what.log_offset is not None and what.log_floor is not None
     expect(not both, "input.log_floor", "no log_offset beside it", what.log_offset)
+    none = what.log_offset is None and what.log_floor is None
+    expect(not (what.decibels and none), "input.decibels", "log_offset or log_floor beside it", what.decibels)
+    good = what.range_db is None or (what.decibels and 0 < what.range_db < math.inf)
+    expect(good, "input.range_db", "a positive number, with decibels", what.range_db)
     crops = (what.crop_frames, what.crop_hop)
     good = crops == (None, None) or all(size is not None and 0 < size <= _MAX_FRAMES for size in crops)
     expect(good, "input.crop_frames, input.crop_hop", f"two sizes from 1 to {_MAX_FRAMES}, or neither", crops)
+    expect(0 < what.crop_cover <= 1, "input.crop_cover", "a share above 0, at most 1", what.crop_cover)
 
 
 def _check_output(card: ModelCard, expect: _Expect) -> None:

@@ -1,4 +1,4 @@
-"""Pictures in, embeddings out, as the model card says."""
+"""Pictures in, embeddings out, as the model card says; and what embeddings of any modality are checked for."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ class PictureEmbedder:
             mirrored = self.network(pictures[..., ::-1])[0]
             both = (embeddings, mirrored)
             embeddings = np.concatenate(both, axis=1) if self.mirror == "concatenate" else both[0] + both[1]
-        if embeddings.shape != (len(crops), self.embedding_size):
-            raise ModelError(
-                f"{self.card.name}: expected embeddings of shape {(len(crops), self.embedding_size)}, "
-                f"found {embeddings.shape}"
-            )
-        if not np.isfinite(embeddings).all():
-            raise ModelError(
-                f"{self.card.name}: the network gave values that are not finite; the file or the card is wrong"
-            )
-        return embeddings
+        return check_embeddings(embeddings, (len(crops), self.embedding_size), self.card)
+
+
+def check_embeddings(found: Float, shape: tuple[int, int], card: ModelCard) -> Float:
+    """The embeddings. Raises ModelError when they are not of the shape (N, D), or hold numbers that are not finite."""
+    if found.shape != shape:
+        raise ModelError(f"{card.name}: expected embeddings of shape {shape}, found {found.shape}")
+    if not np.isfinite(found).all():
+        raise ModelError(f"{card.name}: the network gave values that are not finite; the file or the card is wrong")
+    return found

@@ -7,17 +7,23 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vidperson.types import ITEMS
+from vidperson.types import HEARD, ITEMS
 
 _NOTHING = {items: f"no_{modality}" for modality, items in ITEMS.items()}
 
 RESULT_COLUMNS = (
-    *("set", "modality", "system", "backend", "snorm_cohort", "calibrated_on"),
+    *("set", "modality", "system", "backend", "submean_set", "snorm_cohort", "calibrated_on", "quality_measures"),
     *("num_trials", "num_targets", "num_nontargets"),
-    *("eer", "min_cprimary", "act_cprimary", "primary_definition", "cllr", "min_cllr"),
-    *("prior", "min_dcf", "act_dcf", "c_miss", "c_fa", "normalisation"),
+    *("eer", "eer_low", "eer_high", "eer_point"),
+    *("min_cprimary", "act_cprimary", "primary_definition", "cllr", "min_cllr"),
+    *("prior", "min_dcf", "min_dcf_low", "min_dcf_high", "act_dcf", "c_miss", "c_fa", "normalisation"),
 )
-"""Keys of a result row; the modality is left out where there is only one."""
+"""Keys of a result row; the modality is left out where there is only one, _RARE ones where no result has any."""
+
+_RARE = ("submean_set", "quality_measures")
+
+INTERVAL_PRIORS = (0.05, 0.01)
+"""Priors of the min DCF that reports on speaker verification give."""
 
 Row = dict[str, Any]
 Result = Mapping[str, Any]
@@ -27,17 +33,27 @@ Table = tuple[list[str], list[list[str]]]
 """Head and lines of cells, as people read them."""
 
 
-def label(result: Result, with_system: bool = False) -> str:
+def label(result: Result, with_system: bool = False, with_modality: bool = False) -> str:
     """What a system is called in tables and plots, such as ``max, s-norm, calibrated``.
 
-    with_system: where there are several, with the network before it.
+    with_system: where there are several, with the network before it. with_modality: likewise, and the modality first,
+    as ``face/arcface_tiny/max``.
     """
     name = result["backend"] or result["system"]
-    if name == "fusion":  # it is calibrated by its nature
+    if is_fusion(result):  # its name says whether it is calibrated
         return str(name)
-    if with_system and result["backend"]:
+    if with_modality and result["backend"]:
+        name = f"{result['modality']}/{result['system']}/{name}"
+    elif with_system and result["backend"]:
         name = f"{result['system']} {name}"
-    return name + (", s-norm" if result["snorm_cohort"] else "") + (", calibrated" if result["calibrated_on"] else "")
+    made = [word for word, key in (("sub-mean", "submean_set"), ("s-norm", "snorm_cohort")) if result.get(key)]
+    calibrated = "with quality" if result.get("quality_measures") else "calibrated" if result["calibrated_on"] else ""
+    return ", ".join([name, *made, *([calibrated] if calibrated else [])])
+
+
+def is_fusion(result: Result) -> bool:
+    """Whether a result is of the scores of several systems, in whatever way they are fused."""
+    return str(result["backend"]).split("-")[0] == "fusion"
 
 
 def several_modalities(results: Sequence[Result]) -> bool:
@@ -51,21 +67,27 @@ def result_rows(results: Sequence[Result]) -> list[Row]:
     Raises KeyError for a result that lacks a field.
     """
     rows: list[Row] = []
-    columns = [key for key in RESULT_COLUMNS if key != "modality" or several_modalities(results)]
+    left_out = {key for key in _RARE if not any(result.get(key) for result in results)}
+    left_out |= set() if several_modalities(results) else {"modality"}
+    columns = [key for key in RESULT_COLUMNS if key not in left_out]
     for result in results:
         about = ("modality", "system", "backend", "snorm_cohort", "calibrated_on", "num_trials")
-        common = {key: result[key] for key in about}
+        common = {key: result[key] for key in about} | {key: result.get(key) for key in _RARE}
         common["set"] = result["name"]
         if not result["has_key"]:
             rows.append(dict.fromkeys(columns) | common)
             continue
         once = ("num_targets", "num_nontargets", "eer", "cllr", "min_cllr", "c_miss", "c_fa", "normalisation")
         common |= {key: result[key] for key in once}
+        common["eer_point"] = result.get("eer_point")
+        common["eer_low"], common["eer_high"] = _interval(result, "eer") or (None, None)
         primary = result["primary"]
         common |= {"min_cprimary": primary["min"], "act_cprimary": primary["act"]}
         common["primary_definition"] = primary["definition"]
-        for point in result["dcf"]:
-            rows.append(common | {"prior": point["prior"], "min_dcf": point["min"], "act_dcf": point["act"]})
+        for place, point in enumerate(result["dcf"]):
+            low, high = _interval(result, "min_dcf", place) or (None, None)
+            costs = {"min_dcf": point["min"], "min_dcf_low": low, "min_dcf_high": high, "act_dcf": point["act"]}
+            rows.append(common | {"prior": point["prior"]} | costs)
     return [{key: row[key] for key in columns} for row in rows]
 
 
@@ -82,6 +104,37 @@ def result_table(results: Sequence[Result]) -> Table:
         cells = [cell(value, 3 if i == 0 else 4) for i, value in enumerate(figures)]
         body.append(_names(result, several) + cells)
     return head, body
+
+
+def interval_table(results: Sequence[Result]) -> Table:
+    """EER and min DCF at the INTERVAL_PRIORS with their intervals, ``-`` without any; a line per result with a key."""
+    keyed = [result for result in results if result["has_key"]]
+    priors = [prior for prior in INTERVAL_PRIORS if any(p["prior"] == prior for r in keyed for p in r["dcf"])]
+    several = several_modalities(results)
+    head = [*_head(several), "EER %", "95 %", "EER pt %"]
+    head += [name for prior in priors for name in (f"min DCF {prior:g}", "95 %")]
+    body = []
+    for result in keyed:
+        point = result.get("eer_point")
+        cells = [cell(100 * result["eer"], 3), _span(_interval(result, "eer"), 100, 2)]
+        cells.append(cell(None if point is None else 100 * point, 3))
+        places = {point["prior"]: place for place, point in enumerate(result["dcf"])}
+        for prior in priors:
+            place = places.get(prior)
+            cells.append(cell(None if place is None else result["dcf"][place]["min"], 4))
+            cells.append(_span(None if place is None else _interval(result, "min_dcf", place), 1, 3))
+        body.append(_names(result, several) + cells)
+    return head, body
+
+
+def _interval(result: Result, figure: str, place: int | None = None) -> list[float] | None:
+    """The interval of a figure of a result; place: of several. None where there is none."""
+    found = (result.get("interval") or {}).get(figure)
+    return found if found is None or place is None else found[place]
+
+
+def _span(interval: Sequence[float] | None, factor: float, digits: int) -> str:
+    return "-" if interval is None else "..".join(cell(factor * end, digits) for end in interval)
 
 
 def dcf_table(results: Sequence[Result]) -> Table:
@@ -124,13 +177,25 @@ def result_note(results: Sequence[Result]) -> str:
     for miss, fa, by in sorted({(r["c_miss"], r["c_fa"], r["normalisation"]) for r in keyed}):
         parts.append(f"Costs: C_miss = {miss:g}, C_fa = {fa:g}, divided by {by}.")
     for cohort in sorted({r["snorm_cohort"] for r in results} - {None}):
-        parts.append(f"s-norm: by the faces of {cohort}.")
+        items = dict.fromkeys(ITEMS.get(word, "items") for r in results for word in r["modality"].split(" + "))
+        parts.append(f"s-norm: by the {' and '.join(items)} of {cohort}.")
     for trained_on in sorted({r["calibrated_on"] for r in results} - {None}):
         parts.append(f"Calibration: trained on {trained_on}; its own calibrated figures (on itself) are too good.")
     parts.append(
         "act Cp, act DCF and Cllr take scores as natural log-likelihood ratios: without calibration they say little."
     )
     return " ".join(parts)
+
+
+def interval_note(results: Sequence[Result]) -> str:
+    """What the intervals are of."""
+    parts = ["EER pt: at the nearest point of the ROC, the larger error, as AVCleanse reads it."]
+    drawn = [(result, result["interval"]) for result in results if result.get("interval")]
+    for name, found in {result["name"]: found for result, found in drawn}.items():
+        parts.append(f"{name}: {found['persons']} persons, drawn {found['draws']} times.")
+    if not drawn:
+        parts.append("No intervals: they need 5 persons, and at most 2,000,000 trials.")
+    return " ".join([parts[0], "Intervals: bootstrap over persons, as target trials tell them.", *parts[1:]])
 
 
 def _head(several: bool) -> list[str]:
@@ -140,11 +205,13 @@ def _head(several: bool) -> list[str]:
 def _names(result: Result, several: bool) -> list[str]:
     trained_on = result["calibrated_on"]
     calibrated = "no" if not trained_on else "on itself" if trained_on == result["name"] else "yes"
+    if result.get("quality_measures"):
+        calibrated += f", by {result['quality_measures']}"
     return [
         result["name"],
         *([result["modality"]] if several else []),
         result["system"],
-        result["backend"] or "-",
+        ", ".join([result["backend"] or "-", *(["sub-mean"] if result.get("submean_set") else [])]),
         "yes" if result["snorm_cohort"] else "no",
         calibrated,
     ]
@@ -160,10 +227,10 @@ def states_of(items: str, statuses: Iterable[str] = ()) -> tuple[str, ...]:
 
     statuses: what other states there are is taken from these.
     """
-    nothing = _NOTHING[items]
-    usual = ("ok", "unsure", nothing, "damaged", "unreadable")
-    others = sorted({status.partition(":")[0] for status in statuses} - set(usual))
-    return (*usual[:3], *others, *usual[3:])
+    usual = ("ok", "silent", "short", "no_audio") if items in HEARD else ("ok", "unsure", _NOTHING[items])
+    bad = ("damaged", "unreadable")
+    others = sorted({status.partition(":")[0] for status in statuses} - {*usual, *bad})
+    return (*usual, *others, *bad)
 
 
 def status_row(name: str, statuses: Mapping[str, str], items: str, count: int | None) -> Row:

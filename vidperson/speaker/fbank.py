@@ -2,12 +2,13 @@
 
 A card's :class:`~vidperson.networks.card.FbankInput` describes the front ends of published networks. ``framing:
 kaldi`` is Kaldi's ``compute-fbank-feats`` without dither, which WeSpeaker and 3D-Speaker use. ``framing: centred`` is
-the short-time Fourier transform of PyTorch and librosa, which the ECAPA-TDNN of AVCleanse and Resemblyzer use.
+the short-time Fourier transform of PyTorch and librosa, which AVCleanse, SpeechBrain and Resemblyzer use.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,38 +25,58 @@ def network_input(sound: Array, what: FbankInput) -> Array:
     """The items that a network takes for one piece of sound, (N, frames, mel_bins) or (N, mel_bins, frames).
 
     sound: (samples,) float32 from -1 to 1 at ``what.sample_rate``.
-    Without ``crop_frames`` one item, or none where the sound has no whole frame. With it, whole crops ``crop_hop``
-    frames apart; sound that is shorter than a crop is continued by silence.
+    Without ``crop_frames`` one item, or none where the sound has no whole frame. With it, crops ``crop_hop`` frames
+    apart: the whole ones, and a last one where the sound fills ``crop_cover`` of it or there is no other; silence
+    follows the sound then.
     """
+    levelled = _levelled(sound, what)
     if what.crop_frames is None or what.crop_hop is None:
-        found = fbank(sound, what)
+        found = _energies(levelled, what)
         crops = found[None] if len(found) else np.zeros((0, 0, what.mel_bins), np.float32)
     else:
-        lacking = _shortest(what, what.crop_frames) - len(sound)
-        found = fbank(np.pad(sound, (0, lacking)) if lacking > 0 and len(sound) else sound, what)
-        starts = range(0, len(found) - what.crop_frames + 1, what.crop_hop)
+        starts = crop_starts(frame_count(len(sound), what), what) if len(sound) else []
+        lacking = least_samples(what, starts[-1] + what.crop_frames) - len(sound) if starts else 0
+        found = _energies(np.pad(levelled, (0, lacking)) if lacking > 0 else levelled, what)
         crops = np.zeros((len(starts), what.crop_frames, what.mel_bins), np.float32)
         for crop, start in zip(crops, starts, strict=True):
             crop[:] = found[start : start + what.crop_frames]
     return np.ascontiguousarray(crops.transpose(0, 2, 1)) if what.channels_first else crops
 
 
+def crop_starts(frames: int, what: FbankInput) -> list[int]:
+    """The frames at which crops begin, see :func:`network_input`. Of a front end with crops."""
+    assert what.crop_frames and what.crop_hop
+    starts = list(range(0, max(1, frames - what.crop_frames + 1), what.crop_hop))
+    further = starts[-1] + what.crop_hop
+    if frames >= what.crop_frames and (frames - further) / what.crop_frames >= what.crop_cover:
+        starts.append(further)
+    return starts
+
+
 def fbank(sound: Array, what: FbankInput) -> Array:
     """(frames, mel_bins) float32; no frames for sound without a whole one. sound: as for :func:`network_input`."""
+    return _energies(_levelled(sound, what), what)
+
+
+def _energies(sound: Array, what: FbankInput) -> Array:
+    """:func:`fbank` of sound that has the level it shall have."""
     count = frame_count(len(sound), what)
     energies = np.zeros((count, what.mel_bins), np.float32)
     if not count:
         return energies
-    values = _levelled(sound, what) * np.float32(what.scale)
+    values: NDArray[np.floating] = sound * np.float32(what.scale)
     centred = what.framing == "centred"
     if centred:
-        before = values[1 if len(values) > 1 else 0]  # mirrored
-        values = values - np.float32(what.pre_emphasis) * np.concatenate([[before], values[:-1]])
-        values = np.pad(values, what.fft // 2, mode="reflect")[(what.fft - what.window) // 2 :]
+        if what.pre_emphasis:  # in float64: float32 would cost up to 1e-4 of the logarithm of quiet bins
+            values = values.astype(np.float64)
+            before = values[1 if len(values) > 1 else 0]  # mirrored
+            values = values - what.pre_emphasis * np.concatenate([[before], values[:-1]])
+        mode: Literal["reflect", "constant"] = "reflect" if what.edges == "reflect" else "constant"
+        values = np.pad(values, what.fft // 2, mode=mode)[(what.fft - what.window) // 2 :]
     frames = np.lib.stride_tricks.sliding_window_view(values, what.window)[:: what.hop][:count]
     shape, filters = _window(what), _filters(what)
     for start in range(0, count, _FRAMES_AT_ONCE):
-        part = frames[start : start + _FRAMES_AT_ONCE].astype(np.float64)
+        part: NDArray[np.float64] = frames[start : start + _FRAMES_AT_ONCE].astype(np.float64)
         if not centred:
             part -= part.mean(axis=1, keepdims=True)
             part[:, 1:] -= what.pre_emphasis * part[:, :-1]
@@ -63,6 +84,8 @@ def fbank(sound: Array, what: FbankInput) -> Array:
         spectrum = np.fft.rfft(part * shape, what.fft)
         power = spectrum.real**2 + spectrum.imag**2
         energies[start : start + _FRAMES_AT_ONCE] = _logarithm(power @ filters, what)
+    if what.range_db is not None:
+        np.maximum(energies, energies.max() - np.float32(what.range_db), out=energies)
     return energies - energies.mean(axis=0, dtype=np.float64).astype(np.float32) if what.mean_norm else energies
 
 
@@ -73,14 +96,19 @@ def frame_count(samples: int, what: FbankInput) -> int:
     return 1 + (samples - what.window) // what.hop if samples >= what.window else 0
 
 
-def _shortest(what: FbankInput, frames: int) -> int:
-    """The fewest samples that give so many frames."""
+def least_samples(what: FbankInput, frames: int) -> int:
+    """The fewest samples that give so many frames, at least 1."""
     return (frames - 1) * what.hop + (1 if what.framing == "centred" else what.window)
+
+
+def repeated(sound: Array, least: int) -> Array:
+    """The sound, from its beginning on again until there are so many samples."""
+    return np.resize(sound, least) if 0 < len(sound) < least else sound
 
 
 def _levelled(sound: Array, what: FbankInput) -> Array:
     """The sound, raised to ``level_dbfs`` where its mean power is less; silence stays."""
-    if what.level_dbfs is None:
+    if what.level_dbfs is None or not len(sound):
         return sound
     power = float(np.mean(np.square(sound, dtype=np.float64)))
     gain = 10 ** (what.level_dbfs / 20) / np.sqrt(power) if power else 1.0
@@ -89,8 +117,12 @@ def _levelled(sound: Array, what: FbankInput) -> Array:
 
 def _logarithm(energies: NDArray[np.float64], what: FbankInput) -> NDArray[np.float64]:
     if what.log_offset is not None:
-        return np.log(energies + what.log_offset)
-    return energies if what.log_floor is None else np.log(np.maximum(energies, what.log_floor))
+        energies = energies + what.log_offset
+    elif what.log_floor is not None:
+        energies = np.maximum(energies, what.log_floor)
+    else:
+        return energies
+    return 10 * np.log10(energies) if what.decibels else np.log(energies)
 
 
 @lru_cache(maxsize=8)
@@ -116,6 +148,8 @@ def _filters(what: FbankInput) -> NDArray[np.float64]:
     else:
         corners = to_hz(corners)
     left, centre, right = corners[:-2], corners[1:-1], corners[2:]
+    if what.mel_scale == "speechbrain":
+        right = 2 * centre - left
     rising = (places[:, None] - left) / (centre - left)
     falling = (right - places[:, None]) / (right - centre)
     filters = np.maximum(0, np.minimum(rising, falling))
