@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # The options that every training has, with their defaults. Those of one training are at the top of
-# its script. utils/parse_options.sh reads this file for run_01x_*.sh, after defaults.sh.
+# its script. utils/parse_options.sh reads this file for run_01x_train_*.sh, after defaults.sh.
 
 ## Training: data
 train_data=                  # what to train on, see the top of the script; several with spaces

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 SURE = 0.95
 """Probability of being of another label from which a segment gets it, with --relabel true."""
+COLUMNS = ("segment", "label", "flag", "wrong", "reason", "proposed", "twin")
 DURATIONS = ("utt2dur", "vid2dur")
 CURE = "run stages 2 and 3 for the set"
 
@@ -93,14 +94,12 @@ def cleanse_list(options: CleanseOptions) -> None:
     from steps.cleanse_report import write_report
     from vidperson.errors import ScoringError
 
-    for name in ("utt2spk",):
-        need(options.data / name, "run ./run_001_prepare_data.sh")
+    need(options.data / "utt2spk", "run ./run_001_prepare_data.sh")
     modalities = [view.modality for view in options.viewed]
     if len(set(modalities)) < len(modalities):
         raise ScoringError(f"modalities: expected different ones, found {' '.join(modalities)}")
     parts = [
-        Part(view.part, [view.embed_dir], view.items_dir, view.modality, options.link_cosine)
-        for view in options.viewed
+        Part(view.part, [view.embed_dir], view.items_dir, view.modality, options.link_cosine) for view in options.viewed
     ]
     planned = plan(options, parts)
     if not to_make(list(planned.values()), options.run):
@@ -198,11 +197,11 @@ def read_view(folder: Path, modality: str, part: Part, segments: Sequence[str]) 
     if (prepared := read_prepared(folder, size, words, part.inputs)) is None:
         import numpy as np
 
-        nothing = np.zeros(0, np.int64)
+        nothing, weightless = np.zeros(0, np.int64), np.zeros(0)
         with ClipWriter(folder, words, part.inputs) as writer:
             for number, (_, pooled, _) in enumerate(part.pooled(segments, {})):
                 if pooled.main is not None:
-                    writer.add(0, number, pooled.vectors[pooled.main], nothing, nothing)
+                    writer.add(0, number, pooled.vectors[pooled.main], nothing, weightless)
         prepared = read_prepared(folder, size, words, part.inputs)
         assert prepared is not None
     without = len(segments) - len(prepared)
@@ -240,22 +239,21 @@ class Decisions:
 
     def kept(self) -> dict[str, str]:
         """Segment -> label, of the clean data folder."""
-        segments = self.listed.segments
-        kept = {name: self.listed.label_of[name] for name, noisy in zip(segments, self.found.noisy, strict=True) if not noisy}
-        return kept | self.relabelled
+        rows = zip(self.listed.segments, self.found.noisy.tolist(), strict=True)
+        return {name: self.listed.label_of[name] for name, noisy in rows if not noisy} | self.relabelled
 
     def write(self, table: Path, relabel: Path) -> None:
         """A line per segment; and the segments for which another label is proposed."""
         from vidperson.io.lines import write_lines
 
         write_lines(table, self._lines())
-        rows = [row for row, reason in enumerate(self.reasons) if self.proposal(row)]
-        segments, labels = self.listed.segments, self.listed.label_of
-        write_lines(relabel, (f"{segments[row]} {labels[segments[row]]} {self.proposal(row)} {self.reasons[row]}" for row in rows))
+        rows = zip(self.listed.segments, map(self.proposal, range(len(self.reasons))), self.reasons, strict=True)
+        labels = self.listed.label_of
+        write_lines(relabel, (f"{name} {labels[name]} {other} {reason}" for name, other, reason in rows if other))
 
     def _lines(self) -> Iterator[str]:
         found = self.found
-        yield "\t".join(["segment", "label", "flag", "wrong", "reason", "proposed", "twin", *(f"{m}_similarity" for m in self.modalities)])
+        yield "\t".join([*COLUMNS, *(f"{modality}_similarity" for modality in self.modalities)])
         for row, segment in enumerate(self.listed.segments):
             similarity = ["-" if value != value else f"{value:.4f}" for value in found.similarity[row].tolist()]
             twin = self.listed.segments[found.twin[row]] if found.twin[row] >= 0 else "-"
@@ -316,7 +314,10 @@ class Decisions:
             for row in range(len(self.reasons))
             if self.found.group[row]
         )
-        return [{"label": label, "proposed": f"{label}-{group + 1}", "segments": n} for (label, group), n in sorted(counts.items())]
+        return [
+            {"label": label, "proposed": f"{label}-{group + 1}", "segments": n}
+            for (label, group), n in sorted(counts.items())
+        ]
 
 
 def decide(listed: Listed, views: Sequence[View], options: CleanseOptions) -> Decisions:
@@ -373,11 +374,13 @@ def write_clean_data(options: CleanseOptions, decisions: Decisions) -> None:
 def said(summary: dict[str, Any]) -> list[str]:
     """What the log says in the end."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in summary["reasons"].items())
-    lines = [f"{summary['set']}: {summary['noisy']} of {summary['segments']} segments are noisy" + f" ({reasons})" * bool(reasons)]
+    lines = [f"{summary['set']}: {summary['noisy']} of {summary['segments']} segments are noisy"]
+    lines[0] += f" ({reasons})" if reasons else ""
     if summary["labels_without_clean"]:
         lines.append(f"{len(summary['labels_without_clean'])} of {summary['labels']} labels have no clean segment left")
     if summary["splits"] or summary["merges"]:
-        lines.append(f"{len(summary['splits'])} labels or parts may be another person, {len(summary['merges'])} pairs one")
+        groups = f"{len(summary['splits'])} groups may be persons of their own"
+        lines.append(f"{groups}, {len(summary['merges'])} pairs of labels one person")
     return lines
 
 

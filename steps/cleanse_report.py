@@ -29,9 +29,7 @@ def write_report(folder: Path, summary: Mapping[str, Any], decisions: Decisions,
         stream.write(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     worst = worst_first(decisions)
     media = Media(decisions, options)
-    shown = {
-        reason: [media.card(row) for row in rows] for reason, rows in picked(worst, decisions.reasons).items()
-    }
+    shown = {reason: [media.card(row) for row in rows] for reason, rows in picked(worst, decisions.reasons).items()}
     with atomic_write(folder / "report.html") as stream:
         stream.write(cleansing_page(summary, shown, noisy_table(worst, decisions)))
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steps.score import checked_matrices, embedding_inputs, files_of, items_of, refuse_damaged
-from vidperson.types import LINKED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +33,8 @@ class Part:
         items = None if items_dir is None else items_dir / name
         self.inputs = [path for folder in self.embed for path in embedding_inputs(folder, items)]
         self._of_items: dict[str, Path] = {}  # archive -> its folder
+        from vidperson.types import LINKED
+
         if items is not None and items_of(modality) in LINKED and (items / f"{items_of(modality)}.scp").is_file():
             refuse_damaged(items)
             weights = "weights" if (items / "weights.scp").is_file() else "quality"

@@ -17,7 +17,8 @@ from vidperson.types import Float
 torch = pytest.importorskip("torch", reason="networks are defined in PyTorch")
 
 from vidperson.networks.architectures.campplus import CamPlusPlus, segment_means  # noqa: E402
-from vidperson.networks.architectures.ecapa import WIDTHS, Ecapa  # noqa: E402
+from vidperson.networks.architectures.ecapa import SHAPES as ECAPAS  # noqa: E402
+from vidperson.networks.architectures.ecapa import SPEECHBRAIN, WESPEAKER, Ecapa  # noqa: E402
 from vidperson.networks.architectures.fbank_resnet import SHAPES, FbankResNet, FbankResNetShape, ResidualBlock  # noqa: E402
 from vidperson.networks.convert import (  # noqa: E402
     FBANK_EMBEDDERS,
@@ -28,6 +29,8 @@ from vidperson.networks.convert import (  # noqa: E402
 
 FAMILIES = {
     "ecapa": lambda: Ecapa(16, 6, bins=16, pooled=12, scale=4, gate=5, attention=7),
+    "ecapa of WeSpeaker": lambda: Ecapa(16, 6, 16, 12, 4, 5, 7, WESPEAKER),
+    "ecapa of SpeechBrain": lambda: Ecapa(16, 6, 16, 12, 4, 5, 7, SPEECHBRAIN),
     "resnet": lambda: FbankResNet(FbankResNetShape((1, 2, 1, 1), width=4), 6, 16),
     "campplus": lambda: CamPlusPlus(6, 16, (1, 2, 1), 4, 8),
     "bottlenecks": lambda: FbankResNet(FbankResNetShape((1, 1, 1, 1), True, 4), 6, 16),
@@ -213,8 +216,8 @@ def test_ecapa_has_as_many_weights_as_published_under_the_originals_names(name: 
     Each layer's are counted here: weights, biases and batch norm.
     """
     with torch.device("meta"):
-        network = Ecapa(WIDTHS[name])
-    width = WIDTHS[name]
+        network = Ecapa(ECAPAS[name][0])
+    width = ECAPAS[name][0]
     inside = 2 * width * (width + 3) + 7 * (width // 8) * (3 * width // 8 + 3)
     gate = 2 * 128 * width + 128 + width
     pooling = (3 * width + 1) * 1536 + (3 * 1536 + 3) * 256 + (256 + 1) * 1536
@@ -371,7 +374,7 @@ def test_every_architecture_is_built_for_the_sizes_of_its_card_or_says_what_is_w
         with torch.device("meta"):
             network = build_network(name, card.input, card.output)
         assert network.get_submodule(head).weight.shape[0] == 100
-    assert {*WIDTHS, *SHAPES, "campplus"} == set(FBANK_EMBEDDERS)
+    assert {*ECAPAS, *SHAPES, "campplus"} == set(FBANK_EMBEDDERS)
     for card, message in (
         (card_of("iresnet18", 100), "architecture: expected one of ecapa_c512 .*, found 'iresnet18'"),
         (card_of("ecapa_c512", 100, channels_first=False), "input.channels_first: expected true, .*, found false"),

@@ -115,7 +115,10 @@ def calibrate(own: Double, other: Double) -> Calibration | None:
     share = min(share, 0.9)
     right = np.maximum(all_of_them - share * wrong, 0) / (1 - share)
     width = edges[1] - edges[0]
-    right, wrong = np.maximum(right, 0.5 / len(own) / width / _BINS), np.maximum(wrong, 0.5 / len(other) / width / _BINS)
+    right, wrong = (
+        np.maximum(right, 0.5 / len(own) / width / _BINS),
+        np.maximum(wrong, 0.5 / len(other) / width / _BINS),
+    )
     ratios = _rising(np.log(right / wrong), (right + wrong) * width)
     return Calibration(edges, ratios, right, wrong, share, counts, impostors)
 
@@ -140,7 +143,9 @@ def _lower_component(values: Double) -> Double:
 def _smooth(values: Double, counts: Index, edges: Double) -> Double:
     """(B,) density of a histogram, by a Gaussian kernel of the width of Silverman's rule."""
     width = edges[1] - edges[0]
-    spread = min(float(values.std()), float(np.subtract(*np.quantile(values, (0.75, 0.25)))) / 1.34) or float(values.std())
+    spread = min(float(values.std()), float(np.subtract(*np.quantile(values, (0.75, 0.25)))) / 1.34) or float(
+        values.std()
+    )
     bandwidth = max(0.9 * spread * len(values) ** -0.2, width)
     reach = min(len(counts) - 1, math.ceil(4 * bandwidth / width))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * width / bandwidth) ** 2)
@@ -492,9 +497,9 @@ def _own_evidence(centres: Sequence[Centres], known: Mask) -> tuple[Double, Doub
 def _nearest(
     centres: Sequence[Centres], known: Mask, calibrations: Sequence[Calibration | None]
 ) -> tuple[Index, Double, list[Index]]:
-    """(N,) the likeliest of the other classes that are nearest in a modality, (N,) the sum of its ratios, -inf for none.
+    """(N,) the likeliest of the other classes that are nearest in a modality, and (N,) the sum of its ratios.
 
-    And of each modality the nearest other class of its vectors.
+    -1 and -inf for none. And of each modality the nearest other class of its vectors.
     """
     nearest, evidence = np.full(len(known), -1), np.full(len(known), -np.inf)
     found = []
@@ -523,9 +528,7 @@ def _decide(wrong: Double, precision: float | None) -> tuple[Mask, float]:
     return wrong >= limit, limit
 
 
-def _twins(
-    centres: Sequence[Centres], nearest: Sequence[Index], known: Mask, wrong: Double, duplicate: float
-) -> Index:
+def _twins(centres: Sequence[Centres], nearest: Sequence[Index], known: Mask, wrong: Double, duplicate: float) -> Index:
     """(N,) of the utterances that are the same as one of another class and likelier to be wrong, that one; else -1.
 
     Each is compared with those of the other class whose centre is nearest to it.
@@ -559,7 +562,7 @@ def _groups(centres: Sequence[Centres], classes: Index, known: Mask, doubted: Ma
     for members in np.split(rows, np.flatnonzero(np.diff(classes[rows])) + 1):
         number = 0
         for some in [centres, *([each] for each in centres if len(centres) > 1)]:
-            inside = [v for v, each in enumerate(centres) if each in some]
+            inside = np.array([v for v, each in enumerate(centres) if each in some])
             left = members[known[np.ix_(members, inside)].all(axis=1) & (found[members] == 0)][:MOST_LINKED]
             if len(left) < SMALLEST_GROUP:
                 continue

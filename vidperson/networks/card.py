@@ -38,7 +38,8 @@ _MAX_WHOLE = 1 << 1000  # larger ones are no float
 _FBANK_CHOICES = {
     "framing": ("kaldi", "centred"),
     "window_type": ("hamming", "hann", "povey"),
-    "mel_scale": ("kaldi", "htk", "slaney"),
+    "mel_scale": ("kaldi", "htk", "speechbrain", "slaney"),
+    "edges": ("reflect", "zeros"),
 }
 
 
@@ -131,14 +132,18 @@ class FbankInput(Input):
     level_dbfs: quieter sound is raised to this level first; None: the level stays.
     pre_emphasis: coefficient, 0 for none.
     framing: "kaldi": whole frames only, the mean and pre-emphasis taken per frame, symmetric
-        windows. "centred": a frame around each multiple of ``hop``, the sound mirrored at its ends,
-        pre-emphasis over the whole sound, periodic windows.
+        windows. "centred": a frame around each multiple of ``hop``, pre-emphasis over the whole
+        sound, periodic windows.
+    edges: of centred frames: the sound is mirrored at its ends ("reflect"), or continued by "zeros".
     window_type: hamming, hann or povey.
     window, hop, fft: samples of a frame, from frame to frame, and of the Fourier transform.
     mel_bins: number of filters, from ``low_hz`` to ``high_hz``.
     mel_scale: "kaldi": HTK's scale, triangles straight in mel. "htk": the same scale, triangles
-        straight in Hz. "slaney": Slaney's scale, triangles of equal area.
+        straight in Hz. "speechbrain": as htk, triangles as wide on the right as on the left.
+        "slaney": Slaney's scale, triangles of equal area.
     log_offset: log(energy + offset). log_floor: log(max(energy, floor)). Both None: no logarithm.
+    decibels: the logarithm is 10 log10, not the natural one. range_db: values of more than this below
+        the highest of the recording are raised to that; it needs ``decibels``.
     mean_norm: the mean over time is subtracted per bin.
     crop_frames, crop_hop: frames that the network takes at once, and from crop to crop; what comes
         out is then the mean over the crops. None: any number, the whole recording.
@@ -164,6 +169,9 @@ class FbankInput(Input):
     pre_emphasis: float = 0.0
     log_offset: float | None = None
     log_floor: float | None = None
+    decibels: bool = False
+    range_db: float | None = None
+    edges: str = "reflect"
     crop_frames: int | None = None
     crop_hop: int | None = None
     crop_cover: float = 1.0
@@ -471,6 +479,10 @@ def _check_fbank(what: FbankInput, expect: _Expect) -> None:
         expect(value is None or 0 < value < math.inf, f"input.{name}", "a positive number", value)
     both = what.log_offset is not None and what.log_floor is not None
     expect(not both, "input.log_floor", "no log_offset beside it", what.log_offset)
+    none = what.log_offset is None and what.log_floor is None
+    expect(not (what.decibels and none), "input.decibels", "log_offset or log_floor beside it", what.decibels)
+    good = what.range_db is None or (what.decibels and 0 < what.range_db < math.inf)
+    expect(good, "input.range_db", "a positive number, with decibels", what.range_db)
     crops = (what.crop_frames, what.crop_hop)
     good = crops == (None, None) or all(size is not None and 0 < size <= _MAX_FRAMES for size in crops)
     expect(good, "input.crop_frames, input.crop_hop", f"two sizes from 1 to {_MAX_FRAMES}, or neither", crops)

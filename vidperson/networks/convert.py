@@ -149,9 +149,10 @@ def _fbank_sizes(card_input: FbankInput, card_output: Output) -> tuple[int, int]
 
 def _ecapa(name: str) -> Callable[[FbankInput, Output], nn.Module]:
     def build(card_input: FbankInput, card_output: Output) -> nn.Module:
-        from vidperson.networks.architectures.ecapa import WIDTHS, Ecapa
+        from vidperson.networks.architectures.ecapa import SHAPES, Ecapa
 
-        return Ecapa(WIDTHS[name], *_fbank_sizes(card_input, card_output))
+        width, form = SHAPES[name]
+        return Ecapa(width, *_fbank_sizes(card_input, card_output), form=form)
 
     return build
 
@@ -185,6 +186,7 @@ def _campplus(card_input: FbankInput, card_output: Output) -> nn.Module:
 _OSNETS = ("osnet_x0_25", "osnet_x0_5", "osnet_x0_75", "osnet_x1_0")
 _DENSENETS = {"densenet121": 1024, "densenet161": 2208, "densenet169": 1664, "densenet201": 1920}
 _RESNETS = ("resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
+_ECAPAS = ("ecapa_c512", "ecapa_c1024", "ecapa_c512_wespeaker", "ecapa_c1024_wespeaker", "ecapa_c1024_speechbrain")
 
 DETECTORS: dict[str, Callable[[PictureInput, Output], Any]] = {
     "retinaface_mobilenet025": _retinaface_mobilenet025,
@@ -216,7 +218,7 @@ REID_SIZES = {
 """Values of an embedding of each, as published."""
 ARCHITECTURES = {**DETECTORS, **EMBEDDERS, **REIDENTIFIERS}
 FBANK_EMBEDDERS: dict[str, Callable[[FbankInput, Output], Any]] = {
-    **{name: _ecapa(name) for name in ("ecapa_c512", "ecapa_c1024")},
+    **{name: _ecapa(name) for name in _ECAPAS},
     **{f"ecapa_c{width}": _small_ecapa(width) for width in (128, 192, 256)},
     **{f"resnet{layers}_tstp": _fbank_resnet(f"resnet{layers}_tstp") for layers in (18, 34, 50, 101, 152, 221, 293)},
     "campplus": _campplus,
@@ -273,8 +275,10 @@ def load_checkpoint(card: ModelCard, path: str | os.PathLike[str]) -> nn.Module:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{os.fspath(path)}: not a checkpoint of tensors: {reason}") from None
     network = build_network(checkpoint.architecture, card.input, card.output)
+    own = network_weights(weights, set(network.state_dict()))
+    translated = getattr(network, "translated", dict)  # from the names of other projects, where a network knows them
     try:
-        network.load_state_dict(network_weights(weights, set(network.state_dict())))
+        network.load_state_dict(translated(own))
     except RuntimeError as error:
         raise ModelError(
             f"{os.fspath(path)}: the weights do not fit {checkpoint.architecture}: {' '.join(str(error).split())[:500]}"

@@ -35,7 +35,9 @@ def cleansing_page(summary: Content, shown: Mapping[str, Sequence[Content]], noi
     share = 100 * summary["noisy"] / summary["segments"]
     subtitle = f"{summary['segments']} segments of {summary['labels']} labels; {summary['noisy']} ({share:.2f} %) noisy"
     sections = [
-        html.Section("Summary", [html.table(reason_table(summary)), html.table(modality_table(summary)), *_notes(summary)]),
+        html.Section(
+            "Summary", [html.table(reason_table(summary)), html.table(modality_table(summary)), *_notes(summary)]
+        ),
         html.Section("Similarities", _histograms(summary)),
         html.Section("Labels", _labels(summary)),
         html.Section("Segments", [*_cards(shown), html.searchable("Noisy", noisy, summary["noisy"], "decisions.tsv")]),
@@ -58,7 +60,13 @@ def modality_table(summary: Content) -> Table:
         share = about.get("share_wrong")
         figures = [cell(about.get("median_similarity"), 3), cell(about.get("threshold"), 3)]
         rows.append(
-            [modality, about["embedder"], str(about["known"]), *figures, cell(None if share is None else 100 * share, 2)]
+            [
+                modality,
+                about["embedder"],
+                str(about["known"]),
+                *figures,
+                cell(None if share is None else 100 * share, 2),
+            ]
         )
     return head, rows
 

@@ -48,6 +48,9 @@ def small_wav(samples: NDArray[np.float32], rate: int) -> bytes:
     data = values.astype(np.uint8).tobytes()
     data += b"\x80" * (len(data) % 2)
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, rate, 1, 8)
-    return struct.pack("<4sI4s", b"RIFF", 4 + len(form) + 8 + len(data), b"WAVE") + form + struct.pack(
-        "<4sI", b"data", len(data)
-    ) + data
+    return (
+        struct.pack("<4sI4s", b"RIFF", 4 + len(form) + 8 + len(data), b"WAVE")
+        + form
+        + struct.pack("<4sI", b"data", len(data))
+        + data
+    )

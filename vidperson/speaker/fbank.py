@@ -2,12 +2,13 @@
 
 A card's :class:`~vidperson.networks.card.FbankInput` describes the front ends of published networks. ``framing:
 kaldi`` is Kaldi's ``compute-fbank-feats`` without dither, which WeSpeaker and 3D-Speaker use. ``framing: centred`` is
-the short-time Fourier transform of PyTorch and librosa, which the ECAPA-TDNN of AVCleanse and Resemblyzer use.
+the short-time Fourier transform of PyTorch and librosa, which AVCleanse, SpeechBrain and Resemblyzer use.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,16 +64,19 @@ def _energies(sound: Array, what: FbankInput) -> Array:
     energies = np.zeros((count, what.mel_bins), np.float32)
     if not count:
         return energies
-    values = sound * np.float32(what.scale)
+    values: NDArray[np.floating] = sound * np.float32(what.scale)
     centred = what.framing == "centred"
     if centred:
-        before = values[1 if len(values) > 1 else 0]  # mirrored
-        values = values - np.float32(what.pre_emphasis) * np.concatenate([[before], values[:-1]])
-        values = np.pad(values, what.fft // 2, mode="reflect")[(what.fft - what.window) // 2 :]
+        if what.pre_emphasis:  # in float64: float32 would cost up to 1e-4 of the logarithm of quiet bins
+            values = values.astype(np.float64)
+            before = values[1 if len(values) > 1 else 0]  # mirrored
+            values = values - what.pre_emphasis * np.concatenate([[before], values[:-1]])
+        mode: Literal["reflect", "constant"] = "reflect" if what.edges == "reflect" else "constant"
+        values = np.pad(values, what.fft // 2, mode=mode)[(what.fft - what.window) // 2 :]
     frames = np.lib.stride_tricks.sliding_window_view(values, what.window)[:: what.hop][:count]
     shape, filters = _window(what), _filters(what)
     for start in range(0, count, _FRAMES_AT_ONCE):
-        part = frames[start : start + _FRAMES_AT_ONCE].astype(np.float64)
+        part: NDArray[np.float64] = frames[start : start + _FRAMES_AT_ONCE].astype(np.float64)
         if not centred:
             part -= part.mean(axis=1, keepdims=True)
             part[:, 1:] -= what.pre_emphasis * part[:, :-1]
@@ -80,6 +84,8 @@ def _energies(sound: Array, what: FbankInput) -> Array:
         spectrum = np.fft.rfft(part * shape, what.fft)
         power = spectrum.real**2 + spectrum.imag**2
         energies[start : start + _FRAMES_AT_ONCE] = _logarithm(power @ filters, what)
+    if what.range_db is not None:
+        np.maximum(energies, energies.max() - np.float32(what.range_db), out=energies)
     return energies - energies.mean(axis=0, dtype=np.float64).astype(np.float32) if what.mean_norm else energies
 
 
@@ -111,8 +117,12 @@ def _levelled(sound: Array, what: FbankInput) -> Array:
 
 def _logarithm(energies: NDArray[np.float64], what: FbankInput) -> NDArray[np.float64]:
     if what.log_offset is not None:
-        return np.log(energies + what.log_offset)
-    return energies if what.log_floor is None else np.log(np.maximum(energies, what.log_floor))
+        energies = energies + what.log_offset
+    elif what.log_floor is not None:
+        energies = np.maximum(energies, what.log_floor)
+    else:
+        return energies
+    return 10 * np.log10(energies) if what.decibels else np.log(energies)
 
 
 @lru_cache(maxsize=8)
@@ -138,6 +148,8 @@ def _filters(what: FbankInput) -> NDArray[np.float64]:
     else:
         corners = to_hz(corners)
     left, centre, right = corners[:-2], corners[1:-1], corners[2:]
+    if what.mel_scale == "speechbrain":
+        right = 2 * centre - left
     rising = (places[:, None] - left) / (centre - left)
     falling = (right - places[:, None]) / (right - centre)
     filters = np.maximum(0, np.minimum(rising, falling))

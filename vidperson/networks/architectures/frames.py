@@ -29,6 +29,21 @@ def cleared(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x.masked_fill(~mask, 0.0)
 
 
+def mirrored(x: Tensor, mask: Tensor | None, reach: int) -> Tensor:
+    """(N, channels, frames), with ``reach`` frames before and behind that are mirrored at the first and the last frame
+    that counts; where there are too few for that, the last or the first one is repeated. All of them count."""
+    far = torch.arange(1, reach + 1, device=x.device)
+    if mask is None:
+        last = x.shape[2] - 1
+        before, behind = far.flip(0).clamp(max=last), (last - far).clamp(min=0)
+        return torch.cat([x.index_select(2, before), x, x.index_select(2, behind)], dim=2)
+    ends = mask.sum(2) - 1
+    places = torch.arange(-reach, x.shape[2] + reach, device=x.device)
+    places = torch.where(places < 0, torch.minimum(-places, ends), places)
+    places = torch.where(places > ends, (2 * ends - places).clamp(min=0), places)
+    return x.gather(2, places[:, None].expand(-1, x.shape[1], -1))
+
+
 def mean_over_frames(x: Tensor, mask: Tensor | None) -> Tensor:
     """(N, channels, frames) to (N, channels, 1)."""
     if mask is None:
@@ -36,12 +51,13 @@ def mean_over_frames(x: Tensor, mask: Tensor | None) -> Tensor:
     return cleared(x, mask).sum(2, keepdim=True) / mask.sum(2, keepdim=True)
 
 
-def statistics(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def statistics(x: Tensor, mask: Tensor | None, sample: bool = True) -> tuple[Tensor, Tensor]:
     """(N, channels, frames) to mean and variance, (N, channels, 1) each.
 
-    The variance is that of a sample, the sum of squares over one less than the frames; that of one frame is 0.
+    sample: the variance is that of a sample, the sum of squares over one less than the frames, or else over the frames;
+    that of one frame is 0.
     """
     mean = mean_over_frames(x, mask)
     squares = cleared((x - mean).square(), mask).sum(2, keepdim=True)
     counts = (torch.ones_like(x[:, :1]) if mask is None else mask).sum(2, keepdim=True)
-    return mean, squares / (counts - 1).clamp(min=1)
+    return mean, squares / (counts - int(sample)).clamp(min=1)

@@ -1,0 +1,242 @@
+"""Checkpoints of voice networks of other projects: their layouts with random weights, rewritten in numpy and loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidperson.networks.card import card_names, card_text, load_card
+from vidperson.types import Float
+
+torch = pytest.importorskip("torch", reason="networks are defined in PyTorch")
+
+from test_sound_architectures import card_of, features_of  # noqa: E402
+
+from vidperson.networks.architectures.ecapa import SPEECHBRAIN, WESPEAKER, Ecapa, EcapaForm  # noqa: E402
+from vidperson.networks.convert import FBANK_EMBEDDERS, build_network, load_checkpoint  # noqa: E402
+
+WIDTH, BINS, POOLED, SCALE, GATE, ATTENTION, SIZE = 16, 16, 12, 4, 5, 7, 6
+Weights = dict[str, torch.Tensor]
+
+
+class Layout:
+    """Names and shapes of a project's ECAPA-TDNN, its weights drawn at random, and what it computes, in float64.
+
+    conv, norm: behind a layer's name, the names of its convolution and of its batch norm.
+    """
+
+    conv = norm = ""
+    edges = "constant"
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(8)
+        self.values: dict[str, Float] = {}
+        for name, kind, shape in self.layers():
+            if kind == "norm":
+                for part, low, high in (("weight", 0.5, 1.5), ("bias", -0.1, 0.1), ("running_mean", -0.1, 0.1)):
+                    self.values[f"{name}.{part}"] = self.rng.uniform(low, high, shape)
+                self.values[f"{name}.running_var"] = self.rng.uniform(0.5, 1.5, shape)
+            else:
+                spread = np.sqrt(2 / np.prod(shape[1:]))
+                self.values[f"{name}.weight"] = self.rng.normal(0, spread, shape)
+                self.values[f"{name}.bias"] = self.rng.normal(0, 0.1, shape[0])
+        self.values = {name: value.astype(np.float32).astype(np.float64) for name, value in self.values.items()}
+
+    def layers(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        raise NotImplementedError
+
+    def checkpoint(self) -> Weights:
+        return {name: torch.from_numpy(value).float() for name, value in self.values.items()}
+
+    def convolved(self, name: str, x: Float, dilation: int = 1) -> Float:
+        """(channels, frames)."""
+        kernel, bias = self.values[f"{name}.weight"], self.values[f"{name}.bias"]
+        kernel = kernel[..., None] if kernel.ndim == 2 else kernel
+        reach, frames = kernel.shape[2] // 2 * dilation, x.shape[1]
+        mode = self.edges if reach else "constant"
+        wide = np.pad(x, ((0, 0), (reach, reach)), mode=mode)  # type: ignore[call-overload]
+        taps = (kernel[:, :, tap] @ wide[:, tap * dilation :][:, :frames] for tap in range(kernel.shape[2]))
+        return np.asarray(bias[:, None] + sum(taps))
+
+    def normed(self, name: str, x: Float) -> Float:
+        mean, variance, weight, bias = (
+            self.values[f"{name}.{part}"][:, None] for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return np.asarray((x - mean) / np.sqrt(variance + 1e-5) * weight + bias)
+
+    def tdnn(self, name: str, x: Float, dilation: int = 1) -> Float:
+        """Convolution, ReLU, batch norm."""
+        conv, norm = (f"{name}.{part}" for part in (self.conv, self.norm))
+        return self.normed(norm, np.maximum(self.convolved(conv, x, dilation), 0))
+
+
+def gated(x: Float, scores: Float) -> Float:
+    return np.asarray(x / (1 + np.exp(-scores)))
+
+
+def shares_of(scores: Float) -> Float:
+    exponents = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
+
+
+def column(values: Float, like: Float) -> Float:
+    return np.broadcast_to(values[:, None], like.shape)
+
+
+class WeSpeaker(Layout):
+    """ECAPA_TDNN_GLOB of wespeaker/models/ecapa_tdnn.py."""
+
+    conv, norm = "conv", "bn"
+    form = WESPEAKER
+
+    def layers(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        yield from self.both("layer1", (WIDTH, BINS, 5))
+        for number in (2, 3, 4):
+            block = f"layer{number}.se_res2block"
+            yield from self.both(f"{block}.0", (WIDTH, WIDTH, 1))
+            for group in range(SCALE - 1):
+                yield f"{block}.1.convs.{group}", "conv", (WIDTH // SCALE, WIDTH // SCALE, 3)
+                yield f"{block}.1.bns.{group}", "norm", (WIDTH // SCALE,)
+            yield from self.both(f"{block}.2", (WIDTH, WIDTH, 1))
+            yield f"{block}.3.linear1", "conv", (GATE, WIDTH)
+            yield f"{block}.3.linear2", "conv", (WIDTH, GATE)
+        yield "conv", "conv", (POOLED, 3 * WIDTH, 1)
+        yield "pool.linear1", "conv", (ATTENTION, 3 * POOLED, 1)
+        yield "pool.linear2", "conv", (POOLED, ATTENTION, 1)
+        yield "bn", "norm", (2 * POOLED,)
+        yield "linear", "conv", (SIZE, 2 * POOLED)
+
+    def both(self, name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        yield f"{name}.conv", "conv", shape
+        yield f"{name}.bn", "norm", shape[:1]
+
+    def checkpoint(self) -> Weights:
+        """As avg_model.pt, with the classes that were trained."""
+        return {**super().checkpoint(), "projection.weight": torch.zeros(9, SIZE)}
+
+    def block(self, name: str, x: Float, dilation: int) -> Float:
+        groups = np.split(self.tdnn(f"{name}.0", x), SCALE)
+        found: list[Float] = []
+        for number, group in enumerate(groups[:-1]):
+            given = group + found[-1] if found else group
+            inside = np.maximum(self.convolved(f"{name}.1.convs.{number}", given, dilation), 0)
+            found.append(self.normed(f"{name}.1.bns.{number}", inside))
+        inside = self.tdnn(f"{name}.2", np.concatenate([*found, groups[-1]]))
+        squeezed = np.maximum(self.convolved(f"{name}.3.linear1", inside.mean(axis=1, keepdims=True)), 0)
+        return x + gated(inside, self.convolved(f"{name}.3.linear2", squeezed))
+
+    def __call__(self, features: Float) -> Float:
+        x, found = self.tdnn("layer1", features), []
+        for number in (2, 3, 4):
+            x = self.block(f"layer{number}.se_res2block", x, number)
+            found.append(x)
+        x = np.maximum(self.convolved("conv", np.concatenate(found)), 0)
+        deviation = np.sqrt(x.var(axis=1, ddof=1) + 1e-7)
+        seen = np.concatenate([x, column(x.mean(axis=1), x), column(deviation, x)])
+        shares = shares_of(self.convolved("pool.linear2", np.tanh(self.convolved("pool.linear1", seen))))
+        mean = (shares * x).sum(axis=1)
+        spread = np.sqrt(np.maximum((shares * x**2).sum(axis=1) - mean**2, 1e-7))
+        pooled = np.concatenate([mean, spread])[:, None]
+        return self.convolved("linear", self.normed("bn", pooled))[:, 0]
+
+
+class SpeechBrain(Layout):
+    """ECAPA_TDNN of speechbrain/lobes/models/ECAPA_TDNN.py, with the names of embedding_model.ckpt."""
+
+    conv, norm, edges = "conv.conv", "norm.norm", "reflect"
+    form = SPEECHBRAIN
+
+    def layers(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        yield from self.both("blocks.0", (WIDTH, BINS, 5))
+        for number in (1, 2, 3):
+            block = f"blocks.{number}"
+            yield from self.both(f"{block}.tdnn1", (WIDTH, WIDTH, 1))
+            for group in range(SCALE - 1):
+                yield from self.both(f"{block}.res2net_block.blocks.{group}", (WIDTH // SCALE, WIDTH // SCALE, 3))
+            yield from self.both(f"{block}.tdnn2", (WIDTH, WIDTH, 1))
+            yield f"{block}.se_block.conv1.conv", "conv", (GATE, WIDTH, 1)
+            yield f"{block}.se_block.conv2.conv", "conv", (WIDTH, GATE, 1)
+        yield from self.both("mfa", (POOLED, 3 * WIDTH, 1))
+        yield from self.both("asp.tdnn", (ATTENTION, 3 * POOLED, 1))
+        yield "asp.conv.conv", "conv", (POOLED, ATTENTION, 1)
+        yield "asp_bn.norm", "norm", (2 * POOLED,)
+        yield "fc.conv", "conv", (SIZE, 2 * POOLED, 1)
+
+    def both(self, name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        yield f"{name}.conv.conv", "conv", shape
+        yield f"{name}.norm.norm", "norm", shape[:1]
+
+    def checkpoint(self) -> Weights:
+        counts = {f"{name}.num_batches_tracked": torch.tensor(7) for name, kind, _ in self.layers() if kind == "norm"}
+        return {**super().checkpoint(), **counts}
+
+    def block(self, name: str, x: Float, dilation: int) -> Float:
+        groups = np.split(self.tdnn(f"{name}.tdnn1", x), SCALE)
+        found = [groups[0]]
+        for number, group in enumerate(groups[1:]):
+            given = group + found[-1] if number else group
+            found.append(self.tdnn(f"{name}.res2net_block.blocks.{number}", given, dilation))
+        inside = self.tdnn(f"{name}.tdnn2", np.concatenate(found))
+        squeezed = np.maximum(self.convolved(f"{name}.se_block.conv1.conv", inside.mean(axis=1, keepdims=True)), 0)
+        return x + gated(inside, self.convolved(f"{name}.se_block.conv2.conv", squeezed))
+
+    def __call__(self, features: Float) -> Float:
+        x, found = self.tdnn("blocks.0", features), []
+        for number in (1, 2, 3):
+            x = self.block(f"blocks.{number}", x, number + 1)
+            found.append(x)
+        x = self.tdnn("mfa", np.concatenate(found))
+        seen = np.concatenate([x, column(x.mean(axis=1), x), column(np.sqrt(np.maximum(x.var(axis=1), 1e-12)), x)])
+        shares = shares_of(self.convolved("asp.conv.conv", np.tanh(self.tdnn("asp.tdnn", seen))))
+        mean = (shares * x).sum(axis=1)
+        spread = np.sqrt(np.maximum((shares * (x - mean[:, None]) ** 2).sum(axis=1), 1e-12))
+        pooled = np.concatenate([mean, spread])[:, None]
+        return self.convolved("fc.conv", self.normed("asp_bn.norm", pooled))[:, 0]
+
+
+def small(form: EcapaForm) -> Ecapa:
+    return Ecapa(WIDTH, SIZE, BINS, POOLED, SCALE, GATE, ATTENTION, form)
+
+
+@pytest.mark.parametrize("layout", [WeSpeaker, SpeechBrain])
+def test_ecapa_of_another_project_loads_by_its_own_names_and_equals_its_rewriting(
+    layout: type[WeSpeaker | SpeechBrain], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    theirs = layout()
+    monkeypatch.setitem(FBANK_EMBEDDERS, "tiny", lambda *given: small(layout.form))
+    torch.save(theirs.checkpoint(), tmp_path / "theirs.pt")
+    ours = load_checkpoint(card_of("tiny", SIZE, BINS), tmp_path / "theirs.pt")
+    for frames in (50, 9):
+        features = features_of(2, frames)
+        with torch.inference_mode():
+            found = ours(features).numpy()
+        expected = np.stack([theirs(item) for item in features.double().numpy()])
+        assert expected.std(axis=0).min() > 1e-3
+        assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("ecapa_c512_wespeaker", 6.19), ("ecapa_c1024_wespeaker", 14.66), ("ecapa_c1024_speechbrain", 20.77)],
+)
+def test_ecapa_of_another_project_has_as_many_parameters_as_published(name: str, millions: float) -> None:
+    """Published: 6.19 and 14.65 million in WeSpeaker's table, 20.8 million for SpeechBrain's."""
+    card = card_of(name, 192)
+    with torch.device("meta"):
+        network = build_network(name, card.input, card.output)
+    assert sum(each.numel() for each in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
+
+
+def test_cards_of_voice_networks_in_the_zoo_are_built_from_their_architectures() -> None:
+    cards = [card for card in map(load_card, card_names()) if card.kind == "speaker_embedder" and card.checkpoint]
+    assert len(cards) >= 8
+    for card in cards:
+        assert card.checkpoint
+        with torch.device("meta"):
+            network = build_network(card.checkpoint.architecture, card.input, card.output).eval()
+            given = torch.zeros(2, card.input.mel_bins, 60)  # type: ignore[attr-defined]
+            assert network(given).shape == (2, card.output.embedding_size), card.name
+        assert load_card(card.name) == card and card_text(card)
