@@ -34,7 +34,7 @@ for modality in $modalities; do
   use_modality "$modality"
   get_models=(python steps/get_models.py --models-dir "$models_dir" --modality "$modality" --model-dir "$model_dir"
     --train-dir "$exp_dir/${modality}_train"
-    --detector "$detector" --embedder "$embedder")
+    --detector "$detector_network" --embedder "$embedder")
   if [ "$("${get_models[@]}" --needs-torch true)" = true ]; then
     echo "a PyTorch checkpoint has to be converted once: installing the torch extra"
     add_extra torch

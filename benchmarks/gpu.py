@@ -467,6 +467,7 @@ def train_rate(case: Case, device: str, precision: str, batch: int, steps: int, 
     import torch
 
     from vidperson.networks.convert import build_network
+    from vidperson.training.batches import Normalise
     from vidperson.training.loop import join_world, read_log, train
     from vidperson.training.losses import IdentityLoss
     from vidperson.training.settings import Settings
@@ -480,7 +481,7 @@ def train_rate(case: Case, device: str, precision: str, batch: int, steps: int, 
     work = operations(network.eval(), case.item)
     size = case.output.embedding_size
     assert size and isinstance(case.input, PictureInput)
-    task = EmbedderTask(network, size, case.input.mean, case.input.std, [IdentityLoss(size, 10_000)])
+    task = EmbedderTask(network, size, Normalise(case.input.mean, case.input.std), [IdentityLoss(size, 10_000)])
     settings = Settings(epochs=1, optimiser="sgd", lr=1e-4, clip=5.0, precision=precision, log_steps=max(1, steps // 2))
     with join_world(device) as world:
         train(task, SyntheticBatches(batch, steps, 10_000), settings, folder, world)

@@ -275,8 +275,8 @@ def write_sets(root: Path, sets: Mapping[str, Sequence[Clip]], pools: Mapping[st
     pool = next(iter(pools.values()))
     for name, clips in sets.items():
         items = root / "det/made" / name
-        _write_archive(items, "faces", ((clip.id, clip.faces) for clip in clips))
-        _write_archive(items, "quality", ((clip.id, pool.quality[clip.photos, clip.version]) for clip in clips))
+        write_archive(items, "faces", ((clip.id, clip.faces) for clip in clips))
+        write_archive(items, "quality", ((clip.id, pool.quality[clip.photos, clip.version]) for clip in clips))
     write_embeddings(root / "embed", sets, pools)
 
 
@@ -285,10 +285,11 @@ def write_embeddings(root: Path, sets: Mapping[str, Sequence[Clip]], pools: Mapp
     for embedder, pool in pools.items():
         for name, clips in sets.items():
             rows = ((clip.id, pool.rows[clip.photos, clip.version]) for clip in clips)
-            _write_archive(root / embedder / name, "embed", rows)
+            write_archive(root / embedder / name, "embed", rows)
 
 
-def _write_archive(folder: Path, name: str, matrices: Iterable[tuple[str, Float]]) -> None:
+def write_archive(folder: Path, name: str, matrices: Iterable[tuple[str, Float]]) -> None:
+    """Name and (N, D) float32 rows of each segment, as the stages write them."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / f"{name}.ark", "wb") as archive, open(folder / f"{name}.scp", "w") as listed:
         for key, matrix in matrices:

@@ -10,7 +10,7 @@ config_file=global_conf/config_glint360k_r100.sh  # [not empty] configs to read:
 data_dir=data                # [folder] folder of the data sets
 exp_dir=exp                  # [folder] folder of everything that the stages compute
 
-## Data (stages 0 1 2 3 4 5)
+## Data (stages 0 1 2 3 4 5 15)
 modalities=face              # what persons are recognised by: folders steps_<modality>
 
 ## Data (stage 1)
@@ -21,7 +21,7 @@ trial_sets="sre19_av_v_dev_enroll:sre19_av_v_dev_test"  # <enrolment set>:<test 
 trial_sets+=" sre19_av_v_eval_enroll:sre19_av_v_eval_test"
 trial_sets+=" janus_dev_enroll:janus_dev_test_core janus_eval_enroll:janus_eval_test_core"
 
-## Data (stages 4 5)
+## Data (stages 4 5 15)
 experiment=                  # name of the results; empty: the names of the configs, joined by +
 
 ## Corpus sre19_av_v (stage 1)
@@ -74,10 +74,10 @@ clips_valid=0.0              # [0..1] share of each person's videos to validate 
 ## How to run (stage demo)
 demo_stages="0 1 2 3 4 5"    # what run_demo.sh runs; 14:train_x reads config_train_x.sh, too
 
-## How to run (stages 2 3 4 5 10 11 14)
+## How to run (stages 2 3 4 5 10 11 14 15)
 cmd=${train_cmd:-utils/run.py}  # [not empty] launcher of jobs, see cmd.sh; on GPUs: cuda_cmd
 
-## How to run (stages 2 3 4)
+## How to run (stages 2 3 4 15)
 force=false                  # true: recompute what is done, or was begun with other options
 
 ## How to run (stages 2 3)
@@ -107,7 +107,7 @@ segment_timeout_s=3600.0     # [>=0] give up a segment after this (seconds); 0: 
 decoder=software             # [software|cuda] what decodes videos; cuda: an NVIDIA GPU
 contact_sheet=false          # true: write an image of the faces found per segment
 
-## Face (stages 0 1 2 3 4 5 14)
+## Face (stages 0 1 2 3 4 5 14 15)
 face_detector=retinaface_mnet025_pytorch  # detection network, a folder of exp/face_models
 
 ## Face (stages 1 2)
@@ -126,32 +126,49 @@ max_centre_distance=1.0      # [>=0] from face to label, in diagonals of the lab
 face_per_region=false        # true: search each box of `region`, at five sizes
 discard_low_quality=false    # true: keep a segment's large faces with little black border
 
-## Face (stages 0 3 4 5 14)
+## Face (stages 0 3 4 5 14 15)
 face_embedder=arcface_glint360k_r100  # embedding network, a folder of exp/face_models
 
-## Body (stages 0 1 2)
+## Body (stages 0 1 2 15)
 body_detector=               # detector, a folder of exp/body_models; empty: boxes are given
 
 ## Body (stages 1 2)
 person_threshold=0.5         # [>0..1] lowest score of a person
 person_nms_threshold=0.45    # [>0..1] overlap (IoU) from which the weaker person is dropped
 
-## Body (stages 0 3 4 5)
+## Body (stages 0 3 4 5 15)
 body_embedder=omz_person_reidentification_0277  # embedding network, a folder of exp/body_models
+
+## Speaker (stages 0 1 2)
+speaker_detector=            # what finds speech: energy; empty: the whole sound is speech
+
+## Speaker (stages 1 2)
+speaker_shortest_s=0.3       # [>=0] seconds of sound that a segment needs
+
+## Speaker (stages 0 3 4 5)
+speaker_embedder=ecapa_tiny  # embedding network, a folder of exp/speaker_models
+
+## Speaker (stage 3)
+speaker_crops=0              # [>=0] crops of 3 s that are embedded, too; the ECAPA recipe: 5
+speaker_longest_s=60.0       # [>0] longer speech is embedded in equal parts, by their mean
 
 ## Embeddings (stage 3)
 embed_batch=16               # [>=1] items per call of the embedder, such as faces
 embed_mirror=                # [none|concatenate|sum] mirrored items; empty: as the card says
 
 ## Scores and evaluation (stages 4 5)
-backends=max                 # ways to compare, e.g. "max ahc xatt track": see docs/metrics.md
+backends=max                 # ways to compare, e.g. "max whole whole-crops": see docs/metrics.md
+submean_set=                 # set with the mean to subtract in further systems; empty: none
 snorm_cohort=                # set that normalises scores, e.g. janus_dev_test_core; empty: none
-ncoh=1000                    # [>=1] faces of it per score: those with the best scores
+cohort_of=items              # [items|segments|persons] what of it: its items, or means of these
+ncoh=                        # [>=1] those per score, the best; empty: 1000 items or 300 means
 ncoh_discard=0               # [>=0] left out before these: they may show the person
 thr_ahc=0.8                  # [-1..1] average cosine down to which faces are clustered (ahc)
 mem_gb=4.0                   # [>0] memory for scoring (GiB); changes no score
 calibration_set=             # test set with a key to calibrate and fuse on; empty: none
+quality_measures=            # for a second calibration: items duration snr norm cohort; or empty
 fusion_systems=              # systems or other score folders to fuse; empty: none
+fusion_methods=logistic      # ways to fuse them: mean, logistic, quality, or several of them
 max_systems=5                # [>=1] most systems in the fusion
 search_backends="class-mean class-mean-whitened"  # ways to search: see docs/metrics.md
 identifiers=                 # identifiers to search with: folders of exp/<modality>_train
@@ -164,7 +181,7 @@ cast_rerank=                 # in original: identity, appearance or both, identi
 false_alarm_rate=0.01        # [>0..1] wished share of strangers named, by the calibration set
 primary_cost=sre19           # [sre19|sre21] C_primary: prior 0.05, or the mean of 0.01 and 0.05
 
-## Scores and evaluation (stages 4 5 14)
+## Scores and evaluation (stages 4 5 14 15)
 link_cosine=0.3              # [-1..1] lowest cosine of successive faces of a track, in a search
 
 ## Scores and evaluation (stage 5)

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # The options that every training has, with their defaults. Those of one training are at the top of
-# its script. utils/parse_options.sh reads this file for run_01x_*.sh, after defaults.sh.
+# its script. utils/parse_options.sh reads this file for run_01x_train_*.sh, after defaults.sh.
 
 ## Training: data
 train_data=                  # what to train on, see the top of the script; several with spaces
@@ -24,6 +24,7 @@ train_decay_epochs=1         # [not empty] epochs between its steps; "30 35": st
 train_warmup_epochs=0.0      # [>=0] epochs in which the rate rises linearly
 train_clip=0.0               # [>=0] largest norm of the gradient; 0: any
 train_ema=0.0                # [0..1] running average of the weights: share of the past, below 1
+train_average=0              # [>=0] last epochs, the mean of which is the network; 0: none
 train_seed=0                 # [0..4294967295] seed of everything random
 train_valid_epochs=1         # [>=1] epochs between validations
 train_save_steps=500         # [>=1] steps between checkpoints within an epoch
@@ -32,5 +33,5 @@ train_save_steps=500         # [>=1] steps between checkpoints within an epoch
 train_precision=fp32         # [fp32|bf16|fp16] autocast to 16 bits
 train_gpus=0                 # [>=0] GPUs to train on; 0: the CPU
 train_processes=1            # [>=1] processes that share each batch on the CPU
-train_workers=4              # [>=0] processes per GPU, or per process, that load images
+train_workers=4              # [>=0] processes per GPU, or per process, that load data
 train_threads=$cpu_cores     # [>=1] CPU threads of the networks; default: the CPU cores

@@ -39,7 +39,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps.calibrate import MODEL, TrainOptions, plan_calibrations
-from steps.fuse import plan_fusion
+from steps.fuse import plan_fusions
+from steps.qualities import plan_quality
 from steps.score import PairOptions, SystemOptions, check_systems, plan_scores
 from vidperson import cli
 
@@ -125,16 +126,18 @@ def read_pairs(words: Sequence[str]) -> list[PairOptions]:
 
 def about(system: System, pairs: Sequence[PairOptions]) -> dict[str, str | None]:
     """What results and instructive trials say of a system."""
-    from vidperson.backends.systems import FUSION
+    from vidperson.backends.systems import FUSIONS
 
     modalities = {pair.embedder: pair.modality for pair in pairs}
-    embedders = list(modalities) if system.backend == FUSION else [system.embedder]
+    embedders = list(modalities) if system.backend in FUSIONS.values() else [system.embedder]
     return {
         "modality": " + ".join(dict.fromkeys(modalities[embedder] for embedder in embedders)),
         "system": " + ".join(embedders),
         "backend": system.backend,
+        "submean_set": system.submean_set or None,
         "snorm_cohort": system.snorm_cohort or None,
         "calibrated_on": system.calibrated_on or None,
+        "quality_measures": " ".join(system.quality) or None,
     }
 
 
@@ -145,13 +148,12 @@ def refuse_other_scores(options: SystemOptions, pairs: Sequence[PairOptions]) ->
     cure = "these are not the scores of these options; run ./run_004_score.sh with the same options first"
     try:
         planned = [one for pair in pairs for one in plan_scores(pair, options).values()]
-        for pair in pairs:
-            if pair.test_set == options.calibration_set:
-                train = TrainOptions(pair.trials)
-                plans = list(plan_calibrations(options, train).values())
-                plans += [plan_fusion(options, train)] if options.fusion_systems else []
-                planned += [one for plan in plans for test_set, one in plan.items() if test_set != MODEL]
-                break
+        planned += [plan_quality(pair, options) for pair in pairs]
+        keys = [pair.trials for pair in pairs if pair.test_set == options.calibration_set]
+        train = TrainOptions(keys[0] if keys else Path())
+        plans = list(plan_calibrations(options, train).values()) if keys else []
+        plans += plan_fusions(options, train).values() if options.fusion_systems else []
+        planned += [one for plan in plans for test_set, one in plan.items() if test_set != MODEL]
     except ScoringError as error:
         raise ScoringError(f"{error}\n{cure}") from None
     refuse_unplanned(planned, cure)

@@ -22,14 +22,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LimitOptions:
-    """What is refused."""
+class TimeLimitOptions:
+    """What is refused because it takes too long."""
 
-    max_pixels: int = cli.option(Limits.max_pixels, "larger frames and images are refused", convert=cli.whole(1))
-    max_duration_s: float = cli.option(Limits.max_duration_s, "longer videos are refused", convert=cli.positive)
+    max_duration_s: float = cli.option(Limits.max_duration_s, "longer files are refused", convert=cli.positive)
     segment_timeout_s: float = cli.option(
         3600.0, "seconds after which a segment is given up; 0: never", convert=cli.not_negative
     )
+
+    def of_media(self) -> Limits:
+        return Limits(max_duration_s=self.max_duration_s)
+
+
+@dataclass(frozen=True)
+class LimitOptions(TimeLimitOptions):
+    """What is refused."""
+
+    max_pixels: int = cli.option(Limits.max_pixels, "larger frames and images are refused", convert=cli.whole(1))
 
     def of_media(self) -> Limits:
         return Limits(self.max_pixels, self.max_duration_s)
@@ -86,7 +95,7 @@ def take_items(
                 progress.step()
 
 
-def take_supervised(work: Work, items: str, states: Sequence[str], output_dir: str, limits: LimitOptions) -> None:
+def take_supervised(work: Work, items: str, states: Sequence[str], output_dir: str, limits: TimeLimitOptions) -> None:
     """Do the work of :func:`take_items` in a child process that may crash or hang; it costs one segment."""
     from vidperson.io.items import store_unreadable
     from vidperson.supervision import run_supervised

@@ -62,7 +62,8 @@ if TYPE_CHECKING:
 
 SHEET_WIDTH = 1400
 INTERVALS = "Error rates with 95 % intervals"
-_ABOUT = ("snorm_cohort", "calibrated_on")
+ABOUT = ("submean_set", "snorm_cohort", "calibrated_on", "quality_measures")
+"""What parts systems of one embedder and back-end."""
 
 
 @dataclass(frozen=True)
@@ -282,13 +283,15 @@ def _head_tables(
 
 def _titles(results: Sequence[Mapping[str, Any]], searched: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """Title and subtitle of the report."""
-    plain = [one for one in (*results, *searched) if one["backend"] != "fusion" and "cues" not in one]
+    from vidperson.report import tables
+
+    plain = [one for one in (*results, *searched) if not tables.is_fusion(one) and "cues" not in one]
     modalities = " and ".join(dict.fromkeys(str(result["modality"]) for result in plain))
     networks = ", ".join(dict.fromkeys(str(result["system"]) for result in plain))
     tasks = " and ".join(task for task, some in (("verification", results), ("identification", searched)) if some)
     counts = []
     for some, kind in ((results, "test"), (searched, "searched")):
-        systems = {(result["system"], result["backend"], *map(result.get, _ABOUT)) for result in some}
+        systems = {(result["system"], result["backend"], *map(result.get, ABOUT)) for result in some}
         sets = {result["name"] for result in some}
         end = "s" if len(sets) != 1 or kind == "test" else ""
         counts += [f"{len(systems)} systems on {len(sets)} {kind} set{end}"] if some else []
@@ -443,7 +446,7 @@ def _plots(results: Sequence[dict[str, Any]]) -> list[str]:
     """DET curves, histograms and calibration of the systems of one set."""
     from vidperson.report import html, plots, tables
 
-    several = len({result["system"] for result in results if result["backend"] != "fusion"}) > 1
+    several = len({result["system"] for result in results if not tables.is_fusion(result)}) > 1
     modalities = tables.several_modalities(results)
     keyed = {tables.label(result, several, modalities): result for result in results if result["has_key"]}
     if not keyed:
@@ -480,15 +483,19 @@ def _plots(results: Sequence[dict[str, Any]]) -> list[str]:
 
 def _trials(picked: dict[str, Any]) -> list[str]:
     """The instructive trials of a set."""
-    from vidperson.report import html, tables
+    from vidperson.report import html, sounds, tables
+    from vidperson.types import HEARD
 
     items = items_of(picked["modality"])
     system = tables.label({"system": "", **picked})
-    if picked["pair_gave_score"]:
+    if items in HEARD:
+        seconds = f"the first {sounds.SHOWN_S:g} s of what was compared, up to 8 kHz"
+        why = f"Shown is the {items} of each side: {seconds}. Its level is that of all of it, to full scale."
+    elif picked["pair_gave_score"]:
         why = f"The {items} shown are those that gave the score."
     else:
         why = f"This system compares more than one pair of {items}; shown is the pair with the largest cosine."
-    parts = [html.heading(f"Instructive trials of {system}"), html.note(why)]
+    parts = [html.heading(f"Instructive trials of {system}: {items}"), html.note(why)]
     for title, group in picked["groups"].items():
         parts += [html.heading(title.capitalize()), html.trials(group)]
     return parts
@@ -542,7 +549,7 @@ def _items_part(items: str, folder: Path) -> tuple[Row, list[str]]:
     if sheet.is_file():
         try:
             content = checked(sheet).read_bytes()
-            last = ", the unsure ones last" if row["unsure"] else ""
+            last = ", the unsure ones last" if row.get("unsure") else ""
             parts.append(html.figure(f"Some segments of {name}{last}", shrunken_jpeg(content, SHEET_WIDTH), "sheet"))
         except OSError as error:
             raise DataError(f"not an image ({error}); run steps/make_contact_sheet.py again", sheet) from None

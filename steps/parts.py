@@ -20,7 +20,7 @@ class Part:
 
     name: of the part. embed_dirs: per embedder the folder with a folder per part; their names are the embedders'.
     items_dir: that of stage 2. Frames and boxes link tracks; what ``quality.scp`` or ``weights.scp`` hold weighs items.
-        Where it has no such part, or is None, all items of a segment are one track.
+        Where it has no such part, has items without boxes, or is None, all items of a segment are one track.
     link_cosine: the lowest cosine of successive items of a track.
     Raises ScoringError for embeddings that are missing or of other items than stage 2's; DataError for edited ones.
     """
@@ -33,7 +33,9 @@ class Part:
         items = None if items_dir is None else items_dir / name
         self.inputs = [path for folder in self.embed for path in embedding_inputs(folder, items)]
         self._of_items: dict[str, Path] = {}  # archive -> its folder
-        if items is not None and (items / f"{items_of(modality)}.scp").is_file():
+        from vidperson.types import LINKED
+
+        if items is not None and items_of(modality) in LINKED and (items / f"{items_of(modality)}.scp").is_file():
             refuse_damaged(items)
             weights = "weights" if (items / "weights.scp").is_file() else "quality"
             names = ("items", items_of(modality)), (weights, weights)

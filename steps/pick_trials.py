@@ -7,7 +7,9 @@ Inputs:
   ENROLL_DATA/spk2utt         <model> <segment> <segment> ...
   EMBED_DIR/<part>/embed.scp  an (N, dim) float32 matrix per segment, as steps/score.py reads them
   ITEMS_DIR/<part>            what stage 2 found: (N, 17) float32 items that the rows are of, and
-                              crops.scp, N images per segment
+                              crops.scp, N images per segment; of speech the stretches that were
+                              embedded, start_s end_s level_db ... each
+  ENROLL_DATA, TEST_DATA      wav.scp, of what is heard: the spectrogram of its beginning is shown
 Output:
   OUTPUT                      JSON: the COUNT highest non-target and the COUNT lowest target
                               trials, of a list without key the COUNT highest. For each, the pair
@@ -53,12 +55,13 @@ class PickOptions:
 class ItemSet:
     """What stages 2 and 3 wrote for a part; without their files it has no items.
 
-    items: name of the archive of stage 2.
+    items: name of the archive of stage 2. data: the data folder, where what is heard is shown.
     """
 
     embed: Path
     folder: Path | None
     items: str
+    data: Path | None = None
 
     @cached_property
     def embeddings(self) -> Mapping[str, NDArray[np.float32]]:
@@ -81,6 +84,13 @@ class ItemSet:
         refuse_damaged(self.folder)  # the archive of the images is large, and few of them are read
         return read_paths(checked(self.folder / "crops.scp"))
 
+    @cached_property
+    def sounds(self) -> Mapping[str, str]:
+        """Per segment, its sound file."""
+        from vidperson.io.lines import read_paths
+
+        return read_paths(self.data / "wav.scp") if self.data and (self.data / "wav.scp").is_file() else {}
+
     @staticmethod
     def _matrices(folder: Path | None, name: str) -> Mapping[str, NDArray[np.float32]]:
         if folder is None or not (folder / f"{name}.scp").is_file():
@@ -90,12 +100,46 @@ class ItemSet:
     def item(self, segment: str, row: int) -> dict[str, Any]:
         """Where an item is, and its image, or why there is none."""
         from vidperson.report.pictures import shrunken_jpeg
+        from vidperson.types import HEARD
 
+        if self.items in HEARD:
+            return self._heard(segment)
         item: dict[str, Any] = {"segment": segment, "time_s": None}
         rows = self.rows.get(segment)
         if rows is not None and row < len(rows):
             item["time_s"] = round(float(rows[row, 1]), 3)
         return item | self.picture(segment, row, lambda png: shrunken_jpeg(png, 112, 90))
+
+    def _heard(self, segment: str) -> dict[str, Any]:
+        """What was embedded of the sound of a segment: from when on, how much, how loud; and its spectrogram."""
+        from base64 import b64encode
+
+        import numpy as np
+
+        from vidperson.errors import MediaError
+        from vidperson.media.audio import SoundReader
+        from vidperson.report.sounds import SHOWN_S, spectrogram_png
+
+        item: dict[str, Any] = {"segment": segment, "time_s": None, "about": "", "jpeg": None, "why": None}
+        start, stretches = 0.0, self.rows.get(segment)
+        if stretches is not None and len(stretches):
+            start, lengths = float(stretches[0, 0]), stretches[:, 1] - stretches[:, 0]
+            level = float(np.average(stretches[:, 2], weights=np.maximum(lengths, 1e-3)))
+            item |= {"time_s": round(start, 3), "about": f"{lengths.sum():.1f} s of sound, {level:.0f} dB"}
+        if segment not in self.sounds:
+            return item | {"why": "the sound is not there: wav.scp does not name it"}
+        blocks, wanted = [np.zeros(0, np.float32)], SHOWN_S
+        try:
+            with SoundReader(self.sounds[segment], block_s=1.0) as reader:
+                for second, block in enumerate(reader):
+                    if second + 1 > start:
+                        blocks.append(block[round(max(0.0, start - second) * 16000) :])
+                    if sum(map(len, blocks)) >= wanted * 16000:
+                        break
+        except (MediaError, OSError) as error:
+            return item | {"why": f"the sound cannot be read: {error}"}
+        shown = np.concatenate(blocks)[: round(wanted * 16000)]
+        return item | {"jpeg": b64encode(spectrogram_png(shown, 16000)).decode()}
 
     def picture(self, segment: str, row: int, shrink: Callable[[bytes], bytes]) -> dict[str, Any]:
         """The image of an item, "jpeg" in base64, or "why" there is none. shrink: a PNG file to a JPEG file."""
@@ -130,7 +174,11 @@ def pick_trials(options: PickOptions) -> None:
     trials = read_trials(pair.trials)
     values = read_scores_of(checked(options.scores), trials)
     spk2utt = read_spk2utt(pair.enroll_data / "spk2utt")
-    sets = [ItemSet(pair.embeddings(part), pair.items(part), items_of(pair.modality)) for part in pair.parts]
+    data = [*(pair.enroll_data for _ in pair.parts[1:]), pair.test_data]
+    sets = [
+        ItemSet(pair.embeddings(part), pair.items(part), items_of(pair.modality), folder)
+        for part, folder in zip(pair.parts, data, strict=True)
+    ]
     content: dict[str, Any] = {"modality": pair.modality, "backend": options.backend}
     content |= {"snorm_cohort": options.snorm_cohort or None, "calibrated_on": options.calibrated_on or None}
     # Only there is the score that of one pair of items, and the largest cosine's.

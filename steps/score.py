@@ -8,16 +8,24 @@ Inputs:
       one is optional: a segment without a row in the first gets the mean of its rows in the second
   ITEMS_DIR/<part>/
       what stage 2 found: (N, 17) float32 frames and boxes of the items that the rows are of. Read
-      by back-ends that link items (track). Embeddings of other items are refused
+      by back-ends that link items (track), and for the duration and SNR of speech. Embeddings of
+      other items are refused
   ENROLL_DATA/spk2utt
       <model> <segment> <segment> ...; the best of a model's segments counts
   TEST_DATA/trials
       <model> <segment> [target|nontarget]
+  COHORT_DATA/utt2spk
+      <segment> <person>, with --cohort-of persons: a cohort of the means of persons
 Outputs:
   SCORES_DIR/<embedder>/<system>/<test set>_scores
       <model> <segment> <score>, in the order of the trials, with as many digits as the float32
-      score has. A system is <backend> or <backend>_snorm. Beside it is the record of how it was
-      made. Scores that are there, intact and of the same options and inputs are kept
+      score has. A system is <backend>, <backend>_snorm, <backend>_submean or
+      <backend>_submean_snorm
+  SCORES_DIR/<embedder>/<test set>_quality
+      model|segment <name> items=<n> norm=<mean length> ..., with what QUALITY_MEASURES asks for.
+      items=0: nothing was found, so that the score of its trials is 0 and tells nothing
+Beside each is the record of how it was made. What is there, intact and of the same options and
+inputs is kept.
 
 docs/metrics.md says what the back-ends do. A model or a test segment without any item scores 0.
 Memory is bounded by --mem-gb, which changes no score. The options of calibration and fusion are
@@ -43,6 +51,9 @@ from typing import TYPE_CHECKING
 from vidperson import cli
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from vidperson.backends import Backend, Context, EmbeddingSets, Scorer
     from vidperson.backends.scorers import CohortScorer
     from vidperson.backends.systems import System
@@ -93,11 +104,19 @@ class SystemOptions:
 
     backends: str = cli.option("max", "ways to compare: names or aliases")
     thr_ahc: float = cli.option(0.8, "average cosine down to which clusters are merged")
+    submean_set: str = cli.option("", "part with the mean that further systems subtract; empty: none")
     snorm_cohort: str = cli.option("", "part that normalises scores in further systems; empty: none")
-    ncoh: int = cli.option(1000, "items of the cohort that normalise a score", convert=cli.whole(1))
+    cohort_of: str = cli.option(
+        "items", "what the cohort is: its items, or means", choices=("items", "segments", "persons")
+    )
+    cohort_data: Path = cli.option(Path(), "data folder of the cohort, with utt2spk, for its persons")
+    ncoh: int | None = cli.option(None, "how many of the cohort normalise a score; usually 1000 items or 300 means",
+                                  convert=cli.whole(1))  # fmt: skip
     ncoh_discard: int = cli.option(0, "better items of the cohort left out before them", convert=cli.whole(0))
     calibration_set: str = cli.option("", "test set that trains calibration and fusion; empty: none")
+    quality_measures: str = cli.option("", "further inputs of a second calibration, such as duration norm")
     fusion_systems: str = cli.option("", "systems to fuse: names, <embedder>/<system>, or paths; empty: none")
+    fusion_methods: str = cli.option("logistic", "ways to fuse them: mean, logistic, quality")
     max_systems: int = cli.option(5, "most systems in the fusion", convert=cli.whole(1))
     primary_cost: str = cli.option("sre19", "evaluation that defines the primary cost: sre19 or sre21")
     scores_dir: Path = cli.option(Path("exp/scores"), "folder with the scores of all systems")
@@ -105,27 +124,49 @@ class SystemOptions:
     test_sets: str = cli.option("", "all test sets")
     experiment: str = cli.option("", "name of the experiment, which is that of its fusion")
 
+    def plain(self, embedder: str) -> list[System]:
+        """The systems that score embeddings of an embedder."""
+        from vidperson.backends.systems import plain_systems
+
+        return plain_systems(embedder, self.backends.split(), self.snorm_cohort, self.submean_set)
+
     def uncalibrated(self) -> list[System]:
         """The systems that score embeddings, of all embedders."""
-        from vidperson.backends.systems import all_systems
+        return [system for embedder in self.embedders.split() for system in self.plain(embedder)]
 
-        return all_systems(self.embedders.split(), self.backends.split(), self.snorm_cohort)
+    def measures(self) -> tuple[str, ...]:
+        """The measures of quality. Raises ScoringError for unknown ones."""
+        from vidperson.backends.quality import check_measures
+
+        return check_measures(self.quality_measures.split())
 
     def systems(self) -> list[System]:
         """All systems, in the order of the tables."""
-        from vidperson.backends.systems import FUSION, System, all_systems
+        from vidperson.backends.systems import all_systems
 
-        names = self.embedders.split(), self.backends.split()
-        systems = all_systems(*names, self.snorm_cohort, self.calibration_set)
-        if self.fusion_systems:
-            systems.append(System(FUSION, FUSION, "", self.calibration_set, self.experiment))
-        return systems
+        fusions = list(self.fusions().values())
+        return [*all_systems(self.uncalibrated(), self.calibration_set, self.measures()), *fusions]
+
+    def fusions(self) -> dict[str, System]:
+        """Way to fuse -> system."""
+        from vidperson.backends.systems import FUSIONS, System
+
+        methods = dict.fromkeys(self.fusion_methods.split()) if self.fusion_systems else {}
+        found = {}
+        for method in methods:
+            on, measures = ("", ()) if method == "mean" else (self.calibration_set, self.measures())
+            quality = measures if method == "quality" else ()
+            found[method] = System(FUSIONS[method], FUSIONS[method], "", on, self.experiment, quality=quality)
+        return found
 
     def folder(self, system: System) -> Path:
         return self.scores_dir / system.folder
 
     def scores(self, system: System, test_set: str) -> Path:
         return self.folder(system) / f"{test_set}_scores"
+
+    def quality(self, embedder: str, test_set: str) -> Path:
+        return self.scores_dir / embedder / f"{test_set}_quality"
 
     def fused(self) -> list[Path]:
         """The folders of the systems to fuse. Raises ScoringError as :func:`fusion_folders`."""
@@ -159,11 +200,13 @@ def score(options: ScoreOptions) -> None:
     items than stage 2's, for a cohort that is smaller than asked, for too little memory; DataError
     for malformed, edited or swapped files.
     """
+    from steps.qualities import plan_quality, write_quality
     from vidperson.io.trial_list import TrialList
 
     check_systems(options.systems)
     planned = plan_scores(options.pair, options.systems)
-    wanted = to_make(list(planned.values()), options.run)
+    quality = plan_quality(options.pair, options.systems)
+    wanted = to_make([*planned.values(), quality], options.run)
     if not wanted:
         return
     for one in wanted:
@@ -171,21 +214,31 @@ def score(options: ScoreOptions) -> None:
     options.systems.scores_dir.mkdir(parents=True, exist_ok=True)
     with TrialList(options.pair.trials, options.systems.scores_dir) as trials:
         inputs = read_inputs(options, trials)
-        names = list(dict.fromkeys(system.backend for system, one in planned.items() if one in wanted))
-        for name in names:
-            ours = {system: one for system, one in planned.items() if system.backend == name and one in wanted}
-            _score_backend(inputs, ours, options, last=name == names[-1])
+        if quality in wanted:
+            write_quality(quality, inputs, options)
+        ours = {system: one for system, one in planned.items() if one in wanted}
+        turns = [[system for system in ours if bool(system.submean_set) == mean] for mean in (False, True)]
+        turns = [turn for turn in turns if turn]
+        for turn in turns:
+            if turn[0].submean_set:
+                inputs.subtract_mean(options)  # in place: those without it were before
+            if any(system.snorm_cohort for system in turn):
+                inputs.take_sample()
+            names = list(dict.fromkeys(system.backend for system in turn))
+            for name in names:
+                now = {system: ours[system] for system in turn if system.backend == name}
+                _score_backend(inputs, now, options, last=name == names[-1] and turn is turns[-1])
 
 
 def check_systems(options: SystemOptions) -> None:
     """Refuse what would stop scoring, calibration, fusion or evaluation after part of their work.
 
-    Raises ScoringError for unknown back-ends and primary costs, a threshold that is no cosine,
-    embedders that share a folder, a calibration set that is no test set, and systems to fuse that
-    are neither there nor made.
+    Raises ScoringError for unknown back-ends, quality measures, ways to fuse and primary costs, a
+    threshold that is no cosine, embedders that share a folder, a calibration set that is no test
+    set, and systems to fuse that are neither there nor made.
     """
     from vidperson.backends import Context, get_backend
-    from vidperson.backends.systems import FUSION
+    from vidperson.backends.systems import FUSIONS
     from vidperson.errors import ScoringError
     from vidperson.metrics import primary_priors
 
@@ -196,10 +249,11 @@ def check_systems(options: SystemOptions) -> None:
     Context(options.thr_ahc)
     primary_priors(options.primary_cost)
     embedders, test_sets = options.embedders.split(), options.test_sets.split()
-    if FUSION in embedders or len(set(embedders)) < len(embedders):
-        raise ScoringError(f"expected embedders with different names, none of them {FUSION}, found {options.embedders}")
-    if options.fusion_systems and not options.calibration_set:
-        raise ScoringError("fusion_systems needs calibration_set, the test set to choose and train the fusion on")
+    reserved = set(FUSIONS.values()) & set(embedders)
+    if reserved or len(set(embedders)) < len(embedders):
+        names = " or ".join(sorted(reserved)) or FUSIONS["logistic"]
+        raise ScoringError(f"expected embedders with different names, none of them {names}, found {options.embedders}")
+    check_fusions(options)
     if options.calibration_set and options.calibration_set not in test_sets:
         raise ScoringError(
             f"calibration_set: expected one of the test sets ({' '.join(test_sets)}), found '{options.calibration_set}'"
@@ -208,6 +262,28 @@ def check_systems(options: SystemOptions) -> None:
     for folder in options.fused():
         for test_set in test_sets if folder not in made else []:
             need(folder / f"{test_set}_scores", "run ./run_004_score.sh with that system, or correct its name")
+
+
+def check_fusions(options: SystemOptions) -> None:
+    """Raises ScoringError for ways to fuse that are unknown, or lack what they need."""
+    from vidperson.backends.systems import FUSIONS
+    from vidperson.errors import ScoringError
+
+    methods, measures = options.fusion_methods.split(), options.measures()
+    unknown = [method for method in methods if method not in FUSIONS]
+    if unknown or not methods:
+        found = unknown[0] if unknown else "none"
+        raise ScoringError(f"fusion_methods: expected one or several of {' '.join(FUSIONS)}, found {found}")
+    trained = [method for method in methods if method != "mean"]
+    if options.fusion_systems and trained and not options.calibration_set:
+        raise ScoringError(
+            f"fusion_systems needs calibration_set, the test set to choose and train the fusion on ({trained[0]}); "
+            "only fusion_methods=mean needs none"
+        )
+    if options.fusion_systems and "quality" in methods and not measures:
+        raise ScoringError("fusion_methods: quality needs quality_measures, such as duration norm")
+    if "cohort" in measures and not options.snorm_cohort:
+        raise ScoringError("quality_measures: cohort needs snorm_cohort, the cohort to compare with")
 
 
 def need(path: Path, cure: str) -> Path:
@@ -251,17 +327,17 @@ def plan_scores(pair: PairOptions, options: SystemOptions) -> dict[System, Plann
     Raises ScoringError for embeddings and lists that are not there, and for embeddings of other
     items than stage 2's; DataError for embeddings that were edited.
     """
+    from steps.cohorts import cohort_lists, cohort_words
     from vidperson.backends import get_backend
-    from vidperson.backends.systems import plain_systems
     from vidperson.io.planned import Planned
 
     cure = "run ./run_001_prepare_data.sh, or write it, or correct trial_sets"
     lists = [need(pair.enroll_data / "spk2utt", cure), need(pair.trials, cure)]
-    cohort = options.snorm_cohort
-    read = [*pair.parts, *([cohort] if cohort else [])]
-    made_of = {part: embedding_inputs(pair.embeddings(part), pair.items(part)) for part in read}
+    cohort, submean = options.snorm_cohort, options.submean_set
+    read = [*pair.parts, *filter(None, (cohort, submean))]
+    made_of = {part: embedding_inputs(pair.embeddings(part), pair.items(part)) for part in dict.fromkeys(read)}
     planned = {}
-    for system in plain_systems(pair.embedder, options.backends.split(), cohort):
+    for system in options.plain(pair.embedder):
         backend = get_backend(system.backend)
         command = ["python", "steps/score.py", "--backend", system.backend, "--embed-dir", str(pair.embed_dir)]
         command += ["--enroll-parts", *pair.enroll_parts.split(), "--test-part", pair.test_part]
@@ -270,11 +346,13 @@ def plan_scores(pair: PairOptions, options: SystemOptions) -> dict[System, Plann
             command += ["--thr-ahc", f"{options.thr_ahc:g}"]
         if backend.needs_items:
             parts = dict.fromkeys((pair.parts[0], pair.test_part))
-            inputs += [path for part in parts for path in _item_inputs(pair, part, system.backend)]
+            inputs += [path for part in parts for path in item_inputs(pair, part, f"back-end '{system.backend}'")]
+        if system.submean_set:
+            command += ["--submean-set", submean]
+            inputs += made_of[submean]
         if system.snorm_cohort:
-            command += ["--snorm-cohort", cohort, "--ncoh", str(options.ncoh)]
-            command += ["--ncoh-discard", str(options.ncoh_discard)]
-            inputs += made_of[cohort]
+            command += cohort_words(options)
+            inputs += [*made_of[cohort], *cohort_lists(options)]
         planned[system] = Planned(options.scores(system, pair.test_set), command, list(dict.fromkeys(inputs)))
     return planned
 
@@ -293,12 +371,12 @@ def embedding_inputs(folder: Path, items: Path | None) -> list[Path]:
     return files_of(folder, "embed")
 
 
-def _item_inputs(pair: PairOptions, part: str, backend: str) -> list[Path]:
+def item_inputs(pair: PairOptions, part: str, who: str) -> list[Path]:
     from vidperson.errors import ScoringError
 
     folder = pair.items(part)
     if folder is None:
-        raise ScoringError(f"back-end '{backend}' needs --items-dir, the folder of stage 2 with what it found")
+        raise ScoringError(f"{who} needs --items-dir, the folder of stage 2 with what it found")
     need(folder / f"{items_of(pair.modality)}.scp", "run stage 2 for the set")
     refuse_damaged(folder)
     return files_of(folder, items_of(pair.modality))
@@ -364,7 +442,10 @@ class Inputs:
     """What all back-ends compare.
 
     trials: what to score. groups: model -> its segments.
-    reference, test: what is known of each segment; None once no back-end needs it.
+    reference, test: what is known of each segment; None once no back-end needs it. They are the same object where
+        each model is one segment of the test part: embeddings are held once.
+    cohort: vectors of the cohort, once it was read. mean: what was subtracted from all of these, (dim,).
+    sample: (K, dim) unit vectors of the test set, until the cohort was compared with them.
     """
 
     pair: PairOptions
@@ -373,11 +454,51 @@ class Inputs:
     reference: EmbeddingSets | None
     test: EmbeddingSets | None
     cohort: EmbeddingSets | None = None
+    mean: NDArray[np.float64] | None = None
+    sample: NDArray[np.float64] | None = None
+
+    def held(self) -> list[EmbeddingSets]:
+        """The different sets that are held."""
+        sets = {id(one): one for one in (self.reference, self.test, self.cohort) if one is not None}
+        return list(sets.values())
 
     def others_bytes(self) -> int:
         """Memory of what is held, bytes."""
-        held = (self.reference, self.test, self.cohort)
-        return sum(sets.embeddings.nbytes for sets in held if sets is not None)
+        return sum(sets.embeddings.nbytes for sets in self.held())
+
+    def subtract_mean(self, options: ScoreOptions) -> None:
+        """Subtract the mean of a set from all embeddings, in place."""
+        from steps.cohorts import read_mean, subtract
+
+        self.mean = read_mean(options.pair.embeddings(options.systems.submean_set), self.held())
+        for sets in self.held():
+            subtract(sets, self.mean)
+
+    def take_sample(self) -> None:
+        """Take a sample of the test set as it is now."""
+        from vidperson.backends.cohort import sample_units
+
+        assert self.test is not None
+        self.sample = sample_units(self.test)
+
+    def compare_cohort(self, cohort: EmbeddingSets, name: str) -> None:
+        """Log a warning where the cohort is of another domain than the sample, once."""
+        from steps.cohorts import warn_of_domain
+
+        if self.sample is not None:
+            how = "" if self.mean is None else ", after sub-mean"
+            warn_of_domain(self.sample, cohort, (self.pair.test_part, name), how)
+            self.sample = None
+
+    def get_cohort(self, options: ScoreOptions) -> EmbeddingSets:
+        """The vectors of the cohort, less the mean that was subtracted; they are read once."""
+        from steps.cohorts import read_cohort, subtract
+
+        if self.cohort is None:
+            self.cohort = read_cohort(options.pair.embeddings(options.systems.snorm_cohort), options.systems)
+            if self.mean is not None:
+                subtract(self.cohort, self.mean)
+        return self.cohort
 
 
 def checked_matrices(folder: Path, name: str, columns: int | None = None) -> MatrixTable:
@@ -408,9 +529,14 @@ def read_inputs(options: ScoreOptions, trials: TrialList) -> Inputs:
         lambda model: trials.where(trials.first_with(0, model)),
     )
     groups = {model: spk2utt[model] for model in trials.model_ids}
-    reference = _read_reference(pair, list(dict.fromkeys(video for members in groups.values() for video in members)))
+    videos = list(dict.fromkeys(video for members in groups.values() for video in members))
+    # Each model one segment of the test part: all embeddings are held once.
+    shared = pair.enroll_parts.split() == [pair.test_part] and all(len(members) == 1 for members in groups.values())
+    reference = None if shared else _read_reference(pair, videos)
     folder = pair.embeddings(pair.test_part)
     matrices = checked_matrices(folder, "embed")
+    if shared:
+        require_reference(pair, videos, matrices)
     require(
         trials.segment_ids,
         matrices,
@@ -419,10 +545,18 @@ def read_inputs(options: ScoreOptions, trials: TrialList) -> Inputs:
         lambda segment: trials.where(trials.first_with(1, segment)),
     )
     with naming(folder):
-        test = EmbeddingSets.from_items((segment, matrices[segment]) for segment in trials.segment_ids)
+        names = dict.fromkeys([*(videos if shared else ()), *trials.segment_ids])
+        test = EmbeddingSets.from_items((segment, matrices[segment]) for segment in names)
     what = f"test segment without any {pair.modality}: its trials score 0"
     log_each(test.empty_keys(), logging.warning, what, folder)
-    return Inputs(pair, trials, groups, reference, test)
+    return Inputs(pair, trials, groups, test if reference is None else reference, test)
+
+
+def require_reference(pair: PairOptions, videos: Sequence[str], matrices: Container[str]) -> None:
+    """Raises ScoringError for enrolment segments without embeddings."""
+    scp = pair.embeddings(pair.parts[0]) / "embed.scp"
+    listed = f"enrolment segments of {pair.enroll_data / 'spk2utt'} are not in {scp}"
+    require(videos, matrices, listed, "run stages 2 and 3 for the set")
 
 
 def _read_reference(pair: PairOptions, videos: list[str]) -> EmbeddingSets:
@@ -431,8 +565,7 @@ def _read_reference(pair: PairOptions, videos: list[str]) -> EmbeddingSets:
 
     folders = [pair.embeddings(part) for part in pair.parts[:-1]]
     matrices = checked_matrices(folders[0], "embed")
-    listed = f"enrolment segments of {pair.enroll_data / 'spk2utt'} are not in {folders[0] / 'embed.scp'}"
-    require(videos, matrices, listed, "run stages 2 and 3 for the set")
+    require_reference(pair, videos, matrices)
     with naming(folders[0]):
         reference = EmbeddingSets.from_items((video, matrices[video]) for video in videos)
     for folder in folders[1:]:
@@ -462,29 +595,51 @@ def _score_backend(inputs: Inputs, planned: Mapping[System, Planned], options: S
     method = get_backend(name)
     assert inputs.reference is not None and inputs.test is not None
     folders = [pair.embeddings(part) for part in pair.parts]
-    with naming(folders[0]):
-        refined = method.enrolment(inputs.reference, _context(method, pair.parts[0], options))
-        enrolment = refined.union(inputs.groups)
-    del refined  # means and medians are much smaller
+    shared = inputs.reference is inputs.test
     with naming(folders[-1]):
         test = method.test(inputs.test, _context(method, pair.test_part, options))
+    if shared and method.enrolment is method.test:
+        enrolment = test
+    else:
+        with naming(folders[0]):
+            enrolment = method.enrolment(inputs.reference, _context(method, pair.parts[0], options))
+            enrolment = enrolment if shared else enrolment.union(inputs.groups)
     if last:
         inputs.reference = inputs.test = None
-    missing = len(enrolment.empty_keys()), len(test.empty_keys())
-    log_each(enrolment.empty_keys(), logging.warning, f"model without any {pair.modality}: its trials score 0")
+    places = _places(inputs, enrolment, test) if shared else None
+    empty = enrolment.counts == 0 if places is None else enrolment.counts[places[0]] == 0
+    models = [model for model, none in zip(inputs.trials.model_ids, empty.tolist(), strict=True) if none]
+    log_each(models, logging.warning, f"model without any {pair.modality}: its trials score 0")
+    missing = int((test.counts == 0 if places is None else test.counts[places[1]] == 0).sum())
     with naming(folders[0], folders[-1]):
         plain = method.scorer(enrolment, test)
     for system, one in planned.items():
-        how = ""
+        how = " after sub-mean" if system.submean_set else ""
         scorer: Scorer = plain
         if system.snorm_cohort:
-            scorer, how = _normalised(plain, inputs, options)
-        _score_all(one, scorer, inputs, options.mem_gb)
+            scorer, normalised = _normalised(method, plain, inputs, options)
+            how += normalised
+        _score_all(one, scorer, inputs, places, options.mem_gb)
         logging.info(
             "%s: %d trials scored with '%s'%s; %d of %d models and %d of %d test segments without a %s",
-            *(one.target, len(inputs.trials), name, how, missing[0], len(enrolment), missing[1], len(test)),
-            pair.modality,
+            *(one.target, len(inputs.trials), name, how, len(models), len(inputs.trials.model_ids)),
+            *(missing, len(inputs.trials.segment_ids), pair.modality),
         )
+
+
+Places = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
+
+
+def _places(inputs: Inputs, enrolment: EmbeddingSets, test: EmbeddingSets) -> Places:
+    """Where models and segments, by their numbers in the trials, are in sets that are shared."""
+    import numpy as np
+
+    rows = {key: i for i, key in enumerate(test.keys)}
+    named = (members[0] for members in inputs.groups.values())
+    return (
+        np.fromiter(map(rows.__getitem__, named), np.int64, len(inputs.groups)),
+        np.fromiter(map(rows.__getitem__, inputs.trials.segment_ids), np.int64, len(inputs.trials.segment_ids)),
+    )
 
 
 def _context(method: Backend, part: str, options: ScoreOptions) -> Context:
@@ -498,22 +653,25 @@ def _context(method: Backend, part: str, options: ScoreOptions) -> Context:
     return Context(options.systems.thr_ahc, int(options.mem_gb * 2**28), table)
 
 
-def _normalised(plain: CohortScorer, inputs: Inputs, options: ScoreOptions) -> tuple[Scorer, str]:
-    """The scorer with its scores normalised, and the words for it; reads the cohort once."""
-    from vidperson.backends import AdaptiveSNorm, EmbeddingSets
+def _normalised(method: Backend, plain: CohortScorer, inputs: Inputs, options: ScoreOptions) -> tuple[Scorer, str]:
+    """The scorer with its scores normalised, and the words for it."""
+    from steps.cohorts import cohort_size
+    from vidperson.backends import AdaptiveSNorm
 
     systems, folder = options.systems, options.pair.embeddings(options.systems.snorm_cohort)
+    cohort = inputs.get_cohort(options)
+    size = cohort_size(systems, len(cohort.embeddings))
     with naming(folder):
-        if inputs.cohort is None:
-            inputs.cohort = EmbeddingSets.from_items(checked_matrices(folder, "embed").items())
-        scorer = AdaptiveSNorm(plain, inputs.cohort, systems.ncoh, systems.ncoh_discard)
-    items = items_of(options.pair.modality)
-    return scorer, f", normalised by {systems.ncoh} of the {len(inputs.cohort.embeddings)} {items} of {folder}"
+        scorer = AdaptiveSNorm(plain, method.cohort(cohort), size, systems.ncoh_discard)
+    inputs.compare_cohort(cohort, systems.snorm_cohort)
+    items = items_of(options.pair.modality) if systems.cohort_of == "items" else f"means of {systems.cohort_of}"
+    return scorer, f", normalised by {size} of the {len(cohort.embeddings)} {items} of {folder}"
 
 
-def _score_all(planned: Planned, scorer: Scorer, inputs: Inputs, mem_gb: float) -> None:
+def _score_all(planned: Planned, scorer: Scorer, inputs: Inputs, places: Places | None, mem_gb: float) -> None:
     """Score and write some trials at a time: memory does not grow with the list.
 
+    places: see :func:`_places`; None where models and segments are in the order of their numbers.
     Raises ScoringError for a score that is not finite.
     """
     import numpy as np
@@ -529,7 +687,8 @@ def _score_all(planned: Planned, scorer: Scorer, inputs: Inputs, mem_gb: float) 
     with atomic_write(planned.target, "wb") as stream:
         lines = ScoreLines(stream, trials.model_ids, trials.segment_ids)
         for pairs in trials.parts(most):
-            scores = score_pairs(scorer, pairs, mem_gb, others_bytes=inputs.others_bytes())
+            where = pairs if places is None else np.column_stack([places[0][pairs[:, 0]], places[1][pairs[:, 1]]])
+            scores = score_pairs(scorer, where, mem_gb, others_bytes=inputs.others_bytes())
             broken = np.flatnonzero(~np.isfinite(scores))
             if len(broken):
                 place = trials.where(done + int(broken[0]))

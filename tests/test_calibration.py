@@ -19,7 +19,7 @@ from steps.fuse import FuseOptions, fuse
 from steps.score import RunOptions, SystemOptions
 from vidperson.backends.calibration import train_linear
 from vidperson.backends.fusion import select_systems
-from vidperson.backends.systems import System, all_systems, fusion_folders
+from vidperson.backends.systems import System, all_systems, fusion_folders, plain_systems
 from vidperson.errors import DataError, ScoringError
 from vidperson.io.record import read_record, write_record
 from vidperson.metrics import act_dcf, eer, roc
@@ -401,10 +401,12 @@ def test_step_command_line_exit_status_tells_the_outcome(task, step):
 
 
 def test_all_systems_stand_in_the_order_of_the_tables():
-    names = [system.folder for system in all_systems(["e", "f"], ["max", "v5", "max"], "dev", "cal")]
-    per = [f"{backend}{norm}{cal}" for backend in ("max", "v5") for norm in ("", "_snorm") for cal in ("", "_cal")]
+    plain = [one for embedder in "ef" for one in plain_systems(embedder, ["max", "v5", "max"], "dev", "train")]
+    names = [system.folder for system in all_systems(plain, "cal", ("norm",))]
+    norms = ("", "_snorm", "_submean", "_submean_snorm")
+    per = [f"{name}{norm}{cal}" for name in ("max", "v5") for norm in norms for cal in ("", "_cal", "_qmf")]
     assert names == [f"{embedder}/{name}" for embedder in "ef" for name in per]
-    assert [system.folder for system in all_systems(["e"], ["max"])] == ["e/max"]
+    assert [system.folder for system in all_systems(plain_systems("e", ["max"]))] == ["e/max"]
     assert System("fusion", "fusion", calibrated_on="dev", experiment="a+b").folder == "fusion/a+b"
 
 

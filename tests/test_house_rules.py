@@ -45,7 +45,7 @@ SET_MAKERS = {
 }
 
 TOP_LEVEL = re.compile(
-    r"run_00[0-5]_\w+\.sh|run_01\d_train_\w+\.sh|run_demo\.sh|run_tests\.sh|path\.sh|cmd\.sh|global_conf|local"
+    r"run_00[0-5]_\w+\.sh|run_01\d_train_\w+\.sh|run_015_cleanse_list\.sh|run_demo\.sh|run_tests\.sh|path\.sh|cmd\.sh|global_conf|local"
     r"|steps|steps_(face|speaker|body)|utils|vidperson|benchmarks|docs|tests|requirements|pyproject\.toml|Makefile"
     r"|README\.md|CHANGELOG\.md|LICENSE|\.ci|\.gitignore"
 )

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import wave
 from html.parser import HTMLParser
 
 import numpy as np
@@ -656,3 +657,93 @@ def test_report_in_a_browser_with_another_picture_and_a_broken_script_is_found_o
     for trace in ("img-src http://127.0.0.1:9/outside.png", "there is not defined"):
         assert any(trace in error for error in probe["errors"])
     assert len(console) >= 2
+
+
+@pytest.fixture
+def voices(tmp_path):
+    """Model m is enrolled by a tone of 1 kHz after a second of silence; test x is a click, y no sound, z not there."""
+    one, other = np.eye(4, dtype=np.float32)[:2]
+    write_matrices(tmp_path / "embed/net/enrol/embed.ark", {"m-a": one[None], "m-b": other[:0, None].reshape(0, 4)})
+    embedded = {"x": one[None], "y": other[None], "z": one[None] + other}
+    write_matrices(tmp_path / "embed/net/test/embed.ark", embedded)
+    stretches = np.array([[1, 3, -9, 40, 0, 1], [5, 6, -12, 40, 0, 1]], np.float32)
+    write_matrices(tmp_path / "items/enrol/speech.ark", {"m-a": stretches, "m-b": stretches[:0]})
+    write_matrices(tmp_path / "items/test/speech.ark", dict.fromkeys(embedded, stretches[:1]))
+    tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(2 * 16000) / 16000)
+    write_sound(tmp_path / "tone.wav", np.concatenate([np.zeros(16000), tone]))
+    write_sound(tmp_path / "click.wav", np.eye(1, 100)[0])
+    (tmp_path / "none.wav").write_bytes(b"nothing")
+    for name, files in (("enrol", {"m-a": "tone"}), ("tested", {"x": "click", "y": "none"})):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        scp = "".join(f"{key} {tmp_path}/{file}.wav\n" for key, file in files.items())
+        (tmp_path / "data" / name / "wav.scp").write_text(scp)
+    (tmp_path / "data/enrol/spk2utt").write_text("m m-a m-b\nn m-b\n")
+    (tmp_path / "data/tested/trials").write_text("m x target\nm y nontarget\nm z nontarget\nn x nontarget\n")
+    (tmp_path / "scores").write_text("m x 0.5\nm y 0.4\nm z 0.3\nn x 0\n")
+    return tmp_path
+
+
+def write_sound(path, samples):
+    """A WAV file of samples at 16 kHz, -1 to 1."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(np.rint(32767 * samples).astype("<i2").tobytes())
+
+
+def test_pick_trials_of_voices_shows_what_was_heard_and_says_what_is_missing(voices):
+    output, pair = voices / "picked.json", pair_of(voices, "tested", modality="speaker")
+    pick_trials(PickOptions(voices / "scores", output=output, pair=pair, backend="max"))
+    picked = json.loads(output.read_text())["groups"]
+    (target,), (no_sound, not_there, nobody) = picked["lowest targets"], picked["highest non-targets"]
+    enrolled, tested = target["enrolment"], target["test"]
+    assert (enrolled["time_s"], enrolled["about"]) == (1.0, "3.0 s of sound, -10 dB")
+    picture = decode_picture(base64.b64decode(enrolled["jpeg"])).mean(axis=2)
+    assert picture.shape == (96, 288)
+    dark = picture.mean(axis=1).argmin()  # 1 of 8 kHz is an eighth of the height up
+    assert abs(dark - 84) <= 1 and picture[:40].min() > 200  # nothing of the silence before the tone
+    assert decode_picture(base64.b64decode(tested["jpeg"])).shape == (96, 288, 3)
+    assert no_sound["test"]["jpeg"] is None and "the sound cannot be read" in no_sound["test"]["why"]
+    assert "wav.scp does not name it" in not_there["test"]["why"]
+    assert nobody["why"] == "no speaker in the enrolment"
+    markup = html.trials([target, *picked["highest non-targets"]])
+    assert markup.count('<img class="sound"') == 4 and "3.0 s of sound, -10 dB" in markup
+
+
+def test_report_of_voices_has_their_states_and_no_crops(voices):
+    folder, about = voices / "results", {"modality": "speaker", "system": "net", "backend": "max"}
+    about |= {"snorm_cohort": None, "calibrated_on": None}
+    evaluate_scores(
+        voices / "scores", voices / "data/tested/trials", folder / "net/max/tested.json", about, CostOptions()
+    )
+    pair = pair_of(voices, "tested", modality="speaker")
+    pick_trials(PickOptions(voices / "scores", output=folder / "trials/net/tested.json", pair=pair, backend="max"))
+    (voices / "items/test/status").write_text("x ok\ny silent: -91 dB\nz no_audio\n")
+    write_report(folder, ["net/max"], ["tested"], [("speaker", voices / "items/test")], ["net"])
+    text = (folder / "results.txt").read_text()
+    assert "set         segments  speech  ok  silent  short  no_audio  damaged  unreadable" in text
+    assert "items/test         3       3   1       1      0         1        0           0" in text
+    page = Page((folder / "report.html").read_text())
+    assert "Speaker verification with net" in page.text and "Instructive trials of max: speech" in page.text
+    assert "silent: 1 of 3 segments" in page.text and "the first 8 s of what was compared" in page.text
+
+
+def test_curves_of_several_modalities_are_named_by_modality_embedder_and_system():
+    voice = HAND_MADE | {"modality": "speaker", "system": "ecapa", "snorm_cohort": None}
+    assert tables.label(voice, True, True) == "speaker/ecapa/ahc, calibrated"
+    assert tables.label(HAND_MADE | {"backend": "fusion"}, True, True) == "fusion"
+
+
+def test_interval_table_has_intervals_where_there_are_some():
+    interval = {"level": 0.95, "persons": 7, "draws": 1000, "eer": [0.05, 0.081], "min_dcf": [[0.25, 0.625]]}
+    known = HAND_MADE | {"eer_point": 0.07, "interval": interval}
+    unknown = HAND_MADE | {"eer_point": 0.0625, "interval": None}
+    assert tables.text_table(tables.interval_table([known, unknown, NO_KEY])) == (
+        "set   system  back-end  s-norm  calibrated  EER %  95 %        EER pt %  min DCF 0.05  95 %\n"
+        "eval  net|1   ahc       yes     yes         6.250  5.00..8.10     7.000        0.5000  0.250..0.625\n"
+        "eval  net|1   ahc       yes     yes         6.250  -              6.250        0.5000  -\n"
+    )
+    assert "eval: 7 persons, drawn 1000 times" in tables.interval_note([known, unknown])
+    assert "No intervals: they need 5 persons" in tables.interval_note([unknown])
+    row = tables.result_rows([known])[0]
+    assert (row["eer_low"], row["eer_high"], row["eer_point"]) == (0.05, 0.081, 0.07)
+    assert (row["min_dcf_low"], row["min_dcf_high"]) == (0.25, 0.625)

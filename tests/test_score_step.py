@@ -468,12 +468,12 @@ def test_score_without_its_record_is_made_again(task):
 def test_score_check_writes_nothing_says_what_differs_and_tells_by_the_exit_status(task, capsys):
     with pytest.raises(SystemExit, match="3"):
         task.score(backends="max ahc", check=True)
-    assert capsys.readouterr().out == f"to make: {task.output()} and 1 more\n"
+    assert capsys.readouterr().out == f"to make: {task.output()} and 2 more\n"
     assert not (task.work / "out").exists()
     task.score(backends="max ahc")
     with pytest.raises(SystemExit, match="0"):
         task.score(backends="max ahc", check=True)
-    assert capsys.readouterr().out == "2 files are kept; --force true makes them again\n"
+    assert capsys.readouterr().out == "3 files are kept; --force true makes them again\n"
     before = task.output("ahc").read_bytes()
     with pytest.raises(SystemExit, match="3"):
         task.score(backends="max ahc", thr_ahc=0.7, check=True)

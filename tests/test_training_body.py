@@ -39,6 +39,7 @@ from vidperson.networks.architectures.features import Features  # noqa: E402
 from vidperson.networks.architectures.reid_resnet import MGN, PARTS, ResNetShape  # noqa: E402
 from vidperson.training import command  # noqa: E402
 from vidperson.training.augment import Augmentation  # noqa: E402
+from vidperson.training.batches import Normalise  # noqa: E402
 from vidperson.training.loop import load_checkpoint, read_log  # noqa: E402
 from vidperson.training.losses import IdentityLoss, TripletLoss  # noqa: E402
 from vidperson.training.pictures import IdentityPictureBatches, JoinedBatches, PictureBatches, PictureLoader  # noqa: E402
@@ -422,7 +423,7 @@ def parts_task(behind: bool) -> tuple[EmbedderTask, tuple[torch.Tensor, ...]]:
     torch.manual_seed(0)
     heads = [IdentityLoss(2, 3, "softmax", smoothing=0.1) for _ in range(3)]
     triplets = Triplets(TripletLoss("hard", None), 0.5, behind)
-    task = EmbedderTask(Parts(), 6, (127.5,) * 3, (64.0,) * 3, heads, Teaching(), triplets)
+    task = EmbedderTask(Parts(), 6, Normalise((127.5,) * 3, (64.0,) * 3), heads, Teaching(), triplets)
     crops = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (7, 4, 2, 3), dtype=np.uint8))
     labels = torch.tensor([0, 0, 1, 1, 2, 2, -1])
     return task, (crops, labels, labels, torch.ones(7))

@@ -208,7 +208,7 @@ def test_ranks_share_out_the_batches_of_one_process(folder: Path) -> None:
     parts = [list(batches(folder, 4, rank=rank, ranks=2)(0)) for rank in (0, 1)]
     together = [sorted(c for part in parts for c in part[k]["crops"][:, 0, 0, 0].tolist()) for k in range(2)]
     assert together == whole
-    with pytest.raises(DataError, match="at least 4 pictures in a batch, found 3"):
+    with pytest.raises(DataError, match="at least 4 items in a batch, found 3"):
         batches(folder, 3, ranks=2)
 
 

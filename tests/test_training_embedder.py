@@ -40,6 +40,7 @@ from vidperson.engines.torch_graph import OnnxModule  # noqa: E402
 from vidperson.networks.architectures.iresnet import BLOCKS, IResNet  # noqa: E402
 from vidperson.networks.architectures.small_resnet import SmallResNet  # noqa: E402
 from vidperson.networks.convert import EMBEDDERS, build_network, export_network  # noqa: E402
+from vidperson.training.batches import Normalise  # noqa: E402
 from vidperson.training.export import new_card  # noqa: E402
 from vidperson.training.loop import load_checkpoint, read_log  # noqa: E402
 from vidperson.training.losses import IdentityLoss  # noqa: E402
@@ -402,7 +403,7 @@ def test_task_normalises_mixes_and_weighs_its_terms() -> None:
     labels, others = torch.tensor([0, 1, 2, 1]), torch.tensor([2, 2, 0, 1])
     teacher = torch.from_numpy(rng.normal(size=(4, 3))).float()
     identity = IdentityLoss(3, 3)
-    task = EmbedderTask(Mean(), 3, (127.5,) * 3, (64.0,) * 3, [identity], Teaching((3,), (), 2.0, 5.0))
+    task = EmbedderTask(Mean(), 3, Normalise((127.5,) * 3, (64.0,) * 3), [identity], Teaching((3,), (), 2.0, 5.0))
     terms = task(crops, labels, others, torch.full((4,), 0.75), teacher)
     embeddings = (crops.double().mean(dim=(1, 2)) - 127.5).float() / 64
     expected = 0.75 * identity(embeddings, labels)[0].mean() + 0.25 * identity(embeddings, others)[0].mean()

@@ -14,7 +14,7 @@
 # --config-file a.sh,b.sh reads a.sh, then b.sh.
 #
 # Valid options are the script's own and those of global_conf/defaults.sh. A training
-# (run_01x_*.sh) also has those of global_conf/train_defaults.sh. These files have headings:
+# (run_01x_train_*.sh) also has those of global_conf/train_defaults.sh. These files have headings:
 #
 #   ## Face (stages 2 3)
 #   fps=1.0          # [>0] frames per second
@@ -297,7 +297,7 @@ done
 po_count_cores
 . ./global_conf/defaults.sh
 po_scan global_conf/defaults.sh
-if [[ $po_stage == 1[0-9] ]]; then
+if [[ ${po_script##*/} == run_*_train_* ]]; then
   . ./global_conf/train_defaults.sh
   po_scan global_conf/train_defaults.sh
 fi

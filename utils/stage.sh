@@ -68,10 +68,10 @@ need() {
 
 # Get a modality ready: its functions, networks and folders. Arguments: modality, which networks have to be named.
 use_modality() {
-  local option optional_network=
+  local option optional_network= own_detectors=
   modality=$1
   # shellcheck source=/dev/null
-  . "./steps_$modality/modality.sh"   # may set optional_network
+  . "./steps_$modality/modality.sh"   # may set optional_network and own_detectors
   for option in "${@:2}"; do
     if [ "$option" = "$optional_network" ]; then optional_network=${modality}_$option; fi
     option=${modality}_$option
@@ -91,6 +91,8 @@ use_modality() {
   done
   option=${modality}_detector
   detector=${!option-}
+  detector_network=$detector
+  if [[ " $own_detectors " == *" $detector "* ]]; then detector_network=; fi
   option=${modality}_embedder
   embedder=${!option-}
   models_dir=$exp_dir/${modality}_models
@@ -203,9 +205,12 @@ system_options() {
   train_trials=${calibration:+$data_dir/$calibration/trials}
   system_args=(--scores-dir "$exp_dir/scores" --experiment "$experiment" --embedders "${embedders[*]}"
     --test-sets "${scored[*]}" --backends "$backends" --thr-ahc "$thr_ahc"
-    --snorm-cohort "$snorm_cohort" --ncoh "$ncoh" --ncoh-discard "$ncoh_discard"
-    --calibration-set "$calibration" --fusion-systems "$fusion_systems" --max-systems "$max_systems"
-    --primary-cost "$primary_cost")
+    --submean-set "$submean_set" --snorm-cohort "$snorm_cohort" --cohort-of "$cohort_of"
+    --cohort-data "$data_dir/$snorm_cohort" --ncoh-discard "$ncoh_discard"
+    --calibration-set "$calibration" --quality-measures "$quality_measures"
+    --fusion-systems "$fusion_systems" --fusion-methods "$fusion_methods"
+    --max-systems "$max_systems" --primary-cost "$primary_cost")
+  if [ -n "$ncoh" ]; then system_args+=(--ncoh "$ncoh"); fi
   search_args=(--scores-dir "$exp_dir/scores" --experiment "$experiment" --embedders "${embedders[*]}"
     --test-sets "${searched[*]}" --search-backends "$search_backends" --identifiers "$identifiers"
     --search-fusion "$search_fusion" --search-top "$search_top" --search-persons "$search_persons"

@@ -80,6 +80,7 @@ def _number(expected: str, is_valid: Callable[[float], bool]) -> Callable[[str],
 
 
 share = _number("a number above 0 and up to 1", lambda number: 0 < number <= 1)
+unit = _number("a number from 0 to 1", lambda number: 0 <= number <= 1)
 cosine = _number("a number from -1 to 1", lambda number: -1 <= number <= 1)
 finite = _number("a finite number", math.isfinite)
 positive = _number("a number above 0", lambda number: 0 < number < math.inf)

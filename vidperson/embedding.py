@@ -31,6 +31,7 @@ def embed_segments(
     output_dir: str | os.PathLike[str],
     states: Sequence[str],
     batch_size: int,
+    join: Callable[[str, list[Float]], Float] = lambda segment, found: np.stack(found),
 ) -> None:
     """Write ``embed.ark`` and the journal of a job, for the segments that it has not finished yet.
 
@@ -39,13 +40,14 @@ def embed_segments(
     embed: up to ``batch_size`` items to (N, D) float32 embeddings, of one or several segments.
     embedding_size: D.
     states: what a status may begin with.
+    join: a segment and the (D,) embedding of each of its items, at least one, to its matrix; by default a row an item.
     Raises ModelError for embeddings of another shape, DataError for a folder that is in use or
     cannot be written, and what the two functions raise.
     """
     with JobStore(output_dir, [ARCHIVE], states) as store:
         segments = [segment for segment in statuses if segment not in store.statuses]
         progress = Progress(len(statuses), "segments", done=len(statuses) - len(segments))
-        for segment, matrix in _matrices(segments, items_of, embed, embedding_size, batch_size):
+        for segment, matrix in _matrices(segments, items_of, embed, embedding_size, batch_size, join):
             store.append(segment, statuses[segment], {ARCHIVE: [matrix_bytes(segment, matrix)]})
             progress.step()
 
@@ -56,6 +58,7 @@ def _matrices(
     embed: Callable[[list[Item]], Float],
     embedding_size: int,
     batch_size: int,
+    join: Callable[[str, list[Float]], Float],
 ) -> Iterator[tuple[str, Float]]:
     """Each segment with its (N, D) embeddings, when all its items have been in a batch."""
     rows: dict[str, list[Float]] = {}
@@ -75,7 +78,7 @@ def _matrices(
         while read and not (batch and batch[0][0] == read[0]):
             segment = read.popleft()
             found = rows.pop(segment)
-            yield segment, np.stack(found) if found else np.zeros((0, embedding_size), np.float32)
+            yield segment, join(segment, found) if found else np.zeros((0, embedding_size), np.float32)
 
     for segment in segments:
         rows[segment] = []

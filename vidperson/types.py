@@ -14,8 +14,14 @@ Image = NDArray[np.uint8]
 ITEMS = {"face": "faces", "speaker": "speech", "body": "bodies"}
 """Modality -> what stage 2 finds of it: the name of its archive, and the word for it in tables."""
 
+HEARD = ("speech",)
+"""Items without pictures: stage 2 stores no crops of them."""
+
 CUT_BY_BOX = ("bodies",)
 """Items with crops that show what is in their box and nothing else, so that others can be drawn on them."""
+
+LINKED = ("faces", "bodies")
+"""Items with a frame and a box, which link those of one person to tracks. Others of a segment are of one person."""
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif", ".hif", ".avif",
@@ -29,6 +35,27 @@ FACE_COLUMNS = ("frame", "time_s", "x1", "y1", "x2", "y2", "score") + tuple(
 
 
 BODY_COLUMNS = ("frame", "time_s", "x1", "y1", "x2", "y2", "score")
+
+SPEECH_COLUMNS = ("start_s", "end_s", "level_db", "snr_db", "clipped_share", "speech_share", "rate_hz")
+"""Of a stretch of sound: seconds since the beginning, level (dB of full scale), estimated signal-to-noise ratio (dB),
+shares (0..1) of samples at full scale and of time in which somebody talks, sample rate of the file."""
+SPEECH_SUMMARY = ("duration_s", *SPEECH_COLUMNS[2:])
+
+
+def speech_summary(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(6,) values of a segment, named in ``SPEECH_SUMMARY``: the seconds of its stretches together, and means by time.
+
+    rows: (N, 7), columns as in ``SPEECH_COLUMNS``. Without a stretch 0 seconds, and the rest is no number.
+    """
+    values = np.asarray(rows, np.float64).reshape(-1, len(SPEECH_COLUMNS))
+    seconds = values[:, 1] - values[:, 0]
+    total = float(seconds.sum())
+    means = seconds @ values[:, 2:] / total if total else np.full(len(SPEECH_COLUMNS) - 2, np.nan)
+    return np.concatenate([[total], means])
+
+
+SUMMARIES = {"speech": (SPEECH_SUMMARY, speech_summary)}
+"""What is found -> names of the values that tell the quality of a segment, and what makes them of its items."""
 
 
 def _checked(name: str, array: NDArray[np.generic], shape: tuple[int, ...]) -> Float:

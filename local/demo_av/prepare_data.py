@@ -19,17 +19,18 @@ import logging
 from vidperson import cli
 
 
-def prepare_data(out_dir: str, seconds: float) -> None:
+def prepare_data(out_dir: str, persons: int, seconds: float) -> None:
     from vidperson.corpora import demo_av
     from vidperson.progress import Progress
 
-    progress = Progress(demo_av.num_utterances(), "utterances")
-    if not demo_av.build(out_dir, seconds, progress.step):
+    progress = Progress(demo_av.num_utterances(persons), "utterances")
+    if not demo_av.build(out_dir, persons, seconds, progress.step):
         logging.info("%s: already made", out_dir)
 
 
 if __name__ == "__main__":
     parser = cli.parser(__doc__)
     parser.add_argument("--out-dir", default="data/demo_av_corpus", help="folder to make")
+    parser.add_argument("--persons", type=int, default=10, help="persons of a trial list, 2 to 10")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each utterance")
     cli.main(prepare_data, parser.parse_args())

@@ -8,6 +8,7 @@ the NIST SRE 2006", IEEE Transactions on Audio, Speech and Language Processing 1
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,14 +18,17 @@ from numpy.typing import ArrayLike, NDArray
 from vidperson.errors import ScoringError
 
 _MOST_STEPS = 100
+_OF_MEASURES = ("measures", "usual")
 _ENOUGH = 1e-15  # of the cost, which is below 1: what another Newton step would still gain
 
 
 @dataclass(frozen=True)
 class LinearModel:
-    """Log-likelihood ratio = offset + sum of weight * score over the systems.
+    """Log-likelihood ratio = offset + sum of weight * input over the scores of the systems, and the measures.
 
     prior, l2, num_targets, num_nontargets, trained_on: how it was trained.
+    measures: names of further inputs, which may be unknown (NaN). usual: what is taken for each then, its mean in
+        training.
     """
 
     systems: tuple[str, ...]
@@ -35,15 +39,28 @@ class LinearModel:
     trained_on: str
     num_targets: int
     num_nontargets: int
+    measures: tuple[str, ...] = ()
+    usual: tuple[float, ...] = ()
 
     def apply(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """(N, K) scores of the K systems, or (N,) of the only one, to (N,) natural log-likelihood ratios."""
+        """(N, K) scores and measures, or (N,) scores of the only system, to (N,) natural log-likelihood ratios."""
         values = np.asarray(scores, dtype=np.float64)
-        return np.asarray(values.reshape(len(values), len(self.weights)) @ np.array(self.weights) + self.offset)
+        values = _filled(values.reshape(len(values), len(self.weights)), self.usual)
+        return np.asarray(values @ np.array(self.weights) + self.offset)
 
     def as_dict(self) -> dict[str, Any]:
-        """What the JSON file holds."""
-        return asdict(self)
+        """What the JSON file holds: of a model without measures nothing about them."""
+        return {name: value for name, value in asdict(self).items() if self.measures or name not in _OF_MEASURES}
+
+
+def _filled(values: NDArray[np.float64], usual: Sequence[float]) -> NDArray[np.float64]:
+    """(N, K) inputs with what is usual in the place of NaN, in the last columns."""
+    if not usual:
+        return values
+    values = values.copy()
+    last = values[:, -len(usual) :]
+    np.copyto(last, np.array(usual), where=np.isnan(last))
+    return values
 
 
 def train_linear(
@@ -54,6 +71,7 @@ def train_linear(
     l2: float = 1e-5,
     trained_on: str = "",
     weights: ArrayLike | None = None,
+    measures: tuple[str, ...] = (),
 ) -> LinearModel:
     """Logistic regression in which targets weigh ``prior`` and non-targets 1 - ``prior``, whatever their numbers.
 
@@ -63,12 +81,13 @@ def train_linear(
     + l2 / 2 * sum of the squared weights, by Newton steps that are halved until the cost falls. The penalty keeps the
     weights finite where scores part targets from non-targets without error, and gives constant scores the weight 0.
     weights: (N,) of the scores, from 0 on, which sum to 1, in place of those means.
+    measures: names of further columns behind those of the systems. NaN there is unknown: the mean of the others.
 
     Raises ScoringError without targets or without non-targets, for scores that are not finite, and for a prior or
     penalty that cannot be.
     """
     target = np.asarray(is_target, dtype=bool)
-    values = np.asarray(scores, dtype=np.float64).reshape(len(target), len(systems))
+    values = np.asarray(scores, dtype=np.float64).reshape(len(target), len(systems) + len(measures))
     num_targets = int(np.count_nonzero(target))
     num_nontargets = len(target) - num_targets
     if not num_targets or not num_nontargets:
@@ -79,6 +98,8 @@ def train_linear(
         raise ScoringError(f"expected a target prior strictly between 0 and 1, found {prior:g}")
     if not 0 < l2 < math.inf:
         raise ScoringError(f"expected a finite penalty l2 above 0, found {l2:g}")
+    usual = tuple(_known_mean(values[:, len(systems) + i]) for i in range(len(measures)))
+    values = _filled(values, usual)
     broken = np.count_nonzero(~np.isfinite(values).all(axis=1))
     if broken:
         raise ScoringError(f"{broken} of {len(values)} trials have a score that is NaN or infinite")
@@ -99,7 +120,7 @@ def train_linear(
         losses = np.logaddexp(0, signs * (inputs @ at + log_odds))
         return float(trial_weights @ losses + 0.5 * penalty @ at**2)
 
-    found = np.zeros(len(systems) + 1)
+    found = np.zeros(values.shape[1] + 1)
     now = cost(found)
     for _ in range(_MOST_STEPS):
         errors = 1 / (1 + np.exp(np.clip(-signs * (inputs @ found + log_odds), -700, 700)))
@@ -124,4 +145,12 @@ def train_linear(
         trained_on=trained_on,
         num_targets=num_targets,
         num_nontargets=num_nontargets,
+        measures=measures,
+        usual=usual,
     )
+
+
+def _known_mean(values: NDArray[np.float64]) -> float:
+    """The mean of what is not NaN; 0 of nothing."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0

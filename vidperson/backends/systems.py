@@ -9,6 +9,9 @@ from pathlib import Path
 from vidperson.errors import ScoringError
 
 FUSION = "fusion"
+FUSIONS = {"mean": "fusion-mean", "logistic": FUSION, "quality": "fusion-quality"}
+"""Way to fuse -> back-end, which is also the folder of the fused scores."""
+
 CAST_BACKENDS = ("original", "propagation", "calibrated")
 """Back-ends of cast search, which compare what all modalities tell; their folders are beside those of embedders."""
 
@@ -18,10 +21,12 @@ class System:
     """An embedder and a way to compare, or a fusion.
 
     embedder: network that made the embeddings; of a fusion or a cast search the same as the back-end.
-    backend: name or alias of the back-end; ``fusion`` for a fusion.
+    backend: name or alias of the back-end; of a fusion one of the values of FUSIONS.
     snorm_cohort: set that normalises the scores; empty: none.
     calibrated_on: test set that the calibration or the fusion was trained on; empty: none.
     experiment: name of the experiment, of a fusion or a cast search only.
+    submean_set: set with the mean that is subtracted from embeddings; empty: none.
+    quality: measures of quality that the calibration takes, too; none: the scores only.
     """
 
     embedder: str
@@ -29,13 +34,16 @@ class System:
     snorm_cohort: str = ""
     calibrated_on: str = ""
     experiment: str = ""
+    submean_set: str = ""
+    quality: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """``max``, ``max_snorm``, ``max_snorm_cal``; of a fusion or a cast search the name of the experiment."""
-        if self.backend in (FUSION, *CAST_BACKENDS):
+        """``max``, ``max_submean_snorm_cal``, ``max_qmf``; of a fusion or a cast search the name of the experiment."""
+        if self.backend in (*FUSIONS.values(), *CAST_BACKENDS):
             return self.experiment
-        return self.backend + ("_snorm" if self.snorm_cohort else "") + ("_cal" if self.calibrated_on else "")
+        last = "_qmf" if self.quality else "_cal" if self.calibrated_on else ""
+        return f"{self.backend}{'_submean' * bool(self.submean_set)}{'_snorm' * bool(self.snorm_cohort)}{last}"
 
     @property
     def folder(self) -> str:
@@ -43,10 +51,16 @@ class System:
         return f"{self.embedder}/{self.name}"
 
 
-def plain_systems(embedder: str, backends: Sequence[str], snorm_cohort: str = "") -> list[System]:
-    """The systems that compare embeddings: each back-end without and, given a cohort, with s-norm."""
-    cohorts = ("", snorm_cohort) if snorm_cohort else ("",)
-    return [System(embedder, backend, cohort) for backend in dict.fromkeys(backends) for cohort in cohorts]
+def plain_systems(
+    embedder: str, backends: Sequence[str], snorm_cohort: str = "", submean_set: str = ""
+) -> list[System]:
+    """The systems that compare embeddings: each back-end without and, given such sets, with sub-mean and s-norm."""
+    return [
+        System(embedder, backend, cohort, submean_set=mean)
+        for backend in dict.fromkeys(backends)
+        for mean in dict.fromkeys(("", submean_set))
+        for cohort in dict.fromkeys(("", snorm_cohort))
+    ]
 
 
 def cast_systems(backends: Sequence[str], experiment: str, calibration_set: str = "") -> list[System]:
@@ -57,19 +71,20 @@ def cast_systems(backends: Sequence[str], experiment: str, calibration_set: str 
     ]
 
 
-def calibrated(system: System, calibration_set: str) -> System:
+def calibrated(system: System, calibration_set: str, quality: Sequence[str] = ()) -> System:
     """The system with its scores as log-likelihood ratios."""
-    return replace(system, calibrated_on=calibration_set)
+    return replace(system, calibrated_on=calibration_set, quality=tuple(quality))
 
 
-def all_systems(
-    embedders: Sequence[str], backends: Sequence[str], snorm_cohort: str = "", calibration_set: str = ""
-) -> list[System]:
-    """All systems but the fusion, in the order of the tables: plain ones before calibrated ones."""
-    plain = [system for embedder in embedders for system in plain_systems(embedder, backends, snorm_cohort)]
+def all_systems(plain: Sequence[System], calibration_set: str = "", quality: Sequence[str] = ()) -> list[System]:
+    """Plain systems and, given such a set, each calibrated ones behind it, in the order of the tables.
+
+    quality: measures of a second calibration; none: there is no second.
+    """
     if not calibration_set:
-        return plain
-    return [one for system in plain for one in (system, calibrated(system, calibration_set))]
+        return list(plain)
+    kinds = [(), tuple(quality)] if quality else [()]
+    return [one for system in plain for one in (system, *(calibrated(system, calibration_set, kind) for kind in kinds))]
 
 
 def fusion_folders(

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from vidperson.body.crops import CROP_HEIGHT, CROP_WIDTH
 from vidperson.errors import DataError
 from vidperson.io.lines import read_scp
-from vidperson.io.pictures import Pictures, held_out, list_pictures
+from vidperson.io.pictures import Pictures, list_pictures
 from vidperson.io.record import checked
-from vidperson.training.pictures import PictureSet, PlainPictures, picture_set
+from vidperson.training.pictures import PictureSet, PlainPictures, picture_set, split_off
 from vidperson.types import Image
 
 MARKET_NAME = re.compile(r"(-?\d+)_c(\d+)")
@@ -96,19 +95,9 @@ def training_set(sources: Sequence[BodySet], unnamed: Sequence[PlainPictures]) -
 
 
 def split_persons(sources: Sequence[BodySet], wanted: int) -> tuple[list[BodySet], list[BodySet]]:
-    """The sources without ``wanted`` persons, and these, spread evenly over all who have two pictures or more.
-
-    Raises DataError where none would be left to train on.
-    """
-    counts = Counter((at, person) for at, each in enumerate(sources) for person in each.persons if person)
-    able = sorted((key for key, count in counts.items() if count > 1), key=lambda key: (key[0], os.fsencode(key[1])))
-    out = {able[number] for number in held_out(len(able), wanted, "persons")[1]}
-    parts: tuple[list[BodySet], list[BodySet]] = [], []
-    for at, each in enumerate(sources):
-        is_out = np.array([(at, person) in out for person in each.persons], bool)
-        for part, chosen in zip(parts, (~is_out, is_out), strict=True):
-            part.append(_picked(each, np.flatnonzero(chosen)))
-    return parts
+    """The sources without ``wanted`` persons, and these; see :func:`~vidperson.training.pictures.split_off`."""
+    kept, out = split_off([each.persons for each in sources], wanted, "persons")
+    return list(map(_picked, sources, kept)), list(map(_picked, sources, out))
 
 
 def fitted_body(image: Image) -> Image:
@@ -119,7 +108,7 @@ def fitted_body(image: Image) -> Image:
     return np.asarray(picture.resize((CROP_WIDTH, CROP_HEIGHT), Picture.Resampling.BICUBIC), np.uint8)
 
 
-def _picked(bodies: BodySet, places: NDArray[np.int64]) -> BodySet:
+def _picked(bodies: BodySet, places: Sequence[int]) -> BodySet:
     chosen = PlainPictures(bodies.source.pictures, [bodies.source.chosen[place] for place in places])
     return BodySet(chosen, [bodies.persons[place] for place in places], [bodies.cameras[place] for place in places])
 

@@ -30,7 +30,7 @@ from vidperson.networks.card import ModelCard, Output, PictureInput
 from vidperson.networks.convert import REID_SIZES
 from vidperson.training import command
 from vidperson.training.augment import Augmentation
-from vidperson.training.batches import ShuffledBatches
+from vidperson.training.batches import Normalise, ShuffledBatches
 from vidperson.training.command import ReidOptions, TaughtOptions, TrainingPlan
 from vidperson.training.export import new_card
 from vidperson.training.loop import World, start_backbone
@@ -42,6 +42,7 @@ from vidperson.training.pictures import (
     PictureLoader,
     PictureSet,
     PlainPictures,
+    refuse_shared,
 )
 from vidperson.training.task import EmbedderTask, Teaching, Triplets
 from vidperson.types import Float, Image
@@ -108,10 +109,7 @@ def read_data(
 
     Raises DataError for a source that is missing or broken, or that is learnt from and measured on.
     """
-    learnt = {os.path.realpath(source): source for source in (*train, *unlabelled)}
-    for source in (*valid, *test):
-        if os.path.realpath(source) in learnt:
-            raise DataError("the same is learnt from and measured on; name other persons, or hold some out", source)
+    refuse_shared((*train, *unlabelled), (*valid, *test))
     known = [read_bodies(source, items_dir) for source in train]
     measured = [read_bodies(source, items_dir) for source in valid]
     if held_out and valid:
@@ -162,7 +160,7 @@ def plan_embedder(
     size, persons = card.output.embedding_size, len(pictures.identities)
     assert size
     heads = _heads(how, network, size, persons), teaching, _triplets(how, persons)
-    task = EmbedderTask(network, size, MEAN, STD, *heads)
+    task = EmbedderTask(network, size, Normalise(MEAN, STD), *heads)
     words = command.data_in_words(counted, options, teachers)
     plan = TrainingPlan(card, task, batches, source, note, words, None, None, "map", "")
     if not data.valid:

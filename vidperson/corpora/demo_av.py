@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import os
 import wave
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, product
+from itertools import combinations, cycle, product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vidperson.corpora import voices
 from vidperson.corpora.demo import load_pictures
 from vidperson.corpora.demo_clips import FACES, lfw_portraits, people
-from vidperson.corpora.film import Matrix, Pixels, Portrait, Sound, film, num_frames, similarity
+from vidperson.corpora.film import Portrait, Sound, film, num_frames, similarity
 from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write, make_once
 from vidperson.io.lines import write_lines
@@ -32,18 +31,19 @@ from vidperson.io.lines import write_lines
 RECIPE = "1"
 LEARNT = (7, 9, 10, 12, 13, 16, 17, 19, 20, 23, 24, 26, 27, 28, 31, 32, 37, 39, 41, 42, 44, 45)
 """Further faces of LFW, of people that look different: persons of the training list."""
-TESTED = {"O": 10, "E": 10}
-"""Trial list -> its persons."""
-NUM_LEARNT = 2 + len(FACES) + len(LEARNT) - sum(TESTED.values())
+TRIALS = ("O", "E")
+"""Lists of trials."""
+MOST_PERSONS, LEARNT_PER_TESTED = 10, 3
+"""Persons of a trial list, and of the training list for each of these."""
 SESSIONS, UTTERANCES = 3, 2
 """Videos of a person, and utterances of a video."""
-WRONG = 9
-"""So many rows of the training list have the wrong speaker."""
+WRONG = 0.05
+"""Share of the rows of the training list with the wrong speaker."""
 UNSEEN, MUTE = 2, 2
 """So many videos of a trial list show nobody, and so many have no sound."""
 SHORTEST_S = 1.0
 FPS = 3
-FACE_PX = (34.0, 90.0)
+FACE_PX = (60.0, 110.0)
 CROP_PX, CROPS_PER_S = 112, 1
 LFW_TO_CROP = np.array([[0.755, 0.0, -20.8], [0.0, 0.755, -15.1]])
 """(2, 3) matrix from the portraits of LFW to aligned faces: by the mean of the landmarks that YuNet finds in them."""
@@ -58,33 +58,40 @@ class Utterance:
     seen: int | None
 
 
-def num_utterances() -> int:
-    return (sum(TESTED.values()) + NUM_LEARNT) * SESSIONS * UTTERANCES
+def num_utterances(persons: int = MOST_PERSONS) -> int:
+    return persons * (len(TRIALS) + LEARNT_PER_TESTED) * SESSIONS * UTTERANCES
 
 
-def build(out_dir: str | os.PathLike[str], seconds: float = 3.0, on_made: Callable[[], None] = lambda: None) -> bool:
+def build(
+    out_dir: str | os.PathLike[str],
+    persons: int = MOST_PERSONS,
+    seconds: float = 3.0,
+    on_made: Callable[[], None] = lambda: None,
+) -> bool:
     """Make the folders `voxceleb1` and `voxceleb2`, and `train_key.txt`, who is heard and seen in the training list.
 
-    Its lines are `<speaker> <path> <speaker heard> <speaker seen>`. seconds: length of every utterance. on_made is
-    called after each of the :func:`num_utterances`.
+    Its lines are `<speaker> <path> <speaker heard> <speaker seen>`. persons: of a trial list. seconds: length of every
+    utterance. on_made is called after each of the :func:`num_utterances`.
 
-    Returns and raises as :func:`vidperson.io.atomic.make_once`; DataError also for less than ``SHORTEST_S``, and for a
-    missing package.
+    Returns and raises as :func:`vidperson.io.atomic.make_once`; DataError also for less than ``SHORTEST_S``, another
+    number of persons than 2 to ``MOST_PERSONS``, and a missing package.
     """
     if seconds < SHORTEST_S:
         raise DataError(f"expected at least {SHORTEST_S:g} seconds per utterance, found {seconds:g}")
+    if not 2 <= persons <= MOST_PERSONS:
+        raise DataError(f"expected 2 to {MOST_PERSONS} persons per trial list, found {persons}")
 
     def make(folder: Path) -> None:
         cast = _Cast(seconds)
         first = 0
-        for part, persons in TESTED.items():
+        for part in TRIALS:
             utterances = list(_tested(first, persons))
             for utterance in utterances:
                 cast.film(folder / "voxceleb1/mp4" / f"{utterance.path}.mp4", utterance)
                 on_made()
             _write_trials(folder / "voxceleb1", part, utterances, seconds)
             first += persons
-        learnt = list(_learnt(first))
+        learnt = list(_learnt(first, persons * LEARNT_PER_TESTED))
         for utterance in learnt:
             cast.record(folder / "voxceleb2", utterance)
             on_made()
@@ -93,7 +100,7 @@ def build(out_dir: str | os.PathLike[str], seconds: float = 3.0, on_made: Callab
         key = [f"{_speaker(u.path)} {u.path}.wav {_name(u.heard)} {_name(u.seen)}" for u in learnt]
         write_lines(folder / "train_key.txt", key)
 
-    return make_once(out_dir, f"recipe {RECIPE}, {seconds:g} s\n", make)
+    return make_once(out_dir, f"recipe {RECIPE}, {persons} persons, {seconds:g} s\n", make)
 
 
 def _speaker(path: str) -> str:
@@ -102,10 +109,10 @@ def _speaker(path: str) -> str:
 
 def _name(person: int | None) -> str:
     """The speaker that a person is in the lists."""
-    return "-" if person is None else f"id{person + 10001 if person < sum(TESTED.values()) else person:05d}"
+    return "-" if person is None else f"id{10001 + person}"
 
 
-def _paths(persons: Sequence[int]) -> Iterator[tuple[int, str]]:
+def _paths(persons: Iterable[int]) -> Iterator[tuple[int, str]]:
     """Person and path of each utterance."""
     for person, session, number in product(persons, range(SESSIONS), range(UTTERANCES)):
         yield person, f"{_name(person)}/video{session + 1}/{number + 1:05d}"
@@ -120,13 +127,13 @@ def _tested(first: int, persons: int) -> Iterator[Utterance]:
         yield Utterance(path, None if mute else person, None if unseen else person)
 
 
-def _learnt(first: int) -> Iterator[Utterance]:
+def _learnt(first: int, persons: int) -> Iterator[Utterance]:
     """The utterances of the training list. Wrong ones are of somebody else: in sound and image, or in one of them."""
-    rows = list(_paths(range(first, first + NUM_LEARNT)))
+    rows = list(_paths(range(first, first + persons)))
     rng = np.random.default_rng([5, 0])
-    wrong = dict(zip(rng.permutation(len(rows))[:WRONG].tolist(), (0, 1, 2) * WRONG, strict=False))
+    wrong = dict(zip(rng.permutation(len(rows))[: round(WRONG * len(rows))].tolist(), cycle((0, 1, 2)), strict=False))
     for row, (person, path) in enumerate(rows):
-        other = first + (person - first + int(rng.integers(1, NUM_LEARNT))) % NUM_LEARNT
+        other = first + (person - first + int(rng.integers(1, persons))) % persons
         kind = wrong.get(row)
         yield Utterance(path, other if kind in (0, 1) else person, other if kind in (0, 2) else person)
 
@@ -212,7 +219,7 @@ def _on_a_day(portrait: Portrait, rng: np.random.Generator) -> Portrait:
     x1, y1, x2, y2 = portrait.face
     width, height = x2 - x1, y2 - y1
     pixels = portrait.pixels.copy()
-    extra = rng.choice(["none", "glasses", "microphone"], p=[0.5, 0.25, 0.25])
+    extra = rng.choice(["none", "glasses", "microphone"], p=[0.7, 0.15, 0.15])
     if extra == "glasses":
         for side in (0.28, 0.72):
             centre = round(x1 + side * width), round(y1 + 0.36 * height)
@@ -222,8 +229,10 @@ def _on_a_day(portrait: Portrait, rng: np.random.Generator) -> Portrait:
         cv2.circle(pixels, centre, round(0.22 * width), (40, 40, 40), -1)
     rows = (np.arange(pixels.shape[0], dtype=np.float32)[:, None] - (y1 + y2) / 2) / height
     columns = (np.arange(pixels.shape[1], dtype=np.float32) - (x1 + x2) / 2) / width
-    angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.5)
+    angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.4)
     slope = (np.cos(angle) * columns + np.sin(angle) * rows).clip(-1, 1)[..., None]
-    shades = (255 * (np.arange(256) / 255) ** rng.uniform(0.6, 1.6)).astype(np.float32)
-    lit = cv2.GaussianBlur(shades[pixels] * (1 + np.float32(strength) * slope), (0, 0), height * rng.uniform(0.01, 0.06))
+    shades = (255 * (np.arange(256) / 255) ** rng.uniform(0.7, 1.4)).astype(np.float32)
+    lit = cv2.GaussianBlur(
+        shades[pixels] * (1 + np.float32(strength) * slope), (0, 0), height * rng.uniform(0.003, 0.03)
+    )
     return replace(portrait, pixels=lit.round().clip(0, 255).astype(np.uint8))

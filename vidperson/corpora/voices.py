@@ -77,7 +77,7 @@ def draw_voice(rng: np.random.Generator) -> Voice:
         liveliness=float(rng.uniform(0.08, 0.22)),
         tract=float((0.9 if high else 1.03) * np.exp(rng.normal(0, 0.06))),
         places=np.exp(rng.normal(0, 0.04, (len(VOWELS), 5)) + rng.normal(0, 0.05, 5)),
-        slope_db=float(rng.uniform(-11, -2)),
+        slope_db=float(rng.uniform(-6, 1)),
         breath=float(np.exp(rng.uniform(np.log(0.01), np.log(0.4)))),
         jitter=float(rng.uniform(0.004, 0.02)),
         opened=float(rng.uniform(0.4, 0.8)),

@@ -10,13 +10,13 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vidperson.corpora.data_folder import Segment, Trial, report_missing_paths, shortened, write_data_folder
 from vidperson.errors import DataError
-from vidperson.io.lines import check_id, read_lines
+from vidperson.io.lines import check_id, read_lines, write_lines
 
 PathLike = str | os.PathLike[str]
 
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 SOUNDS, FACES = "wav", "frame_align"
 TRAINING_LISTS = {"train": "train_all.txt", "train_clean": "train_all_clean.txt"}
 CLEANSED = "train_all_clean.txt"
+SIMILARITIES = ("speaker", "face")
+"""Modalities with a column in a cleansed list: the audio similarity, the visual similarity."""
 TRIALS = {
     "O": {"cleaned": 37_611, "original": 37_720},
     "E": {"cleaned": 579_818, "original": 581_480},
@@ -205,6 +207,42 @@ def _read_training_list(source: Path, cleansed: bool) -> dict[str, tuple[str, fl
         message = "%s: %d rows repeat an utterance, and are left out: %s"
         log.warning(message, source, len(repeated), shortened(repeated))
     return rows
+
+
+@dataclass(frozen=True)
+class CleansedRow:
+    """A line of a cleansed list. path: see :func:`listed_path`. similarity: by modality, of those that know it."""
+
+    speaker: str
+    path: str
+    seconds: float | None
+    similarity: Mapping[str, float]
+    noisy: bool
+
+
+def listed_path(segment: str, path: str) -> str:
+    """What a list says of a segment: what its path has below `wav` or `frame_align`, else the segment's id."""
+    parts = path.split("/")
+    for folder in (SOUNDS, FACES):
+        if folder in parts[:-1]:
+            below = "/".join(parts[len(parts) - parts[::-1].index(folder) :])
+            return below if below.split() == [below] else segment
+    return segment
+
+
+def write_cleansed_list(path: PathLike, rows: Iterable[CleansedRow]) -> None:
+    """Write a list with six columns, as :data:`CLEANSED` has them; what is not known is ``-``.
+
+    Durations that are not known are 0, since :func:`prepare` reads a number.
+    """
+
+    def line(row: CleansedRow) -> str:
+        known = [row.similarity.get(modality) for modality in SIMILARITIES]
+        similarities = " ".join("-" if value is None else f"{value:.4f}" for value in known)
+        seconds = "0" if row.seconds is None else f"{row.seconds:.10g}"
+        return f"{row.speaker} {row.path} {seconds} {similarities} {'noisy' if row.noisy else 'clean'}"
+
+    write_lines(path, map(line, rows))
 
 
 def _report_speakers(source: Path, count: Mapping[str, int]) -> None:

@@ -17,6 +17,7 @@ from vidperson.networks.card import ModelCard, Output, PictureInput
 from vidperson.networks.convert import EMBEDDERS
 from vidperson.training import command
 from vidperson.training.augment import Augmentation
+from vidperson.training.batches import Normalise
 from vidperson.training.command import IdentityOptions, TaughtOptions, TrainingPlan
 from vidperson.training.export import flat_figures, new_card
 from vidperson.training.loop import World
@@ -105,7 +106,7 @@ def plan_embedder(
     teachers, batches, sizes = command.taught_batches(source, options, world, FaceEmbedder)
     note |= how.note(teachers)
     teaching = Teaching(sizes, tuple(how.teacher_weights), how.cosine_weight, how.relation_weight)
-    task = EmbedderTask(network, how.embedding_size, MEAN, STD, identity, teaching)
+    task = EmbedderTask(network, how.embedding_size, Normalise(MEAN, STD), identity, teaching)
     data = command.data_in_words(counted, options, teachers)
     plan = TrainingPlan(card, task, batches, source, note, data, None, None, "-eer", "")
     if validation is None:

@@ -20,7 +20,7 @@ import shlex
 import shutil
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write
-from vidperson.io.lines import check_id, sort_key, write_lines
+from vidperson.io.lines import check_id, read_lines, sort_key, write_lines
 
 PathLike = str | os.PathLike[str]
 
@@ -580,6 +580,41 @@ def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Pat
             if not path.is_file() or path.read_bytes() != "".join(line + "\n" for line in lines).encode():
                 write_lines(path, lines)
     return top
+
+
+def write_subset(directory: PathLike, output: PathLike, models: Mapping[str, str]) -> None:
+    """Write the lists of a data folder for some of its segments, under the models that are given, to another folder.
+
+    models: segment -> model, of the segments to keep. Paths of scps become absolute. Lists of trials or of a search are
+    not written, and those of an earlier call go. Lists are read line by line. The scps are written last: a folder of
+    which only a part was written is not valid.
+    Raises DataError for a list that cannot be read, or that is malformed.
+    """
+    folder, place = Path(directory), _no_link(Path(output))
+    names = [name for name in _lists_in(folder) if name not in (*TRIAL_LISTS, *SEARCH_LISTS, "utt2spk", "spk2utt")]
+    confs = [path.name for path in folder.glob("*_boundingbox_conf")]
+    for name in {*FORMATS, *(path.name for path in place.glob("*_boundingbox*"))}:
+        (place / name).unlink(missing_ok=True)
+    of_segments = sorted((f"{segment} {model}" for segment, model in models.items()), key=sort_key)
+    write_lines(place / "utt2spk", of_segments)
+    write_lines(place / "spk2utt", _by_model(Row(0, line.split(" ")) for line in of_segments))
+    for name in sorted(names, key=lambda name: name in SCPS):
+        write_lines(place / name, _lines_of(folder / name, models))
+    for name in confs:
+        write_lines(place / name, _read_lines(folder / name))
+
+
+def _lines_of(path: Path, segments: Container[str]) -> Iterator[str]:
+    """The lines of some segments, in the order of the list; paths are made absolute."""
+    layout, folder = _format_of(path.name), os.path.abspath(path.parent)
+    for number, line in read_lines(path):
+        fields = _fields(line, layout.max_fields)
+        if not layout.is_good(fields):
+            raise DataError(f"expected '{layout.form}', found '{line}'", path, number)
+        if fields[0] in segments:
+            if path.name in SCPS:
+                fields[1] = os.path.join(folder, fields[1])
+            yield " ".join(fields)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 ``<items>.ark`` has a row per item, which begins with frame, time_s, x1 y1 x2 y2 in pixels and score; ``quality.ark``
 two numbers per item; ``crops.tar`` a lossless picture per item; ``thumbs.tar`` one picture of the segment to look at.
+Of what is heard there is ``<items>.ark`` only, with its own columns.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from vidperson.io.job_store import JobStore
 from vidperson.io.lines import read_paths, read_scp
 from vidperson.io.matrices import load_matrices, matrix_bytes
 from vidperson.io.record import checked
-from vidperson.types import Float, Image
+from vidperson.types import HEARD, Float, Image
 
 _STAGE = "run stage 2"
 _IN_MEMORY = 1 << 18  # bytes of a spool that need no file: segments may be many, and have an item or two
@@ -50,6 +51,8 @@ class Spool:
 
 def archives_of(items: str) -> tuple[str, ...]:
     """Names of the archives of stage 2. items: what it finds, one of ``vidperson.types.ITEMS``."""
+    if items in HEARD:
+        return (f"{items}.ark",)
     return f"{items}.ark", "quality.ark", "crops.tar", "thumbs.tar"
 
 
@@ -82,33 +85,31 @@ def store_unreadable(
     """Note a segment that crashed or hung its process, unless the job has finished it."""
     with JobStore(output_dir, archives_of(items), states) as store:
         if segment not in store.statuses:
-            nothing = np.zeros((0, 1), np.float32)
-            store.append(segment, f"unreadable: {why}", item_entries(items, segment, nothing, nothing, (), None))
+            nothing = matrix_bytes(segment, np.zeros((0, 1), np.float32))
+            parts = {name: [nothing] if name.endswith(".ark") else [] for name in store.archives}
+            store.append(segment, f"unreadable: {why}", parts)
 
 
-class StoredItems:
-    """The items in a folder of stage 2: ``<items>.scp``, ``crops.scp`` and ``status``.
+class StoredRows:
+    """What a folder of stage 2 says of each segment: ``<items>.scp`` and ``status``.
 
-    items: what they are, one of ``vidperson.types.ITEMS``. columns: numbers per item.
+    items: what was found, one of ``vidperson.types.ITEMS``. columns: numbers per item.
     statuses: segment -> status.
     Raises DataError for files that cannot be read, or are not as stage 2 wrote them.
     """
 
     def __init__(self, folder: str | os.PathLike[str], items: str, columns: int) -> None:
         self.folder, self._list = Path(folder), f"{items}.scp"
-        # A set's crops.tar is checked once, not per job.
-        for name in ("status", self._list, f"{items}.ark", "crops.scp"):
+        for name in ("status", self._list, f"{items}.ark"):
             checked(self.folder / name)
         self.statuses = read_scp(self.folder / "status")
         self._rows = load_matrices(self.folder / self._list, columns)
-        self._places = read_paths(self.folder / "crops.scp")
 
     def require(self, segments: Iterable[str]) -> None:
         """Raises DataError, with the file and the first segment, where the folder lacks some."""
         wanted = list(segments)
         self._require(self._list, wanted, self._rows)
         self._require("status", wanted, self.statuses)
-        self._require("crops.scp", [segment for segment in wanted if self.count(segment)], self._places)
 
     def _require(self, name: str, wanted: list[str], known: Container[str]) -> None:
         missing = [segment for segment in wanted if segment not in known]
@@ -119,6 +120,24 @@ class StoredItems:
     def count(self, segment: str) -> int:
         """Number of the segment's items."""
         return len(self._rows[segment])
+
+    def rows(self, segment: str) -> Float:
+        """(N, columns) of the segment."""
+        return self._rows[segment]
+
+
+class StoredItems(StoredRows):
+    """Items with their pictures, listed in ``crops.scp``; see :class:`StoredRows`."""
+
+    def __init__(self, folder: str | os.PathLike[str], items: str, columns: int) -> None:
+        super().__init__(folder, items, columns)
+        self._places = read_paths(checked(self.folder / "crops.scp"))  # crops.tar is checked once a set, not per job
+
+    def require(self, segments: Iterable[str]) -> None:
+        """Raises DataError, with the file and the first segment, where the folder lacks some."""
+        wanted = list(segments)
+        super().require(wanted)
+        self._require("crops.scp", [segment for segment in wanted if self.count(segment)], self._places)
 
     def read(self, segment: str, most: int | None = None) -> Iterator[Image]:
         """(height, width, 3) uint8 RGB crops of a segment, in the order of its items; the first ``most``.

@@ -40,6 +40,12 @@ class Pictures:
         with open(self.source, "rb", buffering=0) as archive:  # opened each time: there may be more than can be open
             return os.pread(archive.fileno(), int(self.sizes[index]), int(self.offsets[index]))
 
+    def place(self, index: int) -> tuple[str, int, int]:
+        """The file that holds an image, and offset and size of the image in it; size -1: all of the file."""
+        if self.sizes[index] < 0:
+            return os.path.join(self.source, self.names[index]), 0, -1
+        return self.source, int(self.offsets[index]), int(self.sizes[index])
+
     def where(self, index: int) -> str:
         """The image's place for a message."""
         return f"{self.source}:{self.names[index]}" if self.sizes[index] >= 0 else f"{self.source}/{self.names[index]}"
@@ -57,10 +63,12 @@ def held_out(count: int, wanted: int, what: str) -> tuple[list[int], list[int]]:
     return [index for index in range(count) if index not in out], kept
 
 
-def list_pictures(source: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFIXES) -> Pictures:
+def list_pictures(
+    source: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFIXES, what: str = "image"
+) -> Pictures:
     """The images in a folder, at any depth, or in an uncompressed tar archive; other files are passed over.
 
-    suffixes: what the names of images end in, lower case.
+    suffixes: what the names of images end in, lower case. what: they are, for messages, where they are something else.
     As when it is unpacked, a hard link in an archive is the file that it names, and of files of one name the last one
     counts. Raises DataError for a source that is neither, an archive that is damaged or lacks a hard link's file, or
     one without any image.
@@ -76,12 +84,12 @@ def list_pictures(source: str | os.PathLike[str], suffixes: tuple[str, ...] = SU
             raise DataError(f"not an uncompressed tar archive ({error})", path) from None
         entries = [(name, *place) for name, place in places.items()]
     else:
-        raise DataError("no such folder or tar archive of images", path)
+        raise DataError(f"no such folder or tar archive of {what}s", path)
     entries = sorted(
         (entry for entry in entries if entry[0].lower().endswith(suffixes)), key=lambda e: os.fsencode(e[0])
     )
     if not entries:
-        raise DataError(f"no image ({' '.join(suffixes)}) in it", path)
+        raise DataError(f"no {what} ({' '.join(suffixes)}) in it", path)
     names, offsets, sizes = zip(*entries, strict=True)
     return Pictures(path, list(names), np.array(offsets, np.int64), np.array(sizes, np.int64))
 

@@ -56,10 +56,14 @@ class SoundReader:
     sample_rate: Hz. Channels are mixed by their mean, then resampled by libswresample, without delay.
     block_s: seconds of each block but the last, which may be shorter.
     limits: a duration that is refused, where the header tells it; else it is damage there.
+    start_s: seconds from which on it is read, or from some place before; ``damage`` then means nothing.
 
+    first_s: known from the first block on: seconds at which it begins; None where the file does not tell.
     Complete after the iteration:
     damage: what was lost and from where on, None if the track is intact.
     duration_s: seconds of sound that were read.
+
+    own_rate: the sample rate of the file by its header, Hz.
 
     What is lost is left out: the sound behind it follows at once. Samples that are no numbers, or more than 30 dB above
     full scale, become 0 and are damage; others beyond full scale are clipped. The level is not changed. Memory does not
@@ -70,6 +74,7 @@ class SoundReader:
 
     damage: str | None = None
     duration_s: float = 0.0
+    first_s: float | None = 0.0
 
     def __init__(
         self,
@@ -77,10 +82,12 @@ class SoundReader:
         sample_rate: int = 16000,
         block_s: float = 30.0,
         limits: Limits = USUAL_LIMITS,
+        start_s: float = 0.0,
     ) -> None:
         self._rate, self._limits = sample_rate, limits
         self._block = max(1, round(block_s * sample_rate))
         self._container, self._stream = _open(path)
+        self.own_rate = self._stream.codec_context.sample_rate
         self._may_hide = "mov" in self._container.format.name  # asking each packet costs more than decoding it
         self._raw = self._stream.codec_context.name.startswith("pcm_")  # half a packet is as good as a whole one
         self._promised = _wav_seconds(path) or _promised(self._container, self._stream)
@@ -95,6 +102,8 @@ class SoundReader:
         self._gap: tuple[float, float] | None = None  # of the first one: seconds, and when it begins
         self._encrypted = self._too_long = False
         self._end = 0.0  # seconds on the container's own scale
+        if start_s > 0:
+            self._seek(start_s)
 
     def __iter__(self) -> Iterator[Samples]:
         held, count = list[Samples](), 0
@@ -123,6 +132,14 @@ class SoundReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _seek(self, start_s: float) -> None:
+        tick = self._ticks[self._stream.index]
+        try:
+            self._container.seek(int(start_s / tick) + (self._stream.start_time or 0), stream=self._stream)
+        except (av.FFmpegError, OSError, ZeroDivisionError):
+            return  # it is read from its beginning
+        self.first_s = None
 
     def _resampled(self) -> Iterator[Samples]:
         rate, resampler, place = 0, AudioResampler(), 0
@@ -185,6 +202,9 @@ class SoundReader:
                     raise MediaError(
                         f"expected a sample rate of {_LOWEST_RATE} to {_HIGHEST_RATE} Hz, found {frame.sample_rate}"
                     )
+                if self.first_s is None and not self._count and frame.pts is not None:
+                    begin = frame.pts - (self._stream.start_time or 0)
+                    self.first_s = begin * self._ticks[self._stream.index]
                 self._count += frame.samples
                 self.duration_s += frame.samples / frame.sample_rate
                 yield frame

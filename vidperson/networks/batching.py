@@ -25,10 +25,12 @@ def any_batch(network: Network, items_per_run: int | None) -> Network:
     return run
 
 
-def by_shape(keys: Sequence[int], items: Sequence[Float]) -> Iterator[tuple[list[int], Float]]:
-    """Groups of items of one shape, in the order of their first ones: their keys, and the items as one array."""
+def by_shape(keys: Sequence[int], items: Sequence[Float], most: int) -> Iterator[tuple[list[int], Float]]:
+    """Groups of at most so many items of one shape, in the order of their first ones: their keys, and one array."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for place, item in enumerate(items):
         groups.setdefault(item.shape, []).append(place)
     for places in groups.values():
-        yield [keys[place] for place in places], np.stack([items[place] for place in places])
+        for start in range(0, len(places), most):
+            part = places[start : start + most]
+            yield [keys[place] for place in part], np.stack([items[place] for place in part])

@@ -31,6 +31,7 @@ _MAX_EMBEDDING_SIZE = 1 << 16
 _MAX_CLASSES = 1 << 24
 _MAX_SAMPLE_RATE = 1_000_000  # Hz
 _MAX_FFT = 1 << 16  # samples
+_MAX_MIN_S = 60
 _MAX_FRAMES = 1 << 16
 _MAX_SIDE = 1 << 14  # pixels
 _MAX_WHOLE = 1 << 1000  # larger ones are no float
@@ -148,6 +149,7 @@ class FbankInput(Input):
         out is then the mean over the crops. None: any number, the whole recording.
     crop_cover: a last crop that the sound fills to this share, 0..1, is taken, too; silence follows.
     channels_first: (N, mel_bins, frames) instead.
+    min_s: seconds of sound that it takes at least; shorter sound is repeated.
     """
 
     kind: str = field(default="fbank", init=False)
@@ -174,6 +176,7 @@ class FbankInput(Input):
     crop_hop: int | None = None
     crop_cover: float = 1.0
     channels_first: bool = False
+    min_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,11 +184,13 @@ class WaveformInput(Input):
     """(N, samples): sound of one channel.
 
     sample_rate: Hz. scale: what a sample at full scale is: 1, or 32768 for 16-bit whole numbers.
+    min_s: seconds of sound that it takes at least; shorter sound is repeated.
     """
 
     kind: str = field(default="waveform", init=False)
     sample_rate: int
     scale: float = 1.0
+    min_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -452,6 +457,7 @@ def _check_sound(what: FbankInput | WaveformInput, expect: _Expect) -> None:
     good = 0 < what.sample_rate <= _MAX_SAMPLE_RATE
     expect(good, "input.sample_rate", f"1 to {_MAX_SAMPLE_RATE} Hz", what.sample_rate)
     expect(0 < what.scale < math.inf, "input.scale", "a positive number", what.scale)
+    expect(0 <= what.min_s <= _MAX_MIN_S, "input.min_s", f"0 to {_MAX_MIN_S} seconds", what.min_s)
 
 
 def _check_fbank(what: FbankInput, expect: _Expect) -> None:

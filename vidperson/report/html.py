@@ -16,8 +16,8 @@ from vidperson.report.tables import Table, is_number
 MOST_LISTED = 1000
 """Lines of a folded list beyond which it is cut off, with a word on where the rest is."""
 
-# The page itself may run its script and show pictures that it holds; nothing else is allowed to happen.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+# The page itself may run its script, show pictures and play sounds that it holds; nothing else is allowed to happen.
+_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1f2328; --dim: #626a73; --line: #dfe3e8; --strong: #9aa3ad; --back: #fff;
@@ -57,7 +57,8 @@ details { margin: .5rem 0; } summary { cursor: pointer; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: .75rem; }
 .pair figure { margin: 0; min-width: 0; }
 .pair figcaption { font-size: .78rem; line-height: 1.35; overflow-wrap: anywhere; }
-.pair img { width: 112px; border-radius: 4px; }
+.pair img { width: 112px; border-radius: 4px; } .pair img.sound { width: 100%; }
+.pair audio { width: 100%; height: 2rem; }
 .missing { width: 112px; height: 112px; border: 1px dashed var(--strong); border-radius: 4px; padding: .4rem;
   font-size: .72rem; line-height: 1.3; color: var(--dim); overflow: hidden; }
 .searchable .scroll { max-height: 34rem; overflow: auto; margin-top: .4rem; }
@@ -215,9 +216,14 @@ def _png_width(content: bytes) -> int:
 
 
 def data_uri(content: bytes) -> str:
-    """A PNG or JPEG file as the page holds it."""
-    kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    """A PNG, JPEG or WAV file as the page holds it."""
+    kinds = {b"\x89PNG": "image/png", b"RIFF": "audio/wav"}
+    return f"data:{kinds.get(content[:4], 'image/jpeg')};base64,{base64.b64encode(content).decode()}"
+
+
+def sound(content: bytes) -> str:
+    """A WAV file to be played."""
+    return f'<audio controls preload="none" src="{data_uri(content)}"></audio>'
 
 
 def folded_parts(summary: str, parts: Sequence[str]) -> str:
@@ -266,10 +272,15 @@ def _trial(trial: Mapping[str, Any]) -> str:
 
 
 def item(side: str, content: Mapping[str, Any]) -> str:
-    """A picked item: its image, or why there is none, with segment and time. side: such as enrolled."""
+    """A picked item: its image, or why there is none, with segment and time. side: such as enrolled.
+
+    Of what is heard, ``about`` says more, and the image is wide.
+    """
     where = escape(content["segment"]) + ("" if content["time_s"] is None else f", {content['time_s']:g} s")
+    where += f"; {escape(content['about'])}" if content.get("about") else ""
     if content["jpeg"] is None:
         picture = f'<div class="missing">{escape(content["why"])}</div>'
     else:
-        picture = f'<img alt="{side}: {where}" src="{data_uri(base64.b64decode(content["jpeg"]))}">'
+        wide = ' class="sound"' if "about" in content else ""
+        picture = f'<img{wide} alt="{side}: {where}" src="{data_uri(base64.b64decode(content["jpeg"]))}">'
     return f"<figure>{picture}<figcaption>{side}: {where}</figcaption></figure>"

@@ -7,18 +7,20 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vidperson.types import ITEMS
+from vidperson.types import HEARD, ITEMS
 
 _NOTHING = {items: f"no_{modality}" for modality, items in ITEMS.items()}
 
 RESULT_COLUMNS = (
-    *("set", "modality", "system", "backend", "snorm_cohort", "calibrated_on"),
+    *("set", "modality", "system", "backend", "submean_set", "snorm_cohort", "calibrated_on", "quality_measures"),
     *("num_trials", "num_targets", "num_nontargets"),
     *("eer", "eer_low", "eer_high", "eer_point"),
     *("min_cprimary", "act_cprimary", "primary_definition", "cllr", "min_cllr"),
     *("prior", "min_dcf", "min_dcf_low", "min_dcf_high", "act_dcf", "c_miss", "c_fa", "normalisation"),
 )
-"""Keys of a result row; the modality is left out where there is only one."""
+"""Keys of a result row; the modality is left out where there is only one, _RARE ones where no result has any."""
+
+_RARE = ("submean_set", "quality_measures")
 
 INTERVAL_PRIORS = (0.05, 0.01)
 """Priors of the min DCF that reports on speaker verification give."""
@@ -38,13 +40,20 @@ def label(result: Result, with_system: bool = False, with_modality: bool = False
     as ``face/arcface_tiny/max``.
     """
     name = result["backend"] or result["system"]
-    if name == "fusion":  # it is calibrated by its nature
+    if is_fusion(result):  # its name says whether it is calibrated
         return str(name)
     if with_modality and result["backend"]:
         name = f"{result['modality']}/{result['system']}/{name}"
     elif with_system and result["backend"]:
         name = f"{result['system']} {name}"
-    return name + (", s-norm" if result["snorm_cohort"] else "") + (", calibrated" if result["calibrated_on"] else "")
+    made = [word for word, key in (("sub-mean", "submean_set"), ("s-norm", "snorm_cohort")) if result.get(key)]
+    calibrated = "with quality" if result.get("quality_measures") else "calibrated" if result["calibrated_on"] else ""
+    return ", ".join([name, *made, *([calibrated] if calibrated else [])])
+
+
+def is_fusion(result: Result) -> bool:
+    """Whether a result is of the scores of several systems, in whatever way they are fused."""
+    return str(result["backend"]).split("-")[0] == "fusion"
 
 
 def several_modalities(results: Sequence[Result]) -> bool:
@@ -58,10 +67,12 @@ def result_rows(results: Sequence[Result]) -> list[Row]:
     Raises KeyError for a result that lacks a field.
     """
     rows: list[Row] = []
-    columns = [key for key in RESULT_COLUMNS if key != "modality" or several_modalities(results)]
+    left_out = {key for key in _RARE if not any(result.get(key) for result in results)}
+    left_out |= set() if several_modalities(results) else {"modality"}
+    columns = [key for key in RESULT_COLUMNS if key not in left_out]
     for result in results:
         about = ("modality", "system", "backend", "snorm_cohort", "calibrated_on", "num_trials")
-        common = {key: result[key] for key in about}
+        common = {key: result[key] for key in about} | {key: result.get(key) for key in _RARE}
         common["set"] = result["name"]
         if not result["has_key"]:
             rows.append(dict.fromkeys(columns) | common)
@@ -194,11 +205,13 @@ def _head(several: bool) -> list[str]:
 def _names(result: Result, several: bool) -> list[str]:
     trained_on = result["calibrated_on"]
     calibrated = "no" if not trained_on else "on itself" if trained_on == result["name"] else "yes"
+    if result.get("quality_measures"):
+        calibrated += f", by {result['quality_measures']}"
     return [
         result["name"],
         *([result["modality"]] if several else []),
         result["system"],
-        result["backend"] or "-",
+        ", ".join([result["backend"] or "-", *(["sub-mean"] if result.get("submean_set") else [])]),
         "yes" if result["snorm_cohort"] else "no",
         calibrated,
     ]
@@ -214,10 +227,10 @@ def states_of(items: str, statuses: Iterable[str] = ()) -> tuple[str, ...]:
 
     statuses: what other states there are is taken from these.
     """
-    nothing = _NOTHING[items]
-    usual = ("ok", "unsure", nothing, "damaged", "unreadable")
-    others = sorted({status.partition(":")[0] for status in statuses} - set(usual))
-    return (*usual[:3], *others, *usual[3:])
+    usual = ("ok", "silent", "short", "no_audio") if items in HEARD else ("ok", "unsure", _NOTHING[items])
+    bad = ("damaged", "unreadable")
+    others = sorted({status.partition(":")[0] for status in statuses} - {*usual, *bad})
+    return (*usual, *others, *bad)
 
 
 def status_row(name: str, statuses: Mapping[str, str], items: str, count: int | None) -> Row:

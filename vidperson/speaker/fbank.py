@@ -35,7 +35,7 @@ def network_input(sound: Array, what: FbankInput) -> Array:
         crops = found[None] if len(found) else np.zeros((0, 0, what.mel_bins), np.float32)
     else:
         starts = crop_starts(frame_count(len(sound), what), what) if len(sound) else []
-        lacking = _shortest(what, starts[-1] + what.crop_frames) - len(sound) if starts else 0
+        lacking = least_samples(what, starts[-1] + what.crop_frames) - len(sound) if starts else 0
         found = _energies(np.pad(levelled, (0, lacking)) if lacking > 0 else levelled, what)
         crops = np.zeros((len(starts), what.crop_frames, what.mel_bins), np.float32)
         for crop, start in zip(crops, starts, strict=True):
@@ -96,9 +96,14 @@ def frame_count(samples: int, what: FbankInput) -> int:
     return 1 + (samples - what.window) // what.hop if samples >= what.window else 0
 
 
-def _shortest(what: FbankInput, frames: int) -> int:
-    """The fewest samples that give so many frames."""
+def least_samples(what: FbankInput, frames: int) -> int:
+    """The fewest samples that give so many frames, at least 1."""
     return (frames - 1) * what.hop + (1 if what.framing == "centred" else what.window)
+
+
+def repeated(sound: Array, least: int) -> Array:
+    """The sound, from its beginning on again until there are so many samples."""
+    return np.resize(sound, least) if 0 < len(sound) < least else sound
 
 
 def _levelled(sound: Array, what: FbankInput) -> Array:

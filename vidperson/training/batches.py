@@ -131,7 +131,7 @@ class ShuffledBatches(ABC):
                 sampler=_Endless(epoch, first_step, self.steps_per_epoch),
                 num_workers=self.workers,
                 prefetch_factor=4,
-                worker_init_fn=_one_thread,
+                worker_init_fn=one_thread,
                 # Not forked: the threads of a teacher's engine may hold locks at that moment.
                 multiprocessing_context="forkserver",
             )
@@ -251,6 +251,6 @@ class _Loader(torch.utils.data.Dataset["tuple[Arrays, list[str]] | str"]):
             return str(error)
 
 
-def _one_thread(worker: int) -> None:
-    """The workers fill the cores already."""
+def one_thread(worker: int) -> None:
+    """For a data loader's worker: all of them fill the cores already."""
     cv2.setNumThreads(0)

@@ -94,6 +94,18 @@ class IdentityOptions(TeachingOptions):
 
 
 @dataclass(frozen=True)
+class MarginOptions(IdentityOptions):
+    """Those of losses with a margin as trainings on speech use them; more than pictures need."""
+
+    embedding_size: int = cli.option(192, "values of an embedding", convert=cli.whole(1))
+    scale: float = cli.option(30.0, "s of arcface and cosface")
+    margin: float = cli.option(0.2, "m of arcface (radians) and cosface")
+    margin_epochs: list[int] = cli.option((), "epochs between which the margin rises from 0", convert=cli.whole(0))
+    top_k: int = cli.option(0, "nearest wrong classes that are made harder; 0: none", convert=cli.whole(0))
+    top_k_angle: float = cli.option(0.06, "radians by which they seem nearer", convert=cli.not_negative)
+
+
+@dataclass(frozen=True)
 class ReidOptions(TeachingOptions):
     """How a network is taught to find persons again, by their labels and by teachers."""
 

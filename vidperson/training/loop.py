@@ -4,6 +4,8 @@ What is trained is a *task*: a module with a ``network``, which is what is wante
 tensors by name and returns scalar tensors by name, among them ``loss``. Heads and projections are parts of the task.
 It may have a method ``parameter_groups``: the optimiser's groups, each a dict of ``params``, and where they differ from
 the settings ``rate``, a factor of the learning rate, and ``weight_decay``. The optimiser muon has groups of its own.
+It may have ``begin_step``, which is called before each step with the epochs since the start, a fraction among them; and
+``kept``, what is kept in best.pt beside the network, tensors and plain values.
 
 A run that was stopped and resumes gives the same weights, bit for bit, as one that was not: the checkpoint holds
 weights, optimiser, loss scale, averages and position, and torch's generator is seeded again at each step from seed,
@@ -20,7 +22,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -153,7 +155,7 @@ class _Run:
         self.optimiser = _optimiser(task, settings)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=settings.precision == "fp16")
         self.average: nn.Module | None = None
-        if settings.ema:
+        if settings.ema or settings.average:
             self.average = copy.deepcopy(self.trained).eval()
         self.total = settings.epochs * batches.steps_per_epoch
         self.step = 0
@@ -182,8 +184,10 @@ class _Run:
 
     @property
     def network(self) -> nn.Module:
-        """What is validated and kept."""
-        return self.trained if self.average is None else self.average
+        """What is validated and kept: the mean of the last epochs at the end only."""
+        if self.average is None or (self.settings.average and self.step < self.total):
+            return self.trained
+        return self.average
 
     def choose_by(self, validate: Callable[[nn.Module], dict[str, float]] | None, goal: str, validated_on: str) -> None:
         """How rank 0 chooses the epoch to keep. Figures on other data are no measure for those to come."""
@@ -258,6 +262,8 @@ class _Run:
         """One step of the optimiser; returns the loss's terms."""
         settings, device = self.settings, self.world.device
         torch.manual_seed((settings.seed * 1_000_003 + self.step) * 4099 + self.world.rank)
+        if hasattr(self.task, "begin_step"):
+            self.task.begin_step(self.step / self.batches.steps_per_epoch)  # type: ignore[operator]
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, self.step, self.batches.steps_per_epoch) * group.get("rate", 1.0)
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
@@ -279,8 +285,12 @@ class _Run:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.step += 1
-        if self.average is not None:
+        if self.average is not None and settings.ema:
             _move_average(self.average, self.trained, min(settings.ema, self.step / (self.step + 10)))
+        done, within = divmod(self.step, self.batches.steps_per_epoch)
+        taken = done - (settings.epochs - settings.average)  # of the epochs that are averaged, this one included
+        if self.average is not None and settings.average and not within and taken > 0:
+            _move_average(self.average, self.trained, 1 - 1 / taken)
         return values
 
     def _refuse_unless_finite(self, name: str, value: float) -> None:
@@ -318,7 +328,8 @@ class _Run:
     def _keep(self, figures: dict[str, float], epoch: int) -> None:
         self.best = {"epoch": epoch, **figures}
         with atomic_write(self.folder / BEST, "wb") as stream:
-            torch.save({"network": self.network.state_dict(), "best": self.best}, stream)
+            beside = self.task.kept() if hasattr(self.task, "kept") else {}  # type: ignore[operator]
+            torch.save({"network": self.network.state_dict(), "best": self.best, **beside}, stream)
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT
@@ -395,6 +406,25 @@ def start_from(network: nn.Module, path: str) -> str:
     return f"{Path(path).name} {sha256(Path(path))}"
 
 
+def start_centres(weight: Tensor, classes: Sequence[str], path: str) -> int:
+    """Give classes the centres that they had in the run of a ``best.pt``; returns of how many there were some.
+
+    weight: (C, centres, values), of the classes of these names; it is changed. Raises TrainingError as
+    :func:`start_from`.
+    """
+    content = load_checkpoint(Path(path), f"name the {BEST} of an earlier run to start from")
+    names, centres = content.get("classes"), content.get("centres")
+    if not isinstance(names, list) or not isinstance(centres, list) or not centres:
+        return 0
+    known = {name: number for number, name in enumerate(names)}
+    here = [number for number, name in enumerate(classes) if name in known]
+    if centres[0].shape[1:] != weight.shape[1:] or len(centres[0]) != len(names):
+        return 0
+    with torch.no_grad():
+        weight[here] = centres[0][[known[classes[number]] for number in here]]
+    return len(here)
+
+
 def start_backbone(network: nn.Module, path: str) -> str:
     """Give a network for re-identification the weights of a backbone learnt on ImageNet; returns what to note of it.
 
@@ -414,7 +444,9 @@ def start_backbone(network: nn.Module, path: str) -> str:
 
 def _lasting(settings: Settings) -> dict[str, Any]:
     """The settings that the weights depend on; with the step schedule a run may be made longer afterwards."""
-    free = {"valid_epochs", "save_steps", "log_steps"} | ({"epochs"} if settings.schedule == "step" else set())
+    longer = settings.schedule == "step" and not settings.average
+    free = {"valid_epochs", "save_steps", "log_steps"} | ({"epochs"} if longer else set())
+    free |= set() if settings.average else {"average"}
     return {name: value for name, value in asdict(settings).items() if name not in free}
 
 

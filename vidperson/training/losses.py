@@ -41,6 +41,30 @@ def cosface_logits(cosines: Tensor, labels: Tensor, scale: float, margin: float)
     return scale * cosines.scatter(1, labels[:, None], target - margin)
 
 
+def nearer_others(cosines: Tensor, labels: Tensor, count: int, angle: float) -> Tensor:
+    """Inter-top-k penalty: the ``count`` wrong classes that an item is nearest to seem ``angle`` radians nearer still.
+
+    From Zhao et al., "Multi-query multi-head attention pooling and inter-topK penalty for speaker verification", ICASSP
+    2022 (arXiv:2110.05042), as WeSpeaker computes it. cosines: (N, C). labels: (N,). Returns (N, C): cos(theta - angle)
+    for these classes, the cosines themselves for all others and for the label's.
+    """
+    others = cosines.scatter(1, labels[:, None], -math.inf)
+    nearest = others.topk(min(count, cosines.shape[1] - 1), dim=1).indices
+    found = cosines.gather(1, nearest)
+    sine = (1 - found * found).clamp_min(1e-12).sqrt()
+    return cosines.scatter(1, nearest, found * math.cos(angle) + sine * math.sin(angle))
+
+
+def risen_share(epoch: float, first: float, last: float) -> float:
+    """How much of a margin there is ``epoch`` epochs after the start: 0 up to ``first``, 1 from ``last`` on.
+
+    In between it rises as 1 - 1000^-x, x going from 0 to 1 (the margin scheduler of WeSpeaker): fast at first.
+    """
+    if epoch >= last:
+        return 1.0
+    return 0.0 if epoch <= first else 1 - 1000 ** -((epoch - first) / (last - first))
+
+
 def sample_classes(labels: Tensor, num_classes: int, rate: float) -> tuple[Tensor, Tensor]:
     """Partial FC (An et al., CVPR 2022): every class of the batch, filled up with random others.
 
@@ -63,6 +87,8 @@ class IdentityLoss(nn.Module):
     sub_centres: centres per class, of which the nearest counts (Deng et al., Sub-center ArcFace, ECCV 2020).
     sample_rate: share of the classes that each step sees (partial FC); below 1 it saves time and memory.
     smoothing: share of the target that is spread evenly over all classes (label smoothing, Szegedy et al., CVPR 2016).
+    top_k, top_k_angle: see :func:`nearer_others`; 0: none. rises: epochs between which margin and angle rise from 0,
+    see :func:`risen_share`; empty: they are there from the start. :meth:`begin_step` has to be called then.
     Raises TrainingError for settings that make no sense.
     """
 
@@ -76,6 +102,9 @@ class IdentityLoss(nn.Module):
         sub_centres: int = 1,
         sample_rate: float = 1.0,
         smoothing: float = 0.0,
+        top_k: int = 0,
+        top_k_angle: float = 0.0,
+        rises: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         if kind not in LOSSES:
@@ -91,11 +120,25 @@ class IdentityLoss(nn.Module):
             )
         if not 0 <= smoothing < 1:
             raise TrainingError(f"label smoothing: expected 0 or more and below 1, found {smoothing:g}")
+        if rises and (len(rises) != 2 or not 0 <= rises[0] < rises[1]):
+            raise TrainingError(f"margin: expected two epochs between which it rises, found {rises}")
+        if (top_k or rises) and kind == "softmax":
+            raise TrainingError("a margin that rises and nearer others need arcface or cosface")
+        if top_k < 0 or not 0 <= top_k_angle < math.pi / 2:
+            raise TrainingError(
+                f"nearer others: expected 0 or more, and 0 to pi / 2, found {top_k} and {top_k_angle:g}"
+            )
+        self.top_k, self.top_k_angle, self.rises, self.share = top_k, top_k_angle, rises, 1.0
         self.kind, self.scale, self.margin, self.sample_rate = kind, scale, margin, sample_rate
         self.smoothing = smoothing
         self.num_classes = num_classes
         self.weight = nn.Parameter(torch.empty(num_classes, sub_centres, embedding_size).normal_(0, 0.01))
         self.bias = nn.Parameter(torch.zeros(num_classes)) if kind == "softmax" else None
+
+    def begin_step(self, epoch: float) -> None:
+        """Set the margin for a step, ``epoch`` epochs after the start."""
+        if self.rises:
+            self.share = risen_share(epoch, *self.rises)
 
     def logits(self, embeddings: Tensor, labels: Tensor, classes: Tensor | None = None) -> Tensor:
         """(N, D) embeddings and (N,) labels to (N, K) logits over ``classes`` (all without it).
@@ -110,8 +153,10 @@ class IdentityLoss(nn.Module):
         num, sub, size = weight.shape
         cosines = functional.normalize(embeddings) @ functional.normalize(weight.reshape(-1, size)).T
         cosines = cosines.reshape(-1, num, sub).amax(dim=2)
+        if self.top_k and self.share:
+            cosines = nearer_others(cosines, labels, self.top_k, self.top_k_angle * self.share)
         margin = arcface_logits if self.kind == "arcface" else cosface_logits
-        return margin(cosines, labels, self.scale, self.margin)
+        return margin(cosines, labels, self.scale, self.margin * self.share)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(N,) losses, and (N,) bool whether the label's class had the largest logit, margin included."""

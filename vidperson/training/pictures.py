@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.errors import DataError, MediaError
-from vidperson.io.pictures import Pictures
+from vidperson.io.pictures import Pictures, held_out
 from vidperson.training.augment import Augmentation, mix_pairs
 from vidperson.training.batches import Arrays, IdentityBatches, ShuffledBatches
 from vidperson.types import Image
@@ -101,6 +102,21 @@ def picture_set(found: Sequence[tuple[Source, Sequence[str]]]) -> PictureSet:
     )
 
 
+class Loader(Protocol):
+    """What makes batches of items, pictures or others; ``len`` tells how many items there are."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) class of each item, ``NOBODY`` where it is not known."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def load(self, batches: ShuffledBatches, epoch: int, step: int) -> tuple[Arrays, list[str]]:
+        """The items that ``batches`` draws for a step, as arrays by name, and what was left out and why."""
+        ...
+
+
 @dataclass(frozen=True)
 class PictureLoader:
     """An item as a crop, changed at random. decode: encoded bytes to (H, W, 3) uint8 RGB, raising MediaError for
@@ -111,6 +127,14 @@ class PictureLoader:
     decode: Decoder
     fit: Callable[[Image], Image]
     augmentation: Augmentation
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) class of each picture."""
+        return self.pictures.labels
+
+    def __len__(self) -> int:
+        return len(self.pictures)
 
     def load(self, batches: ShuffledBatches, epoch: int, step: int) -> tuple[Arrays, list[str]]:
         """crops: (B, height, width, 3) uint8 RGB. labels: (B,) int64. other_labels, share: (B,) what each crop was
@@ -140,31 +164,31 @@ class PictureLoader:
 
 
 class PictureBatches(ShuffledBatches):
-    """Batches in which any item comes once an epoch, see :meth:`PictureLoader.load`.
+    """Batches in which any item comes once an epoch, see :meth:`Loader.load`.
 
     The other parameters are those of :class:`ShuffledBatches`. Raises DataError for fewer than two items per rank.
     """
 
     def __init__(
-        self, loader: PictureLoader, batch_size: int, seed: int = 0, rank: int = 0, ranks: int = 1, workers: int = 0
+        self, loader: Loader, batch_size: int, seed: int = 0, rank: int = 0, ranks: int = 1, workers: int = 0
     ) -> None:
-        count = len(loader.pictures)
+        count = len(loader)
         if min(count, batch_size) < 2 * ranks:
-            raise DataError(f"expected at least {2 * ranks} pictures in a batch, found {min(count, batch_size)}")
+            raise DataError(f"expected at least {2 * ranks} items in a batch, found {min(count, batch_size)}")
         super().__init__(count, batch_size, seed, rank, ranks, workers)
         self.loader = loader
 
     def load(self, epoch: int, step: int) -> tuple[Arrays, list[str]]:
-        """See :meth:`PictureLoader.load`."""
+        """See :meth:`Loader.load`."""
         return self.loader.load(self, epoch, step)
 
 
 class IdentityPictureBatches(IdentityBatches):
-    """Batches of some identities with some pictures each; parameters as of :class:`IdentityBatches`."""
+    """Batches of some identities with some items each; parameters as of :class:`IdentityBatches`."""
 
     def __init__(
         self,
-        loader: PictureLoader,
+        loader: Loader,
         identities: int,
         images: int,
         seed: int = 0,
@@ -172,11 +196,11 @@ class IdentityPictureBatches(IdentityBatches):
         ranks: int = 1,
         workers: int = 0,
     ) -> None:
-        super().__init__(loader.pictures.labels, identities, images, seed, rank, ranks, workers)
+        super().__init__(loader.labels, identities, images, seed, rank, ranks, workers)
         self.loader = loader
 
     def load(self, epoch: int, step: int) -> tuple[Arrays, list[str]]:
-        """See :meth:`PictureLoader.load`."""
+        """See :meth:`Loader.load`."""
         return self.loader.load(self, epoch, step)
 
 
@@ -195,6 +219,31 @@ class JoinedBatches(ShuffledBatches):
         one, broken = self.first.load(epoch, step)
         other, more = self.second.load(*divmod(epoch * self.steps_per_epoch + step, self.second.steps_per_epoch))
         return {name: np.concatenate([one[name], other[name]]) for name in one}, broken + more
+
+
+def refuse_shared(learnt: Sequence[str], measured: Sequence[str]) -> None:
+    """Raises DataError for a folder or file that is both learnt from and measured on."""
+    known = {os.path.realpath(source) for source in learnt}
+    for source in measured:
+        if os.path.realpath(source) in known:
+            raise DataError("the same is learnt from and measured on; name others, or hold some out", source)
+
+
+def split_off(identities: Sequence[Sequence[str]], wanted: int, what: str) -> tuple[list[list[int]], list[list[int]]]:
+    """The items of several sources without ``wanted`` identities, and those of these, by number in each source.
+
+    identities: of the items of each source, "" where nobody is known; those of different sources are different. The
+    ones that are held out are spread evenly over all that have two items or more. what: they are, for the message.
+    Raises DataError where none would be left to train on.
+    """
+    counts = Counter((at, name) for at, names in enumerate(identities) for name in names if name)
+    able = sorted((key for key, count in counts.items() if count > 1), key=lambda key: (key[0], os.fsencode(key[1])))
+    out = {able[number] for number in held_out(len(able), wanted, what)[1]}
+    parts: tuple[list[list[int]], list[list[int]]] = [], []
+    for at, names in enumerate(identities):
+        for is_out, part in enumerate(parts):
+            part.append([number for number, name in enumerate(names) if ((at, name) in out) == is_out])
+    return parts
 
 
 def _mixed(crops: Image, others: Image, share: float) -> Image:

@@ -24,6 +24,7 @@ class Settings:
 
     schedule: "step": lr * decay ^ (epoch // decay_epochs), or, of several decay_epochs, lr * decay ^ (how many of them
     have passed); "cosine": to 0 at the end. Both after a linear rise over warmup_epochs.
+    average: the network of the last epoch is then the mean of those at the ends of so many epochs.
     save_steps, log_steps: in optimiser steps; a checkpoint is also written after each epoch.
     """
 
@@ -40,6 +41,7 @@ class Settings:
     warmup_epochs: float = cli.option(0.0, "epochs in which the rate rises linearly")
     clip: float = cli.option(0.0, "largest norm of the gradient; 0: any")
     ema: float = cli.option(0.0, "running average of the weights, validated and kept: share of the past; 0: none")
+    average: int = cli.option(0, "last epochs, the mean of the weights of which ends the training; 0: none")
     precision: str = cli.option("fp32", "fp32, or autocast to bf16 or fp16")
     seed: int = cli.option(0, "seed of everything random, less than 2^32")
     valid_epochs: int = cli.option(1, "epochs between validations; the last epoch is always validated")
@@ -57,6 +59,11 @@ class Settings:
         if not steps or min(steps) < 1 or sorted(set(steps)) != steps:
             raise TrainingError(
                 f"decay_epochs: expected a number from 1 on, or several that rise, found {self.decay_epochs}"
+            )
+        if not 0 <= self.average <= self.epochs or (self.average and self.ema):
+            raise TrainingError(
+                f"average: expected at most the {self.epochs} epochs that there are, and no ema beside it, found "
+                f"{self.average} and ema {self.ema}"
             )
         for name in ("weight_decay", "warmup_epochs", "clip", "seed"):
             if not getattr(self, name) >= 0:

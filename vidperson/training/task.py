@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,11 +66,13 @@ class Triplets:
 class EmbedderTask(nn.Module):
     """An embedding network, and the heads that it is trained with; see :mod:`vidperson.training.loop`.
 
-    network: (N, 3, height, width) float to (N, D), perhaps with ``features`` for the losses of identities, see
-    :class:`~vidperson.networks.architectures.features.Features`. mean, std: three each, ``(pixel - mean) / std`` on
-    pixels 0..255.
+    network: float items to (N, D), perhaps with ``features`` for the losses of identities, see
+    :class:`~vidperson.networks.architectures.features.Features`. prepare: crops to what the network takes, such as
+    :class:`~vidperson.training.batches.Normalise` for pictures.
     identity: loss over the classes, one for each of the features for classes; their sum counts. triplets: their sum
     over the features for distances. Without either the network learns from teachers only.
+    classes: their names, by which a training that starts from the network finds their centres; empty: centres are not
+    kept with it.
     teaching: of the teachers; where the size of one is not D, the cosine term compares it with a linear map of the
     student's, which is trained along.
     Raises TrainingError where nothing is left to learn from.
@@ -79,11 +82,11 @@ class EmbedderTask(nn.Module):
         self,
         network: nn.Module,
         embedding_size: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
+        prepare: nn.Module,
         identity: Sequence[IdentityLoss] = (),
         teaching: Teaching = NO_TEACHER,
         triplets: Triplets | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if not identity and not triplets and not (teaching.sizes and teaching.cosine + teaching.relation > 0):
@@ -95,18 +98,29 @@ class EmbedderTask(nn.Module):
             nn.Linear(embedding_size, size, bias=False) if size != embedding_size and teaching.cosine else nn.Identity()
             for size in teaching.sizes
         )
-        self.normalise = Normalise(mean, std)
+        self.prepare, self.classes = prepare, classes
+
+    def begin_step(self, epoch: float) -> None:
+        """See :mod:`vidperson.training.loop`."""
+        for head in self.identity:
+            head.begin_step(epoch)  # type: ignore[operator]
+
+    def kept(self) -> dict[str, Any]:
+        """See :mod:`vidperson.training.loop`."""
+        if not self.classes:
+            return {}
+        return {"classes": list(self.classes), "centres": [head.weight for head in self.identity]}
 
     def forward(
         self, crops: Tensor, labels: Tensor, other_labels: Tensor, share: Tensor, teacher: Tensor | None = None
     ) -> dict[str, Tensor]:
         """The terms of one batch, by name; ``loss`` is their weighted sum.
 
-        crops: (N, height, width, 3) uint8 RGB. labels, other_labels: (N,), below 0 where nobody is known; share: (N,)
-        of the first label in a mixed crop. teacher: (N, E) the teachers' embeddings of the same crops, side by side.
+        crops: (N, ...) for ``prepare``, pictures (N, height, width, 3) uint8 RGB. labels, other_labels: (N,), below 0
+        where nobody is known; share: (N,) of the first label in a mixed crop. teacher: (N, E) the teachers' embeddings
+        of the same crops, side by side.
         """
-        pictures = self.normalise(crops)
-        features = _features(self.network, pictures)
+        features = _features(self.network, self.prepare(crops))
         embeddings = features.embedding
         terms: dict[str, Tensor] = {}
         total = embeddings.new_zeros(())
