@@ -112,6 +112,28 @@ def trials_of(count: int) -> str:
     return TRIALS + "".join(f"{n % 2} id1/v/{n // 700:05}.wav id2/v/{n % 700:05}.wav\n" for n in range(count - 2))
 
 
+def test_videos_give_what_there_is_no_folder_of(tmp_path: Path, vox1: Path) -> None:
+    for utterance in TESTED[1:]:
+        path = vox1 / "mp4" / f"{utterance}.mp4"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    ids = {path: path.replace("/", "-") for path in TESTED}
+    videos = {ids[path]: f"{vox1}/mp4/{path}.mp4" for path in TESTED}
+
+    def lists() -> dict[str, dict[str, str]]:
+        (folder,) = voxceleb.prepare(tmp_path / "data", vox1)
+        return {path.name: read_scp(path) for path in folder.glob("*.scp")}
+
+    both = lists()
+    assert set(both) == {"wav.scp", "frames.scp"} and not set(videos.values()) & set(both["wav.scp"].values())
+    (vox1 / "frame_align").rename(vox1 / "faces")
+    assert lists() == {"wav.scp": both["wav.scp"], "vid.scp": videos}
+    (vox1 / "wav").rename(vox1 / "sounds")
+    assert lists() == {"wav.scp": videos, "vid.scp": videos}
+    (vox1 / "faces").rename(vox1 / "frame_align")
+    assert lists() == {"wav.scp": videos, "frames.scp": both["frames.scp"]}
+
+
 @pytest.mark.parametrize(
     ("count", "version"), [(37_611, "cleaned"), (37_720, "original"), (37_650, "other"), (2, "other")]
 )

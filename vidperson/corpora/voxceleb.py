@@ -22,7 +22,7 @@ PathLike = str | os.PathLike[str]
 
 log = logging.getLogger(__name__)
 
-SOUNDS, FACES = "wav", "frame_align"
+SOUNDS, FACES, VIDEOS = "wav", "frame_align", "mp4"
 TRAINING_LISTS = {"train": "train_all.txt", "train_clean": "train_all_clean.txt"}
 CLEANSED = "train_all_clean.txt"
 SIMILARITIES = ("speaker", "face")
@@ -37,19 +37,26 @@ OTHER = "other"
 
 @dataclass(frozen=True)
 class _Corpus:
-    """A folder of VoxCeleb1 or 2. sounds, faces: the folders in it, "" for one that is not there."""
+    """A folder of VoxCeleb1 or 2. sounds, faces, videos: the folders in it, "" for one that is not there."""
 
     name: str
     root: Path
     sounds: str
     faces: str
+    videos: str
 
     def segment(self, utterance: str, model: str, seconds: float | None) -> Segment:
         """utterance: its path below the folder of sounds, without extension; model: "" for the utterance itself."""
         unique = utterance.replace("/", "-")
-        faces = os.path.join(self.faces, utterance) if self.faces else ""
-        sound = os.path.join(self.sounds, f"{utterance}.wav") if self.sounds else ""
+        video = os.path.join(self.videos, f"{utterance}.mp4") if self.videos else ""
+        faces = os.path.join(self.faces, utterance) if self.faces else video
+        sound = os.path.join(self.sounds, f"{utterance}.wav") if self.sounds else video
         return Segment(unique, faces, model or unique, sound=sound, seconds=seconds)
+
+    @property
+    def scp(self) -> str:
+        """The list of what is seen."""
+        return "frames.scp" if self.faces or not self.videos else "vid.scp"
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ def prepare(
     voxceleb1_dir, voxceleb2_dir: folders, of which one may be missing, with
 
     - `wav/<speaker>/<video>/<utterance>.wav`; or `frame_align/<speaker>/<video>/<utterance>/`, aligned faces; or both;
+    - or `mp4/<speaker>/<video>/<utterance>.mp4`, videos, for whichever of the two is not there;
     - `train_all.txt`, lines `<speaker> <path below wav> [<seconds>]`;
     - `train_all_clean.txt`, lines `<speaker> <path> <seconds> <audio similarity> <visual similarity> clean|noisy`:
       what is noisy is left out;
@@ -87,7 +95,7 @@ def prepare(
     folders = {name: folder for name, folder in (("vox1", voxceleb1_dir), ("vox2", voxceleb2_dir)) if folder}
     if not folders:
         raise DataError("expected the folder of VoxCeleb1, of VoxCeleb2, or both; found none")
-    sets: list[_Set] = []
+    sets: list[tuple[_Set, str]] = []
     for name, folder in folders.items():
         corpus = _corpus(name, Path(os.path.abspath(folder)))
         found = [*_training_sets(corpus), *(_trial_sets(corpus) if name == "vox1" else ())]
@@ -96,29 +104,31 @@ def prepare(
             raise DataError(f"expected at least one of {', '.join(expected)}; found none", corpus.root)
         for each in found:
             _report_missing(corpus, each)
-        sets += found
+        sets += [(each, corpus.scp) for each in found]
     return [
-        write_data_folder(Path(data_dir, each.name), each.segments, trials=each.trials, scp="frames.scp")
-        for each in sets
+        write_data_folder(Path(data_dir, each.name), each.segments, trials=each.trials, scp=scp) for each, scp in sets
     ]
 
 
 def _corpus(name: str, root: Path) -> _Corpus:
     if not root.is_dir():
         raise DataError("no such folder", root)
-    sounds, faces = (str(root / part) if (root / part).is_dir() else "" for part in (SOUNDS, FACES))
-    if not sounds and not faces:
-        raise DataError(f"expected a folder '{SOUNDS}' of sounds, '{FACES}' of aligned faces, or both", root)
-    return _Corpus(name, root, sounds, faces)
+    parts = [str(root / part) if (root / part).is_dir() else "" for part in (SOUNDS, FACES, VIDEOS)]
+    if not any(parts):
+        expected = f"a folder '{SOUNDS}' of sounds, '{FACES}' of aligned faces, or both, or '{VIDEOS}' of videos"
+        raise DataError(f"expected {expected}", root)
+    return _Corpus(name, root, *parts)
 
 
 def _report_missing(corpus: _Corpus, made: _Set) -> None:
-    """Warn of utterances without sound or without faces. Raises DataError where none has any."""
-    for folder, what in ((corpus.sounds, "sound files"), (corpus.faces, "folders of aligned faces")):
-        if folder == "":
+    """Warn of utterances without sound, faces or video. Raises DataError where none has any."""
+    kinds = ((corpus.sounds, "sound files"), (corpus.faces, "folders of aligned faces"), (corpus.videos, "videos"))
+    for folder, what in kinds:
+        if folder == "" or (folder == corpus.videos and corpus.sounds and corpus.faces):
             continue
-        paths = [str(s.sound if folder == corpus.sounds else s.path) for s in made.segments]
-        exists = os.path.isfile if folder == corpus.sounds else os.path.exists
+        used = {str(path) for s in made.segments for path in (s.sound, s.path)}
+        paths = sorted(path for path in used if path.startswith(folder + os.sep))
+        exists = os.path.exists if folder == corpus.faces else os.path.isfile
         missing = [path for path in paths if not exists(path)]
         hint = f"unpack them into {folder}, or rename that folder to go without"
         report_missing_paths(missing, len(paths), what, made.source, hint)
