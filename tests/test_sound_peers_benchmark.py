@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="networks are defined in PyTorch")
 pytest.importorskip("kaldi_native_fbank", reason="an independent front end")
 
-from benchmarks import sound_peers  # noqa: E402
+from benchmarks import sound_peers
 
 OTHERS = ("torchaudio", "librosa", "speechbrain", "wespeaker")
 
