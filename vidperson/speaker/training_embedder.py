@@ -140,7 +140,10 @@ def read_data(
     tested = [read_speakers(source) for source in test]
     unnamed = [read_unlabelled(source) for source in unlabelled]
     found = [valid_pairs(sources) if sources else None for sources in (measured, tested)]
-    return SpeakerData(training_set(known, unnamed), found[0], found[1])
+    utterances = training_set(known, unnamed)
+    if not len(utterances):
+        raise DataError("expected utterances to train on, found none")
+    return SpeakerData(utterances, found[0], found[1])
 
 
 def embedder_card(recipe: SpeakerRecipe, options: TaughtOptions) -> ModelCard:
@@ -254,8 +257,6 @@ def _batches(
         parts.append(PictureBatches(loader(known), recipe.batch_size, *place))
     if not known.all():
         parts.append(PictureBatches(loader(~known), recipe.unlabelled_batch, *place))
-    if not parts:
-        raise DataError("expected utterances to train on, found none")
     found = JoinedBatches(parts[0], parts[1]) if len(parts) > 1 else parts[0]
     found.workers = options.workers
     return found
