@@ -124,6 +124,7 @@ det_fallback=labelled        # [labelled|always|never] with fewer faces, take sc
 det_window=                  # [>=1] frames around a labelled time; empty: as the set says
 max_centre_distance=1.0      # [>=0] from face to label, in diagonals of the label
 face_per_region=false        # true: search each box of `region`, at five sizes
+aligned_faces=0              # [>=0] of frames.scp: images per segment, at equal steps; 0: all
 discard_low_quality=false    # true: keep a segment's large faces with little black border
 
 ## Face (stages 0 3 4 5 14 15)
