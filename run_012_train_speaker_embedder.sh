@@ -34,7 +34,7 @@ train_batch=400               # [>=1] crops of known speakers per step, all GPUs
 train_utterances=0            # [>=0] of these, crops of each speaker; 0: any
 train_speeds=                 # "0.9 1.1": speakers played so are others; empty: none
 train_augment="noise=0.2 babble=0.2 reverb=0.2 mask=1"  # how often each: docs/networks.md
-train_ranges="noise=0:15 music=5:15 babble=13:20 talkers=3:8 frames=0:19 bins=0:7"  # see there
+train_ranges="noise=0:15 music=5:15 babble=13:20"  # SNRs in dB, and more: docs/networks.md
 train_noise=                  # folder or tar of noises, such as musan/noise; empty: made ones
 train_music=                  # of music, such as musan/music; empty: none
 train_babble=                 # of talkers, such as musan/speech; empty: other speakers
