@@ -39,7 +39,7 @@ train_noise=                  # folder or tar of noises, such as musan/noise; em
 train_music=                  # of music, such as musan/music; empty: none
 train_babble=                 # of talkers, such as musan/speech; empty: other speakers
 train_rirs=                   # of rooms' responses, such as RIRS_NOISES; empty: made ones
-train_cache=                  # folder to keep decoded sound in; for Opus, MP3 and M4A; empty: none
+train_cache=                  # folder to keep decoded sound in; for Opus and others; empty: none
 valid_data=                   # speakers to choose the epoch by, like train_data; empty: none
 valid_set=                    # or a data set, by its trials if it has some; empty: none
 train_held_out=0              # [>=0] or so many speakers of the training data, not learnt
