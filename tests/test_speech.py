@@ -23,7 +23,9 @@ from vidperson.corpora.data_folder import Segment, write_data_folder
 from vidperson.errors import DataError, ModelError
 from vidperson.io.matrices import load_matrices
 from vidperson.media.audio import read
+from vidperson.networks import opening
 from vidperson.networks.card import ModelCard, Output, WaveformInput, load_card
+from vidperson.networks.install import InstalledModel
 from vidperson.speaker import speech
 from vidperson.speaker.cutting import CutPolicy, cut_spans, join_rows, plan_spans, read_spans, speech_of
 from vidperson.speaker.embedder import SpeakerEmbedder
@@ -253,6 +255,16 @@ def test_network_of_one_length_gives_the_mean_over_its_crops() -> None:
 def test_last_crop_is_taken_where_the_sound_fills_three_quarters_of_it(seconds: float, crops: int) -> None:
     """As Resemblyzer does with min_coverage 0.75; the last frame is centred at the sound's end."""
     assert len(network_input(noise(seconds), DVECTOR.input)) == crops  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("card", "filled"), [(DVECTOR, 16), (WAVEFORM, 1)])
+def test_batches_of_sounds_are_filled_up_only_where_all_have_one_length(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, card: ModelCard, filled: int
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(opening, "load_network", lambda *arguments: asked.extend(arguments))
+    opening.open_network(InstalledModel(card, tmp_path / "network.onnx", ""), "onnxruntime", batch=16)
+    assert asked[5] == filled
 
 
 def wrong_cards() -> Iterator[tuple[ModelCard, str]]:
