@@ -216,13 +216,16 @@ def iou(a, b):
 def calibration(scores, is_target, prior=0.05, l2=1e-5):
     """What turns (N, K) scores into log-likelihood ratios, learnt by scikit-learn from those of one set and its key.
 
-    Its intercept is the offset plus the prior's log odds, and its C the inverse of the penalty.
+    Its intercept is the offset plus the prior's log odds, and its C the inverse of the penalty. Trials with scores that
+    are NaN teach nothing, and their ratio is 0.
     """
+    there = ~np.isnan(scores).any(axis=1)
+    scores, is_target = scores[there], is_target[there]
     weights = np.where(is_target, prior / np.sum(is_target), (1 - prior) / np.sum(~is_target))
     model = LogisticRegression(C=1 / l2, solver="newton-cholesky", tol=1e-12, max_iter=1000)
     model.fit(scores, is_target, sample_weight=weights)
     offset = model.intercept_[0] - math.log(prior / (1 - prior))
-    return lambda scores: scores @ model.coef_[0] + offset
+    return lambda scores: np.nan_to_num(scores @ model.coef_[0] + offset, nan=0.0)
 
 
 def fusion(systems, is_target, cost, most=5):

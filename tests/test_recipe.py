@@ -73,11 +73,15 @@ def naive_systems(demo: Recipe, backends: Iterable[str], keys: dict[str, Array])
         plain[backend + "_snorm"] = {
             part: naive_scores(demo, part, backend, np.concatenate(faces), 30) for part in PARTS
         }
-    systems = {}
+    systems = {(system, part): scores[part][:, 0].copy() for system, scores in plain.items() for part in PARTS}
+    for part in PARTS:  # what has no face is missing, and the 0 says nothing
+        tested = load_matrices(demo.embeddings(f"demo_{part}_test") / "embed.scp")
+        segments = read_trials(demo.work / "data" / f"demo_{part}_test" / "trials").segments
+        for scores in plain.values():
+            scores[part][[not len(tested[segment]) for segment in segments]] = np.nan
     for system, scores in plain.items():
         calibrate = naive_scoring.calibration(scores["dev"], keys["dev"])
-        for part in PARTS:
-            systems[system, part], systems[f"{system}_cal", part] = scores[part][:, 0], calibrate(scores[part])
+        systems |= {(f"{system}_cal", part): calibrate(scores[part]) for part in PARTS}
 
     def cost(targets: Array, nontargets: Array) -> float:
         return naive_metrics.act_dcf(targets, nontargets, 0.05)
