@@ -19,6 +19,7 @@ torch = pytest.importorskip("torch", reason="networks are defined in PyTorch")
 from vidperson.networks.architectures.campplus import CamPlusPlus, segment_means  # noqa: E402
 from vidperson.networks.architectures.ecapa import SHAPES as ECAPAS  # noqa: E402
 from vidperson.networks.architectures.ecapa import SPEECHBRAIN, WESPEAKER, Ecapa  # noqa: E402
+from vidperson.networks.architectures.ecapa_cnn import EcapaCnn  # noqa: E402
 from vidperson.networks.architectures.fbank_resnet import SHAPES, FbankResNet, FbankResNetShape, ResidualBlock  # noqa: E402
 from vidperson.networks.convert import (  # noqa: E402
     FBANK_EMBEDDERS,
@@ -33,6 +34,7 @@ FAMILIES = {
     "ecapa of SpeechBrain": lambda: Ecapa(16, 6, 16, 12, 4, 5, 7, SPEECHBRAIN),
     "resnet": lambda: FbankResNet(FbankResNetShape((1, 2, 1, 1), width=4), 6, 16),
     "campplus": lambda: CamPlusPlus(6, 16, (1, 2, 1), 4, 8),
+    "ecapa behind convolutions": lambda: EcapaCnn(16, 6, bins=16, stem=4, pooled=12, gate=5, attention=7),
     "bottlenecks": lambda: FbankResNet(FbankResNetShape((1, 1, 1, 1), True, 4), 6, 16),
 }
 LENGTHS = (237, 8, 1, 200, 9)  # CAM++ has segments of 100 frames, 200 before they are halved
