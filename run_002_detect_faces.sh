@@ -3,7 +3,7 @@
 #
 # Reads:  data/<set>, exp/<modality>_models/<detector>
 # Writes: exp/<modality>_det/<detector, or given>/<part>/ with faces.{ark,scp} or bodies.{ark,scp},
-#         quality.{ark,scp}, crops.{tar,scp}, status
+#         quality.{ark,scp}, crops.{tar,scp}, status; of speakers speech.{ark,scp}, status
 #         A set with labelled boxes has two parts: <set>_ref (the labelled persons) and
 #         <set>_facedet (every face).
 #

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Turn the items of stage 2, such as aligned faces, into embeddings; video is not read again.
+# Turn the items of stage 2, such as aligned faces, into embeddings. Video is not read again, sound is.
 #
 # Reads:  exp/<modality>_det/<detector>/<part>, exp/<modality>_models/<embedder>
 # Writes: exp/<modality>_embed/<embedder>/<part>/ with embed.{ark,scp}, status

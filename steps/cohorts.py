@@ -44,19 +44,20 @@ def read_cohort(folder: Path, options: SystemOptions) -> EmbeddingSets:
     from vidperson.io.lines import read_scp
 
     matrices = checked_matrices(folder, "embed")
+    items = matrices.read(matrices)
     with naming(folder):
         if options.cohort_of == "items":
-            return EmbeddingSets.from_items(matrices.items())
+            return EmbeddingSets.from_items(items)
         if options.cohort_of == "segments":
-            return EmbeddingSets.from_items(segment_means(matrices.items()))
+            return EmbeddingSets.from_items(segment_means(items))
         (listed,) = cohort_lists(options)
         person_of = read_scp(listed)
         require(list(matrices), person_of, f"segments of the cohort are not in {listed}", "add them")
-        return EmbeddingSets.from_items(person_means(matrices.items(), person_of))
+        return EmbeddingSets.from_items(person_means(items, person_of))
 
 
 def cohort_size(options: SystemOptions, have: int) -> int:
-    """How many of a cohort of this size normalise a score: as many as asked, or as usual; of means as far as there are."""
+    """How many of a cohort normalise a score: as many as asked, or as usual; of means as far as there are."""
     from vidperson.backends.cohort import USUAL_ITEMS, USUAL_MEANS
 
     most = USUAL_ITEMS if options.cohort_of == "items" else max(1, min(USUAL_MEANS, have - options.ncoh_discard))
@@ -89,7 +90,8 @@ def read_mean(folder: Path, others: Sequence[EmbeddingSets]) -> Double:
     from vidperson.errors import ScoringError
 
     with naming(folder):
-        mean = centre(checked_matrices(folder, "embed").items())
+        matrices = checked_matrices(folder, "embed")
+        mean = centre(matrices.read(matrices))
         for sets in others:
             if len(sets.embeddings) and sets.dim != len(mean):
                 raise ScoringError(

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Durations and sizes of the videos of a data folder, from their headers, so that jobs can be balanced.
+"""Durations and sizes of the videos and sounds of a data folder, from their headers, so that jobs can be balanced.
 
 Inputs:  <data-dir>/vid.scp, or frames.scp where it is there: each image of it counts as a second.
-         Of a set with wav.scp only, nothing is read or written: its durations are those of utt2dur.
+         <data-dir>/wav.scp, with utt2dur where the corpus states durations.
 Outputs: <data-dir>/vid2dur: segment and seconds; a file that cannot be read counts as 0, as does
          one with a header that crashes the reader or takes it longer than --file-timeout-s.
          <data-dir>/vid2pixels: segment and 10^6 pixels that have to be decoded, 0 likewise.
-         <data-dir>/vid2dur.notes: what is known of each file, so that only new and changed ones
-         are read when the list changes.
+         <data-dir>/utt2dur: what it has stays; the segments of wav.scp that it lacks are added,
+         but those with a file that cannot be read.
+         <data-dir>/vid2dur.notes, utt2dur.notes: what is known of each file, so that only new and
+         changed ones are read when the list changes.
 
 Example:
   python steps/get_durations.py --data-dir data/demo_dev_test
@@ -16,6 +18,7 @@ Example:
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,18 +36,66 @@ class DurationOptions:
 def get_durations(options: DurationOptions) -> None:
     """See the top of this file. Raises DataError for a list that is missing or malformed."""
     from vidperson.io.data_dir import SCPS, pictures_list
-    from vidperson.io.lines import read_paths, read_scp, write_lines
-    from vidperson.supervision import Watch, run_supervised
 
     scp = pictures_list(options.data_dir)
-    if not scp.is_file() and any((options.data_dir / name).is_file() for name in SCPS):
-        return  # a set without pictures
+    if scp.is_file() or not any((options.data_dir / name).is_file() for name in SCPS):
+        _pictures(options, scp)
+    if (options.data_dir / "wav.scp").is_file():
+        _sounds(options, options.data_dir / "wav.scp")
+
+
+def _pictures(options: DurationOptions, scp: Path) -> None:
+    from vidperson.io.lines import read_paths, read_scp, write_lines
+    from vidperson.media.video import probe
+
     segments = read_paths(scp)
     output, notes = options.data_dir / "vid2dur", options.data_dir / "vid2dur.notes"
-    pixels = options.data_dir / "vid2pixels"
     if output.is_file() and not notes.is_file() and list(read_scp(output)) == list(segments):
         return  # the user's own
-    files = {path: _state(path) for path in segments.values()}
+
+    def figures(path: str) -> tuple[float, float]:
+        is_tar = scp.name == "frames.scp" and os.path.isfile(path)
+        return _tar_figures(path) if is_tar else probe(path)
+
+    states = {path: _state(path) for path in segments.values()}
+    known = _figures(notes, states, set(states), figures, options.file_timeout_s)
+    for place, file in enumerate((output, options.data_dir / "vid2pixels")):
+        write_lines(file, (f"{segment} {known[path].split(':')[place]}" for segment, path in segments.items()))
+
+
+def _sounds(options: DurationOptions, scp: Path) -> None:
+    from vidperson.io.lines import read_paths, read_scp, sort_key, write_lines
+    from vidperson.media.audio import duration
+
+    output, notes = options.data_dir / "utt2dur", options.data_dir / "utt2dur.notes"
+    told = read_scp(output) if output.is_file() else {}
+    segments = read_paths(scp)
+    lacking = {segment: path for segment, path in segments.items() if segment not in told}
+    if not lacking:
+        return
+    states = {path: _state(path) for path in segments.values()}
+    wanted = set(lacking.values())
+    known = _figures(notes, states, wanted, lambda path: (duration(path), 0.0), options.file_timeout_s)
+    seconds = {segment: known[path].split(":")[0] for segment, path in lacking.items()}
+    told |= {segment: found for segment, found in seconds.items() if float(found)}
+    if told:
+        write_lines(output, sorted((f"{segment} {found}" for segment, found in told.items()), key=sort_key))
+
+
+def _figures(
+    notes: Path,
+    files: Mapping[str, str],
+    wanted: Set[str],
+    figures: Callable[[str], tuple[float, float]],
+    timeout_s: float,
+) -> dict[str, str]:
+    """Path -> ``<seconds>:<megapixels>`` of the wanted files; 0 of one that cannot be read.
+
+    notes: what earlier runs found. files: path -> state of all files, of which notes are kept.
+    """
+    from vidperson.errors import DataError, MediaError
+    from vidperson.io.lines import write_lines
+    from vidperson.supervision import Watch, run_supervised
 
     def keep_notes() -> dict[str, str]:
         """Those of these files: one that was cut short, or is of another file, goes."""
@@ -54,17 +105,13 @@ def get_durations(options: DurationOptions) -> None:
         return kept
 
     def probe_files(watch: Watch) -> None:
-        from vidperson.errors import DataError, MediaError
-        from vidperson.media.video import probe
-
         known = _read_notes(notes)
         for path, state in files.items():
-            if state in known:
+            if path not in wanted or state in known:
                 continue
             watch.begin(path)
             try:
-                is_tar = scp.name == "frames.scp" and os.path.isfile(path)
-                note(path, *(_tar_figures(path) if is_tar else probe(path)))
+                note(path, *figures(path))
             except (DataError, MediaError):
                 note(path)
             watch.end(path)
@@ -73,11 +120,10 @@ def get_durations(options: DurationOptions) -> None:
         with open(notes, "a", encoding="utf-8") as stream:
             stream.write(f"{seconds:.3f}:{megapixels:.3f} {files[path]}\n")
 
-    if len(keep_notes()) < len(set(files.values())):
-        run_supervised(probe_files, lambda path, why: note(path), options.file_timeout_s)
+    if not keep_notes().keys() >= {files[path] for path in wanted}:
+        run_supervised(probe_files, lambda path, why: note(path), timeout_s)
     known = keep_notes()
-    for place, file in enumerate((output, pixels)):
-        write_lines(file, (f"{segment} {known[files[path]].split(':')[place]}" for segment, path in segments.items()))
+    return {path: known[files[path]] for path in wanted}
 
 
 def _tar_figures(path: str) -> tuple[float, float]:

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
 SHEET_WIDTH = 1400
 INTERVALS = "Error rates with 95 % intervals"
-ABOUT = ("submean_set", "snorm_cohort", "calibrated_on", "quality_measures")
+_ABOUT = ("submean_set", "snorm_cohort", "calibrated_on", "quality_measures")
 """What parts systems of one embedder and back-end."""
 
 
@@ -291,7 +291,7 @@ def _titles(results: Sequence[Mapping[str, Any]], searched: Sequence[Mapping[str
     tasks = " and ".join(task for task, some in (("verification", results), ("identification", searched)) if some)
     counts = []
     for some, kind in ((results, "test"), (searched, "searched")):
-        systems = {(result["system"], result["backend"], *map(result.get, ABOUT)) for result in some}
+        systems = {(result["system"], result["backend"], *map(result.get, _ABOUT)) for result in some}
         sets = {result["name"] for result in some}
         end = "s" if len(sets) != 1 or kind == "test" else ""
         counts += [f"{len(systems)} systems on {len(sets)} {kind} set{end}"] if some else []

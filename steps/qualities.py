@@ -65,12 +65,10 @@ def write_quality(planned: Planned, inputs: Inputs, options: ScoreOptions) -> No
     pair, trials = options.pair, inputs.trials
     assert inputs.reference is not None and inputs.test is not None
     tested = _measured(inputs.test, pair.test_part, inputs, options)
-    shared = inputs.reference is inputs.test
-    enrolled = tested if shared else _measured(inputs.reference, pair.parts[0], inputs, options)
-    models = _of_models(enrolled, inputs)
-    rows = {key: i for i, key in enumerate(inputs.test.keys)}
-    places = [rows[name] for name in trials.segment_ids]
-    segments = {measure: values[places] for measure, values in tested.items()}
+    if inputs.places is None:
+        models, segments = _of_models(_measured(inputs.reference, pair.parts[0], inputs, options), inputs), tested
+    else:
+        models, segments = ({name: values[places] for name, values in tested.items()} for places in inputs.places)
     write_qualities(
         planned.target, QualityList(Qualities(trials.model_ids, models), Qualities(trials.segment_ids, segments))
     )

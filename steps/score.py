@@ -437,13 +437,18 @@ def refuse_other_items(embeddings: Path, items: Path) -> None:
         )
 
 
+Places = tuple["NDArray[np.int32]", "NDArray[np.int32]"]
+
+
 @dataclass
 class Inputs:
     """What all back-ends compare.
 
     trials: what to score. groups: model -> its segments.
-    reference, test: what is known of each segment; None once no back-end needs it. They are the same object where
-        each model is one segment of the test part: embeddings are held once.
+    reference, test: what is known of each segment; None once no back-end needs it.
+    places: where each model is one segment of the test part, ``reference`` and ``test`` are the same object, so that
+        embeddings are held once. These are the positions in it of the models and of the test segments, by their
+        numbers in the trials; there are no groups then.
     cohort: vectors of the cohort, once it was read. mean: what was subtracted from all of these, (dim,).
     sample: (K, dim) unit vectors of the test set, until the cohort was compared with them.
     """
@@ -453,6 +458,7 @@ class Inputs:
     groups: Mapping[str, Sequence[str]]
     reference: EmbeddingSets | None
     test: EmbeddingSets | None
+    places: Places | None = None
     cohort: EmbeddingSets | None = None
     mean: NDArray[np.float64] | None = None
     sample: NDArray[np.float64] | None = None
@@ -517,6 +523,8 @@ def checked_matrices(folder: Path, name: str, columns: int | None = None) -> Mat
 
 def read_inputs(options: ScoreOptions, trials: TrialList) -> Inputs:
     """Read the embeddings that the trials need; see :func:`score` for what is refused."""
+    import numpy as np
+
     from vidperson.backends import EmbeddingSets
     from vidperson.io.lines import read_spk2utt
 
@@ -529,6 +537,7 @@ def read_inputs(options: ScoreOptions, trials: TrialList) -> Inputs:
         lambda model: trials.where(trials.first_with(0, model)),
     )
     groups = {model: spk2utt[model] for model in trials.model_ids}
+    del spk2utt  # many names
     videos = list(dict.fromkeys(video for members in groups.values() for video in members))
     # Each model one segment of the test part: all embeddings are held once.
     shared = pair.enroll_parts.split() == [pair.test_part] and all(len(members) == 1 for members in groups.values())
@@ -546,10 +555,15 @@ def read_inputs(options: ScoreOptions, trials: TrialList) -> Inputs:
     )
     with naming(folder):
         names = dict.fromkeys([*(videos if shared else ()), *trials.segment_ids])
-        test = EmbeddingSets.from_items((segment, matrices[segment]) for segment in names)
+        test = EmbeddingSets.from_items(matrices.read(names))
     what = f"test segment without any {pair.modality}: its trials score 0"
     log_each(test.empty_keys(), logging.warning, what, folder)
-    return Inputs(pair, trials, groups, test if reference is None else reference, test)
+    if reference is not None:
+        return Inputs(pair, trials, groups, reference, test)
+    rows = {name: i for i, name in enumerate(names)}
+    models = np.array([rows[members[0]] for members in groups.values()], dtype=np.int32)
+    segments = np.array([rows[segment] for segment in trials.segment_ids], dtype=np.int32)
+    return Inputs(pair, trials, {}, test, test, (models, segments))
 
 
 def require_reference(pair: PairOptions, videos: Sequence[str], matrices: Container[str]) -> None:
@@ -567,7 +581,7 @@ def _read_reference(pair: PairOptions, videos: list[str]) -> EmbeddingSets:
     matrices = checked_matrices(folders[0], "embed")
     require_reference(pair, videos, matrices)
     with naming(folders[0]):
-        reference = EmbeddingSets.from_items((video, matrices[video]) for video in videos)
+        reference = EmbeddingSets.from_items(matrices.read(videos))
     for folder in folders[1:]:
         detected = checked_matrices(folder, "embed")
         require(
@@ -595,18 +609,17 @@ def _score_backend(inputs: Inputs, planned: Mapping[System, Planned], options: S
     method = get_backend(name)
     assert inputs.reference is not None and inputs.test is not None
     folders = [pair.embeddings(part) for part in pair.parts]
-    shared = inputs.reference is inputs.test
+    places = inputs.places
     with naming(folders[-1]):
         test = method.test(inputs.test, _context(method, pair.test_part, options))
-    if shared and method.enrolment is method.test:
+    if places and method.enrolment is method.test:
         enrolment = test
     else:
         with naming(folders[0]):
             enrolment = method.enrolment(inputs.reference, _context(method, pair.parts[0], options))
-            enrolment = enrolment if shared else enrolment.union(inputs.groups)
+            enrolment = enrolment if places else enrolment.union(inputs.groups)
     if last:
         inputs.reference = inputs.test = None
-    places = _places(inputs, enrolment, test) if shared else None
     empty = enrolment.counts == 0 if places is None else enrolment.counts[places[0]] == 0
     models = [model for model, none in zip(inputs.trials.model_ids, empty.tolist(), strict=True) if none]
     log_each(models, logging.warning, f"model without any {pair.modality}: its trials score 0")
@@ -619,27 +632,12 @@ def _score_backend(inputs: Inputs, planned: Mapping[System, Planned], options: S
         if system.snorm_cohort:
             scorer, normalised = _normalised(method, plain, inputs, options)
             how += normalised
-        _score_all(one, scorer, inputs, places, options.mem_gb)
+        _score_all(one, scorer, inputs, options.mem_gb)
         logging.info(
             "%s: %d trials scored with '%s'%s; %d of %d models and %d of %d test segments without a %s",
             *(one.target, len(inputs.trials), name, how, len(models), len(inputs.trials.model_ids)),
             *(missing, len(inputs.trials.segment_ids), pair.modality),
         )
-
-
-Places = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
-
-
-def _places(inputs: Inputs, enrolment: EmbeddingSets, test: EmbeddingSets) -> Places:
-    """Where models and segments, by their numbers in the trials, are in sets that are shared."""
-    import numpy as np
-
-    rows = {key: i for i, key in enumerate(test.keys)}
-    named = (members[0] for members in inputs.groups.values())
-    return (
-        np.fromiter(map(rows.__getitem__, named), np.int64, len(inputs.groups)),
-        np.fromiter(map(rows.__getitem__, inputs.trials.segment_ids), np.int64, len(inputs.trials.segment_ids)),
-    )
 
 
 def _context(method: Backend, part: str, options: ScoreOptions) -> Context:
@@ -668,10 +666,9 @@ def _normalised(method: Backend, plain: CohortScorer, inputs: Inputs, options: S
     return scorer, f", normalised by {size} of the {len(cohort.embeddings)} {items} of {folder}"
 
 
-def _score_all(planned: Planned, scorer: Scorer, inputs: Inputs, places: Places | None, mem_gb: float) -> None:
+def _score_all(planned: Planned, scorer: Scorer, inputs: Inputs, mem_gb: float) -> None:
     """Score and write some trials at a time: memory does not grow with the list.
 
-    places: see :func:`_places`; None where models and segments are in the order of their numbers.
     Raises ScoringError for a score that is not finite.
     """
     import numpy as np
@@ -682,10 +679,10 @@ def _score_all(planned: Planned, scorer: Scorer, inputs: Inputs, places: Places 
     from vidperson.io.atomic import atomic_write
     from vidperson.io.lists import ScoreLines
 
-    trials, scorer = inputs.trials, fastest(scorer)
+    trials, places, scorer = inputs.trials, inputs.places, fastest(scorer)
     done, most = 0, trials_at_once(scorer, trials.by_model, mem_gb)
     with atomic_write(planned.target, "wb") as stream:
-        lines = ScoreLines(stream, trials.model_ids, trials.segment_ids)
+        lines = None
         for pairs in trials.parts(most):
             where = pairs if places is None else np.column_stack([places[0][pairs[:, 0]], places[1][pairs[:, 1]]])
             scores = score_pairs(scorer, where, mem_gb, others_bytes=inputs.others_bytes())
@@ -693,6 +690,7 @@ def _score_all(planned: Planned, scorer: Scorer, inputs: Inputs, places: Places 
             if len(broken):
                 place = trials.where(done + int(broken[0]))
                 raise ScoringError(f"{place}: the score of '{trials.name(pairs[broken[0]])}' would be NaN or infinite")
+            lines = lines or ScoreLines(stream, trials.model_ids, trials.segment_ids)  # not beside the first products
             lines.write(pairs[:, 0], pairs[:, 1], scores)
             done += len(pairs)
     planned.note()

@@ -112,6 +112,28 @@ def trials_of(count: int) -> str:
     return TRIALS + "".join(f"{n % 2} id1/v/{n // 700:05}.wav id2/v/{n % 700:05}.wav\n" for n in range(count - 2))
 
 
+def test_videos_give_what_there_is_no_folder_of(tmp_path: Path, vox1: Path) -> None:
+    for utterance in TESTED[1:]:
+        path = vox1 / "mp4" / f"{utterance}.mp4"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    ids = {path: path.replace("/", "-") for path in TESTED}
+    videos = {ids[path]: f"{vox1}/mp4/{path}.mp4" for path in TESTED}
+
+    def lists() -> dict[str, dict[str, str]]:
+        (folder,) = voxceleb.prepare(tmp_path / "data", vox1)
+        return {path.name: read_scp(path) for path in folder.glob("*.scp")}
+
+    both = lists()
+    assert set(both) == {"wav.scp", "frames.scp"} and not set(videos.values()) & set(both["wav.scp"].values())
+    (vox1 / "frame_align").rename(vox1 / "faces")
+    assert lists() == {"wav.scp": both["wav.scp"], "vid.scp": videos}
+    (vox1 / "wav").rename(vox1 / "sounds")
+    assert lists() == {"wav.scp": videos, "vid.scp": videos}
+    (vox1 / "faces").rename(vox1 / "frame_align")
+    assert lists() == {"wav.scp": videos, "frames.scp": both["frames.scp"]}
+
+
 @pytest.mark.parametrize(
     ("count", "version"), [(37_611, "cleaned"), (37_720, "original"), (37_650, "other"), (2, "other")]
 )
@@ -126,16 +148,40 @@ def test_version_of_a_trial_list_is_told_by_its_number_of_trials(
     assert (message in caplog.text) == (version == "other")
 
 
-def test_trial_lists_of_two_versions_are_named(
+def test_trial_lists_of_two_versions_are_refused_and_an_unknown_one_beside_them_is_not(
     tmp_path: Path, vox1: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(voxceleb.TRIALS, "O", {"cleaned": 2})
     monkeypatch.setitem(voxceleb.TRIALS, "H", {"original": 1})
     (vox1 / "H_trials.txt").write_text(TRIALS.splitlines()[1])
+    with pytest.raises(DataError, match="of several versions: O cleaned, H original; .*: move the lists"):
+        voxceleb.prepare(tmp_path / "data", vox1)
+    assert not (tmp_path / "data").exists()
+    monkeypatch.setitem(voxceleb.TRIALS, "H", {"original": 7})
     folders = voxceleb.prepare(tmp_path / "data", vox1)
-    assert [folder.name for folder in folders] == ["vox1_o_cleaned", "vox1_h_original"]
-    assert "of several versions: O cleaned, H original" in caplog.text
+    assert [folder.name for folder in folders] == ["vox1_o_cleaned", "vox1_h_other"]
     assert "H_trials.txt: no target trial; there will be no error rate" in caplog.text
+
+
+@pytest.mark.parametrize(("folder", "suffix"), [("aac", ".m4a"), ("wav", ".flac")])
+def test_sounds_of_other_formats_are_found_by_the_first_of_them(
+    tmp_path: Path, vox2: Path, folder: str, suffix: str
+) -> None:
+    """Lists say .wav: VoxCeleb2 comes as aac/, and whoever converts it need not change the lists."""
+    (vox2 / "wav").rename(vox2 / folder)
+    for path in sorted((vox2 / folder).rglob("*.wav")):
+        path.rename(path.with_suffix(suffix))
+    (made,) = voxceleb.prepare(tmp_path / "data", None, vox2)
+    sounds = {path.replace("/", "-"): f"{vox2}/{folder}/{path}{suffix}" for path in TRAINED}
+    assert read_scp(made / "wav.scp") == sounds
+    assert voxceleb.listed_path("x", next(iter(sounds.values()))) == f"{next(iter(TRAINED))}{suffix}"
+
+
+def test_duration_that_a_list_does_not_know_is_left_to_the_file(tmp_path: Path, vox2: Path) -> None:
+    rows = [voxceleb.CleansedRow(who, f"{path}.wav", None, {}, False) for path, (who, _) in TRAINED.items()]
+    voxceleb.write_cleansed_list(vox2 / "train_all_clean.txt", rows)
+    folders = voxceleb.prepare(tmp_path / "data", None, vox2)
+    assert [(folder / "utt2dur").exists() for folder in folders] == [True, False]
 
 
 def test_repeated_trials_are_counted_and_the_version_is_still_found(
@@ -216,7 +262,7 @@ def test_folders_without_lists_or_media_are_refused(tmp_path: Path, vox2: Path) 
     with pytest.raises(DataError, match=r"VoxCeleb2: expected at least one of train_all\.txt, .*; found none"):
         voxceleb.prepare(tmp_path / "data", None, vox2)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="expected a folder 'wav' of sounds"):
+    with pytest.raises(DataError, match="expected a folder 'wav or aac' of sounds"):
         voxceleb.prepare(tmp_path / "data", tmp_path / "empty")
     with pytest.raises(DataError, match="no such folder"):
         voxceleb.prepare(tmp_path / "data", tmp_path / "none")

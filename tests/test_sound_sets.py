@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from itertools import combinations
 from pathlib import Path
 
@@ -98,11 +99,35 @@ def test_split_of_a_set_of_sounds_is_balanced_by_their_durations(tmp_path: Path)
     assert read_scp(top / "2/utt2dur") == {"s4": "9"}
 
 
-def test_durations_of_a_set_of_sounds_are_left_to_utt2dur(tmp_path: Path) -> None:
-    folder = write_data_folder(tmp_path / "set", SPOKEN)
+def write_wav(path: Path, seconds: float) -> Segment:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(bytes(2 * round(16000 * seconds)))
+    return Segment(path.stem, "", "p", sound=str(path))
+
+
+def test_durations_that_utt2dur_has_stay_and_those_that_it_lacks_are_read_from_the_files(tmp_path: Path) -> None:
+    sounds = [write_wav(tmp_path / f"{name}.wav", seconds) for name, seconds in (("a", 1.5), ("a-b", 0.25), ("c", 2))]
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    lost = [Segment(name, "", "p", sound=f"{tmp_path}/{name}.wav") for name in ("broken", "missing")]
+    told = Segment("told", "", "p", sound=f"{tmp_path}/none.wav", seconds=7.5)
+    folder = write_data_folder(tmp_path / "set", [*sounds, *lost, told])
+    get_durations(DurationOptions(folder))
+    assert (folder / "utt2dur").read_text() == "a 1.500\na-b 0.250\nc 2.000\ntold 7.5\n"
+    assert data_dir.validate(folder) == [] and not (folder / "vid2dur").exists()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     get_durations(DurationOptions(folder))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    write_wav(tmp_path / "c.wav", 3)
+    write_data_folder(folder, [*sounds, *lost, told])  # as stage 1 does
+    get_durations(DurationOptions(folder))
+    assert read_scp(folder / "utt2dur") == {"a": "1.500", "a-b": "0.250", "c": "3.000", "told": "7.5"}
+
+
+def test_durations_of_a_set_without_any_list_of_media_are_refused(tmp_path: Path) -> None:
+    folder = write_data_folder(tmp_path / "set", SPOKEN)
     (folder / "wav.scp").unlink()
     with pytest.raises(DataError, match=r"vid\.scp: no such file"):
         get_durations(DurationOptions(folder))

@@ -429,7 +429,7 @@ def work(options: Options, now: Now, folder: SetFolder, lock: int) -> Making:
         if jobs is None:
             # a part lies elsewhere than the list: its paths are absolute
             paths = {segment: os.path.abspath(options.scp.parent / now.lines[segment]) for segment in left}
-            work = work_list(options.scp.parent, decodes=options.media)
+            work = work_list(options.scp.parent, decodes=options.media and options.scp.name != "wav.scp")
             jobs = folder.start_jobs(options.scp.name, paths, work, plan, parts)
         elif (count := len(job_folders(jobs))) != min(parts, len(left)):
             print(f"{out}: resumes with the {count} jobs that it was started with")

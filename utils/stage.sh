@@ -2,7 +2,8 @@
 # shellcheck disable=SC2034,SC2154  # the stages use what is set here; utils/parse_options.sh sets the options
 # What stages 0 to 5 share. Sourced after utils/parse_options.sh. Sets
 #
-#   data_sets, test_sets   the data folders of $trial_sets and the test sets among them, each once
+#   data_sets, test_sets   the data folders of $trial_sets and the test sets among them, each once;
+#                          data_sets also those of $snorm_cohort and $submean_set that are there
 #   enroll_of              test set -> its enrolment sets, joined by + as in $trial_sets
 #
 # and defines is_search, use_modality, use_network, check_precision, need, each_part, add_set,
@@ -41,6 +42,11 @@ if [ ${#data_sets[@]} = 0 ]; then
   echo "$0: trial_sets is empty; expected <enrolment set>:<test set> ..." >&2
   exit 1
 fi
+for data_set in $snorm_cohort $submean_set; do   # a part of a set is made with its set
+  if [[ " ${data_sets[*]} " != *" $data_set "* && -d $data_dir/$data_set ]]; then
+    data_sets+=("$data_set")
+  fi
+done
 wrong_modality=
 if [ -z "${modalities// /}" ]; then wrong_modality=none; fi
 for modality in $modalities; do

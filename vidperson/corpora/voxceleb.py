@@ -22,7 +22,9 @@ PathLike = str | os.PathLike[str]
 
 log = logging.getLogger(__name__)
 
-SOUNDS, FACES = "wav", "frame_align"
+SOUNDS, FACES, VIDEOS = ("wav", "aac"), "frame_align", "mp4"
+"""Folders. VoxCeleb2 comes as ``aac``, with files ``.m4a``; of ``wav`` and ``aac`` the first that is there counts."""
+SOUND_SUFFIXES = (".wav", ".flac", ".m4a", ".opus", ".ogg", ".mp3")
 TRAINING_LISTS = {"train": "train_all.txt", "train_clean": "train_all_clean.txt"}
 CLEANSED = "train_all_clean.txt"
 SIMILARITIES = ("speaker", "face")
@@ -37,19 +39,30 @@ OTHER = "other"
 
 @dataclass(frozen=True)
 class _Corpus:
-    """A folder of VoxCeleb1 or 2. sounds, faces: the folders in it, "" for one that is not there."""
+    """A folder of VoxCeleb1 or 2. sounds, faces, videos: the folders in it, "" for one that is not there.
+
+    suffix: of the sound files.
+    """
 
     name: str
     root: Path
     sounds: str
     faces: str
+    videos: str
+    suffix: str
 
     def segment(self, utterance: str, model: str, seconds: float | None) -> Segment:
         """utterance: its path below the folder of sounds, without extension; model: "" for the utterance itself."""
         unique = utterance.replace("/", "-")
-        faces = os.path.join(self.faces, utterance) if self.faces else ""
-        sound = os.path.join(self.sounds, f"{utterance}.wav") if self.sounds else ""
+        video = os.path.join(self.videos, f"{utterance}.mp4") if self.videos else ""
+        faces = os.path.join(self.faces, utterance) if self.faces else video
+        sound = os.path.join(self.sounds, utterance + self.suffix) if self.sounds else video
         return Segment(unique, faces, model or unique, sound=sound, seconds=seconds)
+
+    @property
+    def scp(self) -> str:
+        """The list of what is seen."""
+        return "frames.scp" if self.faces or not self.videos else "vid.scp"
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,9 @@ def prepare(
 
     voxceleb1_dir, voxceleb2_dir: folders, of which one may be missing, with
 
-    - `wav/<speaker>/<video>/<utterance>.wav`; or `frame_align/<speaker>/<video>/<utterance>/`, aligned faces; or both;
+    - `wav/<speaker>/<video>/<utterance>.wav`, or `aac/..m4a` as VoxCeleb2 comes; or
+      `frame_align/<speaker>/<video>/<utterance>/`, aligned faces; or both;
+    - or `mp4/<speaker>/<video>/<utterance>.mp4`, videos, for whichever of the two is not there;
     - `train_all.txt`, lines `<speaker> <path below wav> [<seconds>]`;
     - `train_all_clean.txt`, lines `<speaker> <path> <seconds> <audio similarity> <visual similarity> clean|noisy`:
       what is noisy is left out;
@@ -81,13 +96,13 @@ def prepare(
 
     Utterances without a file stay in the lists, with a warning: they end as unreadable in stage 2. Returns the folders
     written. Raises DataError, before anything is written, for folders without lists, media or any of the media listed,
-    a malformed line, an utterance of two speakers, a pair that is both target and non-target, or a list of which
-    everything is noisy.
+    a malformed line, an utterance of two speakers, a pair that is both target and non-target, a list of which
+    everything is noisy, or cleaned and original lists in one folder.
     """
     folders = {name: folder for name, folder in (("vox1", voxceleb1_dir), ("vox2", voxceleb2_dir)) if folder}
     if not folders:
         raise DataError("expected the folder of VoxCeleb1, of VoxCeleb2, or both; found none")
-    sets: list[_Set] = []
+    sets: list[tuple[_Set, str]] = []
     for name, folder in folders.items():
         corpus = _corpus(name, Path(os.path.abspath(folder)))
         found = [*_training_sets(corpus), *(_trial_sets(corpus) if name == "vox1" else ())]
@@ -96,29 +111,45 @@ def prepare(
             raise DataError(f"expected at least one of {', '.join(expected)}; found none", corpus.root)
         for each in found:
             _report_missing(corpus, each)
-        sets += found
+        sets += [(each, corpus.scp) for each in found]
     return [
-        write_data_folder(Path(data_dir, each.name), each.segments, trials=each.trials, scp="frames.scp")
-        for each in sets
+        write_data_folder(Path(data_dir, each.name), each.segments, trials=each.trials, scp=scp) for each, scp in sets
     ]
 
 
 def _corpus(name: str, root: Path) -> _Corpus:
     if not root.is_dir():
         raise DataError("no such folder", root)
-    sounds, faces = (str(root / part) if (root / part).is_dir() else "" for part in (SOUNDS, FACES))
-    if not sounds and not faces:
-        raise DataError(f"expected a folder '{SOUNDS}' of sounds, '{FACES}' of aligned faces, or both", root)
-    return _Corpus(name, root, sounds, faces)
+    sounds, faces, videos = (
+        next((str(root / name) for name in names if (root / name).is_dir()), "")
+        for names in (SOUNDS, (FACES,), (VIDEOS,))
+    )
+    if not (sounds or faces or videos):
+        expected = f"a folder '{' or '.join(SOUNDS)}' of sounds, '{FACES}' of aligned faces, or both"
+        raise DataError(f"expected {expected}, or '{VIDEOS}' of videos", root)
+    return _Corpus(name, root, sounds, faces, videos, _sound_suffix(sounds))
+
+
+def _sound_suffix(folder: str) -> str:
+    """That of the first sound below a folder; ``.wav`` where there is none."""
+    for _, folders, files in os.walk(folder):
+        folders.sort()
+        found = {os.path.splitext(name)[1] for name in files}
+        suffix = next((suffix for suffix in SOUND_SUFFIXES if suffix in found), None)
+        if suffix is not None:
+            return suffix
+    return SOUND_SUFFIXES[0]
 
 
 def _report_missing(corpus: _Corpus, made: _Set) -> None:
-    """Warn of utterances without sound or without faces. Raises DataError where none has any."""
-    for folder, what in ((corpus.sounds, "sound files"), (corpus.faces, "folders of aligned faces")):
-        if folder == "":
+    """Warn of utterances without sound, faces or video. Raises DataError where none has any."""
+    kinds = ((corpus.sounds, "sound files"), (corpus.faces, "folders of aligned faces"), (corpus.videos, "videos"))
+    for folder, what in kinds:
+        if folder == "" or (folder == corpus.videos and corpus.sounds and corpus.faces):
             continue
-        paths = [str(s.sound if folder == corpus.sounds else s.path) for s in made.segments]
-        exists = os.path.isfile if folder == corpus.sounds else os.path.exists
+        used = {str(path) for s in made.segments for path in (s.sound, s.path)}
+        paths = sorted(path for path in used if path.startswith(folder + os.sep))
+        exists = os.path.exists if folder == corpus.faces else os.path.isfile
         missing = [path for path in paths if not exists(path)]
         hint = f"unpack them into {folder}, or rename that folder to go without"
         report_missing_paths(missing, len(paths), what, made.source, hint)
@@ -198,7 +229,8 @@ def _read_training_list(source: Path, cleansed: bool) -> dict[str, tuple[str, fl
                 raise DataError(f"{found}; remove one of the two", source, number)
             repeated.append(utterance)
             continue
-        rows[utterance] = speaker, _seconds(fields[2], source, number) if len(fields) > 2 else None
+        # 0: not known, as write_cleansed_list has it
+        rows[utterance] = speaker, (_seconds(fields[2], source, number) or None) if len(fields) > 2 else None
     if noisy:
         log.info("%s: %d of %d rows are noisy, and left out", source, noisy, total)
     if not rows:
@@ -221,9 +253,9 @@ class CleansedRow:
 
 
 def listed_path(segment: str, path: str) -> str:
-    """What a list says of a segment: what its path has below `wav` or `frame_align`, else the segment's id."""
+    """What a list says of a segment: what its path has below one of the folders of a corpus, else the segment's id."""
     parts = path.split("/")
-    for folder in (SOUNDS, FACES):
+    for folder in (*SOUNDS, FACES, VIDEOS):
         if folder in parts[:-1]:
             below = "/".join(parts[len(parts) - parts[::-1].index(folder) :])
             return below if below.split() == [below] else segment
@@ -279,10 +311,10 @@ def _trial_sets(corpus: _Corpus) -> list[_Set]:
         trials = [Trial(segments[a].id, segments[b].id, target) for (a, b), target in pairs.items()]
         name = f"{corpus.name}_{part.lower()}_{versions[part]}"
         sets.append(_Set(name, source, list(segments.values()), trials))
-    if len(set(versions.values())) > 1:
+    if len({*versions.values()} - {OTHER}) > 1:
         found = ", ".join(f"{part} {version}" for part, version in versions.items())
-        message = "%s: the trial lists are of several versions: %s; compare each figure with one of the same version"
-        log.warning(message, corpus.root, found)
+        hint = "published figures are for one version: move the lists of the other one elsewhere"
+        raise DataError(f"the trial lists are of several versions: {found}; {hint}", corpus.root)
     return sets
 
 

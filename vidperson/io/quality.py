@@ -20,6 +20,7 @@ from vidperson.io.lists import Pairs
 Double = NDArray[np.float64]
 SIDES = ("model", "segment")
 ITEMS = "items"
+_LINES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,12 @@ def write_qualities(path: PathLike, qualities: QualityList) -> None:
     """Write the list, numbers with six digits, whole or not at all."""
     with atomic_write(path) as stream:
         for side, ours in zip(SIDES, (qualities.models, qualities.segments), strict=True):
-            columns = [[f" {name}={x:.6g}" if x == x else "" for x in values.tolist()]
-                       for name, values in ours.measures.items()]  # fmt: skip
-            for name, *cells in zip(ours.names, *columns, strict=True):
-                stream.write(f"{side} {name}{''.join(cells)}\n")
+            for begin in range(0, len(ours.names), _LINES_AT_ONCE):
+                some = slice(begin, begin + _LINES_AT_ONCE)
+                columns = [[f" {name}={x:.6g}" if x == x else "" for x in values[some].tolist()]
+                           for name, values in ours.measures.items()]  # fmt: skip
+                cells = zip(ours.names[some], *columns, strict=True)
+                stream.writelines(f"{side} {name}{''.join(texts)}\n" for name, *texts in cells)
 
 
 def read_qualities(path: PathLike) -> QualityList:

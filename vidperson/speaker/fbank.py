@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vidperson.networks.card import FbankInput
 
 Array = NDArray[np.float32]
-_FRAMES_AT_ONCE = 2048
+_FRAMES_AT_ONCE = 64  # what lies in the cache takes a third of the time
 _SLANEY_KNEE_HZ, _SLANEY_HZ_PER_MEL, _SLANEY_LOG_STEP = 1000.0, 200 / 3, np.log(6.4) / 27
 _POVEY_POWER = 0.85
 
@@ -81,8 +81,10 @@ def _energies(sound: Array, what: FbankInput) -> Array:
             part -= part.mean(axis=1, keepdims=True)
             part[:, 1:] -= what.pre_emphasis * part[:, :-1]
             part[:, 0] *= 1 - what.pre_emphasis
-        spectrum = np.fft.rfft(part * shape, what.fft)
-        power = spectrum.real**2 + spectrum.imag**2
+        part *= shape
+        squares = np.fft.rfft(part, what.fft).view(np.float64)
+        squares *= squares
+        power = (squares[:, ::2] + squares[:, 1::2]).astype(np.float32)  # sums of positive numbers: 1e-6 of them
         energies[start : start + _FRAMES_AT_ONCE] = _logarithm(power @ filters, what)
     if what.range_db is not None:
         np.maximum(energies, energies.max() - np.float32(what.range_db), out=energies)
@@ -115,14 +117,14 @@ def _levelled(sound: Array, what: FbankInput) -> Array:
     return sound * np.float32(gain) if gain > 1 else sound
 
 
-def _logarithm(energies: NDArray[np.float64], what: FbankInput) -> NDArray[np.float64]:
+def _logarithm(energies: Array, what: FbankInput) -> Array:
     if what.log_offset is not None:
-        energies = energies + what.log_offset
+        energies += np.float32(what.log_offset)
     elif what.log_floor is not None:
-        energies = np.maximum(energies, what.log_floor)
+        np.maximum(energies, np.float32(what.log_floor), out=energies)
     else:
         return energies
-    return 10 * np.log10(energies) if what.decibels else np.log(energies)
+    return np.float32(10) * np.log10(energies) if what.decibels else np.log(energies)
 
 
 @lru_cache(maxsize=8)
@@ -137,7 +139,7 @@ def _window(what: FbankInput) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=8)
-def _filters(what: FbankInput) -> NDArray[np.float64]:
+def _filters(what: FbankInput) -> Array:
     """(fft // 2 + 1, mel_bins): triangles with corners evenly spaced on the mel scale."""
     to_mel, to_hz = (_slaney_mel, _slaney_hz) if what.mel_scale == "slaney" else (_htk_mel, _htk_hz)
     low, high = to_mel(np.array([what.low_hz, what.high_hz]))
@@ -155,7 +157,9 @@ def _filters(what: FbankInput) -> NDArray[np.float64]:
     filters = np.maximum(0, np.minimum(rising, falling))
     if what.mel_scale == "kaldi":
         filters[-1] = 0  # Kaldi leaves out the Nyquist frequency
-    return filters * (2 / (right - left)) if what.mel_scale == "slaney" else filters
+    elif what.mel_scale == "slaney":
+        filters *= 2 / (right - left)
+    return filters.astype(np.float32)
 
 
 def _htk_mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ from vidperson.networks.architectures.frames import cleared, frame_mask, mean_ov
 
 _DILATIONS = (2, 3, 4)
 _SCALE = 8
+_CANCELLED = 1e-8  # a difference of float32 means of squares tells nothing about variances below this
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,13 @@ class Ecapa(nn.Module):
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)
         weights = scores.softmax(2)
-        mean = (x * weights).sum(2)
-        deviation = ((x - mean[..., None]).square() * weights).sum(2).clamp(min=floor).sqrt()
-        return torch.cat([mean, deviation], dim=1)
+        weighted = x * weights
+        mean = weighted.sum(2)
+        if floor < _CANCELLED:
+            variance = ((x - mean[..., None]).square() * weights).sum(2)
+        else:  # a pass less over all frames
+            variance = (weighted * x).sum(2) - mean.square()
+        return torch.cat([mean, variance.clamp(min=floor).sqrt()], dim=1)
 
     def translated(self, weights: Mapping[str, Any]) -> dict[str, Tensor]:
         """A checkpoint's weights under this network's names, by the names of its form; other names stay."""
