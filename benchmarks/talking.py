@@ -341,11 +341,16 @@ def judge(rates: Mapping[str, tuple[float, NDArray[np.float64]]], name: str) -> 
         what, other = "less half of the better one's", (singles[0] / 2, np.fmin(*(rates[one][1] for one in SINGLE)) / 2)
     else:
         return "", False
-    low, high = interval(fused[1] - other[1]) or (float("nan"), float("nan"))
+    found = interval(fused[1] - other[1])
     title = "mean" if name == CALIBRATION else "last"
-    span = f"{100 * (fused[0] - other[0]):+.2f} % ({100 * low:+.2f} to {100 * high:+.2f})"
+    span = f"{100 * (fused[0] - other[0]):+.2f} % {told(found)}"
     text = f"  EER of the {title} {what}: {span}"
-    return text, low > 0 and not name.endswith("poor")
+    return text, bool(found and found[0] > 0) and not name.endswith("poor")
+
+
+def told(span: list[float] | None) -> str:
+    """An interval of rates of 0..1, in per cent."""
+    return f"({100 * span[0]:.2f} to {100 * span[1]:.2f})" if span else "(0 in every sample)"
 
 
 def talking(options: Options) -> None:
@@ -368,8 +373,7 @@ def talking(options: Options) -> None:
         print(f"{name}: {targets} target and {len(compared.is_target) - targets} other pairs")
         rates = compared.rates()
         for title, (eer, drawn) in rates.items():
-            low, high = interval(drawn) or (float("nan"), float("nan"))
-            print(f"  {title:18} EER {100 * eer:6.2f} % ({100 * low:5.2f} to {100 * high:5.2f})")
+            print(f"  {title:18} EER {100 * eer:6.2f} % {told(interval(drawn))}")
         text, late = judge(rates, name)
         print(text, end="\n" if text else "")
         behind += [name] if late else []

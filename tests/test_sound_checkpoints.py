@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from vidperson.networks.card import card_names, card_text, load_card
+from vidperson.networks.install import install_model
+from vidperson.networks.opening import open_network
+from vidperson.speaker.embedder import SpeakerEmbedder
 from vidperson.types import Float
 
 torch = pytest.importorskip("torch", reason="networks are defined in PyTorch")
@@ -240,3 +243,33 @@ def test_cards_of_voice_networks_in_the_zoo_are_built_from_their_architectures()
             given = torch.zeros(2, card.input.mel_bins, 60)  # type: ignore[attr-defined]
             assert network(given).shape == (2, card.output.embedding_size), card.name
         assert load_card(card.name) == card and card_text(card)
+
+
+def test_onnx_file_of_wespeaker_is_installed_and_run_as_it_is(tmp_path: Path) -> None:
+    """Frames first, input ``feats``, output ``embs``, as its export_onnx.py writes them; any number of both."""
+    onnx = pytest.importorskip("onnx", reason="makes the file")
+    helper, card = onnx.helper, load_card("wespeaker_resnet34_onnx")
+    weights = np.random.default_rng(6).normal(size=(80, 256)).astype(np.float32)
+    nodes = [
+        helper.make_node("Abs", ["feats"], ["sizes"]),  # the mean over time of the features themselves is 0
+        helper.make_node("ReduceMean", ["sizes"], ["pooled"], axes=[1], keepdims=0),
+        helper.make_node("MatMul", ["pooled", "weights"], ["embs"]),
+    ]
+    kind = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "x",
+        [helper.make_tensor_value_info("feats", kind, ["B", "T", 80])],
+        [helper.make_tensor_value_info("embs", kind, ["B", 256])],
+        [onnx.numpy_helper.from_array(weights, "weights")],
+    )
+    mine = tmp_path / "mine" / card.name
+    mine.mkdir(parents=True)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+    onnx.save(model, mine / card.file.name)
+    installed = install_model(card.name, tmp_path / "models", [tmp_path / "mine"])
+    embedder = SpeakerEmbedder(open_network(installed), card)
+    sounds = [np.random.default_rng(n).uniform(-0.1, 0.1, 16000 - 400 * n).astype(np.float32) for n in range(2)]
+    found = embedder.embed([embedder.items(sound) for sound in sounds])
+    expected = [np.abs(embedder.items(sound)[0]).mean(axis=0) @ weights for sound in sounds]
+    assert found == pytest.approx(np.stack(expected), rel=1e-4, abs=1e-4)

@@ -26,6 +26,7 @@ from vidperson.media.audio import read
 from vidperson.networks import opening
 from vidperson.networks.card import ModelCard, Output, WaveformInput, load_card
 from vidperson.networks.install import InstalledModel
+from vidperson.report import tables
 from vidperson.speaker import speech
 from vidperson.speaker.cutting import CutPolicy, cut_spans, join_rows, plan_spans, read_spans, speech_of
 from vidperson.speaker.embedder import SpeakerEmbedder
@@ -329,6 +330,11 @@ def test_results_do_not_depend_on_jobs_and_are_those_of_single_files(spoken: Pat
         assert one.read_bytes() == other.read_bytes()
     rows, speech_rows = load_matrices(embed / "embed.scp"), load_matrices(items / "speech.scp")
     assert all(len(rows[name]) == (3 if len(speech_rows[name]) else 0) for name in rows) and len(rows) == 12
+
+
+def test_states_are_those_that_stages_and_report_know(repo: Path) -> None:
+    assert f'speech_states="{" ".join(speech.STATES)}"' in (repo / "steps_speaker/modality.sh").read_text()
+    assert tables.states_of("speech") == speech.STATES
 
 
 def test_compare_prints_the_cosine_of_what_stage_3_stored(spoken: Path, repo: Path) -> None:
