@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -9,10 +12,12 @@ import av
 import cv2
 import numpy as np
 import pytest
+from recipe import Recipe
 
 from vidperson.corpora import demo_av, film, voices
 from vidperson.errors import DataError
 from vidperson.media import audio
+from vidperson.networks.card import load_card
 
 PERSONS, SECONDS = 4, 3.0
 
@@ -165,3 +170,35 @@ def test_training_data_have_sound_and_an_aligned_face_a_second(corpus: Path) -> 
         assert [face.name for face in faces] == ["0025.jpg", "0050.jpg", "0075.jpg"]
         for face in faces:
             assert cv2.imread(str(face)).shape == (112, 112, 3)
+
+
+# --- run_demo.sh
+
+
+def test_run_demo_cleanses_and_trains_and_face_and_voice_together_are_better_than_either(
+    corpus: Path, repo: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch", reason="training needs the torch extra")
+    shutil.copytree(corpus, tmp_path / "data/demo_av_corpus")
+    stamp = f"recipe {demo_av.RECIPE}, {demo_av.MOST_PERSONS} persons, 3 s\n"
+    (tmp_path / "data/demo_av_corpus/.done").write_text(stamp)  # else made again
+    recipe = Recipe(repo, tmp_path, "demo_av")
+    said = subprocess.run(
+        ["./run_demo.sh", *recipe.command("demo", "--nj", "2")[1:]],
+        cwd=repo, env=recipe.environment, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]
+    assert said.stdout.splitlines()[-1] == f"report: {recipe.results}/report.html"
+
+    rows = [re.split(r"  +", line) for line in said.stdout.splitlines() if line.startswith("vox1_o_other ")]
+    rates = {(row[1], row[3]): float(row[6]) for row in rows if row[5:6] == ["no"]}
+    face, voice = rates["face", "mean-cosine"], rates["speaker", "mean-cosine"]
+    assert 2 < face < 35 and 2 < voice < 40, "neither is perfect, neither knows nothing"
+    assert rates["face + speaker", "fusion-mean"] < min(face, voice)
+
+    wrong = {row[1][:-4].replace("/", "-"): row[2:] for row in _rows(tmp_path / "data/demo_av_corpus/train_key.txt")}
+    left = {row[0] for row in _rows(tmp_path / "data/vox2_train_clean/utt2spk")}
+    noisy = wrong.keys() - left
+    swapped = {name for name, shown in wrong.items() if set(shown).isdisjoint({name.split("-")[0]})}
+    assert swapped and swapped <= noisy and len(noisy) < 0.1 * len(wrong)
+    assert load_card(tmp_path / "exp/speaker_train/demo_av/demo_av.yaml").kind == "speaker_embedder"

@@ -212,7 +212,7 @@ def test_no_file_names_a_path_of_one_machine() -> None:
 
 
 def test_no_media_or_checkpoint_but_the_networks_that_ship_is_in_the_repository() -> None:
-    shipped = {f"vidperson/zoo/{name}.onnx" for name in ("arcface_tiny", "body_tiny", "retinaface_tiny")}
+    shipped = {f"vidperson/zoo/{name}.onnx" for name in ("arcface_tiny", "body_tiny", "ecapa_tiny", "retinaface_tiny")}
     assert {name for name in tracked() if MEDIA.search(name.lower())} == shipped
 
 

@@ -234,22 +234,22 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
         kinds |= dict(line.split(": ") for line in (recipe / "kinds").read_text().splitlines())
     assert {name for name, kind in kinds.items() if kind == "whole"} == {
         "nj", "stage", "stop_stage", "threads", "max_size", "det_batch", "aligned_faces", "min_faces",
-        "max_pixels", "embed_batch",
-        "ncoh", "ncoh_discard", "max_systems", "det_window", "second_look", "search_top", "search_persons",
+        "max_pixels", "embed_batch", "speaker_crops", "ncoh", "ncoh_discard", "max_systems", "det_window", "second_look",
+        "search_top", "search_persons",
         "train_embedding_size", "film_frames", "train_images", "train_unlabelled_batch",
-        "train_sub_centres", "train_batch", "train_top_k", "train_utterances", "train_time_mask",
-        "train_frequency_mask", "train_average",
+        "train_sub_centres", "train_batch", "train_top_k", "train_utterances", "train_average",
         "train_epochs", "train_gpus", "train_processes", "train_workers", "train_threads",
         "train_seed", "train_valid_epochs", "train_save_steps", "train_held_out", "train_strangers", "train_folds",
     }  # fmt: skip
     assert {name for name, kind in kinds.items() if kind == "number"} == {
         "fps", "det_threshold", "nms_threshold", "max_centre_distance", "max_duration_s", "segment_timeout_s",
         "longest_gap_s", "clips_valid", "false_alarm_rate", "link_cosine", "person_threshold", "person_nms_threshold",
-        "thr_ahc", "mem_gb", "train_scale", "train_margin", "train_sample_rate", "train_lr", "train_weight_decay",
+        "speaker_shortest_s", "speaker_longest_s", "thr_ahc", "mem_gb", "train_scale", "train_margin",
+        "train_sample_rate", "train_lr", "train_weight_decay",
         "train_decay", "train_warmup_epochs", "train_clip", "train_ema", "train_cosine_weight",
         "train_relation_weight", "train_dropout", "train_focal", "train_smoothing",
         "train_triplet_margin", "train_triplet_weight", "film_longest_s", "film_timeout_s", "train_stranger_weight",
-        "train_crop_s", "train_top_k_angle",
+        "train_crop_s",
     }  # fmt: skip
 
 
@@ -406,10 +406,11 @@ def names(text: str) -> set[str]:
 def test_help_shows_the_header_and_the_options_of_the_stage_under_their_headings(recipe: Path, repo: Path) -> None:
     text = help_of(recipe, repo, "run_003_extract_embeddings")
     assert text.startswith("Turn the items of stage 2, such as aligned faces, into embeddings")
-    assert titles(text) == ["Data", "How to run", "Face", "Body", "Embeddings"]
+    assert titles(text) == ["Data", "How to run", "Face", "Body", "Speaker", "Embeddings"]
     assert names(text) == {
         "force", "config-file", "data-dir", "exp-dir", "modalities", "trial-sets", "cmd", "nj", "threads", "engine",
         "device", "precision", "face-detector", "face-embedder", "body-embedder", "embed-batch", "embed-mirror",
+        "speaker-detector", "speaker-embedder", "speaker-crops", "speaker-longest-s",
     }  # fmt: skip
     assert "--help all shows them" in text
     for form in ("[folder]", "[not empty]"):

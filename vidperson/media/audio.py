@@ -56,9 +56,10 @@ class SoundReader:
     sample_rate: Hz. Channels are mixed by their mean, then resampled by libswresample, without delay.
     block_s: seconds of each block but the last, which may be shorter.
     limits: a duration that is refused, where the header tells it; else it is damage there.
-    start_s: seconds from which on it is read, or from some place before; ``damage`` then means nothing.
 
-    first_s: known from the first block on: seconds at which it begins; None where the file does not tell.
+    promised_s: seconds that the header tells; None where it does not.
+    first_s: after :meth:`seek`, known from the first block on: seconds at which that begins; None where the file does
+    not tell.
     Complete after the iteration:
     damage: what was lost and from where on, None if the track is intact.
     duration_s: seconds of sound that were read.
@@ -82,7 +83,6 @@ class SoundReader:
         sample_rate: int = 16000,
         block_s: float = 30.0,
         limits: Limits = USUAL_LIMITS,
-        start_s: float = 0.0,
     ) -> None:
         self._rate, self._limits = sample_rate, limits
         self._block = max(1, round(block_s * sample_rate))
@@ -102,8 +102,6 @@ class SoundReader:
         self._gap: tuple[float, float] | None = None  # of the first one: seconds, and when it begins
         self._encrypted = self._too_long = False
         self._end = 0.0  # seconds on the container's own scale
-        if start_s > 0:
-            self._seek(start_s)
 
     def __iter__(self) -> Iterator[Samples]:
         held, count = list[Samples](), 0
@@ -133,7 +131,13 @@ class SoundReader:
     ) -> None:
         self.close()
 
-    def _seek(self, start_s: float) -> None:
+    @property
+    def promised_s(self) -> float | None:
+        """See above."""
+        return self._promised
+
+    def seek(self, start_s: float) -> None:
+        """Before the iteration: read from there on, or from some place before. ``damage`` then means nothing."""
         tick = self._ticks[self._stream.index]
         try:
             self._container.seek(int(start_s / tick) + (self._stream.start_time or 0), stream=self._stream)

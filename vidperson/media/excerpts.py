@@ -26,7 +26,7 @@ SOUND_SUFFIXES = (".wav", ".flac", ".opus", ".ogg", ".m4a", ".mp3")
 _HEAD_BYTES = 4096
 _FORMATS = {(1, 16): "<i2", (1, 32): "<i4", (3, 32): "<f4", (3, 64): "<f8"}  # by tag and bits of a sample
 _EXTENDED = 0xFFFE  # the tag is then at the beginning of a longer one
-_LONG_S = 10.0  # sound that goes on for so long beside the excerpt is not decoded as a whole
+_LONG_S = 8.0  # of sound that would be decoded before the excerpt: the decoder seeks
 _EARLIER_S = 0.2  # decoding starts so much before: lossy codecs need some packets until they are right
 _LOUDEST = 32.0  # as in vidperson.media.audio
 
@@ -70,14 +70,7 @@ def excerpt(
             raise MediaError(f"{decoded.path}: expected what was decoded before, found something else; remove it")
         return _read_wav(decoded, wav, begin, count)
     with _as_file(place) as path:
-        total, seconds = duration(path), count / sample_rate
-        if total - seconds > _LONG_S:
-            found = _sought(path, begin * (total - seconds), count, sample_rate)
-            if found is not None:
-                return found
-        sound = read(path, sample_rate)
-    start = int(begin * (max(0, len(sound) - count) + 1))
-    return sound[start : start + count]
+        return _decoded(path, begin, count, sample_rate)
 
 
 def _plain_wav(place: SoundPlace, sample_rate: int) -> _Wav | None:
@@ -125,18 +118,29 @@ def _read_wav(place: SoundPlace, wav: _Wav, begin: float, count: int) -> Samples
     return sound if values.dtype.kind == "i" else np.clip(sound, -1, 1)
 
 
-def _sought(path: str, start_s: float, count: int, sample_rate: int) -> Samples | None:
-    """The excerpt that begins there, decoded from a little before; None where the decoder cannot tell where it is."""
-    held = list[Samples]()
-    with SoundReader(path, sample_rate, count / sample_rate, start_s=max(0.0, start_s - _EARLIER_S)) as reader:
+def _decoded(path: str, begin: float, count: int, sample_rate: int) -> Samples:
+    """The excerpt, decoded from the beginning of the file or from a little before it, whichever is nearer."""
+    with SoundReader(path, sample_rate, count / sample_rate) as reader:
+        seconds = duration(path) if reader.promised_s is None else reader.promised_s
+        start = int(begin * (max(0, round(seconds * sample_rate) - count) + 1))
+        first, is_sought = 0, start / sample_rate > _LONG_S
+        if is_sought:
+            reader.seek(start / sample_rate - _EARLIER_S)
+        held, length = list[Samples](), 0
         for block in reader:
-            if reader.first_s is None or reader.first_s > start_s:
-                return None
+            if is_sought and not held:
+                first = start + 1 if reader.first_s is None else round(reader.first_s * sample_rate)
+                if first > start:
+                    break
             held.append(block)
-            skipped = round((start_s - reader.first_s) * sample_rate)
-            if sum(map(len, held)) >= skipped + count:
-                return np.concatenate(held)[skipped : skipped + count]
-    return None
+            length += len(block)
+            if first + length >= start + count:
+                break
+    if first > start:  # the file does not tell where it was sought to
+        held, first = [read(path, sample_rate)], 0
+    sound = np.concatenate(held)
+    place = max(0, min(start - first, len(sound) - count))  # it may be shorter than its header says
+    return sound[place : place + count]
 
 
 def _decoded_once(place: SoundPlace, sample_rate: int, cache: Path) -> Path:

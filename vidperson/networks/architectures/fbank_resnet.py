@@ -34,6 +34,7 @@ class FbankResNetShape:
 
 
 SHAPES = {
+    "resnet18_w16_tstp": FbankResNetShape((2, 2, 2, 2), width=16),
     "resnet18_tstp": FbankResNetShape((2, 2, 2, 2)),
     "resnet34_tstp": FbankResNetShape((3, 4, 6, 3)),
     "resnet50_tstp": FbankResNetShape((3, 4, 6, 3), True),
