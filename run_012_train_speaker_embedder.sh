@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Train a voice embedding network; export the best epoch's to ONNX with a model card.
 #
-# Reads:  train_data: folders or tars of <speaker>/.../<sound>: wav, flac, opus, ogg, m4a, mp3
-#         data/<set> of train_sets: wav.scp and utt2spk
+# Reads:  train_data: folders or tars of <speaker>/.../<sound>; data/<set> of train_sets
 #         exp/speaker_models/<train_teacher>, if some are named
 # Writes: exp/speaker_train/<train_name>/: <train_name>.onnx and .yaml, checkpoints, log.jsonl,
 #         curves.png. Run a killed training again: it resumes after its last checkpoint.
@@ -10,7 +9,6 @@
 #           --speaker-embedder exp/speaker_train/<train_name>/<train_name>.yaml
 #
 #   ./run_012_train_speaker_embedder.sh --train-data voxceleb2/wav --train-held-out 50
-#   ./run_012_train_speaker_embedder.sh --config-file global_conf/config_train_voxceleb_ecapa.sh
 set -euo pipefail
 if [ ! -f path.sh ]; then
   echo "$0: run the recipe's scripts from the repository root" >&2
@@ -31,23 +29,17 @@ train_margin=0.2              # [>=0] m of arcface, in radians, and of cosface
 train_margin_epochs=          # "20 40": it rises from 0 between these epochs; empty: none
 train_sub_centres=1           # [>=1] centres per speaker; the nearest counts; 3 for noisy labels
 train_top_k=0                 # [>=0] nearest wrong speakers that are made harder; 0: none
-train_top_k_angle=0.06        # [>=0] radians by which they seem nearer
 train_sample_rate=1.0         # [>0..1] share of speakers per step; below 1 for 100,000s of them
 train_batch=400               # [>=1] crops of known speakers per step, all GPUs together
 train_utterances=0            # [>=0] of these, crops of each speaker; 0: any
 train_speeds=                 # "0.9 1.1": speakers played so are others; empty: none
-train_augment="noise=0.2 babble=0.2 reverb=0.2 mask=1"  # how often each, 0..1: docs/networks.md
+train_augment="noise=0.2 babble=0.2 reverb=0.2 mask=1"  # how often each: docs/networks.md
+train_ranges="noise=0:15 music=5:15 babble=13:20"  # SNRs in dB, and more: docs/networks.md
 train_noise=                  # folder or tar of noises, such as musan/noise; empty: made ones
 train_music=                  # of music, such as musan/music; empty: none
 train_babble=                 # of talkers, such as musan/speech; empty: other speakers
 train_rirs=                   # of rooms' responses, such as RIRS_NOISES; empty: made ones
-train_noise_snr="0 15"        # [not empty] lowest and highest signal-to-noise ratio, dB
-train_music_snr="5 15"        # [not empty] likewise, of music
-train_babble_snr="13 20"      # [not empty] likewise, of all talkers together
-train_talkers="3 8"           # [not empty] fewest and most talkers
-train_time_mask=19            # [>=0] most frames that are masked
-train_frequency_mask=7        # [>=0] most bins that are masked
-train_cache=                  # folder to keep decoded sound in; for Opus, MP3 and M4A; empty: none
+train_cache=                  # folder to keep decoded sound in; for Opus and others; empty: none
 valid_data=                   # speakers to choose the epoch by, like train_data; empty: none
 valid_set=                    # or a data set, by its trials if it has some; empty: none
 train_held_out=0              # [>=0] or so many speakers of the training data, not learnt
@@ -58,15 +50,11 @@ set_folders
 # shellcheck disable=SC2086,SC2154  # lists of words; what utils/training.sh sets
 $launch "$output/log/train.log" "${python[@]}" steps_speaker/train_embedder.py "${training[@]}" \
   --train-data "${train_folders[@]}" $train_data --unlabelled $train_unlabelled \
-  --unlabelled-batch "$train_unlabelled_batch" --features "$train_features" \
-  --embedding-size "$train_embedding_size" --crop-s "$train_crop_s" --loss "$train_loss" \
-  --scale "$train_scale" --margin "$train_margin" --margin-epochs $train_margin_epochs \
-  --sub-centres "$train_sub_centres" --sample-rate "$train_sample_rate" --top-k "$train_top_k" \
-  --top-k-angle "$train_top_k_angle" --utterances "$train_utterances" --speeds $train_speeds \
-  --augment "$train_augment" --noise "$train_noise" --music "$train_music" \
-  --babble "$train_babble" --rooms "$train_rirs" --noise-snr $train_noise_snr \
-  --music-snr $train_music_snr --babble-snr $train_babble_snr --talkers $train_talkers \
-  --time-mask "$train_time_mask" --frequency-mask "$train_frequency_mask" --cache "$train_cache" \
-  --valid-data "${valid_folders[@]}" $valid_data --held-out "$train_held_out" \
-  --test-data $test_data "${teaching[@]}"
+  --unlabelled-batch "$train_unlabelled_batch" --features "$train_features" --crop-s "$train_crop_s" \
+  --embedding-size "$train_embedding_size" --loss "$train_loss" --scale "$train_scale" --margin "$train_margin" \
+  --margin-epochs $train_margin_epochs --sub-centres "$train_sub_centres" --sample-rate "$train_sample_rate" \
+  --top-k "$train_top_k" --utterances "$train_utterances" --speeds $train_speeds --augment "$train_augment" \
+  --ranges "$train_ranges" --noise "$train_noise" --music "$train_music" --babble "$train_babble" \
+  --rooms "$train_rirs" --cache "$train_cache" --valid-data "${valid_folders[@]}" $valid_data \
+  --held-out "$train_held_out" --test-data $test_data "${teaching[@]}"
 echo "$output/$train_name.yaml"

@@ -16,9 +16,7 @@ train_scale=30
 train_margin=0.2
 train_batch=400
 train_augment="noise=0.2 music=0.2 babble=0.2 reverb=0.2 mask=1"
-train_babble_snr="4 15"
-train_time_mask=19
-train_frequency_mask=7
+train_ranges="noise=0:15 music=5:15 babble=4:15 talkers=3:8 frames=0:19 bins=0:7"
 valid_set=vox1_o_cleaned
 train_epochs=100
 train_optimiser=adam

@@ -14,7 +14,7 @@ train_scale=32
 train_margin=0.5
 train_sub_centres=3
 train_augment="noise=0.1 music=0.1 babble=0.1 reverb=0.3"
-train_babble_snr="10 30"
+train_ranges="noise=0:15 music=5:15 babble=10:30 talkers=1:1"
 train_batch=128
 valid_set=vox1_o_cleaned
 train_epochs=5

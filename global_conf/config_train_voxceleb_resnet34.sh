@@ -15,10 +15,9 @@ train_margin=0.2
 train_margin_epochs="20 40"
 train_sub_centres=3
 train_top_k=5
-train_top_k_angle=0.06
 train_speeds="0.9 1.1"
 train_augment="noise=0.1 music=0.1 babble=0.1 reverb=0.3"
-train_babble_snr="10 30"
+train_ranges="noise=0:15 music=5:15 babble=10:30 talkers=1:1"
 train_batch=256
 valid_set=vox1_o_cleaned
 train_epochs=150

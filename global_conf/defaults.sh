@@ -124,6 +124,7 @@ det_fallback=labelled        # [labelled|always|never] with fewer faces, take sc
 det_window=                  # [>=1] frames around a labelled time; empty: as the set says
 max_centre_distance=1.0      # [>=0] from face to label, in diagonals of the label
 face_per_region=false        # true: search each box of `region`, at five sizes
+aligned_faces=0              # [>=0] of frames.scp: images per segment, at equal steps; 0: all
 discard_low_quality=false    # true: keep a segment's large faces with little black border
 
 ## Face (stages 0 3 4 5 14 15)
@@ -139,10 +140,10 @@ person_nms_threshold=0.45    # [>0..1] overlap (IoU) from which the weaker perso
 ## Body (stages 0 3 4 5 15)
 body_embedder=omz_person_reidentification_0277  # embedding network, a folder of exp/body_models
 
-## Speaker (stages 0 1 2)
+## Speaker (stages 2 3 4 5)
 speaker_detector=            # what finds speech: energy; empty: the whole sound is speech
 
-## Speaker (stages 1 2)
+## Speaker (stage 2)
 speaker_shortest_s=0.3       # [>=0] seconds of sound that a segment needs
 
 ## Speaker (stages 0 3 4 5)

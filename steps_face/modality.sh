@@ -26,7 +26,8 @@ take_items() {
   add_set --cmd "$cmd" --validate true --check true --media true --states "$face_states" \
     --archives "faces.ark quality.ark crops.tar thumbs.tar" "${then[@]}" \
     --speed-args "--segment-timeout-s $segment_timeout_s" "$data_dir/$1/frames.scp" "$items_dir/$2" -- \
-    python steps_face/take_aligned_faces.py --max-pixels "$max_pixels" --max-duration-s "$max_duration_s"
+    python steps_face/take_aligned_faces.py --aligned-faces "$aligned_faces" --max-pixels "$max_pixels" \
+    --max-duration-s "$max_duration_s"
 }
 
 find_items() {

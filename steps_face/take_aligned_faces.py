@@ -2,7 +2,8 @@
 """Take faces that are cut out and aligned already, for one job's segments: no detector is run.
 
 Inputs:  frames.scp (segment, folder or uncompressed tar of its faces): square images of any size,
-         in natural order of their names; they are brought to 112 x 112.
+         in natural order of their names; they are brought to 112 x 112. --aligned-faces 5: only
+         five of each segment, at equal steps.
 Outputs, in --output-dir, those of steps_face/detect_faces.py, joined over the jobs by
          utils/segment_jobs.py. The n-th image is frame n, at n seconds; its box is the whole image,
          its score 1, its landmarks are those that faces are aligned to.
@@ -33,6 +34,7 @@ class TakeOptions:
 
     scp: str = cli.option(help="list: segment and folder or tar of aligned faces")
     output_dir: str = cli.option(help="the job's own folder")
+    aligned_faces: int = cli.option(0, "images per segment, at equal steps; 0: all", convert=cli.whole(0))
     limits: LimitOptions = cli.group(LimitOptions)
     check: bool = cli.option(False, "true: only refuse wrong options, and import what the work needs")
 
@@ -55,7 +57,7 @@ def take_aligned_faces(options: TakeOptions, watch: Watch = UNWATCHED) -> None:
     limits = options.limits.of_media()
 
     def take(segment: str, path: str) -> tuple[str, dict[str, Iterator[bytes]]]:
-        _, status, faces = take_faces(segment, path, limits)
+        _, status, faces = take_faces(segment, path, limits, options.aligned_faces)
         return status, archive_entries(segment, faces)
 
     take_items("faces", STATES, options.scp, options.output_dir, take, watch)

@@ -3,8 +3,8 @@
 
 Inputs:
   TRAIN_DATA  one or more of: folder or tar of <identity>/<image>; <crops.tar>:<utt2spk> of stage 2;
-              a folder in the layout of VoxCeleb2
-              (frame_align/<identity>/<video>/<utterance>/*.jpg and train_all.txt).
+              a data folder with utt2spk: one random face of each segment per epoch, of frames.scp
+              or else of what stage 2 cut out, in ITEMS_DIR.
               Faces are aligned as stage 2 does, square; other sizes than 112 x 112 are resized.
   TEACHER     optional: folder of an installed face network that the new one learns to imitate, on
               the same crops
@@ -45,6 +45,13 @@ if TYPE_CHECKING:
 VALID_BATCH = 64  # crops per call of the network where an epoch is measured
 
 
+@dataclass(frozen=True, kw_only=True)
+class FaceTrainingOptions(TaughtOptions):
+    """Faces may be those of data sets."""
+
+    items_dir: str = cli.option("exp/face_det/given", "what stage 2 cut out, a folder per data folder")
+
+
 @dataclass(frozen=True)
 class ValidationOptions:
     """What the epochs, and what the network that is kept, are measured on."""
@@ -58,7 +65,7 @@ class ValidationOptions:
 class TrainEmbedderOptions:
     """The options of this step."""
 
-    training: TaughtOptions = cli.group(TaughtOptions)
+    training: FaceTrainingOptions = cli.group(FaceTrainingOptions)
     architecture: str = cli.option("iresnet18", "network to train")
     augment: str = cli.option("mirror=0.5", "changes and how often each is made, 0..1")
     batch_size: int = cli.option(400, "crops per step, all GPUs together")
@@ -80,7 +87,7 @@ def train_embedder(options: TrainEmbedderOptions) -> dict[str, Any]:
 
     recipe = EmbedderRecipe(options.architecture, options.augment, options.batch_size, options.identity)
     validation = _validation(options.validation)
-    faces = read_faces(options.training.train_data)
+    faces = read_faces(options.training.train_data, options.training.items_dir)
     card = embedder_card(recipe, options.training)
     with join_world(options.training.device) as world:
         plan = plan_embedder(recipe, card, options.training, faces, validation, world)

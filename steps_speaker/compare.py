@@ -42,6 +42,7 @@ if __name__ == "__main__":
     parser = cli.parser(__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder of the installed network")
     parser.add_argument("--engine", default="auto", help="what runs the network")
-    parser.add_argument("--detector", default="", choices=("", "energy"), help="what finds speech; empty: nothing")
+    finds = "what finds speech; empty: the whole sound is speech"
+    parser.add_argument("--detector", default="", choices=("", "energy"), help=finds)
     parser.add_argument("files", nargs=2, metavar="FILE", help="sound or video file")
     cli.main(compare, parser.parse_args())

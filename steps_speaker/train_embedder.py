@@ -60,17 +60,15 @@ class ChangeOptions:
     """How speech is changed before it is learnt."""
 
     augment: str = cli.option("noise=0.2 babble=0.2 reverb=0.2 mask=1", "changes and how often each is made, 0..1")
+    ranges: str = cli.option(
+        "noise=0:15 music=5:15 babble=13:20 talkers=3:8 frames=0:19 bins=0:7",
+        "lowest and highest signal-to-noise ratios in dB, numbers of talkers, masked frames and bins",
+    )
     speeds: list[float] = cli.option((), "speeds at which speakers are played as others, too", convert=float)
     noise: str = cli.option("", "noises to add; empty: they are made")
     music: str = cli.option("", "music to add; empty: none")
     babble: str = cli.option("", "talkers to add; empty: other speakers of the training data")
     rooms: str = cli.option("", "responses of rooms; empty: they are made")
-    noise_snr: list[float] = cli.option((0.0, 15.0), "lowest and highest signal-to-noise ratio, dB", convert=float)
-    music_snr: list[float] = cli.option((5.0, 15.0), "likewise, of music", convert=float)
-    babble_snr: list[float] = cli.option((13.0, 20.0), "likewise, of all talkers together", convert=float)
-    talkers: list[int] = cli.option((3, 8), "fewest and most talkers", convert=cli.whole(1))
-    time_mask: int = cli.option(19, "most frames that are masked", convert=cli.whole(0))
-    frequency_mask: int = cli.option(7, "most bins that are masked", convert=cli.whole(0))
 
 
 @dataclass(frozen=True)
@@ -120,11 +118,9 @@ def train_embedder(options: TrainEmbedderOptions) -> dict[str, Any]:
 
 
 def _recipe(options: TrainEmbedderOptions) -> SpeakerRecipe:
-    from vidperson.speaker.augment import Ratios
     from vidperson.speaker.training_embedder import SpeakerRecipe
 
     changes = options.changes
-    ratios = tuple(changes.noise_snr), tuple(changes.music_snr), tuple(changes.babble_snr), tuple(changes.talkers)
     return SpeakerRecipe(
         options.architecture,
         options.features,
@@ -134,7 +130,7 @@ def _recipe(options: TrainEmbedderOptions) -> SpeakerRecipe:
         options.utterances,
         tuple(changes.speeds),
         changes.augment,
-        Ratios(*ratios, changes.time_mask, changes.frequency_mask),
+        changes.ranges,
         changes.noise,
         changes.music,
         changes.babble,

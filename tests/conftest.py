@@ -23,11 +23,11 @@ settings.load_profile("default" if "VIDPERSON_FUZZ_EXAMPLES" in os.environ else 
 # The files that take longest begin first, so that parallel workers end together. `make test` prints durations.
 LONGEST_FIRST = (
     "test_recipe.py", "test_zoo.py", "test_real_grid.py", "test_recipe_folders.py", "test_mxnet_to_onnx.py",
-    "test_demo_cast.py", "test_recipe_mxnet.py", "test_networks.py", "test_demo_clips.py", "test_engines.py",
-    "test_utils_grid.py", "test_supervision.py", "test_recipe_clips.py", "test_recipe_csm.py", "test_cast_movies.py",
-    "test_search_cast_step.py", "test_segment_jobs.py", "test_detectors.py", "test_corpora_sre21.py", "test_report.py",
-    "test_scoring_stages.py", "test_campaigns.py", "test_embedders.py", "test_evaluate_detector.py",
-    "test_media_real.py", "test_pairs.py",
+    "test_demo_cast.py", "test_demo_av.py", "test_recipe_mxnet.py", "test_networks.py", "test_demo_clips.py",
+    "test_engines.py", "test_utils_grid.py", "test_supervision.py", "test_recipe_clips.py", "test_recipe_csm.py",
+    "test_cast_movies.py", "test_search_cast_step.py", "test_segment_jobs.py", "test_detectors.py",
+    "test_corpora_sre21.py", "test_report.py", "test_scoring_stages.py", "test_campaigns.py", "test_embedders.py",
+    "test_evaluate_detector.py", "test_media_real.py", "test_pairs.py",
 )  # fmt: skip
 
 

@@ -162,6 +162,18 @@ def data_set(folder: Path, sources: dict[str, Path]) -> None:
         (folder / name).write_text("".join(f"{segment} {segment}\n" for segment in sources))
 
 
+@pytest.mark.parametrize(("wanted", "frames"), [(5, [0, 2, 5, 8, 11]), (1, [0]), (0, range(12)), (20, range(12))])
+def test_so_many_faces_as_asked_are_taken_at_equal_steps_of_the_sorted_list(
+    tmp_path: Path, wanted: int, frames: list[int]
+) -> None:
+    """As the original: whole parts of numpy.linspace(0, images - 1, 5)."""
+    source = write(tmp_path / "a", {f"{n}.png": png(face(n)) for n in range(12)})
+    _, status, found = take_faces("a", str(source), wanted=wanted)
+    assert status == "ok" and found.rows[:, 0].tolist() == list(frames)
+    seen = [cv2.imdecode(np.frombuffer(crop, np.uint8), cv2.IMREAD_COLOR_RGB) for crop in found.crops]
+    assert all((image == face(n)).all() for image, n in zip(seen, frames, strict=True))
+
+
 def test_stages_1_to_3_of_aligned_faces_need_no_detector_and_resume_with_new_images(tmp_path: Path, repo: Path) -> None:
     sources = {f"s{n}": write(tmp_path / f"s{n}", FILES) for n in range(5)} | {"t": pack(tmp_path / "t.tar", FILES)}
     data_set(tmp_path / "data" / "set", sources)

@@ -118,7 +118,7 @@ def test_member_of_an_archive_is_read_like_a_file(tmp_path: Path) -> None:
         assert np.array_equal(inside, excerpt(SoundPlace(str(path)), 0.4, 5000))
 
 
-def test_cache_decodes_once_and_gives_the_same_sound_in_16_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_decodes_once_and_gives_it_in_16_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = SoundPlace(str(encode(tmp_path / "a.ogg", noise(2.0), "libopus", 48000)))
     plain = excerpt(place, 0.0, 8000)
     cached = excerpt(place, 0.0, 8000, cache=tmp_path / "cache")

@@ -203,6 +203,8 @@ def of_the_recipe(recipe: Path, repo: Path, script: str) -> str:
     shutil.copytree(repo / "global_conf", recipe / "global_conf", dirs_exist_ok=True)
     shutil.copy(repo / "cmd.sh", recipe)
     (recipe / "path.sh").touch()
+    for folder in repo.glob("steps_*"):
+        (recipe / folder.name).mkdir(exist_ok=True)
     head, line, _ = (repo / f"{script}.sh").read_text().partition(". ./utils/parse_options.sh\n")
     (recipe / f"{script}.sh").write_text(head + line + 'echo "$VIDPERSON_OPTIONS"\n')
     return f"{script}.sh"
@@ -233,22 +235,23 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
         subprocess.run(["bash", f"{script}.sh"], cwd=recipe, check=True, stdout=subprocess.DEVNULL, timeout=30)
         kinds |= dict(line.split(": ") for line in (recipe / "kinds").read_text().splitlines())
     assert {name for name, kind in kinds.items() if kind == "whole"} == {
-        "nj", "stage", "stop_stage", "threads", "max_size", "det_batch", "min_faces", "max_pixels", "embed_batch",
-        "ncoh", "ncoh_discard", "max_systems", "det_window", "second_look", "search_top", "search_persons",
+        "nj", "stage", "stop_stage", "threads", "max_size", "det_batch", "aligned_faces", "min_faces",
+        "max_pixels", "embed_batch", "speaker_crops", "ncoh", "ncoh_discard", "max_systems", "det_window", "second_look",
+        "search_top", "search_persons",
         "train_embedding_size", "film_frames", "train_images", "train_unlabelled_batch",
-        "train_sub_centres", "train_batch", "train_top_k", "train_utterances", "train_time_mask",
-        "train_frequency_mask", "train_average",
+        "train_sub_centres", "train_batch", "train_top_k", "train_utterances", "train_average",
         "train_epochs", "train_gpus", "train_processes", "train_workers", "train_threads",
         "train_seed", "train_valid_epochs", "train_save_steps", "train_held_out", "train_strangers", "train_folds",
     }  # fmt: skip
     assert {name for name, kind in kinds.items() if kind == "number"} == {
         "fps", "det_threshold", "nms_threshold", "max_centre_distance", "max_duration_s", "segment_timeout_s",
         "longest_gap_s", "clips_valid", "false_alarm_rate", "link_cosine", "person_threshold", "person_nms_threshold",
-        "thr_ahc", "mem_gb", "train_scale", "train_margin", "train_sample_rate", "train_lr", "train_weight_decay",
+        "speaker_shortest_s", "speaker_longest_s", "thr_ahc", "mem_gb", "train_scale", "train_margin",
+        "train_sample_rate", "train_lr", "train_weight_decay",
         "train_decay", "train_warmup_epochs", "train_clip", "train_ema", "train_cosine_weight",
         "train_relation_weight", "train_dropout", "train_focal", "train_smoothing",
         "train_triplet_margin", "train_triplet_weight", "film_longest_s", "film_timeout_s", "train_stranger_weight",
-        "train_crop_s", "train_top_k_angle",
+        "train_crop_s",
     }  # fmt: skip
 
 
@@ -405,10 +408,10 @@ def names(text: str) -> set[str]:
 def test_help_shows_the_header_and_the_options_of_the_stage_under_their_headings(recipe: Path, repo: Path) -> None:
     text = help_of(recipe, repo, "run_003_extract_embeddings")
     assert text.startswith("Turn the items of stage 2, such as aligned faces, into embeddings")
-    assert titles(text) == ["Data", "How to run", "Face", "Body", "Embeddings"]
+    assert titles(text) == ["Data", "How to run", "Face", "Embeddings"]
     assert names(text) == {
         "force", "config-file", "data-dir", "exp-dir", "modalities", "trial-sets", "cmd", "nj", "threads", "engine",
-        "device", "precision", "face-detector", "face-embedder", "body-embedder", "embed-batch", "embed-mirror",
+        "device", "precision", "face-detector", "face-embedder", "embed-batch", "embed-mirror",
     }  # fmt: skip
     assert "--help all shows them" in text
     for form in ("[folder]", "[not empty]"):
@@ -426,12 +429,16 @@ def test_help_is_about_a_screen_long_and_help_all_shows_every_option(recipe: Pat
     assert not any(name.startswith("train-") for name in everything)
 
 
-def test_help_shows_the_options_of_the_corpora_in_use(recipe: Path, repo: Path) -> None:
-    own = {"films": {"film-videos", "film-frames"}, "voices": {"voxceleb1-dir"}}
-    stage = "run_001_prepare_data"
-    shown = names(help_of(recipe, repo, stage, "--corpora", "folder film"))
-    assert own["films"] <= shown and not own["voices"] & shown
-    assert own["films"] | own["voices"] <= names(help_of(recipe, repo, stage, "all"))
+@pytest.mark.parametrize("args, there, not_there", [
+    (["--corpora", "folder film"], "film-videos film-frames face-detector", "voxceleb1-dir body-detector"),
+    (["--modalities", "body"], "sre19-dev-dir body-detector", "film-videos face-detector"),
+    (["all"], "film-videos voxceleb1-dir face-detector body-detector", ""),
+])  # fmt: skip
+def test_help_shows_the_options_of_the_corpora_and_modalities_in_use(
+    recipe: Path, repo: Path, args: list[str], there: str, not_there: str
+) -> None:
+    shown = names(help_of(recipe, repo, "run_001_prepare_data", *args))
+    assert set(there.split()) <= shown and not set(not_there.split()) & shown
 
 
 def test_help_names_every_option_that_the_stage_reads(recipe: Path, repo: Path) -> None:

@@ -13,7 +13,7 @@ from vidperson.errors import DataError, TrainingError
 from vidperson.media.excerpts import SoundPlace
 from vidperson.speaker.augment import (
     KINDS,
-    Ratios,
+    Ranges,
     SoundAugmentation,
     SoundPool,
     SoundShares,
@@ -67,7 +67,7 @@ def test_added_sound_has_the_ratio_that_was_drawn_for_loud_and_quiet_speech(
 ) -> None:
     speech, found = voice(9, level), []
     for wanted in (-5.0, 0.0, 7.5, 20.0):
-        ratios = Ratios(noise=(wanted, wanted), music=(wanted, wanted), babble=(wanted, wanted))
+        ratios = Ranges(noise=(wanted, wanted), music=(wanted, wanted), babble=(wanted, wanted))
         change = SoundAugmentation(SoundShares(**{kind: 1.0}), ratios, RATE, pool, pool, None, pool)
         noisy = change(speech, 0, np.random.default_rng(3), [])
         assert noisy.dtype == np.float32 and noisy.shape == speech.shape
@@ -76,7 +76,7 @@ def test_added_sound_has_the_ratio_that_was_drawn_for_loud_and_quiet_speech(
 
 
 def test_ratios_are_spread_over_the_whole_range(pool: SoundPool) -> None:
-    change, speech = SoundAugmentation(SoundShares(noise=1), Ratios(), RATE), voice()
+    change, speech = SoundAugmentation(SoundShares(noise=1), Ranges(), RATE), voice()
     found = [ratio_db(speech, change(speech, 0, np.random.default_rng(seed), [])) for seed in range(80)]
     assert 0 <= min(found) < 1.5 and 13.5 < max(found) <= 15 and 6 < np.mean(found) < 9
 
@@ -85,7 +85,7 @@ def test_television_is_talkers_and_music_each_at_its_own_ratio(pool: SoundPool, 
     speech, hiss = voice(9), np.random.default_rng(5).standard_normal(COUNT).astype(np.float32)
     music = SoundPool([write_wav(tmp_path / "music.wav", 0.1 * hiss)], RATE)
     change = SoundAugmentation(
-        SoundShares(television=1), Ratios(music=(5, 5), babble=(15, 15)), RATE, None, music, None, pool
+        SoundShares(television=1), Ranges(music=(5, 5), babble=(15, 15)), RATE, None, music, None, pool
     )
     for seed in range(5):
         added = change(speech, 0, np.random.default_rng(seed), []) - speech
@@ -170,7 +170,7 @@ def test_noise_that_is_made_has_the_asked_length_and_other_colours() -> None:
 
 
 def test_masks_are_one_stretch_and_one_band_up_to_their_widths() -> None:
-    change = SoundAugmentation(SoundShares(mask=1), Ratios(time_mask=9, frequency_mask=5), RATE)
+    change = SoundAugmentation(SoundShares(mask=1), Ranges(frames=(0, 9), bins=(0, 5)), RATE)
     frames, bins = set(), set()
     for seed in range(200):
         features = np.ones((20, 50), np.float32)
@@ -191,7 +191,7 @@ def test_at_most_one_kind_is_drawn_as_often_as_asked() -> None:
 
 def test_same_generator_gives_the_same_sound_and_others_differ(pool: SoundPool) -> None:
     shares = SoundShares.parse("noise=0.2 babble=0.2 television=0.2 reverb=0.2 channel=0.5 level=0.5")
-    change, speech = SoundAugmentation(shares, Ratios(), RATE, None, pool, None, pool), voice()
+    change, speech = SoundAugmentation(shares, Ranges(), RATE, None, pool, None, pool), voice()
     once, twice = ([change(speech, 0, np.random.default_rng(n), []) for n in range(12)] for _ in range(2))
     assert all(map(np.array_equal, once, twice))
     assert len({sound.tobytes() for sound in once}) > 9
@@ -227,11 +227,25 @@ def test_unreadable_sound_of_a_pool_is_told_and_another_is_taken(tmp_path: Path)
 )
 def test_changes_that_are_not_possible_are_refused(text: str, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
-        SoundAugmentation(SoundShares.parse(text), Ratios(), RATE)
+        SoundAugmentation(SoundShares.parse(text), Ranges(), RATE)
 
 
-def test_ranges_that_fall_are_refused() -> None:
-    with pytest.raises(TrainingError, match="music: expected <lowest> <highest>, found '9 3'"):
-        Ratios(music=(9, 3))
-    with pytest.raises(TrainingError, match="talkers: expected <lowest> <highest>, found '0 3'"):
-        Ratios(talkers=(0, 3))
+def test_ranges_are_read_and_what_is_not_named_stays() -> None:
+    assert Ranges.parse(" noise=-5:2.5 talkers=2:2 ") == Ranges(noise=(-5, 2.5), talkers=(2, 2))
+    assert Ranges.parse("noise=0:15 music=5:15 babble=13:20 talkers=3:8 frames=0:19 bins=0:7") == Ranges()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("music=9:3", "music: expected <lowest>:<highest>, found 9:3"),
+        ("talkers=0:3", "talkers: expected whole numbers from 1 on, found 0:3"),
+        ("frames=0:1.5", "frames: expected whole numbers from 0 on, found 0:1.5"),
+        ("noise=3", "expected <name>=<lowest>:<highest>, found 'noise=3'; names: noise music"),
+        ("hum=1:2", "found 'hum=1:2'"),
+        ("noise=1.2.3:4", "found 'noise=1.2.3:4'"),
+    ],
+)
+def test_ranges_that_make_no_sense_are_refused(text: str, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        Ranges.parse(text)

@@ -17,13 +17,18 @@ import pytest
 import scipy.io.wavfile
 from numpy.typing import NDArray
 
+from steps.check_precision import CheckOptions, check_precision
+from steps.options import EngineOptions
 from steps_speaker.extract_embeddings import SpeechEmbedOptions, extract_embeddings
 from steps_speaker.find_speech import SpeechOptions, find_speech
 from vidperson.corpora.data_folder import Segment, write_data_folder
 from vidperson.errors import DataError, ModelError
 from vidperson.io.matrices import load_matrices
 from vidperson.media.audio import read
+from vidperson.networks import opening
 from vidperson.networks.card import ModelCard, Output, WaveformInput, load_card
+from vidperson.networks.install import InstalledModel
+from vidperson.report import tables
 from vidperson.speaker import speech
 from vidperson.speaker.cutting import CutPolicy, cut_spans, join_rows, plan_spans, read_spans, speech_of
 from vidperson.speaker.embedder import SpeakerEmbedder
@@ -255,6 +260,16 @@ def test_last_crop_is_taken_where_the_sound_fills_three_quarters_of_it(seconds: 
     assert len(network_input(noise(seconds), DVECTOR.input)) == crops  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("card", "filled"), [(DVECTOR, 16), (WAVEFORM, 1)])
+def test_batches_of_sounds_are_filled_up_only_where_all_have_one_length(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, card: ModelCard, filled: int
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(opening, "load_network", lambda *arguments: asked.extend(arguments))
+    opening.open_network(InstalledModel(card, tmp_path / "network.onnx", ""), "onnxruntime", batch=16)
+    assert asked[5] == filled
+
+
 def wrong_cards() -> Iterator[tuple[ModelCard, str]]:
     yield dataclasses.replace(DVECTOR, kind="face_embedder"), "is a face_embedder, not a speaker_embedder"
     yield (
@@ -317,6 +332,18 @@ def test_results_do_not_depend_on_jobs_and_are_those_of_single_files(spoken: Pat
         assert one.read_bytes() == other.read_bytes()
     rows, speech_rows = load_matrices(embed / "embed.scp"), load_matrices(items / "speech.scp")
     assert all(len(rows[name]) == (3 if len(speech_rows[name]) else 0) for name in rows) and len(rows) == 12
+
+
+def test_precision_of_a_network_is_checked_on_the_speech_of_a_set(spoken: Path) -> None:
+    how = EngineOptions(precision="bf16", engine="openvino")
+    model, items = spoken / f"exp/speaker_models/{DVECTOR.name}", spoken / "exp/speaker_det/given/set"
+    figures = check_precision(CheckOptions(model, items, items_scp=spoken / "data/set/wav.scp", network=how))
+    assert figures["items"] == 7 and 0.999 <= figures["lowest"] < 1
+
+
+def test_states_are_those_that_stages_and_report_know(repo: Path) -> None:
+    assert f'speech_states="{" ".join(speech.STATES)}"' in (repo / "steps_speaker/modality.sh").read_text()
+    assert tables.states_of("speech") == speech.STATES
 
 
 def test_compare_prints_the_cosine_of_what_stage_3_stored(spoken: Path, repo: Path) -> None:

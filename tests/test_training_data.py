@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from vidperson.errors import DataError, TrainingError
+from vidperson.io.record import write_record
 from vidperson.media.image import decode_intact_image
 from vidperson.training import command
 
@@ -22,9 +23,10 @@ pytest.importorskip("torch", reason="training needs the torch extra")
 from vidperson.face.training_faces import face_batches, read_faces
 from vidperson.training.augment import CHANGES, Augmentation, mix_pairs
 from vidperson.training.loop import LOG
-from vidperson.training.pictures import PictureBatches
+from vidperson.training.pictures import PictureBatches, PictureSet
 
 PLAIN = Augmentation(mirror=0.0)
+CHANGES_BEFORE_GAUSS = list(CHANGES).index("gauss")
 EVERY = {**dict.fromkeys(CHANGES, 1.0), "erase": 1.0}
 
 
@@ -123,21 +125,33 @@ def test_crops_archive_with_utt2spk_takes_identities_of_the_segments(folder: Pat
     (tmp_path / "utt2spk").write_text("seg/ann p1\nseg/bob p2\nseg/cy p1\n")
     faces = read_faces([f"{tmp_path}/crops.tar:{tmp_path}/utt2spk"])
     assert faces.identities == ["p1", "p2"] and np.bincount(faces.labels).tolist() == [5, 3]
-    (tmp_path / "utt2spk").write_text("seg/ann p1\n")
-    with pytest.raises(DataError, match="utt2spk: 2 segments of .*crops.tar have no identity, first 'seg/bob'"):
+    (tmp_path / "utt2spk").write_text("seg/ann p1\nseg/cy p3\n")  # as a cleansed list is
+    faces = read_faces([f"{tmp_path}/crops.tar:{tmp_path}/utt2spk"])
+    assert faces.identities == ["p1", "p3"]
+    assert {os.path.dirname(name) for name in faces.sources[0].names} == {"seg/ann", "seg/cy"}
+    (tmp_path / "utt2spk").write_text("other/ann p1\n")
+    with pytest.raises(DataError, match="utt2spk: expected segments of .*crops.tar, found none of them"):
         read_faces([f"{tmp_path}/crops.tar:{tmp_path}/utt2spk"])
 
 
-def make_voxceleb(root: Path) -> Path:
-    for who, utterance, frames in (("id1", "v/00001", 3), ("id1", "v/00002", 2), ("id2", "w/00001", 3)):
+def make_data_folder(root: Path) -> str:
+    """Two utterances of id1, one in a tar, one of id2, one of nobody; as stage 1 lists them."""
+    segments = (("id1-v-1", "id1", 3), ("id1-v-2", "id1", 2), ("id2-w-1", "id2", 3), ("x-1", "", 1))
+    for segment, who, frames in segments:
         for k in range(frames):
-            write_face(root / "frame_align" / who / utterance / f"{k:04d}0.jpg", 40 * int(who[2]) + k)
-    (root / "train_all.txt").write_text("id1 id1/v/00001.wav 4.1\nid1 id1/v/00002.wav 5.0\nid2 id2/w/00001.wav 4.0\n")
-    return root
+            write_face(root / "faces" / segment / f"{k:04d}0.jpg", 40 * int(who[2:] or 5) + k)
+    with tarfile.open(root / "faces/id1-v-2.tar", "w") as archive:
+        archive.add(root / "faces/id1-v-2", ".")
+    folder = root / "data"
+    folder.mkdir()
+    paths = {segment: "../faces/" + segment + (".tar" if segment == "id1-v-2" else "") for segment, *_ in segments}
+    (folder / "frames.scp").write_text("".join(f"{segment} {path}\n" for segment, path in paths.items()))
+    (folder / "utt2spk").write_text("".join(f"{segment} {who}\n" for segment, who, _ in segments if who))
+    return str(folder)
 
 
-def test_voxceleb2_layout_gives_a_random_frame_of_each_utterance(tmp_path: Path) -> None:
-    faces = read_faces([str(make_voxceleb(tmp_path))])
+def check_random_faces(faces: PictureSet) -> None:
+    """Of the utterances of :func:`make_data_folder`: one face of each, another one from epoch to epoch."""
     assert faces.identities == ["id1", "id2"] and faces.labels.tolist() == [0, 0, 1]
     made = face_batches(faces, decode_intact_image, 3, PLAIN)
     epochs = [sorted(numbers(made, epoch)) for epoch in range(20)]
@@ -146,22 +160,48 @@ def test_voxceleb2_layout_gives_a_random_frame_of_each_utterance(tmp_path: Path)
     assert epochs == [sorted(numbers(made, epoch)) for epoch in range(20)]
 
 
-def test_voxceleb2_utterance_without_frames_is_named_and_left_out(
+def test_data_folder_with_aligned_faces_gives_a_random_one_of_each_known_segment(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shutil.rmtree(make_voxceleb(tmp_path) / "frame_align/id1/v/00002")
-    made = batches(tmp_path, 3)
+    caplog.set_level("INFO")
+    check_random_faces(read_faces([make_data_folder(tmp_path)]))
+    assert "frames.scp: 1 segments show nobody who is known: left out" in caplog.text
+
+
+def test_data_folder_of_videos_gives_a_random_face_that_stage_2_cut_of_each_segment(tmp_path: Path) -> None:
+    folder = Path(make_data_folder(tmp_path))
+    (folder / "frames.scp").rename(folder / "vid.scp")
+    with pytest.raises(DataError, match="crops.tar: no faces of .*data are there; run ./run_002_detect_faces.sh"):
+        read_faces([str(folder)], tmp_path / "items")
+    (tmp_path / "items/data").mkdir(parents=True)
+    with tarfile.open(tmp_path / "items/data/crops.tar", "w") as archive:
+        for segment in ("id1-v-1", "id1-v-2", "id2-w-1"):
+            archive.add(tmp_path / "faces" / segment, segment)
+    write_record(tmp_path / "items/data", ["x"], [], [tmp_path / "items/data/crops.tar"])
+    check_random_faces(read_faces([str(folder)], tmp_path / "items"))
+    with open(tmp_path / "items/data/crops.tar", "ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(DataError, match="crops.tar"):
+        read_faces([str(folder)], tmp_path / "items")
+
+
+def test_utterance_without_faces_is_named_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = make_data_folder(tmp_path)
+    shutil.rmtree(tmp_path / "faces/id1-v-1")
+    (tmp_path / "faces/id1-v-2.tar").write_bytes(b"no tar")
+    made = face_batches(read_faces([folder]), decode_intact_image, 3, PLAIN)
     assert all(len(numbers(made, epoch)) == 3 for epoch in range(5))
-    assert caplog.text.count("frame_align/id1/v/00002: No such file or directory") == 1
+    for name in ("id1-v-1", "id1-v-2.tar"):
+        assert caplog.text.count(f"faces/{name}") == 1
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [("id1 id2/v/1.wav 3", "train_all.txt:1: expected '<identity>"), ("", "train_all.txt: no utterances")],
-)
-def test_voxceleb2_list_broken_names_the_line(tmp_path: Path, line: str, message: str) -> None:
-    (tmp_path / "train_all.txt").write_text(line + "\n")
-    with pytest.raises(DataError, match=message):
+def test_data_folder_of_strangers_and_one_that_was_not_prepared_are_refused(tmp_path: Path) -> None:
+    folder = Path(make_data_folder(tmp_path))
+    (folder / "utt2spk").write_text("other id1\n")
+    with pytest.raises(DataError, match="frames.scp: none of its segments is in utt2spk"):
+        read_faces([str(folder)])
+    (tmp_path / "train_all.txt").touch()
+    with pytest.raises(DataError, match="VoxCeleb: prepare it by ./run_001_prepare_data.sh"):
         read_faces([str(tmp_path)])
 
 
@@ -432,3 +472,27 @@ def test_curves_are_drawn_after_an_epoch_unless_they_were_drawn_just_before(
         clock[0] += 20
         report(step, 8)
     assert drawn == [80, 160] and (tmp_path / "curves.png").read_bytes() == b"PNG"
+
+
+def test_gauss_blurs_by_a_gaussian_of_which_5_x_9_pixels_count_and_mirrors_the_edges() -> None:
+    """As GaussianBlur(kernel_size=(5, 9), sigma=(0.1, 5)) of torchvision, which rounds as well."""
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    for seed in range(3):
+        draws = np.random.default_rng(seed)
+        draws.random(CHANGES_BEFORE_GAUSS + 1)  # whether each is made, up to this one
+        sigma = draws.uniform(0.1, 5)
+        rows, columns = (np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2) for reach in (4, 2))
+        expected = np.pad(image.astype(float), ((4, 4), (2, 2), (0, 0)), mode="reflect")
+        expected = sum(weight * expected[at : at + 20] for at, weight in enumerate(rows / rows.sum()))
+        expected = sum(weight * expected[:, at : at + 30] for at, weight in enumerate(columns / columns.sum()))
+        found = Augmentation(mirror=0, gauss=1)(image, np.random.default_rng(seed))
+        apart = np.abs(found - expected)
+        assert apart.max() <= 1.5 and apart.mean() < 0.35  # whole numbers, and weights of OpenCV in 8 bits
+
+
+def test_gauss_draws_nothing_where_it_is_not_asked_for() -> None:
+    """So that other trainings stay what they were."""
+    without, rng = np.random.default_rng(5), np.random.default_rng(5)
+    Augmentation(mirror=0)(np.zeros((8, 8, 3), np.uint8), rng)
+    without.random(len(CHANGES))  # all but gauss, and erase
+    assert rng.random() == without.random()

@@ -28,7 +28,7 @@ torch = pytest.importorskip("torch", reason="training needs the torch extra")
 from steps_speaker.train_embedder import TrainEmbedderOptions, measure, train_embedder  # noqa: E402
 from vidperson import cli  # noqa: E402
 from vidperson.networks import convert  # noqa: E402
-from vidperson.speaker.augment import Ratios, SoundAugmentation, SoundShares, at_speed  # noqa: E402
+from vidperson.speaker.augment import Ranges, SoundAugmentation, SoundShares, at_speed  # noqa: E402
 from vidperson.speaker.training_embedder import FRONT_ENDS  # noqa: E402
 from vidperson.speaker.training_sounds import (  # noqa: E402
     OtherSpeakers,
@@ -291,7 +291,7 @@ def test_sounds_that_cannot_be_used_are_named_and_the_rest_is_learnt(
         ({"augment": "music=0.1"}, TrainingError, "music needs a folder of music"),
         ({"noise": "{empty}"}, DataError, r"empty: no sound \(.wav .*\) in it"),
         ({"rooms": "{empty}/none"}, DataError, "none: no such folder or tar archive of sounds"),
-        ({"babble_snr": [20.0, 13.0]}, TrainingError, "babble: expected <lowest> <highest>, found '20 13'"),
+        ({"ranges": "babble=20:13"}, TrainingError, "babble: expected <lowest>:<highest>, found 20:13"),
         ({"margin_epochs": [4, 2]}, TrainingError, r"expected two epochs between which it rises, found \(4, 2\)"),
         ({"average": 17}, TrainingError, "average: expected at most the 16 epochs"),
         ({"loss": "none"}, TrainingError, "nothing to learn from"),
@@ -330,9 +330,8 @@ def test_run_script_gives_the_step_every_option(repo: Path, tmp_path: Path) -> N
     launcher.chmod(0o755)
     given = {"train_sets": "a b", "train_data": "m.tar x", "valid_set": "v", "train_unlabelled": "u w"}
     given |= {"train_noise": "n n", "train_music": "m", "train_babble": "b", "train_rirs": "r", "train_cache": "c"}
-    given |= {"train_speeds": "0.9 1.1", "train_margin_epochs": "20 40", "train_noise_snr": "1 2"}
-    given |= {"train_music_snr": "3 4", "train_babble_snr": "5 6", "train_talkers": "2 3", "train_top_k": "5"}
-    given |= {"train_top_k_angle": "0.1", "train_time_mask": "9", "train_frequency_mask": "8", "train_average": "10"}
+    given |= {"train_speeds": "0.9 1.1", "train_margin_epochs": "20 40", "train_ranges": "noise=1:2 bins=0:9"}
+    given |= {"train_top_k": "5", "train_average": "10", "train_margin": "0.3", "train_scale": "32"}
     given |= {"train_features": "kaldi", "train_crop_s": "6", "train_utterances": "2", "train_held_out": "3"}
     call = ["./run_012_train_speaker_embedder.sh", "--exp-dir", "exp", "--data-dir", "d d", "--cmd", str(launcher)]
     for name, value in given.items():
@@ -346,9 +345,8 @@ def test_run_script_gives_the_step_every_option(repo: Path, tmp_path: Path) -> N
     assert found.training.train_data == ["d d/a", "d d/b", "m.tar", "x"] and found.validation.valid_data == ["d d/v"]
     assert found.training.unlabelled == ["u", "w"] and (found.training.cache, found.validation.held_out) == ("c", 3)
     assert (changes.noise, changes.music, changes.babble, changes.rooms) == ("n n", "m", "b", "r")
-    assert (changes.noise_snr, changes.music_snr, changes.babble_snr) == ([1, 2], [3, 4], [5, 6])
-    assert (changes.talkers, changes.time_mask, changes.frequency_mask) == ([2, 3], 9, 8)
-    assert (changes.speeds, margin.margin_epochs, margin.top_k, margin.top_k_angle) == ([0.9, 1.1], [20, 40], 5, 0.1)
+    assert (changes.speeds, changes.ranges, margin.margin_epochs) == ([0.9, 1.1], "noise=1:2 bins=0:9", [20, 40])
+    assert (margin.top_k, margin.top_k_angle, margin.margin, margin.scale) == (5, 0.06, 0.3, 32)
     assert (found.features, found.crop_s, found.utterances, found.training.settings.average) == ("kaldi", 6, 2, 10)
 
 
@@ -413,7 +411,7 @@ def test_trials_of_a_set_are_what_it_is_validated_on(voices: Path, tmp_path: Pat
 
 def loader(voices: Path, speeds: tuple[float, ...] = (1.0,), shares: str = "", **more: Any) -> SoundLoader:
     made = training_set([read_speakers(str(voices / "train"))], [])
-    changes = SoundAugmentation(SoundShares.parse(shares), Ratios(), RATE, talkers=OtherSpeakers(made, RATE))
+    changes = SoundAugmentation(SoundShares.parse(shares), Ranges(), RATE, talkers=OtherSpeakers(made, RATE))
     return SoundLoader(made, FRONT_ENDS["logmel"], 6400, speeds, changes, **more)
 
 

@@ -108,11 +108,15 @@ def test_interval_over_persons_holds_the_rate_and_is_wider_than_over_trials_that
     assert high - low > 2 * np.diff(interval(alone))[0]
 
 
-def test_interval_of_too_few_persons_or_of_samples_without_targets_is_none():
+def test_interval_of_too_few_persons_or_of_samples_without_targets_or_errors_is_none():
     models = np.arange(MIN_PERSONS - 1)
     few = np.repeat(models, 2), np.tile(models, 2)
     assert trial_intervals(np.arange(8), few[0] == few[1], few, (0.05,)) is None
-    assert interval(np.array([0.1, np.nan, np.nan])) is None and interval(np.full(20, 0.25)) == [0.25, 0.25]
+    assert (
+        interval(np.array([0.1, np.nan, np.nan])) is None
+        and interval(np.zeros(20)) is None
+        and interval(np.full(20, 0.25)) == [0.25, 0.25]
+    )
 
 
 def test_evaluated_list_has_the_intervals_of_its_persons(tmp_path):

@@ -69,7 +69,7 @@ set_folders() {
   train_folders=()
   valid_folders=()
   for set in $train_sets; do train_folders+=("$data_dir/$set"); done
-  for set in $valid_set; do valid_folders+=("$data_dir/$set"); done
+  for set in ${valid_set:-}; do valid_folders+=("$data_dir/$set"); done
 }
 
 # What a step is told of the sets to train and to validate on: sets the array `set_args`.

@@ -104,8 +104,8 @@ def compare_domains(units: Double, cohort: EmbeddingSets) -> Domains | None:
 
     units: as :func:`sample_units` makes them of the test set. Neither key nor labels are needed. A cohort is to tell
     what a segment scores with other persons of its domain, so both kinds of cosines should have the same distribution.
-    Up to 1,000 rows of the cohort, evenly spaced, are compared. With speech by microphone and read books, halves of one
-    kind were 0.0 to 0.65 standard deviations apart, and one kind from the other 1.1 to 1.8 where s-norm did harm.
+    Up to 1,000 rows of the cohort, evenly spaced, are compared. With two kinds of speech, sets of one kind were 0.0 to
+    0.3 standard deviations apart, and in most cases sets of both kinds 1.1 to 1.8 (``benchmarks/cohorts.py``).
     """
     if len(units) < _FEWEST or not len(cohort.embeddings) or cohort.dim != units.shape[1]:
         return None  # too few to tell, or to be refused

@@ -23,12 +23,13 @@ _MAX_IMAGE_BYTES = 1 << 30
 _Images = list[tuple[str, Callable[[], bytes]]]
 
 
-def take_faces(segment: str, path: str, limits: Limits = USUAL_LIMITS) -> Result:
+def take_faces(segment: str, path: str, limits: Limits = USUAL_LIMITS, wanted: int = 0) -> Result:
     """The status and faces of a segment; its crops are to be read before the next one is taken.
 
     path: a folder of images, or an uncompressed tar of them; each is one face, square, of any size. They are taken in
     natural order of their names: the n-th is frame n, at n seconds. Its box is the whole image, its score 1; landmarks
     are those that all faces are aligned to. An image that is damaged, not square or too large is left out and counted.
+    wanted: so many at equal steps, the first and the last among them; 0, or more than there are: all.
     """
     try:
         images = _images(path, limits)
@@ -36,7 +37,9 @@ def take_faces(segment: str, path: str, limits: Limits = USUAL_LIMITS) -> Result
         return Result(segment, f"unreadable: {error}", _none())
     rows, black, losses = [_row_of(0, 0)[:0]], [np.zeros(0, np.float32)], Losses()
     spool, thumbnail = Spool(), None
-    for place, (name, read) in enumerate(images):
+    chosen = [int(place) for place in np.linspace(0, len(images) - 1, min(wanted or len(images), len(images)))]
+    for place in chosen:
+        name, read = images[place]
         try:
             image = _image(read, limits)
             crop = fitted_crop(image)
@@ -49,7 +52,7 @@ def take_faces(segment: str, path: str, limits: Limits = USUAL_LIMITS) -> Result
         if thumbnail is None:
             thumbnail = np.asarray(cv2.resize(crop, (THUMB_WIDTH, THUMB_WIDTH)), np.uint8)
 
-    faces, damage = np.concatenate(rows), losses.damage(len(images))
+    faces, damage = np.concatenate(rows), losses.damage(len(chosen))
     if not len(faces):
         return Result(segment, f"unreadable: {damage}", _none())
     quality = np.stack([eye_distances(Detections.from_rows(faces).landmarks), np.concatenate(black)], axis=1)

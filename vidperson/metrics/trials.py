@@ -123,9 +123,12 @@ def _runs(values: NDArray[np.float64], target: NDArray[np.bool_]) -> tuple[NDArr
 
 
 def interval(values: NDArray[np.float64]) -> list[float] | None:
-    """[low, high] of the 95 % interval of a figure's (D,) values; None where most samples have none."""
+    """[low, high] of the 95 % interval of a figure's (D,) values.
+
+    None where most samples have none, or all are 0: samples of what has no error cannot tell of any.
+    """
     known = values[~np.isnan(values)]
-    if len(known) < 0.9 * len(values):
+    if len(known) < 0.9 * len(values) or not known.any():
         return None
     tail = 50 * (1 - LEVEL)
     low, high = np.percentile(known, [tail, 100 - tail]).tolist()

@@ -15,7 +15,7 @@ from vidperson.engines import ENGINES, ONNX_ENGINES, Network, gpu_number, load_n
 from vidperson.engines.processor import processor_features
 from vidperson.errors import EngineError
 from vidperson.io.record import checked
-from vidperson.networks.card import ModelCard
+from vidperson.networks.card import FbankInput, ModelCard
 from vidperson.networks.install import MXNET_FILES, OPENVINO_FILES, InstalledModel
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def open_network(
     Other arguments and errors are those of :func:`vidperson.engines.load_network`.
     """
 
-    batch = installed.card.input.batch or batch
+    batch = installed.card.input.batch or (1 if _varies_in_length(installed.card) else batch)
 
     def load(name: str) -> Network:
         if name == "openvino" and installed.card.openvino is not None:
@@ -97,6 +97,11 @@ def open_network(
     engine, reason = cpu_engine(installed.card, precision, processor_features())
     logging.info("%s: engine auto takes %s: %s", installed.card.name, engine, reason)
     return load(engine)
+
+
+def _varies_in_length(card: ModelCard) -> bool:
+    """Whether hardly two items have one shape: to fill each up to a batch of its own would be wasted."""
+    return card.input.kind == "waveform" or (isinstance(card.input, FbankInput) and card.input.crop_frames is None)
 
 
 def as_module(installed: InstalledModel, precision: str = "fp32") -> nn.Module:

@@ -5,6 +5,7 @@ Sound is (samples,) float32. Levels and ratios are of mean powers over all sampl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -72,26 +73,50 @@ class SoundShares:
 
 
 @dataclass(frozen=True)
-class Ratios:
-    """What is drawn evenly from where, ends included.
+class Ranges:
+    """What is drawn evenly from where, lowest and highest value.
 
-    noise, music, babble: signal-to-noise ratios in dB; babble is the sum of its talkers. talkers: how many.
-    time_mask, frequency_mask: the most frames and bins.
-    Raises TrainingError for a range that does not rise.
+    noise, music, babble: signal-to-noise ratios in dB; babble is the sum of its talkers. talkers: how many. frames,
+    bins: that are masked; whole numbers.
+    Raises TrainingError for a range that does not rise, or of numbers that cannot be.
     """
 
-    noise: tuple[float, ...] = (0.0, 15.0)
-    music: tuple[float, ...] = (5.0, 15.0)
-    babble: tuple[float, ...] = (13.0, 20.0)
-    talkers: tuple[int, ...] = (3, 8)
-    time_mask: int = 19
-    frequency_mask: int = 7
+    noise: tuple[float, float] = (0.0, 15.0)
+    music: tuple[float, float] = (5.0, 15.0)
+    babble: tuple[float, float] = (13.0, 20.0)
+    talkers: tuple[float, float] = (3, 8)
+    frames: tuple[float, float] = (0, 19)
+    bins: tuple[float, float] = (0, 7)
 
     def __post_init__(self) -> None:
-        for name in ("noise", "music", "babble", "talkers"):
-            found = getattr(self, name)
-            if len(found) != 2 or not found[0] <= found[1] or (name == "talkers" and found[0] < 1):
-                raise TrainingError(f"{name}: expected <lowest> <highest>, found '{' '.join(f'{v:g}' for v in found)}'")
+        for name, least in (("talkers", 1), ("frames", 0), ("bins", 0)):
+            lowest, highest = getattr(self, name)
+            if lowest < least or lowest % 1 or highest % 1:
+                raise TrainingError(
+                    f"ranges: {name}: expected whole numbers from {least} on, found {lowest:g}:{highest:g}"
+                )
+        for field in fields(self):
+            lowest, highest = getattr(self, field.name)
+            if not -100 <= lowest <= highest <= 1000:
+                raise TrainingError(f"ranges: {field.name}: expected <lowest>:<highest>, found {lowest:g}:{highest:g}")
+
+    @classmethod
+    def parse(cls, text: str) -> Ranges:
+        """``noise=0:15 talkers=3:8``; what is not named is as above. Raises TrainingError."""
+        names = [field.name for field in fields(cls)]
+        found = {}
+        for word in text.split():
+            match = re.fullmatch(r"([a-z]+)=(-?[\d.]+):(-?[\d.]+)", word)
+            try:
+                name, lowest, highest = (match[1], float(match[2]), float(match[3])) if match else ("", 0.0, 0.0)
+            except ValueError:
+                name = ""
+            if name not in names:
+                raise TrainingError(
+                    f"ranges: expected <name>=<lowest>:<highest>, found '{word}'; names: {' '.join(names)}"
+                )
+            found[name] = lowest, highest
+        return cls(**found)
 
 
 class SoundPool:
@@ -135,7 +160,7 @@ class SoundAugmentation:
     """
 
     shares: SoundShares
-    ratios: Ratios
+    ranges: Ranges
     sample_rate: int = 16000
     noise: SoundPool | None = None
     music: SoundPool | None = None
@@ -165,21 +190,21 @@ class SoundAugmentation:
             speech = reverberated(speech, room)
         if kind == "noise":
             noise = self.noise.draw(count, rng, broken) if self.noise else made_noise(count, rng)
-            speech = mixed(speech, noise, _drawn(self.ratios.noise, rng))
+            speech = mixed(speech, noise, rng.uniform(*self.ranges.noise))
         dry = speech
         if kind in ("babble", "television"):
-            speech = mixed(speech, self._babble(count, rng, broken, speaker), _drawn(self.ratios.babble, rng))
+            speech = mixed(speech, self._babble(count, rng, broken, speaker), rng.uniform(*self.ranges.babble))
         if kind in ("music", "television"):
             assert self.music
             music = self.music.draw(count, rng, broken)
-            speech = speech + (mixed(dry, music, _drawn(self.ratios.music, rng)) - dry)
+            speech = speech + (mixed(dry, music, rng.uniform(*self.ranges.music)) - dry)
         return speech
 
     def mask(self, features: NDArray[np.float32], rng: np.random.Generator) -> None:
         """Set a stretch and a band of (bins, frames) features, of which the mean was subtracted, to 0."""
         if rng.random() < self.shares.mask:
-            for axis, most in ((1, self.ratios.time_mask), (0, self.ratios.frequency_mask)):
-                width = int(rng.integers(min(most, features.shape[axis]) + 1))
+            for axis, (least, most) in ((1, self.ranges.frames), (0, self.ranges.bins)):
+                width = min(int(rng.integers(int(least), int(most) + 1)), features.shape[axis])
                 start = int(rng.integers(features.shape[axis] - width + 1))
                 np.moveaxis(features, axis, 0)[start : start + width] = 0
 
@@ -187,14 +212,9 @@ class SoundAugmentation:
         """Talkers that are equally loud."""
         assert self.talkers
         total = np.zeros(count, np.float32)
-        for _ in range(int(rng.integers(self.ratios.talkers[0], self.ratios.talkers[1] + 1))):
+        for _ in range(int(rng.integers(int(self.ranges.talkers[0]), int(self.ranges.talkers[1]) + 1))):
             total += levelled(self.talkers.draw(count, rng, broken, speaker), -20.0)
         return total
-
-
-def _drawn(between: Sequence[float], rng: np.random.Generator) -> float:
-    lowest, highest = between
-    return rng.uniform(lowest, highest)
 
 
 def power(sound: Sound) -> float:

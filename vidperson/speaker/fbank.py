@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vidperson.networks.card import FbankInput
 
 Array = NDArray[np.float32]
-_FRAMES_AT_ONCE = 2048
+_FRAMES_AT_ONCE = 64  # what lies in the cache takes a third of the time
 _SLANEY_KNEE_HZ, _SLANEY_HZ_PER_MEL, _SLANEY_LOG_STEP = 1000.0, 200 / 3, np.log(6.4) / 27
 _POVEY_POWER = 0.85
 
@@ -81,8 +81,10 @@ def _energies(sound: Array, what: FbankInput) -> Array:
             part -= part.mean(axis=1, keepdims=True)
             part[:, 1:] -= what.pre_emphasis * part[:, :-1]
             part[:, 0] *= 1 - what.pre_emphasis
-        spectrum = np.fft.rfft(part * shape, what.fft)
-        power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)  # sums of positive numbers: 1e-6 of them
+        part *= shape
+        squares = np.fft.rfft(part, what.fft).view(np.float64)
+        squares *= squares
+        power = (squares[:, ::2] + squares[:, 1::2]).astype(np.float32)  # sums of positive numbers: 1e-6 of them
         energies[start : start + _FRAMES_AT_ONCE] = _logarithm(power @ filters, what)
     if what.range_db is not None:
         np.maximum(energies, energies.max() - np.float32(what.range_db), out=energies)

@@ -14,7 +14,7 @@ from vidperson.errors import DataError, TrainingError
 from vidperson.networks.card import FbankInput, ModelCard, Output
 from vidperson.networks.convert import FBANK_EMBEDDERS
 from vidperson.networks.install import InstalledModel, installed_model
-from vidperson.speaker.augment import Ratios, SoundAugmentation, SoundPool, SoundShares
+from vidperson.speaker.augment import Ranges, SoundAugmentation, SoundPool, SoundShares
 from vidperson.speaker.embedder import SpeakerEmbedder
 from vidperson.speaker.training_sounds import (
     OtherSpeakers,
@@ -62,7 +62,7 @@ class SpeakerRecipe:
 
     batch_size: crops of known speakers per step, all processes together. utterances: of these, of each speaker; 0: each
     utterance once an epoch. unlabelled_batch: crops of unknown speakers. speeds: at which each utterance is played,
-    too, as another speaker. augment: see :class:`~vidperson.speaker.augment.SoundShares`.
+    too, as another speaker. augment, ranges: texts of :class:`~vidperson.speaker.augment.SoundShares` and ``Ranges``.
     noise, music, babble, rooms: folders or tars of sounds; "": none. cache: folder for decoded sound; "": none.
     Raises TrainingError for what is not possible.
     """
@@ -75,7 +75,7 @@ class SpeakerRecipe:
     utterances: int
     speeds: tuple[float, ...]
     augment: str
-    ratios: Ratios
+    ranges: str
     noise: str
     music: str
     babble: str
@@ -101,6 +101,7 @@ class SpeakerRecipe:
                 f"{self.batch_size}"
             )
         SoundShares.parse(self.augment)
+        Ranges.parse(self.ranges)
 
     @property
     def input(self) -> FbankInput:
@@ -170,7 +171,9 @@ def sound_changes(recipe: SpeakerRecipe, utterances: PictureSet) -> SoundAugment
     talkers: SoundPool | None = babble
     if talkers is None and (len(utterances.identities) > 1 or (utterances.labels < 0).any()):
         talkers = OtherSpeakers(utterances, rate, recipe.cache)
-    return SoundAugmentation(SoundShares.parse(recipe.augment), recipe.ratios, rate, noise, music, rooms, talkers)
+    return SoundAugmentation(
+        SoundShares.parse(recipe.augment), Ranges.parse(recipe.ranges), rate, noise, music, rooms, talkers
+    )
 
 
 def plan_embedder(
@@ -291,7 +294,7 @@ def _note(recipe: SpeakerRecipe, utterances: PictureSet) -> dict[str, Any]:
         "utterances": recipe.utterances,
         "speeds": " ".join(f"{speed:g}" for speed in recipe.played),
         "augment": " ".join(recipe.augment.split()),
-        **dataclasses.asdict(recipe.ratios),
+        "ranges": " ".join(recipe.ranges.split()),
         **{f"{name}_files": count for name, count in folders.items()},
         "decoded_to_16_bits": bool(recipe.cache),
         "identities": len(utterances.identities),

@@ -22,9 +22,9 @@ class Augmentation:
 
     mirror: left and right swapped. jitter: turned by up to 10 degrees, scaled by 0.9..1.1, shifted by up to 4 pixels.
     colour: brightness, contrast and saturation times 0.6..1.4 each. grey: without colour. blur: Gaussian, sigma
-    0.5..2 pixels. motion: moved in a straight line meanwhile, in any direction, by up to a tenth of the larger side.
-    dark: values 0..1 to the power of 1..3. scale: shrunk to 25..75 % and grown again. jpeg: compressed with quality
-    20..90.
+    0.5..2 pixels. gauss: Gaussian, sigma 0.1..5 pixels, of which 5 x 9 pixels (width x height) count. motion: moved in
+    a straight line meanwhile, in any direction, by up to a tenth of the larger side. dark: values 0..1 to the power of
+    1..3. scale: shrunk to 25..75 % and grown again. jpeg: compressed with quality 20..90.
     cutout: a rectangle of 15..45 % of each side filled with noise.
     pad: padded with black by a 25th of the height (10 of 256 pixels), and a random part of the old size taken.
     recolour: other colours for the upper part, from a sixth of the height to the middle, and for the lower one; what is
@@ -41,6 +41,7 @@ class Augmentation:
     colour: float = 0.0
     grey: float = 0.0
     blur: float = 0.0
+    gauss: float = 0.0
     motion: float = 0.0
     dark: float = 0.0
     scale: float = 0.0
@@ -61,7 +62,10 @@ class Augmentation:
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """A changed copy of (H, W, 3) uint8 RGB, of the same shape; everything but ``mix``."""
         for name, change in CHANGES.items():
-            if rng.random() < getattr(self, name):
+            share = getattr(self, name)
+            if share == 0 and name == "gauss":  # no draw: trainings without it stay what they were
+                continue
+            if rng.random() < share:
                 image = change(image, rng)
         if rng.random() < self.erase:
             image = _erase(image, rng, self.mean)
@@ -125,6 +129,10 @@ def _luma(pixels: np.ndarray) -> np.ndarray:
 
 def _blur(image: Image, rng: np.random.Generator) -> Image:
     return cv2.GaussianBlur(np.ascontiguousarray(image), (0, 0), rng.uniform(0.5, 2))  # type: ignore[return-value]
+
+
+def _gauss(image: Image, rng: np.random.Generator) -> Image:
+    return cv2.GaussianBlur(np.ascontiguousarray(image), (5, 9), rng.uniform(0.1, 5))  # type: ignore[return-value]
 
 
 def _motion(image: Image, rng: np.random.Generator) -> Image:
@@ -233,6 +241,7 @@ CHANGES: dict[str, Callable[[Image, np.random.Generator], Image]] = {
     "colour": _colour,
     "grey": _grey,
     "blur": _blur,
+    "gauss": _gauss,
     "motion": _motion,
     "dark": _dark,
     "scale": _scale,
