@@ -192,6 +192,7 @@ def test_run_demo_cleanses_and_trains_and_face_and_voice_together_are_better_tha
     )  # fmt: skip
     assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]
     assert said.stdout.splitlines()[-1] == f"report: {recipe.results}/report.html"
+    assert "All voices are artificial" in (recipe.results / "report.html").read_text()
 
     rows = [
         re.split(r"  +", line)
