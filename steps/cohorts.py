@@ -64,8 +64,8 @@ def cohort_size(options: SystemOptions, have: int) -> int:
     return options.ncoh or most
 
 
-def warn_of_domain(units: Double, cohort: EmbeddingSets, names: tuple[str, str], how: str) -> None:
-    """Log a warning where the cohort is of another domain than the test set.
+def tell_domains(units: Double, cohort: EmbeddingSets, names: tuple[str, str], how: str) -> list[str]:
+    """Log how far the cohort is from the test set; returns a warning where it is of another domain, or nothing.
 
     units: of a sample of the test set. names: of both sets. how: words behind.
     """
@@ -73,14 +73,14 @@ def warn_of_domain(units: Double, cohort: EmbeddingSets, names: tuple[str, str],
 
     found = compare_domains(units, cohort)
     if found is None:
-        return
-    medians = "median cosine of %s with itself %.3f, with the cohort %s %.3f%s: %.1f standard deviations apart"
-    values = (names[0], found.test, names[1], found.cohort, how, abs(found.shift))
-    if found.differ:
-        advice = "from %.1f on the cohort is of another domain, and s-norm may harm: compare with the scores without it"
-        logging.warning(f"{medians}; {advice}", *values, FAR)
-    else:
-        logging.info(medians, *values)
+        return []
+    told = (
+        f"median cosine of {names[0]} with itself {found.test:.3f}, with the cohort {names[1]} {found.cohort:.3f}{how}"
+    )
+    told += f": {abs(found.shift):.1f} standard deviations apart"
+    logging.info("%s", told)
+    advice = f"from {FAR} on the cohort is of another domain, and s-norm may harm: compare with the scores without it"
+    return [f"{told}; {advice}"] if found.differ else []
 
 
 def read_mean(folder: Path, others: Sequence[EmbeddingSets]) -> Double:

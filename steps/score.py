@@ -44,7 +44,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -228,6 +228,8 @@ def score(options: ScoreOptions) -> None:
             for name in names:
                 now = {system: ours[system] for system in turn if system.backend == name}
                 _score_backend(inputs, now, options, last=name == names[-1] and turn is turns[-1])
+        for line in inputs.warnings:
+            logging.warning("%s", line)
 
 
 def check_systems(options: SystemOptions) -> None:
@@ -451,6 +453,7 @@ class Inputs:
         numbers in the trials; there are no groups then.
     cohort: vectors of the cohort, once it was read. mean: what was subtracted from all of these, (dim,).
     sample: (K, dim) unit vectors of the test set, until the cohort was compared with them.
+    warnings: what is to be said at the end, so that it is seen.
     """
 
     pair: PairOptions
@@ -462,6 +465,7 @@ class Inputs:
     cohort: EmbeddingSets | None = None
     mean: NDArray[np.float64] | None = None
     sample: NDArray[np.float64] | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def held(self) -> list[EmbeddingSets]:
         """The different sets that are held."""
@@ -488,12 +492,12 @@ class Inputs:
         self.sample = sample_units(self.test)
 
     def compare_cohort(self, cohort: EmbeddingSets, name: str) -> None:
-        """Log a warning where the cohort is of another domain than the sample, once."""
-        from steps.cohorts import warn_of_domain
+        """Note a warning where the cohort is of another domain than the sample, once."""
+        from steps.cohorts import tell_domains
 
         if self.sample is not None:
             how = "" if self.mean is None else ", after sub-mean"
-            warn_of_domain(self.sample, cohort, (self.pair.test_part, name), how)
+            self.warnings += tell_domains(self.sample, cohort, (self.pair.test_part, name), how)
             self.sample = None
 
     def get_cohort(self, options: ScoreOptions) -> EmbeddingSets:

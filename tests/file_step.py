@@ -5,6 +5,7 @@ python tests/file_step.py --source in --output out --factor 2 [--check true] [--
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -23,6 +24,7 @@ class FileOptions:
     check: bool = cli.option(False, "true: say what there is to do and leave with status 3, or with 0")
     force: bool = cli.option(False, "true: write it though it is there")
     slow_s: float = cli.option(0.0, "seconds that the work takes")
+    warnings: int = cli.option(0, "how many warnings are logged")
     late_s: float = cli.option(0.0, "seconds after which the file is seen when the step has ended")
 
 
@@ -36,6 +38,8 @@ def run(options: FileOptions) -> None:
         print(f"{output}: done already" if not reasons else "\n".join(reasons))
         sys.exit(3 if reasons else 0)
     print("forced" if options.force else "not forced")
+    for number in range(options.warnings):
+        logging.warning("warning %d", number + 1)
     if not options.factor:
         sys.exit("expected another factor than 0")
     (output.parent / "begun").touch()

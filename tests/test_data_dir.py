@@ -17,6 +17,7 @@ from vidperson.errors import DataError
 from vidperson.io import data_dir, flawless
 from vidperson.io.data_dir import balanced_ranges, consecutive_parts, fix, require_valid, split, validate, work_list
 from vidperson.io.flawless import flawless_trial_lists
+from vidperson.io.flawless_segments import are_flawless
 from vidperson.io.lines import read_paths, read_scp, read_spk2utt
 from vidperson.io.lists import read_boxes, read_trials
 
@@ -471,6 +472,61 @@ def test_validate_says_the_same_of_trials_with_and_without_the_quick_check(
     monkeypatch.setattr(flawless, "flawless_trial_lists", lambda folder: [])
     assert quickly == validate(folder)
     assert bool(passed) == (not quickly) or flaw == "no line end"
+
+
+SEGMENTS = {
+    "wav.scp": "B-1 /x/b 1.wav\na-1 /x/a1.wav\na-2 /x/a2.wav\n\u00e9-1 /x/e1.wav\n",
+    "frames.scp": "B-1 /x/b\na-1 /x/a1\na-2 /x/a2\n\u00e9-1 /x/e1\n",
+    "utt2spk": "B-1 b\na-1 m\na-2 m\n\u00e9-1 e\n",
+    "spk2utt": "b B-1\ne \u00e9-1\nm a-1 a-2\n",
+    "utt2dur": "B-1 1\na-2 0.5\n\u00e9-1 3\n",
+}
+SEGMENT_FLAWS = {
+    **{name: flaw for name, flaw in FLAWS.items() if name != "no key"},
+    "a line less": lambda text: text.split("\n", 1)[1],
+    "another model": lambda text: text.replace(" m", " k").replace("\nm ", "\nk "),
+    "one more": lambda text: text + "\u00e9-2 7\n",
+    "order of segments": lambda text: text.replace("a-1 a-2", "a-2 a-1"),
+    "no number": lambda text: text.replace("0.5", "nan").replace(" m", " \u00a0"),
+    "no text": lambda text: text.replace("B-1", "B\x00"),
+}
+
+
+@pytest.mark.parametrize("trials", [False, True])
+@pytest.mark.parametrize("flawed", SEGMENTS)
+@pytest.mark.parametrize("flaw", SEGMENT_FLAWS)
+def test_validate_says_the_same_of_segments_with_and_without_the_quick_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trials: bool, flawed: str, flaw: str
+) -> None:
+    folder = write(tmp_path / "set", SEGMENTS | ({"trials": "b B-1\nm a-2\n"} if trials else {}))
+    write(folder, {flawed: SEGMENT_FLAWS[flaw](SEGMENTS[flawed])})
+    found = [validate(folder, check_files=check) for check in (False, True)]
+    monkeypatch.setattr(data_dir, "are_flawless", lambda *given: False)
+    assert found == [validate(folder, check_files=check) for check in (False, True)]
+
+
+@pytest.mark.parametrize("trials", [False, True])
+def test_quick_check_passes_flawless_lists_and_strangers_only_without_trials(tmp_path: Path, trials: bool) -> None:
+    folder = write(tmp_path / "set", SEGMENTS)
+    given = folder, ["wav.scp", "frames.scp"], ["utt2dur"], not trials
+    assert are_flawless(*given)
+    write(folder, {"utt2spk": "B-1 b\na-1 m\na-2 m\n", "spk2utt": "b B-1\nm a-1 a-2\n"})
+    assert are_flawless(*given) == (not trials)
+
+
+def test_validate_many_segments_takes_little_memory(tmp_path: Path) -> None:
+    names = [f"id{i:05d}-video-{k:05d}" for i in range(100) for k in range(200)]
+    lists = {name: "".join(f"{segment} /x/{segment}\n" for segment in names) for name in ("wav.scp", "frames.scp")}
+    lists["utt2spk"] = "".join(f"{segment} {segment[:7]}\n" for segment in names)
+    lists["utt2dur"] = "".join(f"{segment} 4.5\n" for segment in names)
+    lists["spk2utt"] = "".join(f"{names[i][:7]} {' '.join(names[i : i + 200])}\n" for i in range(0, len(names), 200))
+    folder = write(tmp_path / "set", lists)
+    tracemalloc.start()
+    try:
+        assert validate(folder) == []
+        assert tracemalloc.get_traced_memory()[1] < 1e6  # an object per line takes over 20 MB
+    finally:
+        tracemalloc.stop()
 
 
 def test_work_of_decoding_goes_by_pixels_and_other_work_by_duration(folder: Path) -> None:

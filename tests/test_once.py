@@ -88,6 +88,12 @@ def test_output_that_is_seen_late_is_waited_for_and_one_that_never_comes_is_name
     assert str(once.input) in failed.stderr  # why it is not there
 
 
+def test_last_warnings_of_the_log_are_shown_and_how_many_there_are(once: Once) -> None:
+    assert once.run(step="--warnings 2").stderr == "WARNING warning 1\nWARNING warning 2\n"
+    many = once.run("--force", "true", step="--warnings 5").stderr
+    assert many == f"5 warnings in {once.log}, the last:\n" + "".join(f"WARNING warning {i}\n" for i in (3, 4, 5))
+
+
 def test_step_that_cannot_be_asked_is_not_run(once: Once) -> None:
     record_path(once.output).write_text("{")
     failed = once.run()

@@ -162,6 +162,19 @@ def test_models_that_share_the_test_part_score_as_if_they_did_not(task):
         assert path.read_bytes() == (task.work / "copy" / path.relative_to(task.work / "eval")).read_bytes(), path
 
 
+def test_cohort_of_another_domain_is_told_last_and_one_of_the_same_is_not(task, caplog):
+    rng = np.random.default_rng(4)
+    write_archive(
+        task.work / "embed/voice/foreign", "embed", {f"f{i}": rng.normal(-0.5, 1, (1, DIM)) for i in range(40)}
+    )
+    for cohort, warned in (("cohort", False), ("foreign", True)):
+        caplog.clear()
+        options = {"snorm_cohort": cohort, "cohort_of": "segments", "scores_dir": task.work / cohort}
+        task.score(backends="max whole", **options)
+        last = [record.message for record in caplog.records if record.levelname == "WARNING"][-1]
+        assert ("of another domain, and s-norm may harm" in last) is warned
+
+
 def test_person_of_the_cohort_who_is_in_no_list_is_named(task):
     (task.work / "data/less").mkdir(exist_ok=True)
     (task.work / "data/less/utt2spk").write_text("p0-0 p0\n")

@@ -11,7 +11,7 @@ Usage: utils/once.py [options] -- <command> [<argument> ...]
 The step is first called with --check true added, without the launcher. Exit status 0: all is there;
 3: something is to be made, with the reasons on its output; any other: the step cannot run, and its
 message tells why. Afterwards it is asked again until it says 0: an output that a job elsewhere has
-written may be seen late on a network file system.
+written may be seen late on a network file system. The last warnings of the log are shown.
 
 Example:
   utils/once.py --log exp/scores/x/max/log/dev.log -- python steps/score.py --trials data/dev/trials
@@ -38,6 +38,7 @@ from utils.commands import flag, is_program, number, parse, refuse, run_child, r
 
 DONE, TO_DO = 0, 3
 POLL_S = 0.5
+SHOWN = 3  # warnings
 DEFAULTS = {"--cmd": "utils/run.py", "--log": "", "--force": "false", "--patience-s": "60"}
 
 
@@ -57,6 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     code = run_child([*options["--cmd"].split(), options["--log"], *command, *more])
     if code:
         return code
+    show_warnings(options["--log"])
     deadline = time.monotonic() + patience_s
     while (found := check(command))[0] == TO_DO and time.monotonic() < deadline:
         time.sleep(POLL_S)
@@ -65,6 +67,17 @@ def main(arguments: Sequence[str]) -> int:
         print(said, end="", file=sys.stderr)
         refuse(f"not all outputs are there {patience_s} s after the command ended; see {options['--log']}")
     return code
+
+
+def show_warnings(log: str) -> None:
+    """Show the last warnings of a log on stderr, and how many there are."""
+    if not os.path.isfile(log):
+        return  # it may be seen late, too
+    with open(log, encoding="utf-8", errors="replace") as stream:
+        lines = [text for line in stream if (text := line.partition(" WARNING ")[2])]
+    if lines[SHOWN:]:
+        print(f"{len(lines)} warnings in {log}, the last:", file=sys.stderr)
+    print("".join(f"WARNING {line}" for line in lines[-SHOWN:]), end="", file=sys.stderr)
 
 
 def check(command: Sequence[str]) -> tuple[int, str]:

@@ -79,8 +79,8 @@ def read_faces(sources: Sequence[str], items_dir: str | os.PathLike[str] = "") -
     A source is a folder or tar archive of ``<identity>/<picture>``, where the identity is the whole path of the
     image's folder; ``<crops.tar>:<utt2spk>`` for the aligned faces of stage 2, whose segments the list gives to
     identities; what it does not name, as a cleansed list, is left out; or a data folder of the recipe, of which each
-    segment in ``utt2spk`` is one item, a random one of its faces each time: those of ``frames.scp`` or, where there is
-    none, those of stage 2 below ``items_dir``.
+    segment in ``utt2spk`` is one item, a random one of its faces each time: those of ``frames.scp`` or, where there
+    is none, those of stage 2 below ``items_dir``.
     Raises DataError for a source that is missing or broken, a folder without images, or one without any identity.
     """
     if not sources:

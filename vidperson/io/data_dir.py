@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write
+from vidperson.io.flawless_segments import DURATIONS, are_flawless
 from vidperson.io.lines import check_id, read_lines, sort_key, write_lines
 
 PathLike = str | os.PathLike[str]
@@ -342,6 +343,10 @@ def validate(directory: PathLike, check_files: bool = False) -> list[str]:
         from vidperson.io.flawless import flawless_trial_lists  # it takes NumPy
 
         flawless = flawless_trial_lists(folder)
+    others = [name for name in names if name not in flawless]
+    if _is_flawless(folder, others, strangers=not flawless):
+        files = {scp: _paths_of(folder / scp) for scp in SCPS if scp in names} if check_files else {}
+        return [*_check_confs(folder), *_check_files(folder, files)]
     for name in names:
         if name in flawless:
             continue
@@ -367,14 +372,38 @@ def validate(directory: PathLike, check_files: bool = False) -> list[str]:
     if every in tables:
         problems += _check_segments(folder, tables, every)
     if check_files:
-        for scp in SCPS:
-            for row in tables.get(scp, []):
-                path = folder / row.fields[1]
-                if not path.exists():
-                    problems.append(_problem(folder / scp, row.line, f"no such file: '{row.fields[1]}'", False))
-                elif path.is_dir() and (scp == "wav.scp" or not any(path.iterdir())):
-                    what = "a folder, expected a file" if scp == "wav.scp" else "an empty folder"
-                    problems.append(_problem(folder / scp, row.line, f"{what}: '{row.fields[1]}'", False))
+        problems += _check_files(
+            folder, {scp: ((row.line, row.fields[1]) for row in tables[scp]) for scp in SCPS if scp in tables}
+        )
+    return problems
+
+
+def _paths_of(scp: Path) -> Iterator[tuple[int, str]]:
+    """Line and path of each segment of a list with which nothing is wrong."""
+    for number, line in enumerate(_read_lines(scp), 1):
+        yield number, line.partition(" ")[2]
+
+
+def _is_flawless(folder: Path, names: Collection[str], strangers: bool) -> bool:
+    """Whether a folder has only lists of segments, with which nothing is wrong; see :func:`are_flawless`."""
+    scps = [scp for scp in SCPS if scp in names]
+    models = {"utt2spk", "spk2utt"}
+    if not scps or not models.issubset(names) or not {*SCPS, *DURATIONS, *models}.issuperset(names):
+        return False
+    return are_flawless(folder, scps, [name for name in DURATIONS if name in names], strangers)
+
+
+def _check_files(folder: Path, paths: Mapping[str, Iterable[tuple[int, str]]]) -> list[str]:
+    """Are the files and folders of the scps there? paths: scp -> line and path of each."""
+    problems = []
+    for scp, rows in paths.items():
+        for line, name in rows:
+            path = folder / name
+            if not path.exists():
+                problems.append(_problem(folder / scp, line, f"no such file: '{name}'", False))
+            elif path.is_dir() and (scp == "wav.scp" or not any(path.iterdir())):
+                what = "a folder, expected a file" if scp == "wav.scp" else "an empty folder"
+                problems.append(_problem(folder / scp, line, f"{what}: '{name}'", False))
     return problems
 
 
