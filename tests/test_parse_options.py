@@ -236,8 +236,8 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
         kinds |= dict(line.split(": ") for line in (recipe / "kinds").read_text().splitlines())
     assert {name for name, kind in kinds.items() if kind == "whole"} == {
         "nj", "stage", "stop_stage", "threads", "max_size", "det_batch", "aligned_faces", "min_faces",
-        "max_pixels", "embed_batch", "speaker_crops", "ncoh", "ncoh_discard", "max_systems", "det_window", "second_look",
-        "search_top", "search_persons",
+        "max_pixels", "embed_batch", "speaker_crops", "ncoh", "ncoh_discard", "max_systems", "det_window",
+        "second_look", "search_top", "search_persons",
         "train_embedding_size", "film_frames", "train_images", "train_unlabelled_batch",
         "train_sub_centres", "train_batch", "train_top_k", "train_utterances", "train_average",
         "train_epochs", "train_gpus", "train_processes", "train_workers", "train_threads",
@@ -337,14 +337,16 @@ def test_options_are_exported_for_the_records_sorted_and_quoted(recipe: Path) ->
 def script_of(config: Path) -> str:
     """A script that takes what the config sets."""
     if "train_name" not in config.read_text():
-        return "run_000_get_pretrained_models"
+        return "run_015_cleanse_list" if "cleanse" in config.name else "run_000_get_pretrained_models"
     scripts = {
         "arcface": "run_010_train_face_embedder",
         "retinaface": "run_011_train_face_detector",
         "body": "run_013_train_body_embedder",
         "cast": "run_013_train_body_embedder",
+        "voxceleb_face": "run_010_train_face_embedder",
         "voxceleb": "run_012_train_speaker_embedder",
         "ecapa": "run_012_train_speaker_embedder",
+        "demo_av": "run_012_train_speaker_embedder",
     }
     found = [script for word, script in scripts.items() if word in config.name]
     return found[0] if found else "run_014_train_identifier"
@@ -354,7 +356,7 @@ def script_of(config: Path) -> str:
 def test_options_configs_of_the_recipe_are_valid(recipe: Path, repo: Path, config: Path) -> None:
     found = options_of(recipe, repo, script_of(config), "--config-file", f"global_conf/{config.name}")
     assert found["face_detector"].startswith("retinaface_") and found["face_embedder"]
-    assert found["modalities"] in ("face", "body", "face body")
+    assert found["modalities"] in ("face", "body", "speaker", "face body", "face speaker")
     assert found["experiment"] == config.stem.removeprefix("config_")
 
 
