@@ -236,8 +236,8 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
         kinds |= dict(line.split(": ") for line in (recipe / "kinds").read_text().splitlines())
     assert {name for name, kind in kinds.items() if kind == "whole"} == {
         "nj", "stage", "stop_stage", "threads", "max_size", "det_batch", "aligned_faces", "min_faces",
-        "max_pixels", "embed_batch", "speaker_crops", "ncoh", "ncoh_discard", "max_systems", "det_window", "second_look",
-        "search_top", "search_persons",
+        "max_pixels", "embed_batch", "speaker_crops", "ncoh", "ncoh_discard", "max_systems", "det_window",
+        "second_look", "search_top", "search_persons",
         "train_embedding_size", "film_frames", "train_images", "train_unlabelled_batch",
         "train_sub_centres", "train_batch", "train_top_k", "train_utterances", "train_average",
         "train_epochs", "train_gpus", "train_processes", "train_workers", "train_threads",

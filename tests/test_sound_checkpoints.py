@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidperson.networks.card import Checkpoint, card_names, card_text, load_card
+from vidperson.networks.card import Checkpoint, card_names, load_card
 from vidperson.networks.install import install_model
 from vidperson.networks.opening import open_network
 from vidperson.speaker.embedder import SpeakerEmbedder
@@ -344,10 +344,9 @@ def test_cards_of_voice_networks_in_the_zoo_are_built_from_their_architectures()
     for card in cards:
         assert card.checkpoint
         with torch.device("meta"):
-            network = build_network(card.checkpoint.architecture, card.input, card.output).eval()
-            given = torch.zeros(2, card.input.mel_bins, 60)  # type: ignore[attr-defined]
-            assert network(given).shape == (2, card.output.embedding_size), card.name
-        assert load_card(card.name) == card and card_text(card)
+            network = build_network(card.checkpoint.architecture, card.input, card.output)
+        outputs = [value.shape[0] for name, value in network.state_dict().items() if value.ndim > 1]
+        assert outputs[-1] == card.output.embedding_size, card.name
 
 
 def test_onnx_file_of_wespeaker_is_installed_and_run_as_it_is(tmp_path: Path) -> None:
