@@ -259,6 +259,8 @@ def write_set(root: Path) -> dict[str, str]:
         if modality == "face":
             rows[ids[10]] = rows[ids[10]][:0]
         write_archive(root / f"exp/{modality}_embed/{network}/train", "embed", rows.items())
+    whole = np.array([[0, 2.5, 20, -26, 0, 0, 1]], np.float32)  # of stage 2: no box, so all rows are of one person
+    write_archive(root / "exp/speaker_det/given/train", "speech", ((name, whole) for name in ids))
     data = root / "data/train"
     data.mkdir(parents=True)
     sound = root / "media/wav/x"
@@ -309,6 +311,7 @@ def options(root: Path, **values: object) -> CleanseOptions:
         f"--modality {modality} --embed-dir {root}/exp/{modality}_embed/{network} --part train"
         for modality, network in (("speaker", "voices"), ("face", "looks"))
     ]
+    views[0] += f" --items-dir {root}/exp/speaker_det/given"
     given = {"data": root / "data/train", "views": views, "output_dir": root / "out", "clean_data": root / "data/clean"}
     return cli.fill(CleanseOptions, **{**given, **values})
 

@@ -66,14 +66,12 @@ class View:
 class Calibration:
     """From a similarity to the log-likelihood ratio of right against wrong.
 
-    edges: (B + 1,) borders of bins. ratios: (B,) natural logarithms, not falling. right, wrong: (B,) densities.
+    edges: (B + 1,) borders of bins. ratios: (B,) natural logarithms, not falling.
     share: of the utterances, that are wrong. counts, impostors: (B,) scores of own and of other classes.
     """
 
     edges: Double
     ratios: Double
-    right: Double
-    wrong: Double
     share: float
     counts: Index
     impostors: Index
@@ -123,7 +121,7 @@ def calibrate(own: Double, other: Double) -> Calibration | None:
     right = np.maximum(right / (right.sum() * width), 0.5 / len(own) / width / _BINS)
     wrong = np.maximum(wrong, 0.5 / len(other) / width / _BINS)
     ratios = _rising(np.log(right / wrong), (right + wrong) * width)
-    return Calibration(edges, ratios, right, wrong, share, counts, impostors)
+    return Calibration(edges, ratios, share, counts, impostors)
 
 
 def _lower_component(values: Double) -> Double:

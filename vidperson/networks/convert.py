@@ -168,15 +168,6 @@ def _small_ecapa(width: int) -> Callable[[FbankInput, Output], nn.Module]:
     return build
 
 
-def _ecapa_cnn(width: int) -> Callable[[FbankInput, Output], nn.Module]:
-    def build(card_input: FbankInput, card_output: Output) -> nn.Module:
-        from vidperson.networks.architectures.ecapa_cnn import EcapaCnn
-
-        return EcapaCnn(width, *_fbank_sizes(card_input, card_output))
-
-    return build
-
-
 def _fbank_resnet(name: str) -> Callable[[FbankInput, Output], nn.Module]:
     def build(card_input: FbankInput, card_output: Output) -> nn.Module:
         from vidperson.networks.architectures.fbank_resnet import SHAPES, FbankResNet
@@ -235,7 +226,6 @@ ARCHITECTURES = {**DETECTORS, **EMBEDDERS, **REIDENTIFIERS}
 FBANK_EMBEDDERS: dict[str, Callable[[FbankInput, Output], Any]] = {
     **{name: _ecapa(name) for name in _ECAPAS},
     **{f"ecapa_c{width}": _small_ecapa(width) for width in (128, 192, 256)},
-    "ecapa_cnn_c192": _ecapa_cnn(192),
     "resnet18_w16_tstp": _fbank_resnet("resnet18_w16_tstp"),
     **{f"resnet{layers}_tstp": _fbank_resnet(f"resnet{layers}_tstp") for layers in (18, 34, 50, 101, 152, 221, 293)},
     "campplus": _campplus,
