@@ -48,5 +48,5 @@ fi
 if [ ${#searches[@]} != 0 ]; then
   python steps/evaluate_searches.py "${report[@]}" --searches "${searches[@]}" "${search_args[@]}" "${casts[@]}"
 fi
-report+=("${casts[@]}" --pairs "${pairs[@]}" --searches "${searches[@]}" --search-systems "${search_args[*]@Q}")
+report+=(--note "$report_note" "${casts[@]}" --pairs "${pairs[@]}" --searches "${searches[@]}" --search-systems "${search_args[*]@Q}")
 python steps/make_report.py "${report[@]}" "${system_args[@]}"

@@ -18,7 +18,7 @@ if [ ! -f path.sh ]; then
 fi
 . ./cmd.sh
 train_sets=                  # data sets to cleanse, each by itself
-cleanse_precision=0.0        # [0..1] wished share of wrong ones among the noisy; 0: likelier wrong
+cleanse_precision=0.0        # [0..1] wished share of wrong ones in the noisy; 0: likelier wrong
 cleanse_duplicate=0.98       # [0..1] cosine from which two of different labels are the same
 cleanse_relabel=false        # true: what surely is of another label is kept, with that label
 . ./utils/parse_options.sh

@@ -15,3 +15,4 @@ calibration_set=vox1_e_other
 fusion_systems=mean-cosine
 fusion_methods="mean logistic quality"
 quality_measures="norm snr"
+report_note="All voices are artificial: the figures say nothing about real data."

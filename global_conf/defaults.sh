@@ -187,3 +187,4 @@ link_cosine=0.3              # [-1..1] lowest cosine of successive faces of a tr
 
 ## Scores and evaluation (stage 5)
 priors="0.05 0.01 0.005 0.001"  # target priors of the detection costs
+report_note=                 # words below the title of the report; empty: none

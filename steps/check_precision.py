@@ -44,9 +44,8 @@ class CheckOptions:
 
     model: Path = cli.option(help="folder of the installed network")
     items_dir: Path | None = cli.option(None, "output folder of stage 2, for an embedder")
-    scp: Path | None = cli.option(
-        None, "segment and path of a file: for a detector, and for items that are read from it"
-    )
+    scp: Path | None = cli.option(None, "segment and path of videos or images, for a detector")
+    items_scp: Path | None = cli.option(None, "segment and path of what items are read from, where stage 2 keeps none")
     max_size: int = cli.option(800, "long side that frames are brought down to", convert=cli.whole(1))
     card: Path | None = cli.option(None, "card to note the figures in when bf16 passes: a .yaml file")
     sample: int = cli.option(64, "items or frames to compare, about", convert=cli.whole(1))
@@ -99,7 +98,7 @@ def _check_embedder(installed: InstalledModel, options: CheckOptions) -> tuple[d
         modality.open_embedder(_network(installed, options, precision, _BATCH), installed.card)
         for precision in ("fp32", options.network.precision)
     )
-    files = {} if options.scp is None else {"scp": options.scp}
+    files = {} if options.items_scp is None else {"scp": options.items_scp}
     figures = compare_embeddings(exact, tried, modality.sample_items(folder, options.sample, **files))
     found = f"lowest {figures['lowest']:.6f}, mean {figures['mean']:.6f} of {figures['items']:.0f} items"
     return figures, figures["lowest"] >= MIN_COSINE, f"a cosine of {MIN_COSINE} or more with fp32", found

@@ -23,9 +23,10 @@ docs/metrics.md tells how it is decided. What is there, intact and of the same o
 kept. Memory is for a block of rows and a vector per label; the vectors of segments are mapped.
 
 Example:
+  view="--modality face --part vox2_train --embed-dir exp/face_embed/arcface_tiny"
+  view+=" --items-dir exp/face_det/retinaface_tiny"
   steps/cleanse_list.py --data data/vox2_train --output-dir exp/cleanse/voxceleb/vox2_train \\
-    --clean-data data/vox2_train_clean --views "--modality face --part vox2_train \\
-    --embed-dir exp/face_embed/arcface_tiny --items-dir exp/face_det/retinaface_tiny"
+    --clean-data data/vox2_train_clean --views "$view"
 """
 
 from __future__ import annotations
@@ -186,6 +187,8 @@ def read_view(folder: Path, modality: str, part: Part, segments: Sequence[str]) 
 
     Raises ScoringError for segments without embeddings, DataError for damaged ones.
     """
+    import numpy as np
+
     from vidperson.backends.cleansing import View
     from vidperson.io.mapped import MappedRows
     from vidperson.io.record import checked
@@ -193,10 +196,10 @@ def read_view(folder: Path, modality: str, part: Part, segments: Sequence[str]) 
 
     require(segments, set(part.segments()), f"segments of the set are not in {part.embed[0]}", CURE)
     size = MappedRows(checked(part.embed[0] / "embed.scp"), segments).columns
+    if not size:
+        return View(modality, np.zeros(0, np.int64), np.zeros((0, 0), np.float32))
     words = ["cleanse_list", "vectors", f"{part.link_cosine:g}", part.name, segments_digest(segments)]
     if (prepared := read_prepared(folder, size, words, part.inputs)) is None:
-        import numpy as np
-
         nothing, weightless = np.zeros(0, np.int64), np.zeros(0)
         with ClipWriter(folder, words, part.inputs) as writer:
             for number, (_, pooled, _) in enumerate(part.pooled(segments, {})):

@@ -76,6 +76,7 @@ class ReportOptions:
     search_systems: str = cli.option("", "a word with the options of steps/search.py that say which systems search")
     casts: list[str] = cli.option((), "a word per searched set: its options as steps/search_cast.py takes")
     cast_systems: str = cli.option("", "a word with the options of steps/search_cast.py that say which systems search")
+    note: str = cli.option("", "words below the title of the report")
 
 
 def make_report(options: ReportOptions) -> None:
@@ -108,7 +109,7 @@ def make_report(options: ReportOptions) -> None:
         parts += [(pair.modality, pair.items_dir / name) for name in names if pair.items_dir]
     found = [(modality, folder) for modality, folder in parts if (folder / "status").is_file()]
     embedders = list(dict.fromkeys([*(pair.embedder for pair in pairs), *(pair.embedder for pair in searches)]))
-    outputs = write_report(options.output_dir, folders, test_sets, found, embedders, searched)
+    outputs = write_report(options.output_dir, folders, test_sets, found, embedders, searched, options.note)
     outputs += [options.output_dir / folder / f"{name}.json" for folder in folders for name in test_sets]
     outputs += [options.output_dir / folder / f"{name}.json" for name, ours in searched.items() for folder in ours]
     inputs = [options.systems.scores(system, name) for system in systems for name in test_sets]
@@ -116,7 +117,7 @@ def make_report(options: ReportOptions) -> None:
     inputs += [path for pair in searches for path in _search_inputs(pair, searching)]
     inputs += [path for _, _, made in casts.searched() for path in (made.ranks, made.persons, made.reasons)]
     command = ["python", "steps/make_report.py", "--systems", *folders, "--test-sets", *test_sets]
-    command += ["--count", str(options.count)]
+    command += ["--count", str(options.count), "--note", options.note]
     for name, ours in searched.items():
         command += ["--searched", name, *ours]
     write_record(options.output_dir, command, dict.fromkeys(inputs), dict.fromkeys([*outputs, *picks]))
@@ -198,12 +199,13 @@ def write_report(
     found: Sequence[tuple[str, Path]],
     embedders: Sequence[str] = (),
     searches: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    remark: str = "",
 ) -> list[Path]:
     """Write tables and report of the results in a folder; returns the files.
 
     systems: folders below ``results_dir``. found: modality and folder of each part of stage 2.
     embedders: instructive trials of these are shown. searches: searched set -> its systems' folders.
-    Raises DataError as :func:`make_report`.
+    remark: words below the title of the report. Raises DataError as :func:`make_report`.
     """
     import json
 
@@ -233,16 +235,14 @@ def write_report(
     named = [(title, table, note) for title, table, note in named if table[1]]
     sections.insert(0, html.Section("Results", summary))
     outputs = {
-        "results.txt": "\n".join(
-            tables.text_table(table) + (note + "\n" if note else "") for title, table, note in named
-        ),
+        "results.txt": "\n".join(tables.text_table(each) + (note + "\n" if note else "") for _, each, note in named),
         "results.md": "\n".join(
             f"## {title}\n\n{tables.markdown_table(table)}" + (f"\n{note}\n" if note else "")
             for title, table, note in named
         ),
         "results.csv": tables.csv_table(rows),
         "results.json": json.dumps(gathered, indent=1, ensure_ascii=False) + "\n",
-        "report.html": html.page(*_titles(results, searched), sections),
+        "report.html": html.page(*_titles(results, searched, remark), sections),
     }
     for name, content in outputs.items():
         with atomic_write(results_dir / name) as stream:
@@ -281,8 +281,10 @@ def _head_tables(
     return named, markup
 
 
-def _titles(results: Sequence[Mapping[str, Any]], searched: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """Title and subtitle of the report."""
+def _titles(
+    results: Sequence[Mapping[str, Any]], searched: Sequence[Mapping[str, Any]], note: str = ""
+) -> tuple[str, str]:
+    """Title and subtitle of the report, the note at the end."""
     from vidperson.report import tables
 
     plain = [one for one in (*results, *searched) if not tables.is_fusion(one) and "cues" not in one]
@@ -295,7 +297,7 @@ def _titles(results: Sequence[Mapping[str, Any]], searched: Sequence[Mapping[str
         sets = {result["name"] for result in some}
         end = "s" if len(sets) != 1 or kind == "test" else ""
         counts += [f"{len(systems)} systems on {len(sets)} {kind} set{end}"] if some else []
-    return f"{modalities.capitalize()} {tasks} with {networks}", ", ".join(counts)
+    return f"{modalities.capitalize()} {tasks} with {networks}", ". ".join(filter(None, (", ".join(counts), note)))
 
 
 def _summary(named: Sequence[tuple[str, Table, str]]) -> list[str]:

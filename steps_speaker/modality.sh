@@ -35,7 +35,7 @@ cut_items() {
 embed_items() {
   need_sound "$1"
   use_network "$embedder" --embed-batch "$embed_batch"
-  check_precision "$embed_dir" --items-dir "$items_dir/$2" --scp "$data_dir/$1/wav.scp"
+  check_precision "$embed_dir" --items-dir "$items_dir/$2" --items-scp "$data_dir/$1/wav.scp"
   add_set --cmd "$launch" --check true --media true --states "$speech_states" --archives embed.ark \
     "${network_inputs[@]}" --per-segment "$items_dir/$2" --speed-args "$speed_args" \
     "$data_dir/$1/wav.scp" "$embed_dir/$2" -- \

@@ -19,7 +19,7 @@ from vidperson.errors import DataError
 from vidperson.media import audio
 from vidperson.networks.card import load_card
 
-PERSONS, SECONDS = 4, 3.0
+PERSONS, SECONDS = 3, 3.0
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,10 @@ def test_recording_has_the_noise_that_its_place_has() -> None:
 # --- the corpus
 
 
-def test_build_again_elsewhere_gives_the_same_bytes_and_a_finished_one_is_kept(tmp_path: Path) -> None:
+def test_build_again_elsewhere_gives_the_same_bytes_and_a_finished_one_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_av, "SESSIONS", 1)  # it takes long
     for name in ("one", "two"):
         demo_av.build(tmp_path / name, 2, demo_av.SHORTEST_S)
     assert _files(tmp_path / "one") == _files(tmp_path / "two")
@@ -137,7 +140,7 @@ def test_a_twentieth_of_the_training_rows_has_somebody_else_in_sound_image_or_bo
     rows, key = _rows(corpus / "voxceleb2/train_all.txt"), _rows(corpus / "train_key.txt")
     assert [row[:2] for row in rows] == [row[:2] for row in key]
     wrong = [row for row in key if set(row[2:]) != {row[0]}]
-    assert len(wrong) == round(0.05 * len(rows)) == 4
+    assert len(wrong) == round(0.05 * len(rows)) == 3
     assert {(row[2] != row[0], row[3] != row[0]) for row in wrong} == {(True, True), (True, False), (False, True)}
 
 
@@ -158,7 +161,7 @@ def test_videos_have_picture_and_sound_but_for_those_that_are_mute_or_show_nobod
             assert len(audio.read(path)) == pytest.approx(SECONDS * 16000, abs=1024)
         except audio.NoSound:
             mute.append(path)
-    assert len(mute) == len(demo_av.TRIALS) * demo_av.MUTE
+    assert len(mute) == len(demo_av.TRIALS) * (PERSONS - demo_av.UNSEEN)
     assert len(unseen) >= len(demo_av.TRIALS) * demo_av.UNSEEN and seen > 0.85 * PERSONS * 12
     assert not set(mute) & set(unseen)
 
@@ -184,14 +187,22 @@ def test_run_demo_cleanses_and_trains_and_face_and_voice_together_are_better_tha
     (tmp_path / "data/demo_av_corpus/.done").write_text(stamp)  # else made again
     recipe = Recipe(repo, tmp_path, "demo_av")
     said = subprocess.run(
-        ["./run_demo.sh", *recipe.command("demo", "--nj", "2")[1:]],
+        ["./run_demo.sh", *recipe.command("demo", "--nj", "1")[1:]],
         cwd=repo, env=recipe.environment, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]
     assert said.stdout.splitlines()[-1] == f"report: {recipe.results}/report.html"
+    assert "All voices are artificial" in (recipe.results / "report.html").read_text()
 
-    rows = [re.split(r"  +", line) for line in said.stdout.splitlines() if line.startswith("vox1_o_other ")]
-    rates = {(row[1], row[3]): float(row[6]) for row in rows if row[5:6] == ["no"]}
+    rows = [
+        re.split(r"  +", line)
+        for line in said.stdout.splitlines()
+        if line.startswith("vox1_o_other ") and len(line.split()) > 9
+    ]
+    rates = dict[tuple[str, str], float]()
+    for row in rows:  # of the first table
+        if row[5] == "no":
+            rates.setdefault((row[1], row[3]), float(row[6]))
     face, voice = rates["face", "mean-cosine"], rates["speaker", "mean-cosine"]
     assert 2 < face < 35 and 2 < voice < 40, "neither is perfect, neither knows nothing"
     assert rates["face + speaker", "fusion-mean"] < min(face, voice)

@@ -203,6 +203,8 @@ def of_the_recipe(recipe: Path, repo: Path, script: str) -> str:
     shutil.copytree(repo / "global_conf", recipe / "global_conf", dirs_exist_ok=True)
     shutil.copy(repo / "cmd.sh", recipe)
     (recipe / "path.sh").touch()
+    for folder in repo.glob("steps_*"):
+        (recipe / folder.name).mkdir(exist_ok=True)
     head, line, _ = (repo / f"{script}.sh").read_text().partition(". ./utils/parse_options.sh\n")
     (recipe / f"{script}.sh").write_text(head + line + 'echo "$VIDPERSON_OPTIONS"\n')
     return f"{script}.sh"
@@ -234,8 +236,8 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
         kinds |= dict(line.split(": ") for line in (recipe / "kinds").read_text().splitlines())
     assert {name for name, kind in kinds.items() if kind == "whole"} == {
         "nj", "stage", "stop_stage", "threads", "max_size", "det_batch", "aligned_faces", "min_faces",
-        "max_pixels", "embed_batch", "speaker_crops", "ncoh", "ncoh_discard", "max_systems", "det_window", "second_look",
-        "search_top", "search_persons",
+        "max_pixels", "embed_batch", "speaker_crops", "ncoh", "ncoh_discard", "max_systems", "det_window",
+        "second_look", "search_top", "search_persons",
         "train_embedding_size", "film_frames", "train_images", "train_unlabelled_batch",
         "train_sub_centres", "train_batch", "train_top_k", "train_utterances", "train_average",
         "train_epochs", "train_gpus", "train_processes", "train_workers", "train_threads",
@@ -335,14 +337,16 @@ def test_options_are_exported_for_the_records_sorted_and_quoted(recipe: Path) ->
 def script_of(config: Path) -> str:
     """A script that takes what the config sets."""
     if "train_name" not in config.read_text():
-        return "run_000_get_pretrained_models"
+        return "run_015_cleanse_list" if "cleanse" in config.name else "run_000_get_pretrained_models"
     scripts = {
         "arcface": "run_010_train_face_embedder",
         "retinaface": "run_011_train_face_detector",
         "body": "run_013_train_body_embedder",
         "cast": "run_013_train_body_embedder",
+        "voxceleb_face": "run_010_train_face_embedder",
         "voxceleb": "run_012_train_speaker_embedder",
         "ecapa": "run_012_train_speaker_embedder",
+        "demo_av": "run_012_train_speaker_embedder",
     }
     found = [script for word, script in scripts.items() if word in config.name]
     return found[0] if found else "run_014_train_identifier"
@@ -352,7 +356,7 @@ def script_of(config: Path) -> str:
 def test_options_configs_of_the_recipe_are_valid(recipe: Path, repo: Path, config: Path) -> None:
     found = options_of(recipe, repo, script_of(config), "--config-file", f"global_conf/{config.name}")
     assert found["face_detector"].startswith("retinaface_") and found["face_embedder"]
-    assert found["modalities"] in ("face", "body", "face body")
+    assert found["modalities"] in ("face", "body", "speaker", "face body", "face speaker")
     assert found["experiment"] == config.stem.removeprefix("config_")
 
 
@@ -406,11 +410,10 @@ def names(text: str) -> set[str]:
 def test_help_shows_the_header_and_the_options_of_the_stage_under_their_headings(recipe: Path, repo: Path) -> None:
     text = help_of(recipe, repo, "run_003_extract_embeddings")
     assert text.startswith("Turn the items of stage 2, such as aligned faces, into embeddings")
-    assert titles(text) == ["Data", "How to run", "Face", "Body", "Speaker", "Embeddings"]
+    assert titles(text) == ["Data", "How to run", "Face", "Embeddings"]
     assert names(text) == {
         "force", "config-file", "data-dir", "exp-dir", "modalities", "trial-sets", "cmd", "nj", "threads", "engine",
-        "device", "precision", "face-detector", "face-embedder", "body-embedder", "embed-batch", "embed-mirror",
-        "speaker-detector", "speaker-embedder", "speaker-crops", "speaker-longest-s",
+        "device", "precision", "face-detector", "face-embedder", "embed-batch", "embed-mirror",
     }  # fmt: skip
     assert "--help all shows them" in text
     for form in ("[folder]", "[not empty]"):
@@ -428,12 +431,16 @@ def test_help_is_about_a_screen_long_and_help_all_shows_every_option(recipe: Pat
     assert not any(name.startswith("train-") for name in everything)
 
 
-def test_help_shows_the_options_of_the_corpora_in_use(recipe: Path, repo: Path) -> None:
-    own = {"films": {"film-videos", "film-frames"}, "voices": {"voxceleb1-dir"}}
-    stage = "run_001_prepare_data"
-    shown = names(help_of(recipe, repo, stage, "--corpora", "folder film"))
-    assert own["films"] <= shown and not own["voices"] & shown
-    assert own["films"] | own["voices"] <= names(help_of(recipe, repo, stage, "all"))
+@pytest.mark.parametrize("args, there, not_there", [
+    (["--corpora", "folder film"], "film-videos film-frames face-detector", "voxceleb1-dir body-detector"),
+    (["--modalities", "body"], "sre19-dev-dir body-detector", "film-videos face-detector"),
+    (["all"], "film-videos voxceleb1-dir face-detector body-detector", ""),
+])  # fmt: skip
+def test_help_shows_the_options_of_the_corpora_and_modalities_in_use(
+    recipe: Path, repo: Path, args: list[str], there: str, not_there: str
+) -> None:
+    shown = names(help_of(recipe, repo, "run_001_prepare_data", *args))
+    assert set(there.split()) <= shown and not set(not_there.split()) & shown
 
 
 def test_help_names_every_option_that_the_stage_reads(recipe: Path, repo: Path) -> None:

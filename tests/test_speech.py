@@ -17,6 +17,8 @@ import pytest
 import scipy.io.wavfile
 from numpy.typing import NDArray
 
+from steps.check_precision import CheckOptions, check_precision
+from steps.options import EngineOptions
 from steps_speaker.extract_embeddings import SpeechEmbedOptions, extract_embeddings
 from steps_speaker.find_speech import SpeechOptions, find_speech
 from vidperson.corpora.data_folder import Segment, write_data_folder
@@ -330,6 +332,13 @@ def test_results_do_not_depend_on_jobs_and_are_those_of_single_files(spoken: Pat
         assert one.read_bytes() == other.read_bytes()
     rows, speech_rows = load_matrices(embed / "embed.scp"), load_matrices(items / "speech.scp")
     assert all(len(rows[name]) == (3 if len(speech_rows[name]) else 0) for name in rows) and len(rows) == 12
+
+
+def test_precision_of_a_network_is_checked_on_the_speech_of_a_set(spoken: Path) -> None:
+    how = EngineOptions(precision="bf16", engine="openvino")
+    model, items = spoken / f"exp/speaker_models/{DVECTOR.name}", spoken / "exp/speaker_det/given/set"
+    figures = check_precision(CheckOptions(model, items, items_scp=spoken / "data/set/wav.scp", network=how))
+    assert figures["items"] == 7 and 0.999 <= figures["lowest"] < 1
 
 
 def test_states_are_those_that_stages_and_report_know(repo: Path) -> None:

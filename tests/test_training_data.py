@@ -125,8 +125,12 @@ def test_crops_archive_with_utt2spk_takes_identities_of_the_segments(folder: Pat
     (tmp_path / "utt2spk").write_text("seg/ann p1\nseg/bob p2\nseg/cy p1\n")
     faces = read_faces([f"{tmp_path}/crops.tar:{tmp_path}/utt2spk"])
     assert faces.identities == ["p1", "p2"] and np.bincount(faces.labels).tolist() == [5, 3]
-    (tmp_path / "utt2spk").write_text("seg/ann p1\n")
-    with pytest.raises(DataError, match="utt2spk: 2 segments of .*crops.tar have no identity, first 'seg/bob'"):
+    (tmp_path / "utt2spk").write_text("seg/ann p1\nseg/cy p3\n")  # as a cleansed list is
+    faces = read_faces([f"{tmp_path}/crops.tar:{tmp_path}/utt2spk"])
+    assert faces.identities == ["p1", "p3"]
+    assert {os.path.dirname(name) for name in faces.sources[0].names} == {"seg/ann", "seg/cy"}
+    (tmp_path / "utt2spk").write_text("other/ann p1\n")
+    with pytest.raises(DataError, match="utt2spk: expected segments of .*crops.tar, found none of them"):
         read_faces([f"{tmp_path}/crops.tar:{tmp_path}/utt2spk"])
 
 

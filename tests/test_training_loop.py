@@ -577,3 +577,24 @@ def test_log_with_a_line_that_is_none_is_refused_by_its_number(tmp_path: Path, l
     (tmp_path / LOG).write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 2}\nno whole line')
     with pytest.raises(DataError, match=f"{LOG}:2: not a line of the training log"):
         read_log(tmp_path)
+
+
+def test_mean_of_the_last_epochs_is_what_a_training_ends_with(tmp_path: Path) -> None:
+    ends = []
+    for epochs in (2, 3, 4):
+        task = run(tmp_path / str(epochs), epochs=epochs)
+        ends.append({name: value.clone() for name, value in task.network.state_dict().items()})
+    run(tmp_path / "mean", average=3)
+    kept = load_checkpoint(tmp_path / "mean/best.pt")["network"]
+    for name, value in kept.items():
+        parts = torch.stack([end[name].double() for end in ends])
+        expected = parts.mean(dim=0) if value.is_floating_point() else parts[-1]
+        assert torch.allclose(value.double(), expected, atol=1e-6), name
+    with pytest.raises(TrainingError, match="average 0 -> 2|average 3 -> 2"):
+        run(tmp_path / "mean", average=2)
+
+
+@pytest.mark.parametrize(("average", "ema"), [(5, 0.0), (2, 0.9), (-1, 0.0)])
+def test_mean_of_more_epochs_than_there_are_or_of_means_is_refused(average: int, ema: float) -> None:
+    with pytest.raises(TrainingError, match="average: expected at most the 4 epochs"):
+        Settings(epochs=4, average=average, ema=ema)

@@ -16,6 +16,7 @@ from vidperson.training.losses import (  # noqa: E402
     TripletLoss,
     cosine_distillation,
     relational_distillation,
+    risen_share,
     sample_classes,
 )
 
@@ -318,3 +319,51 @@ def test_label_smoothing_equals_the_written_out_formula() -> None:
     for smoothing in (-0.1, 1.0, math.nan):
         with pytest.raises(TrainingError, match="label smoothing: expected 0 or more and below 1"):
             head("softmax", smoothing=smoothing)
+
+
+@pytest.mark.parametrize("kind", ["arcface", "cosface"])
+@pytest.mark.parametrize(("count", "sub_centres"), [(1, 1), (2, 3), (9, 1)])
+def test_nearest_wrong_classes_seem_nearer_by_an_angle(kind: str, count: int, sub_centres: int) -> None:
+    head = IdentityLoss(5, 4, kind, 20.0, 0.3, sub_centres, top_k=count, top_k_angle=0.06).double()
+    weight = np.random.default_rng(1).normal(size=(4, sub_centres, 5))
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight))
+    logits = np.zeros((len(EMBEDDINGS), 4))
+    for n, embedding in enumerate(unit(EMBEDDINGS)):
+        angles = [math.acos(max(float(embedding @ centre) for centre in unit(centres))) for centres in weight]
+        others = sorted((c for c in range(4) if c != LABELS[n]), key=lambda c: angles[c])
+        for c, theta in enumerate(angles):
+            cosine = math.cos(theta - 0.06) if c in others[:count] else math.cos(theta)
+            if c == LABELS[n]:
+                cosine = math.cos(theta + 0.3) if kind == "arcface" else math.cos(theta) - 0.3
+            logits[n, c] = 20 * cosine
+    found, _ = head(torch.from_numpy(EMBEDDINGS), torch.from_numpy(LABELS))
+    assert np.abs(found.detach().numpy() - cross_entropy(logits, LABELS)).max() < 1e-4
+    found.sum().backward()
+    assert torch.isfinite(head.weight.grad).all()
+
+
+def test_margin_rises_between_two_epochs_and_stays() -> None:
+    rising = IdentityLoss(5, 4, "arcface", 20.0, 0.3, top_k=1, top_k_angle=0.06, rises=(2, 4))
+    given = torch.from_numpy(EMBEDDINGS).float(), torch.from_numpy(LABELS)
+    for epoch, share in ((0.0, 0.0), (2.0, 0.0), (3.0, 1 - 1000**-0.5), (4.0, 1.0), (9.5, 1.0)):
+        assert risen_share(epoch, 2, 4) == pytest.approx(share)
+        fixed = IdentityLoss(5, 4, "arcface", 20.0, 0.3 * share, top_k=1 if share else 0, top_k_angle=0.06 * share)
+        fixed.load_state_dict(rising.state_dict())
+        rising.begin_step(epoch)
+        assert torch.allclose(rising(*given)[0], fixed(*given)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"kind": "softmax", "top_k": 2}, "need arcface or cosface"),
+        ({"top_k": -1}, "expected 0 or more, and 0 to pi / 2, found -1 and 0"),
+        ({"top_k": 1, "top_k_angle": 2.0}, "found 1 and 2"),
+        ({"rises": (3, 3)}, r"expected two epochs between which it rises, found \(3, 3\)"),
+        ({"rises": (3,)}, r"found \(3,\)"),
+    ],
+)
+def test_margins_that_make_no_sense_are_refused(more: dict, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        IdentityLoss(5, 4, **more)

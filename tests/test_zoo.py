@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,12 @@ from vidperson.io.record import sha256
 from vidperson.networks.card import ZOO, load_card
 from vidperson.networks.install import install_model, installed_model
 
-SHIPPED = ("retinaface_tiny", "arcface_tiny", "body_tiny")
-SIZES = {"retinaface_tiny": (96, 160), "arcface_tiny": (112, 112), "body_tiny": (256, 128)}
+BY_STAGES = ("retinaface_tiny", "arcface_tiny", "body_tiny")
+"""Trained by a stage; ecapa_tiny is of a trial before there was one."""
+SHIPPED = (*BY_STAGES, "ecapa_tiny")
+TAKEN = {
+    "retinaface_tiny": (3, 96, 160), "arcface_tiny": (3, 112, 112), "body_tiny": (3, 256, 128), "ecapa_tiny": (80, 203)
+}  # fmt: skip
 TEACHER = "retinaface_mnet025_pytorch"
 
 
@@ -39,8 +44,8 @@ def detector(tiny: Path) -> FaceDetector:
     return make_detector(load_network(installed.network), installed.card)
 
 
-def test_shipped_networks_together_are_at_most_eight_mebibytes() -> None:
-    assert sum((ZOO / f"{name}.onnx").stat().st_size for name in SHIPPED) <= 8 * 2**20
+def test_shipped_networks_together_are_at_most_ten_mebibytes() -> None:
+    assert sum((ZOO / f"{name}.onnx").stat().st_size for name in SHIPPED) <= 10 * 2**20
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -49,7 +54,9 @@ def test_card_of_a_shipped_network_has_its_hash_data_command_commit_figures_and_
     assert card.file.sha256 == sha256(ZOO / card.file.name)
     assert card.file.size_bytes == (ZOO / card.file.name).stat().st_size
     assert card.training_data and card.figures and "for trying" in card.description
-    assert card.training["command"].startswith("./run_01") and len(card.training["commit"]) == 40
+    assert "run_01" in card.training["command"]
+    if name in BY_STAGES:
+        assert card.training["command"].startswith("./run_01") and len(card.training["commit"]) == 40
     assert "teacher" in card.training_data and card.licence.startswith("Apache-2.0; learnt from")
 
 
@@ -63,7 +70,7 @@ def test_figures_of_a_shipped_network_are_of_what_chose_nothing_and_within_their
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_engines_agree_on_a_shipped_network(tiny: Path, name: str) -> None:
-    batch = np.random.default_rng(0).normal(size=(2, 3, *SIZES[name])).astype(np.float32)
+    batch = np.random.default_rng(0).normal(size=(2, *TAKEN[name])).astype(np.float32)
     first, *others = (load_network(tiny / name / "network.onnx", engine)(batch) for engine in ENGINES)
     for found in others:
         for one, other in zip(first, found, strict=True):
@@ -160,6 +167,35 @@ def test_body_network_finds_persons_of_market100_in_other_cameras_as_its_card_sa
     assert found.queries == said["queries"] == 426
     assert found.rank1 == pytest.approx(said["rank1"], abs=0.005) and found.rank1 > 0.55
     assert found.map == pytest.approx(said["map"], abs=0.005) and found.map > 0.40
+
+
+def test_voice_network_tells_speakers_apart_in_a_third_of_the_recordings_of_its_card(tiny: Path, shared: Path) -> None:
+    """Measured so, after the mean of a third of the cohort. UCLA: pairs of other sessions. All recordings, as on the
+    card: benchmarks/speech.py."""
+    from vidperson.media.audio import read
+    from vidperson.metrics.detection import eer, roc
+    from vidperson.speaker.embedder import SpeakerEmbedder
+
+    installed = installed_model(tiny / "ecapa_tiny")
+    voices = SpeakerEmbedder(load_network(installed.network), installed.card)
+    speech = shared / "data/speech"
+
+    def unit(vectors: np.ndarray) -> np.ndarray:
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def embedded(files: list[Path]) -> np.ndarray:
+        return unit(np.concatenate([voices.embed([voices.items(read(str(path)))]) for path in files]))
+
+    mean = embedded(sorted((speech / "librispeech_cohort").rglob("*.flac"))[::3]).mean(axis=0)
+    for corpus, session, expected in (("ucla", r"_\d+([ABC])_", 0.081), ("librispeech", "()$", 0.004)):
+        files = sorted((speech / corpus).rglob("*.flac"))[::3]
+        vectors = unit(embedded(files) - mean)
+        first, second = np.triu_indices(len(files), 1)
+        who = np.array([path.parent.name for path in files])
+        when = np.array([re.search(session, path.stem)[1] for path in files])  # type: ignore[index]
+        kept = (when[first] != when[second]) | (when[first] == "")
+        scores, same = (vectors @ vectors.T)[first, second][kept], (who[first] == who[second])[kept]
+        assert eer(roc(scores[same], scores[~same])) == pytest.approx(expected, abs=0.01)
 
 
 def measured(model: str, pictures: list[str], **options: Any) -> dict[str, Any]:

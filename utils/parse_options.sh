@@ -21,7 +21,8 @@
 #
 # `run_002_x.sh --help` shows what is below a heading that names stage 2, or names no stage.
 # `--help all` shows all. A heading may name other scripts: `who` is run_who.sh. What is below
-# `## Corpus film (stage 1)` is shown where the option `corpora` has film.
+# `## Corpus film (stage 1)` is shown where the option `corpora` has film; below `## Body`, where
+# there is a folder steps_body, where the option `modalities` has body.
 #
 # The default, and brackets at the start of the comment, say which values are valid:
 #
@@ -266,6 +267,8 @@ po_help() {
     fi
     if [[ $po_wants_help != all && $po_heading == "Corpus "* ]]; then
       [[ " ${corpora-} " == *" ${po_heading#* } "* ]] || continue
+    elif [[ $po_wants_help != all && -d steps_${po_heading,,} ]]; then
+      [[ " ${modalities-} " == *" ${po_heading,,} "* ]] || continue
     fi
     if [ "$po_heading" != "$po_title" ]; then
       po_title=$po_heading
@@ -284,7 +287,7 @@ po_help() {
     printf '  %-30s  %s\n' "$po_text" "${po_comment#"[not empty] "}"
   done
   if [ $po_wants_help = own ]; then
-    echo "The options of other stages and corpora are valid, too: --help all shows them."
+    echo "Options of other stages, corpora and modalities are valid, too: --help all shows them."
   fi
 }
 

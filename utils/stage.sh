@@ -74,7 +74,7 @@ need() {
 
 # Get a modality ready: its functions, networks and folders. Arguments: modality, which networks have to be named.
 use_modality() {
-  local option optional_network= own_detectors=
+  local option optional_network="" own_detectors=""
   modality=$1
   # shellcheck source=/dev/null
   . "./steps_$modality/modality.sh"   # may set optional_network and own_detectors

@@ -40,6 +40,7 @@ APART = 4.0
 NOT_LIKE_CLASS, LIKE_OTHER, DUPLICATE, SPLIT = "not_like_class", "like_other", "duplicate", "split"
 DIFFERS, NO_ITEMS, NOT_JUDGED = "differs", "no_items", "not_judged"
 _PRIOR_ROWS = 20.0
+_MOST_WRONG = 0.9
 _MOST_STEPS = 200
 _MOST_FOR_PRIORS = 100_000
 _PAIRS = 20_000
@@ -65,14 +66,12 @@ class View:
 class Calibration:
     """From a similarity to the log-likelihood ratio of right against wrong.
 
-    edges: (B + 1,) borders of bins. ratios: (B,) natural logarithms, not falling. right, wrong: (B,) densities.
+    edges: (B + 1,) borders of bins. ratios: (B,) natural logarithms, not falling.
     share: of the utterances, that are wrong. counts, impostors: (B,) scores of own and of other classes.
     """
 
     edges: Double
     ratios: Double
-    right: Double
-    wrong: Double
     share: float
     counts: Index
     impostors: Index
@@ -109,18 +108,20 @@ def calibrate(own: Double, other: Double) -> Calibration | None:
     edges = np.linspace(low, max(high, low + 1e-6), _BINS + 1)
     counts, impostors = np.histogram(own, edges)[0], np.histogram(other, edges)[0]
     wrong, all_of_them = _smooth(other, impostors, edges), _smooth(own, counts, edges)
-    # How many are wrong: no right one is less like its own centre than most are like others.
-    marks = np.quantile(other, (0.3, 0.5, 0.7))
-    share = min(float(np.mean(own <= mark)) / max(float(np.mean(other <= mark)), 1e-9) for mark in marks)
-    share = min(share, 0.9)
-    right = np.maximum(all_of_them - share * wrong, 0) / (1 - share)
     width = edges[1] - edges[0]
-    right, wrong = (
-        np.maximum(right, 0.5 / len(own) / width / _BINS),
-        np.maximum(wrong, 0.5 / len(other) / width / _BINS),
-    )
+    # How many are wrong: hardly any right one is less like its own centre than half of the others are.
+    mark = np.median(other)
+    share = min(float(np.mean(own <= mark)) / float(np.mean(other <= mark)), _MOST_WRONG)
+    right = np.maximum(all_of_them - share * wrong, 0)
+    # Right ones have one mode: what rises again on its left side are wrong ones that the estimate missed.
+    mode = int(np.argmax(right)) + 1
+    right[:mode] = np.minimum(right[:mode], np.minimum.accumulate(all_of_them[:mode][::-1])[::-1])
+    right[:mode] = _rising(right[:mode], np.ones(mode))
+    share = min(max(1 - float(right.sum()) * width, 0.0), _MOST_WRONG)
+    right = np.maximum(right / (right.sum() * width), 0.5 / len(own) / width / _BINS)
+    wrong = np.maximum(wrong, 0.5 / len(other) / width / _BINS)
     ratios = _rising(np.log(right / wrong), (right + wrong) * width)
-    return Calibration(edges, ratios, right, wrong, share, counts, impostors)
+    return Calibration(edges, ratios, share, counts, impostors)
 
 
 def _lower_component(values: Double) -> Double:
@@ -279,11 +280,12 @@ class Centres:
         rows = np.arange(len(self.of))
         if len(rows) > _IMPOSTOR_ROWS:
             rows = np.sort(rng.choice(rows, _IMPOSTOR_ROWS, replace=False))
+        drawn = there[rng.integers(len(there), size=(_CLASSES_EACH, len(rows)))]
         found = []
         for begin in range(0, len(rows), _ROWS_AT_ONCE):
             some = rows[begin : begin + _ROWS_AT_ONCE]
             units = self.units(some)
-            for other in there[rng.integers(len(there), size=(_CLASSES_EACH, len(some)))]:
+            for other in drawn[:, begin : begin + _ROWS_AT_ONCE]:
                 cosines = (units * self.sums[other]).sum(axis=1) / self.lengths[other]
                 found.append(cosines[other != self.of[some]])
         return np.concatenate(found)

@@ -78,9 +78,10 @@ def read_faces(sources: Sequence[str], items_dir: str | os.PathLike[str] = "") -
 
     A source is a folder or tar archive of ``<identity>/<picture>``, where the identity is the whole path of the
     image's folder; ``<crops.tar>:<utt2spk>`` for the aligned faces of stage 2, whose segments the list gives to
-    identities; or a data folder of the recipe, of which each segment in ``utt2spk`` is one item, a random one of its
-    faces each time: those of ``frames.scp`` or, where there is none, those of stage 2 below ``items_dir``.
-    Raises DataError for a source that is missing or broken, a folder without images, or images without identity.
+    identities; what it does not name, as a cleansed list, is left out; or a data folder of the recipe, of which each
+    segment in ``utt2spk`` is one item, a random one of its faces each time: those of ``frames.scp`` or, where there
+    is none, those of stage 2 below ``items_dir``.
+    Raises DataError for a source that is missing or broken, a folder without images, or one without any identity.
     """
     if not sources:
         raise DataError("no training data is named")
@@ -110,11 +111,13 @@ def _open(source: str, items_dir: str | os.PathLike[str]) -> tuple[Source, list[
     if colon and not os.path.exists(source):
         pictures = list_pictures(archive)
         speakers = read_scp(table)
-        names = [speakers.get(os.path.dirname(name), "") for name in pictures.names]
-        unknown = sorted({os.path.dirname(n) for n, who in zip(pictures.names, names, strict=True) if not who})
-        if unknown:
-            raise DataError(f"{len(unknown)} segments of {archive} have no identity, first '{unknown[0]}'", table)
-        return _plain(pictures), names
+        chosen = [number for number, name in enumerate(pictures.names) if os.path.dirname(name) in speakers]
+        if len(chosen) < len(pictures):
+            known = len(pictures) - len(chosen), len(pictures), archive, table
+            logging.warning("%d of %d images of %s are of segments that %s does not name: left out", *known)
+        if not chosen:
+            raise DataError(f"expected segments of {archive}, found none of them", table)
+        return PlainPictures(pictures, chosen), [speakers[os.path.dirname(pictures.names[n])] for n in chosen]
     pictures = list_pictures(source)
     names = [os.path.dirname(name) for name in pictures.names]
     if "" in names:

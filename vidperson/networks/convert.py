@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 OPSET = 18
 _WRAPPER = re.compile(r"(module|backbone|model|[a-z]+_encoder)\.")
-_BESIDE = re.compile(r"weight|(classifier|projection)\.(weight|bias)|torchfbank\..+")
+_BESIDE = re.compile(r"weight|(classifier|projection|cls_head\.\d)\.(weight|bias)|(spec\.)?torchfbank\..+")
 _SMALL = 256  # values: smaller tensors are not worth halving
 
 
@@ -168,15 +168,6 @@ def _small_ecapa(width: int) -> Callable[[FbankInput, Output], nn.Module]:
     return build
 
 
-def _ecapa_cnn(width: int) -> Callable[[FbankInput, Output], nn.Module]:
-    def build(card_input: FbankInput, card_output: Output) -> nn.Module:
-        from vidperson.networks.architectures.ecapa_cnn import EcapaCnn
-
-        return EcapaCnn(width, *_fbank_sizes(card_input, card_output))
-
-    return build
-
-
 def _fbank_resnet(name: str) -> Callable[[FbankInput, Output], nn.Module]:
     def build(card_input: FbankInput, card_output: Output) -> nn.Module:
         from vidperson.networks.architectures.fbank_resnet import SHAPES, FbankResNet
@@ -190,6 +181,12 @@ def _campplus(card_input: FbankInput, card_output: Output) -> nn.Module:
     from vidperson.networks.architectures.campplus import CamPlusPlus
 
     return CamPlusPlus(*_fbank_sizes(card_input, card_output))
+
+
+def _redimnet_b0(card_input: FbankInput, card_output: Output) -> nn.Module:
+    from vidperson.networks.architectures.redimnet import ReDimNet
+
+    return ReDimNet(*_fbank_sizes(card_input, card_output))
 
 
 _OSNETS = ("osnet_x0_25", "osnet_x0_5", "osnet_x0_75", "osnet_x1_0")
@@ -229,10 +226,10 @@ ARCHITECTURES = {**DETECTORS, **EMBEDDERS, **REIDENTIFIERS}
 FBANK_EMBEDDERS: dict[str, Callable[[FbankInput, Output], Any]] = {
     **{name: _ecapa(name) for name in _ECAPAS},
     **{f"ecapa_c{width}": _small_ecapa(width) for width in (128, 192, 256)},
-    "ecapa_cnn_c192": _ecapa_cnn(192),
     "resnet18_w16_tstp": _fbank_resnet("resnet18_w16_tstp"),
     **{f"resnet{layers}_tstp": _fbank_resnet(f"resnet{layers}_tstp") for layers in (18, 34, 50, 101, 152, 221, 293)},
     "campplus": _campplus,
+    "redimnet_b0": _redimnet_b0,
 }
 """Embedders of sound: (N, bins, frames) features and, where recordings differ in length, (N,) lengths."""
 
@@ -302,8 +299,8 @@ def network_weights(weights: dict[str, Any], names: Collection[str]) -> dict[str
 
     Takes away the names of what wraps it (``_WRAPPER``), with what lies beside it there; ``weight``, the classes of a
     margin loss, which the VoxCeleb recipe's checkpoints (A-Vox2, V-Vox2, V-Glint) hold beside the network; its filter
-    bank, ``torchfbank``, which is the card's ``input``; ``classifier``, which torchreid's hold, and ``projection``,
-    which WeSpeaker's hold.
+    bank, ``torchfbank``, which is the card's ``input``; ``classifier``, which torchreid's hold, ``projection``,
+    which WeSpeaker's hold, and ``cls_head``, which ReDimNet's may hold.
     """
     while found := next(filter(None, map(_WRAPPER.match, weights)), None):
         wrapper = found[0]

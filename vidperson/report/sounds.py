@@ -46,11 +46,6 @@ def small_wav(samples: NDArray[np.float32], rate: int) -> bytes:
     peak = float(np.abs(samples).max(initial=0.0))
     values = np.rint(np.asarray(samples, np.float64) * (_LOUD / peak if peak > 0 else 0.0) * 127 + 128)
     data = values.astype(np.uint8).tobytes()
-    data += b"\x80" * (len(data) % 2)
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, rate, 1, 8)
-    return (
-        struct.pack("<4sI4s", b"RIFF", 4 + len(form) + 8 + len(data), b"WAVE")
-        + form
-        + struct.pack("<4sI", b"data", len(data))
-        + data
-    )
+    chunk = struct.pack("<4sI", b"data", len(data)) + data + b"\x80" * (len(data) % 2)
+    return struct.pack("<4sI4s", b"RIFF", 4 + len(form) + len(chunk), b"WAVE") + form + chunk

@@ -17,11 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vidperson.networks.architectures.frames import cleared, frame_mask, mean_over_frames, mirrored, statistics
+from vidperson.networks.architectures.frames import (
+    attentive_statistics,
+    cleared,
+    frame_mask,
+    mean_over_frames,
+    mirrored,
+)
 
 _DILATIONS = (2, 3, 4)
 _SCALE = 8
-_CANCELLED = 1e-8  # a difference of float32 means of squares tells nothing about variances below this
 
 
 @dataclass(frozen=True)
@@ -157,25 +162,10 @@ class Ecapa(nn.Module):
         third = self.layer3(x + first + second if self.form.sums else second, mask)
         x = functional.relu(self.layer4(torch.cat([first, second, third], dim=1)))
         x = self.bn4(x) if self.form.norm_pooled else x
-        embedding: Tensor = self.bn6(self.fc6(self.bn5(self._pooled(x, mask))))
+        form = self.form
+        pooled = attentive_statistics(x, mask, self.attention, form.sample, form.floor, form.added)
+        embedding: Tensor = self.bn6(self.fc6(self.bn5(pooled)))
         return embedding
-
-    def _pooled(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(N, channels, frames) to their means and deviations, weighted by the attention, (N, 2 * channels)."""
-        floor = self.form.floor
-        mean, variance = statistics(x, mask, self.form.sample)
-        variance = variance + floor if self.form.added else variance.clamp(min=floor)
-        scores = self.attention(torch.cat([x, mean.expand_as(x), variance.sqrt().expand_as(x)], dim=1))
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf)
-        weights = scores.softmax(2)
-        weighted = x * weights
-        mean = weighted.sum(2)
-        if floor < _CANCELLED:
-            variance = ((x - mean[..., None]).square() * weights).sum(2)
-        else:  # a pass less over all frames
-            variance = (weighted * x).sum(2) - mean.square()
-        return torch.cat([mean, variance.clamp(min=floor).sqrt()], dim=1)
 
     def translated(self, weights: Mapping[str, Any]) -> dict[str, Tensor]:
         """A checkpoint's weights under this network's names, by the names of its form; other names stay."""

@@ -6,8 +6,12 @@ same whatever it is batched with: convolutions see zeros behind its end, and mea
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+_CANCELLED = 1e-8  # a difference of float32 means of squares tells nothing about variances below this
 
 
 def frame_mask(features: Tensor, lengths: Tensor | None) -> Tensor | None:
@@ -61,3 +65,26 @@ def statistics(x: Tensor, mask: Tensor | None, sample: bool = True) -> tuple[Ten
     squares = cleared((x - mean).square(), mask).sum(2, keepdim=True)
     counts = (torch.ones_like(x[:, :1]) if mask is None else mask).sum(2, keepdim=True)
     return mean, squares / (counts - int(sample)).clamp(min=1)
+
+
+def attentive_statistics(
+    x: Tensor, mask: Tensor | None, attention: Callable[[Tensor], Tensor], sample: bool, floor: float, added: bool
+) -> Tensor:
+    """(N, channels, frames) to weighted means and deviations, (N, 2 * channels).
+
+    attention: frames, their mean and their deviation, (N, 3 * channels, frames), to scores, of which softmax over the
+    frames makes weights. sample: see :func:`statistics`. floor: of variances; added: it is added to that one, or else
+    it is raised to it.
+    """
+    mean, variance = statistics(x, mask, sample)
+    variance = variance + floor if added else variance.clamp(min=floor)
+    scores = attention(torch.cat([x, mean.expand_as(x), variance.sqrt().expand_as(x)], dim=1))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    weighted = x * (weights := scores.softmax(2))
+    mean = weighted.sum(2)
+    if floor < _CANCELLED:
+        variance = ((x - mean[..., None]).square() * weights).sum(2)
+    else:  # a pass less over all frames
+        variance = (weighted * x).sum(2) - mean.square()
+    return torch.cat([mean, variance.clamp(min=floor).sqrt()], dim=1)
