@@ -19,7 +19,7 @@ if [ ! -f path.sh ]; then
 fi
 . ./cmd.sh
 train_name=face_r18           # name of the network: a folder of exp/face_train
-train_sets=                   # data sets to learn from, too; one random face per segment and epoch
+train_sets=                   # data sets to learn from, too; an epoch has one face per segment
 train_architecture=iresnet18  # or iresnet34, iresnet50, iresnet100, mobilefacenet, small_resnet
 train_embedding_size=512      # [>=1] values of an embedding
 train_loss=arcface            # [arcface|cosface|softmax|none] none: from the teacher only
