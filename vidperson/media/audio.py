@@ -115,6 +115,8 @@ class SoundReader:
                 held, count = [joined[whole:]], count - whole
         if not self._count:
             raise MediaError(self._why_nothing())
+        if not held:
+            raise MediaError(f"it is shorter than a sample at {self._rate} Hz")
         self.damage = self._damage()
         if count:
             yield np.concatenate(held)
@@ -170,7 +172,10 @@ class SoundReader:
                 yield self._mixed(np.concatenate(held, axis=1), *alike[:2]), alike[2]
                 held, count = [], 0
             alike = form
-            held.append(frame.to_ndarray())
+            try:
+                held.append(frame.to_ndarray())
+            except ValueError:
+                raise MediaError(f"samples of {form[0]} cannot be read; convert it to 16 or 32 bits") from None
             count += frame.samples
         if held:
             yield self._mixed(np.concatenate(held, axis=1), *alike[:2]), alike[2]
@@ -310,7 +315,12 @@ def duration(path: str | os.PathLike[str]) -> float:
         told = _promised(container, stream)
         if told is not None:
             return told
-        total = sum(packet.duration or 0 for packet in container.demux(stream))
+        total = 0
+        try:
+            for packet in container.demux(stream):
+                total += packet.duration or 0
+        except (av.FFmpegError, OSError):
+            pass  # what is behind cannot be read
         return float(total * (stream.time_base or 0))
 
 
