@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.errors import MediaError
-from vidperson.media.audio import SoundReader, blocks, duration, read
+from vidperson.media.audio import SoundReader, blocks, duration
 
 Samples = NDArray[np.float32]
 
@@ -29,6 +29,7 @@ _EXTENDED = 0xFFFE  # the tag is then at the beginning of a longer one
 _LONG_S = 8.0  # of sound that would be decoded before the excerpt: the decoder seeks
 _EARLIER_S = 0.2  # decoding starts so much before: lossy codecs need some packets until they are right
 _LOUDEST = 32.0  # as in vidperson.media.audio
+_NOTHING = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def excerpt(
     likely as each other for an even draw. sample_rate: Hz; channels are mixed by their mean.
     cache: folder to which sound that is no plain WAV of this rate is decoded once, in 16 bits; "": none.
     Uncompressed WAV of this rate is read where it is wanted only; of other sound that is long the decoder seeks.
-    Memory depends on the length of the excerpt only. Raises MediaError or OSError where it cannot be read.
+    Memory depends on the length of the excerpt only, and on the size of an archive's member that has to be decoded.
+    Raises MediaError or OSError where it cannot be read.
     """
     if wav := _plain_wav(place, sample_rate):
         return _read_wav(place, wav, begin, count)
@@ -120,26 +122,42 @@ def _read_wav(place: SoundPlace, wav: _Wav, begin: float, count: int) -> Samples
 
 def _decoded(path: str, begin: float, count: int, sample_rate: int) -> Samples:
     """The excerpt, decoded from the beginning of the file or from a little before it, whichever is nearer."""
-    with SoundReader(path, sample_rate, count / sample_rate) as reader:
+    block_s = count / sample_rate
+    with SoundReader(path, sample_rate, block_s) as reader:
         seconds = duration(path) if reader.promised_s is None else reader.promised_s
         start = int(begin * (max(0, round(seconds * sample_rate) - count) + 1))
-        first, is_sought = 0, start / sample_rate > _LONG_S
-        if is_sought:
-            reader.seek(start / sample_rate - _EARLIER_S)
-        held, length = list[Samples](), 0
-        for block in reader:
-            if is_sought and not held:
-                first = start + 1 if reader.first_s is None else round(reader.first_s * sample_rate)
-                if first > start:
-                    break
-            held.append(block)
-            length += len(block)
-            if first + length >= start + count:
-                break
-    if first > start:  # the file does not tell where it was sought to
-        held, first = [read(path, sample_rate)], 0
+        if start / sample_rate <= _LONG_S:
+            return _read_on(reader, start, count, sample_rate)
+        reader.seek(start / sample_rate - _EARLIER_S)
+        try:
+            found = _read_on(reader, start, count, sample_rate)
+        except MediaError:
+            found = _NOTHING
+    if len(found) == count:
+        return found
+    with SoundReader(path, sample_rate, block_s) as reader:  # the file ends early, or does not tell its places
+        return _read_on(reader, start, count, sample_rate)
+
+
+def _read_on(reader: SoundReader, start: int, count: int, sample_rate: int) -> Samples:
+    """``count`` samples from the sound's sample ``start`` on, or its last ones where it ends before; none where the
+    file does not tell at which place it is read, or that is behind ``start``. Memory as for two excerpts.
+    """
+    held, first, length = list[Samples](), 0, 0
+    for block in reader:
+        if not held:
+            first = start + 1 if reader.first_s is None else round(reader.first_s * sample_rate)
+            if first > start:
+                return _NOTHING
+        held.append(block)
+        length += len(block)
+        if first + length >= start + count:
+            break
+        while length - len(held[0]) >= count:
+            first += len(held[0])
+            length -= len(held.pop(0))
     sound = np.concatenate(held)
-    place = max(0, min(start - first, len(sound) - count))  # it may be shorter than its header says
+    place = max(0, min(start - first, length - count))
     return sound[place : place + count]
 
 
