@@ -206,6 +206,7 @@ def test_speech_is_what_lies_in_the_stretches_whatever_the_blocks() -> None:
 
 
 def test_embedding_of_long_sound_is_the_mean_of_its_parts_by_their_length() -> None:
+    assert [span[:2] for span in plan_spans(2, RATE, CutPolicy(longest_s=1e-9))] == [(0, 1), (1, 2)]
     spans = plan_spans(101, 1, CutPolicy(longest_s=34))
     assert [span.end - span.start for span in spans] == [33, 34, 34]
     parts = [np.array([1, 4], np.float32), np.array([2, 4], np.float32), np.array([3, 4], np.float32)]

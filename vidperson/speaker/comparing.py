@@ -7,7 +7,7 @@ import logging
 import numpy as np
 
 from vidperson.errors import MediaError
-from vidperson.speaker.cutting import CutPolicy, join_rows, read_spans
+from vidperson.speaker.cutting import CutPolicy, Span, join_rows, read_spans
 from vidperson.speaker.embedder import SpeakerEmbedder
 from vidperson.speaker.speech import SpeechPolicy, find_speech
 from vidperson.types import Float
@@ -22,9 +22,11 @@ def voice_of(
         raise MediaError(f"{path}: {status}")
     if status != "ok":
         logging.warning("%s: %s", path, status)
-    pieces = [(span, embedder.items(sound)) for span, sound in read_spans(path, rows, embedder.sample_rate, cut)]
-    found = [embedder.embed([item])[0] for _, item in pieces]
-    return join_rows([span for span, _ in pieces], found)
+    spans, found = list[Span](), list[Float]()
+    for span, sound in read_spans(path, rows, embedder.sample_rate, cut):
+        spans.append(span)
+        found.append(embedder.embed([embedder.items(sound)])[0])
+    return join_rows(spans, found)
 
 
 def voice_cosine(one: str, other: str, embedder: SpeakerEmbedder, speech: SpeechPolicy | None = None) -> float:
