@@ -313,6 +313,15 @@ def test_file_without_sound_data_is_refused_in_words(tmp_path: Path, sort: str, 
     assert not isinstance(error.value, NoSound)
 
 
+def test_file_with_a_title_that_is_no_utf_8_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.wav", noise(800)[:, 0])
+    title = b"INFOINAM" + struct.pack("<I", 10) + "Café Müll!".encode("latin-1")
+    plain, whole = read(path), path.read_bytes()
+    tagged = whole[8:36] + b"LIST" + struct.pack("<I", len(title)) + title + whole[36:]
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(tagged)) + tagged)
+    np.testing.assert_array_equal(read(path), plain)
+
+
 def test_path_that_is_no_file_is_refused_in_words(tmp_path: Path) -> None:
     for path, message in ((tmp_path, "not a regular file"), (tmp_path / "none.wav", "no such file"), ("a\0b", "name")):
         with pytest.raises(MediaError, match=message):
