@@ -21,7 +21,7 @@ train_unlabelled=             # folders or tars of speech of anyone, to imitate 
 train_unlabelled_batch=32     # [>=1] crops of these per step
 train_architecture=ecapa_c512 # or ecapa_c192 (small), resnet34_tstp ...: docs/networks.md
 train_embedding_size=192      # [>=1] values of an embedding
-train_features=logmel         # [logmel|kaldi] what it takes: as AVCleanse, or as WeSpeaker
+train_features=logmel         # [logmel|logmel60|kaldi] as AVCleanse, ReDimNet-B0, WeSpeaker
 train_crop_s=2.015            # [>0] seconds of a crop; shorter speech is repeated
 train_loss=arcface            # [arcface|cosface|softmax|none] none: from the teacher only
 train_scale=30.0              # [>0] s of arcface and cosface
@@ -38,7 +38,7 @@ train_ranges="noise=0:15 music=5:15 babble=13:20"  # SNRs in dB, and more: docs/
 train_noise=                  # folder or tar of noises, such as musan/noise; empty: made ones
 train_music=                  # of music, such as musan/music; empty: none
 train_babble=                 # of talkers, such as musan/speech; empty: other speakers
-train_rirs=                   # of rooms' responses, such as RIRS_NOISES; empty: made ones
+train_rirs=                   # rooms' responses: RIRS_NOISES/simulated_rirs; empty: made ones
 train_cache=                  # folder to keep decoded sound in; for Opus and others; empty: none
 valid_data=                   # speakers to choose the epoch by, like train_data; empty: none
 valid_set=                    # or a data set, by its trials if it has some; empty: none

@@ -9,7 +9,7 @@ Inputs:
   TEACHER     optional: folders of installed voice networks that the new one learns to imitate.
               They hear each whole utterance once, before the training
   NOISE, MUSIC, BABBLE, ROOMS  optional: folders or tars of sounds to add to speech, and of rooms'
-              responses, such as the parts of MUSAN and RIRS_NOISES as they are published
+              responses, such as the parts of MUSAN and RIRS_NOISES/simulated_rirs as published
   VALID_DATA  optional: like TRAIN_DATA; the epoch with the lowest equal error rate is kept, on the
               trials of a data folder, else on all pairs. Or HELD_OUT of the speakers of TRAIN_DATA
               take its place
@@ -23,7 +23,8 @@ Outputs, in OUTPUT_DIR, the last part of which is the network's name:
 
 Example:
   python steps_speaker/train_embedder.py --train-data voxceleb2/wav --held-out 50 \\
-      --output-dir exp/speaker_train/ecapa --noise musan/noise --rooms RIRS_NOISES
+      --output-dir exp/speaker_train/ecapa --noise musan/noise \
+      --rooms RIRS_NOISES/simulated_rirs
 Several GPUs:
   python -m torch.distributed.run --standalone --nproc-per-node 4 steps_speaker/train_embedder.py \\
       --device cuda ...
@@ -86,7 +87,7 @@ class TrainEmbedderOptions:
 
     training: SpeakerTrainingOptions = cli.group(SpeakerTrainingOptions)
     architecture: str = cli.option("ecapa_c512", "network to train")
-    features: str = cli.option("logmel", "what it takes: logmel, as AVCleanse, or kaldi, as WeSpeaker")
+    features: str = cli.option("logmel", "what it takes, as: logmel AVCleanse, logmel60 ReDimNet-B0, kaldi WeSpeaker")
     crop_s: float = cli.option(2.015, "seconds of a crop")
     batch_size: int = cli.option(400, "crops of known speakers per step, all GPUs together", convert=cli.whole(1))
     utterances: int = cli.option(0, "of these, of each speaker; 0: each utterance once an epoch", convert=cli.whole(0))

@@ -271,6 +271,16 @@ def test_longer_sound_than_the_limit_is_refused_by_its_header_and_else_damaged(t
 
 
 def junk(sort: str, path: Path) -> None:
+    wav = {  # format words, samples
+        "no samples": (1, 1, 16000, 32000, 2, 16, b""),
+        "one sample": (1, 1, 192000, 384000, 2, 16, b"\1\1"),
+        "64 bits": (1, 1, 16000, 128000, 8, 64, bytes(800)),
+    }
+    if sort in wav:
+        *words, data = wav[sort]
+        head = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, *words) + b"data" + struct.pack("<I", len(data))
+        path.write_bytes(b"RIFF" + struct.pack("<I", len(head) + len(data)) + head + data)
+        return
     contents = {
         "empty": b"",
         "random": np.random.default_rng(3).bytes(5000),
@@ -278,7 +288,6 @@ def junk(sort: str, path: Path) -> None:
         "pdf": b"%PDF-1.7\n" + bytes(300),
         "playlist": b"#EXTM3U\nother.wav\n",
         "wav header": b"RIFF\xff\xff\0\0WAVE" + bytes(30),
-        "no samples": b"RIFF$\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16) + b"data\0\0\0\0",
     }
     path.write_bytes(contents[sort])
 
@@ -293,6 +302,8 @@ def junk(sort: str, path: Path) -> None:
         ("playlist", "this is an HLS list of other files, not a sound file or video"),
         ("wav header", "not a media file, or its header is damaged"),
         ("no samples", "the file holds no sound data"),
+        ("one sample", "it is shorter than a sample at 16000 Hz"),
+        ("64 bits", "samples of s64 cannot be read; convert it to 16 or 32 bits"),
     ],
 )
 def test_file_without_sound_data_is_refused_in_words(tmp_path: Path, sort: str, message: str) -> None:
@@ -300,6 +311,15 @@ def test_file_without_sound_data_is_refused_in_words(tmp_path: Path, sort: str, 
     with pytest.raises(MediaError, match=message) as error:
         read(tmp_path / "a.wav")
     assert not isinstance(error.value, NoSound)
+
+
+def test_file_with_a_title_that_is_no_utf_8_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.wav", noise(800)[:, 0])
+    title = b"INFOINAM" + struct.pack("<I", 10) + "Café Müll!".encode("latin-1")
+    plain, whole = read(path), path.read_bytes()
+    tagged = whole[8:36] + b"LIST" + struct.pack("<I", len(title)) + title + whole[36:]
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(tagged)) + tagged)
+    np.testing.assert_array_equal(read(path), plain)
 
 
 def test_path_that_is_no_file_is_refused_in_words(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ import struct
 import tarfile
 import wave
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
 from vidperson.errors import MediaError
-from vidperson.media.audio import read
+from vidperson.media.audio import SoundReader, read
 from vidperson.media.excerpts import SoundPlace, excerpt
 
 RATE = 16000
@@ -97,13 +98,29 @@ def test_excerpt_of_a_long_file_is_sought_and_is_the_same_sound(
 ) -> None:
     place = SoundPlace(str(encode(tmp_path / name, noise(20.0), codec, rate)))
     whole = read(place.path)
-    monkeypatch.setattr("vidperson.media.excerpts.read", None)  # as a whole it is not decoded
+    opened = list[object]()
+
+    def once(*given: Any) -> SoundReader:
+        opened.append(given)
+        return SoundReader(*given)
+
+    monkeypatch.setattr("vidperson.media.excerpts.SoundReader", once)
     for begin in (0.0, 0.52, 0.9):
         part = excerpt(place, begin, 16000)
         start, difference = where(part, whole)
         assert len(part) == 16000
         assert abs(start - begin * (len(whole) - 16000)) < (2 if exact else 800)
         assert difference < (1e-6 if exact else 0.2), (begin, difference)
+    assert len(opened) == 3  # what was sought is right: it is not read again from the beginning
+
+
+def test_excerpt_behind_the_end_of_a_file_that_was_cut_off_is_its_last_sound(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.flac", noise(24.0), "flac", RATE)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    whole = read(path)
+    assert len(whole) < 14 * RATE
+    for begin in (0.58, 0.99):
+        assert np.array_equal(excerpt(SoundPlace(str(path)), begin, 16000), whole[-16000:])
 
 
 def test_member_of_an_archive_is_read_like_a_file(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from steps_speaker.train_embedder import TrainEmbedderOptions, measure, train_em
 from vidperson import cli  # noqa: E402
 from vidperson.networks import convert  # noqa: E402
 from vidperson.speaker.augment import Ranges, SoundAugmentation, SoundShares, at_speed  # noqa: E402
-from vidperson.speaker.training_embedder import FRONT_ENDS  # noqa: E402
+from vidperson.speaker.training_embedder import FRONT_ENDS, read_data  # noqa: E402
 from vidperson.speaker.training_sounds import (  # noqa: E402
     OtherSpeakers,
     SoundLoader,
@@ -285,9 +285,11 @@ def test_sounds_that_cannot_be_used_are_named_and_the_rest_is_learnt(
     ("more", "error", "message"),
     [
         ({"architecture": "iresnet18"}, TrainingError, "expected one of ecapa_.*, found 'iresnet18'"),
-        ({"features": "mfcc"}, TrainingError, "expected one of logmel kaldi, found 'mfcc'"),
+        ({"features": "mfcc"}, TrainingError, "expected one of logmel logmel60 kaldi, found 'mfcc'"),
         ({"crop_s": 0.0}, TrainingError, "crop: expected 0.2 to 60 seconds, found 0"),
         ({"speeds": [1.0]}, TrainingError, "speeds: expected numbers from 0.5 to 2 beside 1, found 1"),
+        ({"speeds": [1.001]}, TrainingError, "speeds: expected numbers from 0.5 to 2 beside 1, found 1.001"),
+        ({"speeds": [0.9, 0.9]}, TrainingError, "speeds: expected each once, found 0.9 0.9"),
         ({"utterances": 3}, TrainingError, "expected a multiple of the 3 utterances of a speaker, found 16"),
         ({"augment": "music=0.1"}, TrainingError, "music needs a folder of music"),
         ({"noise": "{empty}"}, DataError, r"empty: no sound \(.wav .*\) in it"),
@@ -408,6 +410,60 @@ def test_trials_of_a_set_are_what_it_is_validated_on(voices: Path, tmp_path: Pat
     write_lines(tmp_path / "set/trials", ["s0 u0-1 target", "s7 u1-0 nontarget"])
     with pytest.raises(DataError, match="trials: model 's7': not in this folder"):
         valid_pairs([read_speakers(str(tmp_path / "set"))])
+
+
+def test_speakers_held_out_of_a_set_with_trials_are_validated_on_all_their_pairs(voices: Path, tmp_path: Path) -> None:
+    names = [f"id{who:02d}-{take}" for who in range(4) for take in (0, 1)]
+    paths = [f"{voices}/train/{name[:4]}/v0/0000{name[-1]}.wav" for name in names]
+    write_lines(tmp_path / "wav.scp", [f"{name} {path}" for name, path in zip(names, paths, strict=True)])
+    write_lines(tmp_path / "utt2spk", [f"{name} {name[:4]}" for name in names])
+    write_lines(tmp_path / "trials", ["id00 id00-1 target", "id00 id01-0 nontarget"])
+    found = read_data([str(tmp_path)], [], [], [], 2)
+    assert found.valid and found.utterances.identities == ["0:id01", "0:id03"]
+    held = [path for path in paths if "/id00/" in path or "/id02/" in path]
+    assert [place.path for place in found.valid.places] == held
+    assert found.valid.is_target.tolist() == [True, False, False, False, False, True]
+
+
+class Levels:
+    """Stands in for an embedder: the levels of the parts of the sound."""
+
+    sample_rate, embedding_size = RATE, 4
+
+    def items(self, sound: np.ndarray) -> np.ndarray:
+        return np.stack([[np.square(part).mean() for part in np.array_split(sound, 4)]])
+
+    def embed(self, items: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate(items)
+
+
+def test_utterances_that_cannot_be_read_are_left_out_of_the_figures(
+    voices: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(voices / "valid", tmp_path / "broken")
+    shutil.copytree(voices / "valid", tmp_path / "without")
+    for name in ("id08/v0/00000.wav", "id09/v1/00003.wav"):
+        (tmp_path / "broken" / name).write_bytes(b"broken")
+        (tmp_path / "without" / name).unlink()
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def keep(scores: np.ndarray, is_target: np.ndarray) -> dict[str, Any]:
+        seen.append((scores, is_target))
+        return {"num_targets": int(is_target.sum())}
+
+    for name in ("broken", "without"):
+        figures = valid_pairs([read_speakers(str(tmp_path / name))]).figures(Levels(), keep, "")  # type: ignore[arg-type]
+        assert figures == {"num_targets": 3 + 3 + 6}
+    for one, other in zip(seen[:2], seen[2:], strict=True):  # cosines, and those less the mean
+        assert np.allclose(one[0], other[0]) and np.array_equal(one[1], other[1])
+    assert "2 of 12 utterances to validate on are left out, e.g. " in caplog.text and "id08/v0/00000.wav" in caplog.text
+    for path in (tmp_path / "broken").glob("id0[89]/*/*.wav"):
+        path.unlink()
+    write_wav(tmp_path / "broken/id11/a.wav", voice(3, 0))
+    for path in (tmp_path / "broken/id10").rglob("*.wav"):
+        path.write_bytes(b"broken")
+    with pytest.raises(DataError, match="nothing to validate on: 4 utterances cannot be used, the first one: .*id10"):
+        valid_pairs([read_speakers(str(tmp_path / "broken"))]).figures(Levels(), keep, "")  # type: ignore[arg-type]
 
 
 def loader(voices: Path, speeds: tuple[float, ...] = (1.0,), shares: str = "", **more: Any) -> SoundLoader:

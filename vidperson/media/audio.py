@@ -30,7 +30,7 @@ __all__ = ["NoSound", "SoundReader", "blocks", "duration", "read"]
 
 Samples = NDArray[np.float32]
 _LOWEST_RATE, _HIGHEST_RATE = 1000, 1_000_000  # Hz
-_LOUDEST = 32.0  # times full scale: 30 dB above it. Lossy codecs give a little more than 1
+LOUDEST = 32.0  # times full scale: 30 dB above it. Lossy codecs give a little more than 1
 _BATCH_SAMPLES = 1 << 16  # that are mixed and resampled at once
 _SLACK_S, _SLACK = 0.2, 0.02  # by which a track may be shorter than its header says
 _LONGEST_GAP_S = 0.1
@@ -115,6 +115,8 @@ class SoundReader:
                 held, count = [joined[whole:]], count - whole
         if not self._count:
             raise MediaError(self._why_nothing())
+        if not held:
+            raise MediaError(f"it is shorter than a sample at {self._rate} Hz")
         self.damage = self._damage()
         if count:
             yield np.concatenate(held)
@@ -170,7 +172,10 @@ class SoundReader:
                 yield self._mixed(np.concatenate(held, axis=1), *alike[:2]), alike[2]
                 held, count = [], 0
             alike = form
-            held.append(frame.to_ndarray())
+            try:
+                held.append(frame.to_ndarray())
+            except ValueError:
+                raise MediaError(f"samples of {form[0]} cannot be read; convert it to 16 or 32 bits") from None
             count += frame.samples
         if held:
             yield self._mixed(np.concatenate(held, axis=1), *alike[:2]), alike[2]
@@ -181,7 +186,7 @@ class SoundReader:
         values = sound.reshape(-1, channels).T if len(sound) != channels else sound
         if values.dtype.kind == "f":
             with np.errstate(invalid="ignore"):
-                senseless = ~(np.abs(values) <= _LOUDEST)
+                senseless = ~(np.abs(values) <= LOUDEST)
             if senseless.any():
                 self._senseless += int(senseless.any(axis=0).sum())
                 values = np.where(senseless, 0, values)
@@ -278,7 +283,7 @@ class SoundReader:
             elif self._container.format.name in _EXACT and lacking > _EXACT_SLACK_S and not reasons:
                 reasons.append(f"{lacking:.3f} s missing")
         if self._senseless:
-            reasons.append(f"{self._senseless} samples are no numbers from -{_LOUDEST:g} to {_LOUDEST:g}")
+            reasons.append(f"{self._senseless} samples are no numbers from -{LOUDEST:g} to {LOUDEST:g}")
         if self._too_long:
             reasons.append(f"it goes on beyond max_duration_s {self._limits.max_duration_s:g}")
         if self._encrypted:
@@ -310,7 +315,12 @@ def duration(path: str | os.PathLike[str]) -> float:
         told = _promised(container, stream)
         if told is not None:
             return told
-        total = sum(packet.duration or 0 for packet in container.demux(stream))
+        total = 0
+        try:
+            for packet in container.demux(stream):
+                total += packet.duration or 0
+        except (av.FFmpegError, OSError):
+            pass  # what is behind cannot be read
         return float(total * (stream.time_base or 0))
 
 
@@ -339,24 +349,28 @@ def _promised(container: InputContainer, stream: AudioStream) -> float | None:
     return None
 
 
+def wav_chunks(head: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Of the head of a WAV file the chunks: name, place of the content, its size. None of other files."""
+    place = 12
+    while _is_wav(head) and place + 8 <= len(head):
+        name, size = struct.unpack_from("<4sI", head, place)
+        yield name, place + 8, size
+        place += 8 + size + size % 2
+
+
 def _is_wav(head: bytes) -> bool:
     return head[:4] == b"RIFF" and head[8:12] == b"WAVE"
 
 
 def _wav_seconds(path: str | os.PathLike[str]) -> float | None:
     """What the header of an uncompressed WAV file promises, which libav cuts to what is there; else None."""
-    head = read_head(path, SOUND)
-    if not _is_wav(head):
-        return None
-    place, bytes_per_s = 12, 0
-    while place + 8 <= len(head):
-        name, size = struct.unpack_from("<4sI", head, place)
-        if name == b"fmt " and place + 24 <= len(head):
-            form, _, rate, _, align = struct.unpack_from("<HHIIH", head, place + 8)
+    head, bytes_per_s = read_head(path, SOUND), 0
+    for name, place, size in wav_chunks(head):
+        if name == b"fmt " and place + 16 <= len(head):
+            form, _, rate, _, align = struct.unpack_from("<HHIIH", head, place)
             bytes_per_s = rate * align if form in _PCM else 0
         if name == b"data":
             return size / bytes_per_s if bytes_per_s and size < _ENDLESS_BYTES else None
-        place += 8 + size + size % 2
     return None
 
 

@@ -339,7 +339,8 @@ def open_container(
     if probe_bytes is not None:
         options["probesize"] = str(probe_bytes)
     try:  # the prefix keeps names with a colon from being taken for a network address
-        container = av.open("file:" + os.fspath(path), options=options, hwaccel=gpu.settings() if gpu else None)
+        settings = gpu.settings() if gpu else None
+        container = av.open("file:" + os.fspath(path), options=options, metadata_errors="replace", hwaccel=settings)
     except (av.FFmpegError, OSError, ValueError) as error:
         if gpu:
             raise NotOnGpu(f"the GPU cannot be opened for it: {getattr(error, 'strerror', error)}") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import struct
 import wave
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.errors import MediaError
-from vidperson.media.audio import SoundReader, blocks, duration, read
+from vidperson.media.audio import LOUDEST, SoundReader, blocks, duration, wav_chunks
 
 Samples = NDArray[np.float32]
 
@@ -28,7 +29,7 @@ _FORMATS = {(1, 16): "<i2", (1, 32): "<i4", (3, 32): "<f4", (3, 64): "<f8"}  # b
 _EXTENDED = 0xFFFE  # the tag is then at the beginning of a longer one
 _LONG_S = 8.0  # of sound that would be decoded before the excerpt: the decoder seeks
 _EARLIER_S = 0.2  # decoding starts so much before: lossy codecs need some packets until they are right
-_LOUDEST = 32.0  # as in vidperson.media.audio
+_NOTHING = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def excerpt(
     likely as each other for an even draw. sample_rate: Hz; channels are mixed by their mean.
     cache: folder to which sound that is no plain WAV of this rate is decoded once, in 16 bits; "": none.
     Uncompressed WAV of this rate is read where it is wanted only; of other sound that is long the decoder seeks.
-    Memory depends on the length of the excerpt only. Raises MediaError or OSError where it cannot be read.
+    Memory depends on the length of the excerpt only, and on the size of an archive's member that has to be decoded.
+    Raises MediaError or OSError where it cannot be read.
     """
     if wav := _plain_wav(place, sample_rate):
         return _read_wav(place, wav, begin, count)
@@ -78,24 +80,20 @@ def _plain_wav(place: SoundPlace, sample_rate: int) -> _Wav | None:
     with open(place.path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size - place.offset if place.size < 0 else place.size
         head = os.pread(file.fileno(), min(_HEAD_BYTES, size), place.offset)
-    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-        return None
-    at, kind, channels = 12, None, 0
-    while at + 8 <= len(head):
-        name, length = struct.unpack_from("<4sI", head, at)
-        if name == b"fmt " and at + 24 <= len(head):
-            tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", head, at + 8)
-            if tag == _EXTENDED and at + 34 <= len(head):
-                (tag,) = struct.unpack_from("<H", head, at + 32)
+    kind, channels = None, 0
+    for name, at, length in wav_chunks(head):
+        if name == b"fmt " and at + 16 <= len(head):
+            tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", head, at)
+            if tag == _EXTENDED and at + 26 <= len(head):
+                (tag,) = struct.unpack_from("<H", head, at + 24)
             kind = _FORMATS.get((tag, bits)) if rate == sample_rate else None
         if name == b"data":
             if kind is None or not channels:
                 return None
             dtype = np.dtype(kind)
-            held = min(length, size - at - 8)  # a file that was cut off, or written to a pipe
+            held = min(length, size - at)  # a file that was cut off, or written to a pipe
             samples = held // (dtype.itemsize * channels)
-            return _Wav(dtype, channels, place.offset + at + 8, samples) if samples else None
-        at += 8 + length + length % 2
+            return _Wav(dtype, channels, place.offset + at, samples) if samples else None
     return None
 
 
@@ -112,7 +110,7 @@ def _read_wav(place: SoundPlace, wav: _Wav, begin: float, count: int) -> Samples
         sound = values.astype(np.float32) * np.float32(1 / (1 << (8 * wav.kind.itemsize - 1)))
     else:
         with np.errstate(invalid="ignore"):
-            sound = np.where(np.abs(values) <= _LOUDEST, values, 0).astype(np.float32)  # NaN, too
+            sound = np.where(np.abs(values) <= LOUDEST, values, 0).astype(np.float32)  # NaN, too
     if wav.channels > 1:
         sound = sound.reshape(-1, wav.channels).mean(axis=1)
     return sound if values.dtype.kind == "i" else np.clip(sound, -1, 1)
@@ -120,26 +118,42 @@ def _read_wav(place: SoundPlace, wav: _Wav, begin: float, count: int) -> Samples
 
 def _decoded(path: str, begin: float, count: int, sample_rate: int) -> Samples:
     """The excerpt, decoded from the beginning of the file or from a little before it, whichever is nearer."""
-    with SoundReader(path, sample_rate, count / sample_rate) as reader:
+    block_s = count / sample_rate
+    with SoundReader(path, sample_rate, block_s) as reader:
         seconds = duration(path) if reader.promised_s is None else reader.promised_s
         start = int(begin * (max(0, round(seconds * sample_rate) - count) + 1))
-        first, is_sought = 0, start / sample_rate > _LONG_S
-        if is_sought:
-            reader.seek(start / sample_rate - _EARLIER_S)
-        held, length = list[Samples](), 0
-        for block in reader:
-            if is_sought and not held:
-                first = start + 1 if reader.first_s is None else round(reader.first_s * sample_rate)
-                if first > start:
-                    break
-            held.append(block)
-            length += len(block)
-            if first + length >= start + count:
-                break
-    if first > start:  # the file does not tell where it was sought to
-        held, first = [read(path, sample_rate)], 0
+        if start / sample_rate <= _LONG_S:
+            return _read_on(reader, start, count, sample_rate)
+        reader.seek(start / sample_rate - _EARLIER_S)
+        try:
+            found = _read_on(reader, start, count, sample_rate)
+        except MediaError:
+            found = _NOTHING
+    if len(found) == count:
+        return found
+    with SoundReader(path, sample_rate, block_s) as reader:  # the file ends early, or does not tell its places
+        return _read_on(reader, start, count, sample_rate)
+
+
+def _read_on(reader: SoundReader, start: int, count: int, sample_rate: int) -> Samples:
+    """``count`` samples from the sound's sample ``start`` on, or its last ones where it ends before; none where the
+    file does not tell at which place it is read, or that is behind ``start``. Memory as for two excerpts.
+    """
+    held, first, length = list[Samples](), 0, 0
+    for block in reader:
+        if not held:
+            first = start + 1 if reader.first_s is None else round(reader.first_s * sample_rate)
+            if first > start:
+                return _NOTHING
+        held.append(block)
+        length += len(block)
+        if first + length >= start + count:
+            break
+        while length - len(held[0]) >= count:
+            first += len(held[0])
+            length -= len(held.pop(0))
     sound = np.concatenate(held)
-    place = max(0, min(start - first, len(sound) - count))  # it may be shorter than its header says
+    place = max(0, min(start - first, length - count))
     return sound[place : place + count]
 
 
@@ -152,7 +166,7 @@ def _decoded_once(place: SoundPlace, sample_rate: int, cache: Path) -> Path:
     if path.is_file():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{name}.{os.getpid()}.tmp")
+    partial = path.with_name(f"{name}.{secrets.token_hex(8)}.tmp")  # machines may share the folder
     try:
         with _as_file(place) as source, wave.open(os.fspath(partial), "wb") as made:
             made.setnchannels(1)

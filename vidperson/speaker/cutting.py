@@ -61,7 +61,7 @@ def plan_spans(samples: int, rate: int, policy: CutPolicy) -> list[Span]:
     """In the order in which they end. samples: of speech in all, at ``rate`` Hz; none give no spans."""
     if not samples:
         return []
-    parts = max(1, -(-samples // round(policy.longest_s * rate)))
+    parts = max(1, -(-samples // max(1, round(policy.longest_s * rate))))
     bounds = [samples * part // parts for part in range(parts + 1)]
     spans = [Span(start, end, 0, (end - start) / samples) for start, end in pairwise(bounds)]
     length = round(CROP_S * rate)

@@ -14,7 +14,7 @@ from vidperson.errors import DataError, TrainingError
 from vidperson.networks.card import FbankInput, ModelCard, Output
 from vidperson.networks.convert import FBANK_EMBEDDERS
 from vidperson.networks.install import InstalledModel, installed_model
-from vidperson.speaker.augment import Ranges, SoundAugmentation, SoundPool, SoundShares
+from vidperson.speaker.augment import Ranges, SoundAugmentation, SoundPool, SoundShares, fraction_of
 from vidperson.speaker.embedder import SpeakerEmbedder
 from vidperson.speaker.training_sounds import (
     OtherSpeakers,
@@ -51,8 +51,8 @@ _KALDI = FbankInput(
     window_type="hamming", mel_scale="kaldi", mean_norm=True, pre_emphasis=0.97, log_floor=1.1920929e-07,
     scale=32768.0, channels_first=True,
 )  # fmt: skip
-FRONT_ENDS = {"logmel": _LOGMEL, "kaldi": _KALDI}
-"""As AVCleanse, and as WeSpeaker compute what a network takes."""
+FRONT_ENDS = {"logmel": _LOGMEL, "logmel60": dataclasses.replace(_LOGMEL, mel_bins=60), "kaldi": _KALDI}
+"""As AVCleanse, as ReDimNet-B0, and as WeSpeaker compute what a network takes."""
 _SPEEDS = (0.5, 2.0)
 
 
@@ -93,8 +93,10 @@ class SpeakerRecipe:
         if not 0.2 <= self.crop_s <= 60:
             raise TrainingError(f"crop: expected 0.2 to 60 seconds, found {self.crop_s:g}")
         for speed in self.speeds:
-            if not _SPEEDS[0] <= speed <= _SPEEDS[1] or speed == 1:
+            if not _SPEEDS[0] <= speed <= _SPEEDS[1] or fraction_of(speed) == 1:
                 raise TrainingError(f"speeds: expected numbers from 0.5 to 2 beside 1, found {speed:g}")
+        if len({fraction_of(speed) for speed in self.speeds}) < len(self.speeds):
+            raise TrainingError(f"speeds: expected each once, found {' '.join(f'{speed:g}' for speed in self.speeds)}")
         if self.utterances and self.batch_size % self.utterances:
             raise TrainingError(
                 f"batch size: expected a multiple of the {self.utterances} utterances of a speaker, found "
@@ -140,11 +142,12 @@ def read_data(
         known, measured = split_speakers(known, wanted)
     tested = [read_speakers(source) for source in test]
     unnamed = [read_unlabelled(source) for source in unlabelled]
-    found = [valid_pairs(sources) if sources else None for sources in (measured, tested)]
+    chosen_by = valid_pairs(measured, by_trials=not wanted) if measured else None
+    figures_of = valid_pairs(tested) if tested else None
     utterances = training_set(known, unnamed)
     if not len(utterances):
         raise DataError("expected utterances to train on, found none")
-    return SpeakerData(utterances, found[0], found[1])
+    return SpeakerData(utterances, chosen_by, figures_of)
 
 
 def embedder_card(recipe: SpeakerRecipe, options: TaughtOptions) -> ModelCard:

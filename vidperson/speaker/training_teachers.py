@@ -78,10 +78,10 @@ def teacher_answers(
     sizes = tuple(each.card.output.embedding_size or 0 for each in teachers)
     about = [utterances.digest(), " ".join(map(str, speeds)), *(each.sha256 for each in teachers)]
     digest = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
-    path = folder / f"teachers_{digest}.npy"
+    path, parts = folder / f"teachers_{digest}.npy", folder / f"teachers_{digest}"
     if path.is_file():
+        shutil.rmtree(parts, ignore_errors=True)  # of a run that was killed between the two
         return TeacherAnswers(path, sizes, len(speeds))
-    parts = folder / f"teachers_{digest}"
     parts.mkdir(parents=True, exist_ok=True)
     chunks = _Chunks(utterances, tuple(speeds), tuple(teachers), engine, cache)
     missing = [number for number in range(len(chunks)) if not (parts / f"{number}.npy").is_file()]

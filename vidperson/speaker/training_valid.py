@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import logging
 import os
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +29,7 @@ Measure = Callable[[NDArray[np.float64], NDArray[np.bool_]], dict[str, Any]]
 
 @dataclass(frozen=True)
 class ValidPairs:
-    """places: N utterances. models: the numbers of those of each of M models. pairs: (P, 2) int64, a model and an
+    """places: N utterances. models: of each of M the numbers of its own. pairs: (P, 2) int64, a model and an
     utterance. is_target: (P,). words: where they are from.
     """
 
@@ -48,13 +50,37 @@ class ValidPairs:
         """What ``measure`` says of all scores: cosines, and, as ``<name>_centred``, those after the mean of all
         embeddings was subtracted.
 
-        Raises DataError for an utterance that cannot be read: figures would not be of the same pairs.
+        Utterances that cannot be read are left out with their pairs, and counted in the log. Raises DataError where
+        no pair of one speaker, or none of two, is left.
         """
-        embeddings = np.concatenate([_embedding(place, embedder, cache) for place in self.places]).astype(np.float64)
-        plain = measure(self.scores(embeddings), self.is_target)
-        centred = measure(self.scores(embeddings - embeddings.mean(axis=0)), self.is_target)
+        embeddings, unread = np.zeros((len(self.places), embedder.embedding_size)), dict[int, str]()
+        for number, place in enumerate(self.places):
+            try:
+                embeddings[number] = _embedding(place, embedder, cache)
+            except (MediaError, OSError) as error:
+                unread[number] = f"{place.path}: {error}"
+        pairs = self._without(unread)
+        heard = np.ones(len(embeddings), bool)
+        heard[list(unread)] = False
+        plain = measure(pairs.scores(embeddings), pairs.is_target)
+        centred = np.where(heard[:, None], embeddings - embeddings[heard].mean(axis=0), 0)
+        after = measure(pairs.scores(centred), pairs.is_target)
         counts = ("num_targets", "num_nontargets")
-        return plain | {f"{name}_centred": value for name, value in centred.items() if name not in counts}
+        return plain | {f"{name}_centred": value for name, value in after.items() if name not in counts}
+
+    def _without(self, unread: Mapping[int, str]) -> ValidPairs:
+        """Those pairs that have neither an utterance nor a whole model among the unread ones, number -> why."""
+        if not unread:
+            return self
+        known = np.array([any(number not in unread for number in numbers) for numbers in self.models], bool)
+        kept = known[self.pairs[:, 0]] & ~np.isin(self.pairs[:, 1], list(unread))
+        first = next(iter(unread.values()))
+        counts = len(unread), len(self.places)
+        logging.warning("%d of %d utterances to validate on are left out, e.g. %s", *counts, first)
+        targets = int(self.is_target[kept].sum())
+        if not 0 < targets < kept.sum():
+            raise DataError(f"nothing to validate on: {len(unread)} utterances cannot be used, the first one: {first}")
+        return dataclasses.replace(self, pairs=self.pairs[kept], is_target=self.is_target[kept])
 
     def scores(self, embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
         """(P,) cosines; a model is the mean of its utterances' directions."""
@@ -68,15 +94,17 @@ class ValidPairs:
         return scores
 
 
-def valid_pairs(sources: Sequence[SoundSet]) -> ValidPairs:
+def valid_pairs(sources: Sequence[SoundSet], by_trials: bool = True) -> ValidPairs:
     """The trials of a data folder, where it is the only source; else all pairs of utterances of known speakers, those
     of different sources being different, of at most 2,000 utterances that are spread evenly over all.
+
+    by_trials: the sources are whole, so that trials of one mean its utterances.
 
     Raises DataError where there are no pairs of one speaker, or none of two.
     """
     words = " ".join(dict.fromkeys(os.path.basename(os.path.normpath(each.source)) for each in sources))
     folder = sources[0].source
-    if len(sources) == 1 and os.path.isfile(f"{folder}/trials"):
+    if by_trials and len(sources) == 1 and os.path.isfile(f"{folder}/trials"):
         found = _of_trials(sources[0], words)
     else:
         found = _all_pairs(sources, words)
@@ -132,12 +160,6 @@ def _of_trials(source: SoundSet, words: str) -> ValidPairs:
 
 
 def _embedding(place: SoundPlace, embedder: SpeakerEmbedder, cache: str) -> Float:
-    """(1, D) of an utterance's middle."""
+    """(D,) of an utterance's middle. Raises MediaError or OSError where it cannot be read."""
     rate = embedder.sample_rate
-    try:
-        items = embedder.items(excerpt(place, 0.5, int(HEARD_S * rate), rate, cache))
-    except (MediaError, OSError) as error:
-        raise DataError(str(error), place.path) from None
-    if not len(items):
-        raise DataError("the sound is too short to validate on", place.path)
-    return embedder.embed([items])
+    return embedder.embed([embedder.items(excerpt(place, 0.5, int(HEARD_S * rate), rate, cache))])[0]

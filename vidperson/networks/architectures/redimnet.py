@@ -166,7 +166,8 @@ class _Stage(nn.Module):
                 nn.Sequential(narrowed, nn.BatchNorm2d(after, _EPSILON), nn.GELU(), nn.Conv2d(after, after, 1))
             )
         numbered = OrderedDict((str(number), part) for number, part in enumerate(parts))
-        numbered[str(len(parts) + 1)] = _Context(rows, rows // what.reduced)  # behind where the map becomes rows
+        inner = max(1, rows // what.reduced // _HEADS) * _HEADS  # 20 and 60 in B0 for 60 bins
+        numbered[str(len(parts) + 1)] = _Context(rows, inner)  # behind where the map becomes rows
         self.parts = numbered
         for name, part in numbered.items():
             self.add_module(name, part)
