@@ -241,6 +241,14 @@ def test_calibration_gives_the_ratio_of_the_distributions_that_were_drawn() -> N
     assert (np.diff(found.ratios) >= 0).all()
 
 
+def test_labels_with_centres_of_length_0_are_kept_and_not_judged() -> None:
+    unit = np.eye(1, 4, dtype=np.float32)
+    labels = np.repeat(np.arange(2), 2)
+    for vectors in (np.zeros((4, 4), np.float32), np.concatenate([unit, -unit] * 2)):
+        found = cleanse(labels, 2, [View("m0", np.arange(4), vectors)])
+        assert not found.noisy.any()
+
+
 # -------------------------------------------------------------------------------------------------------- stage 15
 
 
@@ -413,6 +421,7 @@ def test_modality_without_any_item_tells_nothing_and_without_both_the_set_is_ref
     (lambda root: shutil.rmtree(root / "exp/face_embed"), "no embeddings in .*face_embed/looks/train; run ./run_003"),
     (lambda root: (root / "data/train/utt2spk").unlink(), "there is no .*utt2spk; run ./run_001_prepare_data.sh"),
     (lambda root: (root / "data/train/utt2spk").write_text("x y\n"), "expected labels of the segments of .*, found no"),
+    (lambda root: (root / "data/train/utt2dur").write_text("id00-u000 ?\n"), "utt2dur:1: expected '<segment> <secon"),
     (lambda root: [
         (root / "data/train" / name).open("a").write("zz-u999 zz\n") for name in ("utt2spk", "wav.scp")
     ], "1 of 85 segments of the set are not in .*voices/train: zz-u999; run stages 2 and 3 for the set"),

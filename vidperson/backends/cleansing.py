@@ -1,6 +1,6 @@
 """Which utterances of a training list have the wrong label, by one or several modalities.
 
-Two steps, as the abstract of AVCleanse (Tao et al., ICASSP 2023, arXiv 2302.14345) names them; its code is not
+Two steps, as the abstract of AVCleanse (Tao et al., ICASSP 2023, arXiv 2210.15903) names them; its code is not
 published, and what is done in them here is our own. A class is what is labelled as one person. Of each modality a
 class has a robust centre: the mean of its largest group of utterances that are alike, of which those that turn out
 wrong are left out again. How like the own centre an utterance is, itself left out, and how like those of other classes
@@ -82,8 +82,10 @@ class Calibration:
         found = np.interp(scores, middles, self.ratios)
         return np.where(np.isnan(scores), 0.0, found)
 
-    def threshold(self) -> float:
-        """The lowest similarity that speaks for the own class."""
+    def threshold(self) -> float | None:
+        """The lowest similarity that speaks for the own class; None where none does."""
+        if self.ratios[-1] <= 0:  # they do not fall
+            return None
         return round(float(self.edges[np.argmax(self.ratios > 0)]), 4)
 
     def histogram(self) -> dict[str, list[float]]:
@@ -276,6 +278,8 @@ class Centres:
     def impostors(self) -> Double:
         """(K,) cosines of vectors with centres of other classes, drawn; the same draw each time."""
         there = np.flatnonzero(self.lengths > 1e-9)
+        if not len(there):
+            return np.zeros(0)
         rng = np.random.default_rng(1)
         rows = np.arange(len(self.of))
         if len(rows) > _IMPOSTOR_ROWS:
