@@ -36,7 +36,8 @@ def plan_quality(pair: PairOptions, options: SystemOptions) -> Planned:
     asked = [measure for measure in measures if measure not in ("items", "norm")]  # these are always there
     if of_items(pair, measures):
         both = dict.fromkeys((pair.parts[0], pair.test_part))
-        inputs += [path for part in both for path in item_inputs(pair, part, f"quality_measures={measures[0]}")]
+        who = "quality_measures=" + next(measure for measure in measures if measure in OF_SPEECH)
+        inputs += [path for part in both for path in item_inputs(pair, part, who)]
     if asked:
         command += ["--quality-measures", *asked]
     if "cohort" in asked:
