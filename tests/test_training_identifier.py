@@ -275,7 +275,7 @@ def test_scores_of_the_search_are_those_of_the_trained_network(trained: tuple[Pa
 def test_script_for_a_modality_that_is_not_there_names_those_that_are(name: str) -> None:
     call = ["./run_014_train_identifier.sh", "--train-modality", name]
     done = subprocess.run(call, cwd=Path(__file__).parents[1], env=RECIPE, capture_output=True, text=True, timeout=30)
-    said = f": train_modality: expected one of body face, found '{name}'\n"
+    said = f": train_modality: expected one of body face speaker, found '{name}'\n"
     assert done.returncode == 1 and done.stderr.endswith(said)
 
 
