@@ -32,7 +32,7 @@ def lists(count):
 
 
 def test_eer_at_the_nearest_point_is_that_of_a_script_around_scikit_learn_to_the_last_bit():
-    for targets, nontargets in lists(600):
+    for targets, nontargets in lists(300):
         p_miss, p_fa = sweep(targets, nontargets)
         nearest = np.argmin(np.abs(p_miss - p_fa))
         assert metrics.eer_point(metrics.roc(targets, nontargets)) == max(p_miss[nearest], p_fa[nearest])

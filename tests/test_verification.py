@@ -175,6 +175,17 @@ def test_cohort_of_another_domain_is_told_last_and_one_of_the_same_is_not(task, 
         assert ("of another domain, and s-norm may harm" in last) is warned
 
 
+def test_distance_to_a_cohort_does_not_depend_on_what_is_made_of_it(task, caplog):
+    caplog.set_level(logging.INFO)
+    told = set()
+    for kind in ("items", "segments", "persons"):
+        caplog.clear()
+        options = {"snorm_cohort": "cohort", "cohort_of": kind, "ncoh": 8, "scores_dir": task.work / kind}
+        task.score(backends="whole", **options)
+        told |= {record.message for record in caplog.records if "standard deviations apart" in record.message}
+    assert len(told) == 1
+
+
 def test_person_of_the_cohort_who_is_in_no_list_is_named(task):
     (task.work / "data/less").mkdir(exist_ok=True)
     (task.work / "data/less/utt2spk").write_text("p0-0 p0\n")
@@ -379,6 +390,6 @@ def test_cohort_of_another_domain_is_told_by_the_medians_of_cosines(foreign, far
     rng = np.random.default_rng(2)
     here = np.full(16, 1.0)
     there = here if not foreign else np.where(np.arange(16) < 8, 1.0, -0.5)
-    found = compare_domains(sample_units(domain(rng, 60, here)), domain(rng, 50, there))
+    found = compare_domains(sample_units(domain(rng, 60, here)), sample_units(domain(rng, 50, there)))
     assert found is not None and found.differ is far
-    assert compare_domains(sample_units(domain(rng, 9, here)), domain(rng, 50, there)) is None
+    assert compare_domains(sample_units(domain(rng, 9, here)), sample_units(domain(rng, 50, there))) is None
