@@ -79,6 +79,7 @@ def write_quality(planned: Planned, inputs: Inputs, options: ScoreOptions) -> No
 def _measured(sets: EmbeddingSets, part: str, inputs: Inputs, options: ScoreOptions) -> dict[str, Double]:
     """Measure -> (S,) values of the segments of a part."""
     from steps.cohorts import cohort_size, read_mean, subtract
+    from steps.score import naming
     from vidperson.backends import EmbeddingSets
     from vidperson.backends.quality import cohort_means, mean_norms
 
@@ -95,7 +96,8 @@ def _measured(sets: EmbeddingSets, part: str, inputs: Inputs, options: ScoreOpti
             mean = read_mean(pair.embeddings(systems.submean_set), [cohort, scored])
             for one in (cohort, scored):
                 subtract(one, mean)
-        found["cohort"] = cohort_means(scored, cohort, cohort_size(systems, len(cohort.embeddings)))
+        with naming(pair.embeddings(systems.snorm_cohort)):
+            found["cohort"] = cohort_means(scored, cohort, cohort_size(systems, len(cohort.embeddings)))
     return found
 
 

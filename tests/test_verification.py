@@ -196,6 +196,16 @@ def test_person_of_the_cohort_who_is_in_no_list_is_named(task):
         task.score(cohort_data=task.work / "data/nowhere", **options)
 
 
+@pytest.mark.parametrize("measures", ["", "cohort"])
+def test_cohort_that_is_too_small_or_of_another_network_is_refused(task, measures):
+    options = {"quality_measures": measures, "snorm_cohort": "cohort", "scores_dir": task.work / "refused"}
+    with pytest.raises(ScoringError, match=r"cohort/embed.scp: the cohort has 128 items, 1000 are asked for \(ncoh 10"):
+        task.score(backends="whole", **options)
+    write_archive(task.work / "embed/voice/other", "embed", {f"a{i}": np.ones((1, 3)) for i in range(9)})
+    with pytest.raises(ScoringError, match="other/embed.scp: cohort embeddings have 3 numbers, those to score 6"):
+        task.score(backends="whole", **options | {"snorm_cohort": "other", "cohort_of": "segments"})
+
+
 def test_mean_of_another_network_is_refused_with_both_sizes(task):
     write_archive(task.work / "embed/voice/other", "embed", {"a": np.ones((1, 3))})
     with pytest.raises(ScoringError, match="other/embed.scp: the mean to subtract has 3 numbers, the embeddings 6"):
