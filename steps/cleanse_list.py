@@ -96,6 +96,8 @@ def cleanse_list(options: CleanseOptions) -> None:
     from vidperson.errors import ScoringError
 
     need(options.data / "utt2spk", "run ./run_001_prepare_data.sh")
+    if options.clean_data.resolve() == options.data.resolve():
+        raise ScoringError(f"clean_data: expected another folder than {options.data}, which would be overwritten")
     modalities = [view.modality for view in options.viewed]
     if len(set(modalities)) < len(modalities):
         raise ScoringError(f"modalities: expected different ones, found {' '.join(modalities)}")

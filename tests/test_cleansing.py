@@ -438,6 +438,12 @@ def test_modality_that_is_named_twice_is_refused(made: dict[str, str], tmp_path:
         cleanse_list(options(tmp_path, views=options(tmp_path).views[1:] * 2))
 
 
+def test_set_is_not_overwritten_by_what_is_left_of_it(made: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(ScoringError, match="clean_data: expected another folder than .*train, which would be overwr"):
+        cleanse_list(options(tmp_path, clean_data=tmp_path / "data/clean/../train"))
+    assert len((tmp_path / "data/train/utt2spk").read_text().splitlines()) == len(made)
+
+
 def test_stage_15_cleanses_by_the_modalities_of_the_config_and_refuses_what_is_not_there(
     made: dict[str, str], repo: Path, tmp_path: Path
 ) -> None:
