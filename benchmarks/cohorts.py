@@ -42,7 +42,7 @@ def compare(pairs: Pairs, cohort: list[Path], vectors: Vectors) -> list[str]:
     shifts, errors = [], []
     for mean in (0.0, np.mean([vectors[path] for path in cohort], axis=0)):
         tested, others = sets_of(files, vectors, mean), sets_of(cohort, vectors, mean)
-        domains = compare_domains(sample_units(tested), others)
+        domains = compare_domains(sample_units(tested), sample_units(others))
         assert domains is not None
         shifts.append(f"{domains.shift:+.2f}" + (" (warned)" if domains.differ else ""))
         plain = Cosine(tested, tested)

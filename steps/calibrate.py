@@ -186,7 +186,7 @@ def _calibrate_system(system: System, planned: Mapping[str, Planned], options: C
     with naming_scores(plain, systems.calibration_set, there):
         model = train_linear(inputs, is_target[there], (str(plain),), *how, measures=names)
     ratios = {}
-    for test_set in planned.keys() - {MODEL}:
+    for test_set in [name for name in planned if name != MODEL]:
         scored = read_scored(plain, test_set)
         applied = model.apply(np.column_stack([scored.values, scored.measured(system.quality)]))
         applied = np.where(np.isnan(scored.values), 0.0, applied)

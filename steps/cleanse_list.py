@@ -96,6 +96,8 @@ def cleanse_list(options: CleanseOptions) -> None:
     from vidperson.errors import ScoringError
 
     need(options.data / "utt2spk", "run ./run_001_prepare_data.sh")
+    if options.clean_data.resolve() == options.data.resolve():
+        raise ScoringError(f"clean_data: expected another folder than {options.data}, which would be overwritten")
     modalities = [view.modality for view in options.viewed]
     if len(set(modalities)) < len(modalities):
         raise ScoringError(f"modalities: expected different ones, found {' '.join(modalities)}")
@@ -166,12 +168,11 @@ class Listed:
 
     @cached_property
     def seconds(self) -> dict[str, float]:
-        from vidperson.io.lines import read_scp
+        """Of the first list of durations that there is. Raises DataError for a malformed one."""
+        from vidperson.io.data_dir import read_durations
 
-        for name in DURATIONS:
-            if (self.data / name).is_file():
-                return {segment: float(text) for segment, text in read_scp(self.data / name).items()}
-        return {}
+        path = next((self.data / name for name in DURATIONS if (self.data / name).is_file()), None)
+        return {} if path is None else read_durations(path)
 
     @cached_property
     def paths(self) -> dict[str, str]:
@@ -332,7 +333,7 @@ def decide(listed: Listed, views: Sequence[View], options: CleanseOptions) -> De
 
     views = [view for view in views if len(view.rows)]
     modalities = [view.modality for view in options.viewed]
-    for modality in set(modalities) - {view.name for view in views}:
+    for modality in [name for name in modalities if name not in {view.name for view in views}]:
         logging.warning("%s: no segment has any item: it tells nothing", modality)
     if not views:
         raise ScoringError(f"no segment of {options.data} has an item: there is nothing to judge by")

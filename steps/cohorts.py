@@ -64,14 +64,28 @@ def cohort_size(options: SystemOptions, have: int) -> int:
     return options.ncoh or most
 
 
-def tell_domains(units: Double, cohort: EmbeddingSets, names: tuple[str, str], how: str) -> list[str]:
+def read_sample(folder: Path, mean: Double | None) -> Double:
+    """(K, dim) unit vectors of some segments of a cohort, less a (dim,) mean."""
+    from vidperson.backends import EmbeddingSets
+    from vidperson.backends.cohort import evenly_spaced, sample_units
+    from vidperson.io.matrices import load_matrices
+
+    matrices = load_matrices(folder / "embed.scp")
+    names = list(matrices)
+    sets = EmbeddingSets.from_items(matrices.read(names[i] for i in evenly_spaced(len(names))))
+    if mean is not None:
+        subtract(sets, mean)
+    return sample_units(sets)
+
+
+def tell_domains(units: Double, others: Double, names: tuple[str, str], how: str) -> list[str]:
     """Log how far the cohort is from the test set; returns a warning where it is of another domain, or nothing.
 
-    units: of a sample of the test set. names: of both sets. how: words behind.
+    units, others: of samples of the test set and the cohort. names: of both sets. how: words behind.
     """
     from vidperson.backends.cohort import FAR, compare_domains
 
-    found = compare_domains(units, cohort)
+    found = compare_domains(units, others)
     if found is None:
         return []
     told = (

@@ -121,7 +121,7 @@ def _fuse_by_model(
         measures=measures_of(trained, folders, measures),
     )
     ratios = {}
-    for test_set in planned.keys() - {MODEL}:
+    for test_set in [name for name in planned if name != MODEL]:
         ours = scored[test_set]
         values = columns_of(ours)
         applied = model.apply(values, measures_of(ours, folders, measures))

@@ -36,7 +36,8 @@ def plan_quality(pair: PairOptions, options: SystemOptions) -> Planned:
     asked = [measure for measure in measures if measure not in ("items", "norm")]  # these are always there
     if of_items(pair, measures):
         both = dict.fromkeys((pair.parts[0], pair.test_part))
-        inputs += [path for part in both for path in item_inputs(pair, part, f"quality_measures={measures[0]}")]
+        who = "quality_measures=" + next(measure for measure in measures if measure in OF_SPEECH)
+        inputs += [path for part in both for path in item_inputs(pair, part, who)]
     if asked:
         command += ["--quality-measures", *asked]
     if "cohort" in asked:
@@ -78,6 +79,7 @@ def write_quality(planned: Planned, inputs: Inputs, options: ScoreOptions) -> No
 def _measured(sets: EmbeddingSets, part: str, inputs: Inputs, options: ScoreOptions) -> dict[str, Double]:
     """Measure -> (S,) values of the segments of a part."""
     from steps.cohorts import cohort_size, read_mean, subtract
+    from steps.score import naming
     from vidperson.backends import EmbeddingSets
     from vidperson.backends.quality import cohort_means, mean_norms
 
@@ -94,7 +96,8 @@ def _measured(sets: EmbeddingSets, part: str, inputs: Inputs, options: ScoreOpti
             mean = read_mean(pair.embeddings(systems.submean_set), [cohort, scored])
             for one in (cohort, scored):
                 subtract(one, mean)
-        found["cohort"] = cohort_means(scored, cohort, cohort_size(systems, len(cohort.embeddings)))
+        with naming(pair.embeddings(systems.snorm_cohort)):
+            found["cohort"] = cohort_means(scored, cohort, cohort_size(systems, len(cohort.embeddings)))
     return found
 
 

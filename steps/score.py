@@ -491,13 +491,14 @@ class Inputs:
         assert self.test is not None
         self.sample = sample_units(self.test)
 
-    def compare_cohort(self, cohort: EmbeddingSets, name: str) -> None:
+    def compare_cohort(self, name: str) -> None:
         """Note a warning where the cohort is of another domain than the sample, once."""
-        from steps.cohorts import tell_domains
+        from steps.cohorts import read_sample, tell_domains
 
         if self.sample is not None:
             how = "" if self.mean is None else ", after sub-mean"
-            self.warnings += tell_domains(self.sample, cohort, (self.pair.test_part, name), how)
+            others = read_sample(self.pair.embeddings(name), self.mean)
+            self.warnings += tell_domains(self.sample, others, (self.pair.test_part, name), how)
             self.sample = None
 
     def get_cohort(self, options: ScoreOptions) -> EmbeddingSets:
@@ -665,7 +666,7 @@ def _normalised(method: Backend, plain: CohortScorer, inputs: Inputs, options: S
     size = cohort_size(systems, len(cohort.embeddings))
     with naming(folder):
         scorer = AdaptiveSNorm(plain, method.cohort(cohort), size, systems.ncoh_discard)
-    inputs.compare_cohort(cohort, systems.snorm_cohort)
+    inputs.compare_cohort(systems.snorm_cohort)
     items = items_of(options.pair.modality) if systems.cohort_of == "items" else f"means of {systems.cohort_of}"
     return scorer, f", normalised by {size} of the {len(cohort.embeddings)} {items} of {folder}"
 

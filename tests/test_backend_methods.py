@@ -315,7 +315,7 @@ def test_snorm_more_cohort_faces_than_a_chunk_and_large_cohort_equals_double_loo
 @pytest.mark.parametrize(("ncoh", "discard", "asked"), [(41, 0, 41), (40, 1, 41), (1000, 0, 1000)])
 def test_snorm_cohort_smaller_than_asked_raises_naming_both_numbers(ncoh, discard, asked):
     face = np.ones((1, 4), np.float32)
-    with pytest.raises(ScoringError, match=rf"cohort has 40 faces, {asked} are asked for"):
+    with pytest.raises(ScoringError, match=rf"cohort has 40 items, {asked} are asked for"):
         make_scorer("max", [[face]], [face], np.ones((40, 4), np.float32), ncoh, discard)
 
 

@@ -241,6 +241,14 @@ def test_calibration_gives_the_ratio_of_the_distributions_that_were_drawn() -> N
     assert (np.diff(found.ratios) >= 0).all()
 
 
+def test_labels_with_centres_of_length_0_are_kept_and_not_judged() -> None:
+    unit = np.eye(1, 4, dtype=np.float32)
+    labels = np.repeat(np.arange(2), 2)
+    for vectors in (np.zeros((4, 4), np.float32), np.concatenate([unit, -unit] * 2)):
+        found = cleanse(labels, 2, [View("m0", np.arange(4), vectors)])
+        assert not found.noisy.any()
+
+
 # -------------------------------------------------------------------------------------------------------- stage 15
 
 
@@ -413,6 +421,7 @@ def test_modality_without_any_item_tells_nothing_and_without_both_the_set_is_ref
     (lambda root: shutil.rmtree(root / "exp/face_embed"), "no embeddings in .*face_embed/looks/train; run ./run_003"),
     (lambda root: (root / "data/train/utt2spk").unlink(), "there is no .*utt2spk; run ./run_001_prepare_data.sh"),
     (lambda root: (root / "data/train/utt2spk").write_text("x y\n"), "expected labels of the segments of .*, found no"),
+    (lambda root: (root / "data/train/utt2dur").write_text("id00-u000 ?\n"), "utt2dur:1: expected '<segment> <secon"),
     (lambda root: [
         (root / "data/train" / name).open("a").write("zz-u999 zz\n") for name in ("utt2spk", "wav.scp")
     ], "1 of 85 segments of the set are not in .*voices/train: zz-u999; run stages 2 and 3 for the set"),
@@ -427,6 +436,12 @@ def test_bad_input_is_named_with_what_to_run(made: dict[str, str], tmp_path: Pat
 def test_modality_that_is_named_twice_is_refused(made: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(ScoringError, match="modalities: expected different ones, found face face"):
         cleanse_list(options(tmp_path, views=options(tmp_path).views[1:] * 2))
+
+
+def test_set_is_not_overwritten_by_what_is_left_of_it(made: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(ScoringError, match="clean_data: expected another folder than .*train, which would be overwr"):
+        cleanse_list(options(tmp_path, clean_data=tmp_path / "data/clean/../train"))
+    assert len((tmp_path / "data/train/utt2spk").read_text().splitlines()) == len(made)
 
 
 def test_stage_15_cleanses_by_the_modalities_of_the_config_and_refuses_what_is_not_there(

@@ -263,7 +263,7 @@ def test_score_unknown_modality_names_the_valid_ones(task):
 
 def test_score_cohort_smaller_than_asked_names_both_numbers(task):
     write_embeddings(task.embed / "cohort", {"c1": np.ones((7, 2)), "c2": NONE})
-    with pytest.raises(ScoringError, match="cohort/embed.scp: the cohort has 7 faces, 1000 are asked for"):
+    with pytest.raises(ScoringError, match="cohort/embed.scp: the cohort has 7 items, 1000 are asked for"):
         task.score(snorm_cohort="cohort")
     assert not task.output("max_snorm").exists()
 

@@ -32,7 +32,7 @@ def lists(count):
 
 
 def test_eer_at_the_nearest_point_is_that_of_a_script_around_scikit_learn_to_the_last_bit():
-    for targets, nontargets in lists(600):
+    for targets, nontargets in lists(300):
         p_miss, p_fa = sweep(targets, nontargets)
         nearest = np.argmin(np.abs(p_miss - p_fa))
         assert metrics.eer_point(metrics.roc(targets, nontargets)) == max(p_miss[nearest], p_fa[nearest])
@@ -72,6 +72,9 @@ def test_persons_are_what_target_trials_join_and_the_rest_is_by_itself():
     first, second = persons_of(models, segments, [True, True, True, False, False, False])
     assert first[0] == first[1] == first[3] == first[5] == second[0] == second[1]
     assert len({*first, *second}) == 4 and first[2] == second[2] == second[5]
+    first, second = persons_of([0, 1, 2, 0], [0, 2, 0, 1], [False, True, False, False])  # model 0 is not segment 0
+    assert first[0] == first[3] != second[0] == second[2] and first[1] == second[1] == first[2] == second[3]
+    assert len({*first, *second}) == 3
     chain = np.arange(200)
     assert len(np.unique(np.concatenate(persons_of(chain, chain + 1, np.ones(200, bool))))) == 1
 

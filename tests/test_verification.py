@@ -175,6 +175,17 @@ def test_cohort_of_another_domain_is_told_last_and_one_of_the_same_is_not(task, 
         assert ("of another domain, and s-norm may harm" in last) is warned
 
 
+def test_distance_to_a_cohort_does_not_depend_on_what_is_made_of_it(task, caplog):
+    caplog.set_level(logging.INFO)
+    told = set()
+    for kind in ("items", "segments", "persons"):
+        caplog.clear()
+        options = {"snorm_cohort": "cohort", "cohort_of": kind, "ncoh": 8, "scores_dir": task.work / kind}
+        task.score(backends="whole", **options)
+        told |= {record.message for record in caplog.records if "standard deviations apart" in record.message}
+    assert len(told) == 1
+
+
 def test_person_of_the_cohort_who_is_in_no_list_is_named(task):
     (task.work / "data/less").mkdir(exist_ok=True)
     (task.work / "data/less/utt2spk").write_text("p0-0 p0\n")
@@ -183,6 +194,16 @@ def test_person_of_the_cohort_who_is_in_no_list_is_named(task):
         task.score(cohort_data=task.work / "data/less", **options)
     with pytest.raises(ScoringError, match="there is no .*nowhere/utt2spk; write it, or take another cohort_of"):
         task.score(cohort_data=task.work / "data/nowhere", **options)
+
+
+@pytest.mark.parametrize("measures", ["", "cohort"])
+def test_cohort_that_is_too_small_or_of_another_network_is_refused(task, measures):
+    options = {"quality_measures": measures, "snorm_cohort": "cohort", "scores_dir": task.work / "refused"}
+    with pytest.raises(ScoringError, match=r"cohort/embed.scp: the cohort has 128 items, 1000 are asked for \(ncoh 10"):
+        task.score(backends="whole", **options)
+    write_archive(task.work / "embed/voice/other", "embed", {f"a{i}": np.ones((1, 3)) for i in range(9)})
+    with pytest.raises(ScoringError, match="other/embed.scp: cohort embeddings have 3 numbers, those to score 6"):
+        task.score(backends="whole", **options | {"snorm_cohort": "other", "cohort_of": "segments"})
 
 
 def test_mean_of_another_network_is_refused_with_both_sizes(task):
@@ -379,6 +400,6 @@ def test_cohort_of_another_domain_is_told_by_the_medians_of_cosines(foreign, far
     rng = np.random.default_rng(2)
     here = np.full(16, 1.0)
     there = here if not foreign else np.where(np.arange(16) < 8, 1.0, -0.5)
-    found = compare_domains(sample_units(domain(rng, 60, here)), domain(rng, 50, there))
+    found = compare_domains(sample_units(domain(rng, 60, here)), sample_units(domain(rng, 50, there)))
     assert found is not None and found.differ is far
-    assert compare_domains(sample_units(domain(rng, 9, here)), domain(rng, 50, there)) is None
+    assert compare_domains(sample_units(domain(rng, 9, here)), sample_units(domain(rng, 50, there))) is None

@@ -1,13 +1,16 @@
 """Which utterances of a training list have the wrong label, by one or several modalities.
 
-Two steps, as the abstract of AVCleanse (Tao et al., ICASSP 2023, arXiv 2302.14345) names them; its code is not
-published, and what is done in them here is our own. A class is what is labelled as one person. Of each modality a
-class has a robust centre: the mean of its largest group of utterances that are alike, of which those that turn out
-wrong are left out again. How like the own centre an utterance is, itself left out, and how like those of other classes
-others are, gives the log-likelihood ratio of the modality: of what is labelled wrong is known how it is distributed, of
-what is right it is what remains (as the local false discovery rate, Efron, "Large-Scale Inference", 2010). The
-modalities are joined by the states in which an utterance can be: right, of somebody else, or wrong in one modality.
-Utterances that any modality doubts are compared with all other centres.
+Two steps, as the abstract of AVCleanse (Tao et al., ICASSP 2023, arXiv 2210.15903) names them. Its code is not
+published, so what is done in them here is our own. A class is all that is labelled as one person.
+
+Coarse. In each modality a class has a robust centre: the mean of its largest group of utterances that are alike,
+without those that turn out wrong. The cosine of an utterance with the centre of its class, itself left out, becomes a
+log-likelihood ratio of right against wrong. Cosines with centres of other classes show how wrong ones are distributed.
+What remains of the cosines with own centres are right ones: as with the local false discovery rate (Efron, "Large-Scale
+Inference", 2010).
+
+Fine. The modalities are joined by the states in which an utterance can be: right, of somebody else, or wrong in one
+modality only. The nearest other class in each modality is compared by all modalities.
 
 Nothing depends on the order of utterances but the draws, which follow from their numbers.
 """
@@ -82,8 +85,10 @@ class Calibration:
         found = np.interp(scores, middles, self.ratios)
         return np.where(np.isnan(scores), 0.0, found)
 
-    def threshold(self) -> float:
-        """The lowest similarity that speaks for the own class."""
+    def threshold(self) -> float | None:
+        """The lowest similarity that speaks for the own class; None where none does."""
+        if self.ratios[-1] <= 0:  # they do not fall
+            return None
         return round(float(self.edges[np.argmax(self.ratios > 0)]), 4)
 
     def histogram(self) -> dict[str, list[float]]:
@@ -276,6 +281,8 @@ class Centres:
     def impostors(self) -> Double:
         """(K,) cosines of vectors with centres of other classes, drawn; the same draw each time."""
         there = np.flatnonzero(self.lengths > 1e-9)
+        if not len(there):
+            return np.zeros(0)
         rng = np.random.default_rng(1)
         rows = np.arange(len(self.of))
         if len(rows) > _IMPOSTOR_ROWS:

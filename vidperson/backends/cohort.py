@@ -18,7 +18,9 @@ USUAL_ITEMS, USUAL_MEANS = 1000, 300
 
 FAR = 0.8
 """Standard deviations of test scores between two medians from which a cohort is of another domain."""
-_COMPARED = 1000
+COMPARED = 1000
+"""Segments of a set that are compared, at most."""
+
 _FEWEST = 10
 _IQR_OF_NORMAL = 1.349
 
@@ -91,25 +93,25 @@ class Domains:
         return abs(self.shift) > FAR
 
 
-def sample_units(test: EmbeddingSets) -> Double:
+def sample_units(sets: EmbeddingSets) -> Double:
     """(K, dim) unit vectors of up to 1,000 segments, evenly spaced: of the means of each one's unit vectors."""
-    there = np.flatnonzero(test.counts > 0)
-    some = there[_even(len(there))].tolist()
-    chosen = EmbeddingSets.from_items((test.keys[i], test[i]) for i in some)
+    there = np.flatnonzero(sets.counts > 0)
+    some = there[evenly_spaced(len(there))].tolist()
+    chosen = EmbeddingSets.from_items((sets.keys[i], sets[i]) for i in some)
     return length_normalise(all_rows(chosen).embeddings)
 
 
-def compare_domains(units: Double, cohort: EmbeddingSets) -> Domains | None:
+def compare_domains(units: Double, others: Double) -> Domains | None:
     """Compare a cohort with a test set, of which most pairs show different persons; None for fewer than ten segments.
 
-    units: as :func:`sample_units` makes them of the test set. Neither key nor labels are needed. A cohort is to tell
-    what a segment scores with other persons of its domain, so both kinds of cosines should have the same distribution.
-    Up to 1,000 rows of the cohort, evenly spaced, are compared. With two kinds of speech, sets of one kind were 0.0 to
-    0.3 standard deviations apart, and in most cases sets of both kinds 1.1 to 1.8 (``benchmarks/cohorts.py``).
+    units, others: as :func:`sample_units` makes them of the test set and of the segments of the cohort, even where
+        means of persons are the cohort: these have other cosines in the same domain.
+    Neither key nor labels are needed. A cohort is to tell what a segment scores with other persons of its domain, so
+    both kinds of cosines should have the same distribution. With two kinds of speech, sets of one kind were 0.0 to 0.3
+    standard deviations apart, and in most cases sets of both kinds 1.1 to 1.8 (``benchmarks/cohorts.py``).
     """
-    if len(units) < _FEWEST or not len(cohort.embeddings) or cohort.dim != units.shape[1]:
+    if len(units) < _FEWEST or not len(others) or others.shape[1] != units.shape[1]:
         return None  # too few to tell, or to be refused
-    others = length_normalise(cohort.embeddings[_even(len(cohort.embeddings))])
     within = (units @ units.T)[np.triu_indices(len(units), 1)]
     low, middle, high = np.quantile(within, [0.25, 0.5, 0.75])
     foreign = float(np.median(units @ others.T))
@@ -117,6 +119,6 @@ def compare_domains(units: Double, cohort: EmbeddingSets) -> Domains | None:
     return Domains(float(middle), foreign, float((foreign - middle) / spread))
 
 
-def _even(count: int) -> NDArray[np.int64]:
-    """Up to 1,000 of so many places, evenly spaced."""
-    return np.unique(np.linspace(0, max(count - 1, 0), min(count, _COMPARED)).astype(np.int64))
+def evenly_spaced(count: int) -> NDArray[np.int64]:
+    """Up to COMPARED of so many places."""
+    return np.unique(np.linspace(0, max(count - 1, 0), min(count, COMPARED)).astype(np.int64))

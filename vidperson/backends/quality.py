@@ -15,6 +15,7 @@ from vidperson.backends.exact import Double, length_normalise
 from vidperson.backends.pair_means import all_rows
 from vidperson.backends.scorers import row_lengths
 from vidperson.backends.sets import EmbeddingSets, Index
+from vidperson.backends.snorm import require_cohort
 from vidperson.errors import ScoringError
 
 Values = NDArray[np.float64]
@@ -70,7 +71,11 @@ def set_means(values: Values, sets: EmbeddingSets) -> Values:
 
 
 def cohort_means(sets: EmbeddingSets, cohort: EmbeddingSets, count: int) -> Values:
-    """(S,) mean cosine of each set's mean unit vector with the ``count`` nearest of a cohort; NaN without rows."""
+    """(S,) mean cosine of each set's mean unit vector with the ``count`` nearest of a cohort; NaN without rows.
+
+    Raises ScoringError for a cohort that is smaller, or of another size.
+    """
+    require_cohort(cohort, sets.dim if len(sets.embeddings) else 0, count)
     means = np.full(len(sets), np.nan)
     vectors, there = all_rows(sets), np.flatnonzero(sets.counts > 0)
     others = length_normalise(cohort.embeddings)

@@ -17,6 +17,23 @@ _CHUNK = 256  # rows whose cohort scores are sorted at a time
 _REST_BITS = 20
 
 
+def require_cohort(cohort: EmbeddingSets, dim: int, count: int, discard: int = 0) -> None:
+    """Raises ScoringError for a cohort that is smaller than asked or whose embeddings have another size than dim.
+
+    dim: 0 where there is nothing to score.
+    """
+    have = len(cohort.embeddings)
+    if have < count + discard:
+        raise ScoringError(
+            f"the cohort has {have} items, {count + discard} are asked for "
+            f"(ncoh {count} after ncoh_discard {discard}); take a larger cohort or a smaller ncoh"
+        )
+    if dim and cohort.dim != dim:
+        raise ScoringError(
+            f"cohort embeddings have {cohort.dim} numbers, those to score {dim}; extract all with the same network"
+        )
+
+
 class AdaptiveSNorm(Pairwise):
     """Normalises the scores s(e, t) of another scorer by a cohort's scores.
 
@@ -38,17 +55,8 @@ class AdaptiveSNorm(Pairwise):
 
         Raises ScoringError for a cohort that is smaller than asked or whose embeddings have another size.
         """
+        require_cohort(cohort, scorer.dim, count, discard)
         have = len(cohort.embeddings)
-        if have < count + discard:
-            raise ScoringError(
-                f"the cohort has {have} faces, {count + discard} are asked for "
-                f"(ncoh {count} after ncoh_discard {discard}); take a larger cohort or a smaller ncoh"
-            )
-        if scorer.dim and cohort.dim != scorer.dim:
-            raise ScoringError(
-                f"cohort embeddings have {cohort.dim} numbers, those to score {scorer.dim}; "
-                "extract all with the same network"
-            )
         self._scorer = scorer
         self._first, self._count = discard, count
         self._units = length_normalise(cohort.embeddings)

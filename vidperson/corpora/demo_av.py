@@ -11,6 +11,7 @@ is heard. ``voxceleb2`` has sounds, aligned faces and a training list, in which 
 
 from __future__ import annotations
 
+import math
 import os
 import wave
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -76,7 +77,7 @@ def build(
     Returns and raises as :func:`vidperson.io.atomic.make_once`; DataError also for less than ``SHORTEST_S``, another
     number of persons than 2 to ``MOST_PERSONS``, and a missing package.
     """
-    if seconds < SHORTEST_S:
+    if not SHORTEST_S <= seconds < math.inf:
         raise DataError(f"expected at least {SHORTEST_S:g} seconds per utterance, found {seconds:g}")
     if not 2 <= persons <= MOST_PERSONS:
         raise DataError(f"expected 2 to {MOST_PERSONS} persons per trial list, found {persons}")

@@ -635,15 +635,27 @@ def write_subset(directory: PathLike, output: PathLike, models: Mapping[str, str
 
 def _lines_of(path: Path, segments: Container[str]) -> Iterator[str]:
     """The lines of some segments, in the order of the list; paths are made absolute."""
-    layout, folder = _format_of(path.name), os.path.abspath(path.parent)
-    for number, line in read_lines(path):
-        fields = _fields(line, layout.max_fields)
-        if not layout.is_good(fields):
-            raise DataError(f"expected '{layout.form}', found '{line}'", path, number)
+    folder = os.path.abspath(path.parent)
+    for fields in _good_fields(path):
         if fields[0] in segments:
             if path.name in SCPS:
                 fields[1] = os.path.join(folder, fields[1])
             yield " ".join(fields)
+
+
+def _good_fields(path: Path) -> Iterator[list[str]]:
+    """The fields of each line. Raises DataError for a line that has others."""
+    layout = _format_of(path.name)
+    for number, line in read_lines(path):
+        fields = _fields(line, layout.max_fields)
+        if not layout.is_good(fields):
+            raise DataError(f"expected '{layout.form}', found '{line}'", path, number)
+        yield fields
+
+
+def read_durations(path: PathLike) -> dict[str, float]:
+    """Segment -> seconds, of `utt2dur` or `vid2dur`. Raises DataError for a malformed line."""
+    return {segment: float(seconds) for segment, seconds in _good_fields(Path(path))}
 
 
 def main() -> None:

@@ -27,10 +27,14 @@ def persons_of(models: ArrayLike, segments: ArrayLike, is_target: ArrayLike) -> 
     """The persons of N trials: what target trials join, directly or by others, is one.
 
     models, segments: (N,) numbers, from 0, of the names; a model and a segment of the same name have the same number.
+        They are one person, too, unless a non-target trial of the two says that they only share the name.
     is_target: (N,) bool. What is in no target trial is a person of its own.
     """
     first, second = np.asarray(models, np.int64), np.asarray(segments, np.int64)
     target = np.asarray(is_target, bool)
+    namesakes = first[(first == second) & ~target]
+    if len(namesakes):
+        second = np.where(np.isin(second, namesakes), second + max(first.max(), second.max()) + 1, second)
     one, other = first[target], second[target]
     number = np.arange(max(first.max(), second.max()) + 1 if len(first) else 0)
     while True:  # each name takes the smallest number that is joined to it
