@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from statistics import NormalDist
 
 import numpy as np
@@ -551,16 +552,18 @@ def _twins(centres: Sequence[Centres], nearest: Sequence[Index], known: Mask, wr
         for other in np.flatnonzero(np.diff(ends)).tolist():
             mine = order[ends[other] : ends[other + 1]]
             theirs = each.order[each.bounds[other] : each.bounds[other + 1]]
-            if not len(theirs):
-                continue
-            for begin in range(0, len(mine), _ROWS_AT_ONCE):
-                some = mine[begin : begin + _ROWS_AT_ONCE]
-                for left, right in np.argwhere(each.units(some) @ each.units(theirs).T > least).tolist():
-                    pair = int(rows[some[left]]), int(rows[theirs[right]])
+            for some, others in product(_parts(mine), _parts(theirs)):
+                for left, right in np.argwhere(each.units(some) @ each.units(others).T > least).tolist():
+                    pair = int(rows[some[left]]), int(rows[others[right]])
                     if all(one.same(*pair, duplicate) for one in centres):
                         worse, better = sorted(pair, key=lambda row: (-wrong[row], -row))
                         twin[worse] = better if twin[worse] < 0 else min(twin[worse], better)
     return twin
+
+
+def _parts(rows: Index) -> list[Index]:
+    """Rows, some at a time."""
+    return [rows[begin : begin + _ROWS_AT_ONCE] for begin in range(0, len(rows), _ROWS_AT_ONCE)]
 
 
 def _groups(centres: Sequence[Centres], classes: Index, known: Mask, doubted: Mask) -> Index:
