@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 from numpy.typing import NDArray
+from PIL import Image
 
 from vidperson.errors import MediaError
 from vidperson.media.audio import NoSound, SoundReader, blocks, duration, read
@@ -360,6 +361,13 @@ def test_any_broken_file_gives_finite_samples_or_words(tmp_path: Path, sort: str
             continue
         outcomes.add(bool(np.isfinite(samples).all() and np.abs(samples).max() <= 1))
     assert outcomes == {True}
+
+
+def test_photo_in_place_of_a_sound_is_called_an_image(tmp_path: Path) -> None:
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (128, 64, 3), dtype=np.uint8))
+    photo.save(tmp_path / "photo.jpg")
+    with pytest.raises(MediaError, match="^this is an image, not a sound file or video$"):
+        read(tmp_path / "photo.jpg")
 
 
 # --- real files

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from vidperson.errors import MediaError
 from vidperson.media.hardware import GpuDecoder, NotOnGpu
 from vidperson.media.limits import USUAL_LIMITS, Limits
-from vidperson.media.other_files import LIST, PICTURES, refusal, why_no_picture, why_other
+from vidperson.media.other_files import LIST, PICTURES, SOUND, refusal, why_no_picture, why_other
 from vidperson.media.sampling import Clock, Shot
 
 _USUAL_RATE = Fraction(25)
@@ -348,7 +348,8 @@ def open_container(
     names = container.format.name.split(",")
     if _TEXT in names or not _PLAYLISTS.isdisjoint(names):
         container.close()
-        raise MediaError(why_other(path, wanted) or (_BROKEN if _TEXT in names else refusal(f"a {LIST}", wanted)))
+        kind = "an image" if wanted == SOUND and "image2" in names else f"a {LIST}"
+        raise MediaError(why_other(path, wanted) or (_BROKEN if _TEXT in names else refusal(kind, wanted)))
     return container
 
 
