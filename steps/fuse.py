@@ -171,8 +171,8 @@ def tell_patterns(target: Path, values: NDArray[np.float64], names: Sequence[str
 
     for pattern, rows in by_pattern(values).items():
         if len(pattern) < len(names) and len(rows):
-            left = " and ".join(names[i] for i in pattern) or "none, their score is 0"
-            logging.warning("%s: %d of %d trials have scores of: %s", target, len(rows), len(values), left)
+            left = f"scores only of {' and '.join(names[i] for i in pattern)}" if pattern else "no score: it becomes 0"
+            logging.warning("%s: %d of %d trials have %s", target, len(rows), len(values), left)
 
 
 def plan_fusions(options: SystemOptions, train: TrainOptions) -> dict[str, dict[str, Planned]]:

@@ -331,7 +331,7 @@ def test_fusion_log_counts_the_trials_by_the_systems_that_scored_them(task, capl
     options = task.systems(fusion_systems="whole-crops", fusion_methods="mean", test_sets="eval")
     fuse(FuseOptions(TrainOptions(), SystemOptions(**options)))
     folder = task.work / "scores"
-    said = f"eval_scores: {task.mute.sum()} of 496 trials have scores of: {folder}/face/whole-crops"
+    said = f"eval_scores: {task.mute.sum()} of 496 trials have scores only of {folder}/face/whole-crops"
     assert f"{folder}/fusion-mean/av/{said}" in caplog.text
 
 
