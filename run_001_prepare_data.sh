@@ -53,7 +53,8 @@ if ((stop_stage >= 2)); then
     fi
   done
   if [ $found = false ]; then
-    echo "$0: none of the sets of trial_sets is there" >&2
+    there=$(cd "$data_dir" 2>/dev/null && shopt -s nullglob && echo *) || true
+    echo "$0: none of the sets of trial_sets is there; $data_dir has: ${there:-none}" >&2
     exit 1
   fi
 fi

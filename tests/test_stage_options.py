@@ -70,6 +70,17 @@ def test_stage_1_with_nothing_to_do_fails_and_says_so(
     assert message in refused(repo, tmp_path, "run_001_prepare_data", *options)
 
 
+@pytest.mark.parametrize(("there", "found"), [((), "none"), (("train", "vox1_o_other"), "train vox1_o_other")])
+def test_stage_1_without_any_set_of_the_trial_sets_names_those_that_are_there(
+    repo: Path, tmp_path: Path, there: tuple[str, ...], found: str
+) -> None:
+    for name in there:
+        (tmp_path / "data" / name).mkdir(parents=True)
+    options = ("--stage", "2", "--trial-sets", "a:b", "--data-dir", str(tmp_path / "data"))
+    done = run(repo, tmp_path, "run_001_prepare_data", *options)
+    assert done.returncode == 1 and done.stderr.endswith(f"is there; {tmp_path}/data has: {found}\n")
+
+
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help_of_the_demo_is_its_own_and_nothing_is_run(repo: Path, tmp_path: Path, option: str) -> None:
     done = run(repo, tmp_path, "run_demo", option)
