@@ -283,7 +283,11 @@ def test_run_script_gives_the_step_every_option(repo: Path, tmp_path: Path) -> N
     given = {"train_sets": "a b", "train_data": "m.tar x", "valid_set": "v", "train_unlabelled": "u w"}
     given |= {"train_teacher_weights": "1 0.25", "train_triplets": "weighted", "train_triplets_behind_neck": "true"}
     given |= {"train_held_out": "3", "train_images": "2", "train_mirror": "none", "train_decay_epochs": "3 5"}
-    call = ["./run_013_train_body_embedder.sh", "--exp-dir", "exp", "--data-dir", "d d", "--cmd", str(launcher)]
+    call = ["./run_013_train_body_embedder.sh", "--exp-dir", "exp", "--cmd", str(launcher)]
+    data = tmp_path / "d d"
+    for name in "abv":
+        (data / name).mkdir(parents=True)
+    call += ["--data-dir", str(data)]
     for name, value in given.items():
         call += [f"--{name.replace('_', '-')}", value]
     done = subprocess.run(call, cwd=repo, capture_output=True, text=True, timeout=60)
@@ -291,7 +295,8 @@ def test_run_script_gives_the_step_every_option(repo: Path, tmp_path: Path) -> N
     python, step, *words = (tmp_path / "words").read_text().split("\0")[:-1]
     assert (python, step) == ("python", "steps_body/train_embedder.py")
     found = cli.parse(TrainEmbedderOptions, "doc", words)
-    assert found.training.train_data == ["d d/a", "d d/b", "m.tar", "x"] and found.validation.valid_data == ["d d/v"]
+    assert found.training.train_data == [f"{data}/a", f"{data}/b", "m.tar", "x"]
+    assert found.validation.valid_data == [f"{data}/v"]
     assert found.training.unlabelled == ["u", "w"] and found.training.items_dir.startswith("exp/body_det/")
     assert (found.reid.triplets, found.reid.triplets_behind_neck, found.reid.images) == ("weighted", True, 2)
     assert found.reid.teacher_weights == [1.0, 0.25] and found.training.settings.decay_epochs == [3, 5]

@@ -336,7 +336,11 @@ def test_run_script_gives_the_step_every_option(repo: Path, tmp_path: Path) -> N
     given |= {"train_speeds": "0.9 1.1", "train_margin_epochs": "20 40", "train_ranges": "noise=1:2 bins=0:9"}
     given |= {"train_top_k": "5", "train_average": "10", "train_margin": "0.3", "train_scale": "32"}
     given |= {"train_features": "kaldi", "train_crop_s": "6", "train_utterances": "2", "train_held_out": "3"}
-    call = ["./run_012_train_speaker_embedder.sh", "--exp-dir", "exp", "--data-dir", "d d", "--cmd", str(launcher)]
+    call = ["./run_012_train_speaker_embedder.sh", "--exp-dir", "exp", "--cmd", str(launcher)]
+    data = tmp_path / "d d"
+    for name in "abv":
+        (data / name).mkdir(parents=True)
+    call += ["--data-dir", str(data)]
     for name, value in given.items():
         call += [f"--{name.replace('_', '-')}", value]
     done = subprocess.run(call, cwd=repo, capture_output=True, text=True, timeout=60)
@@ -345,12 +349,18 @@ def test_run_script_gives_the_step_every_option(repo: Path, tmp_path: Path) -> N
     assert (python, step) == ("python", "steps_speaker/train_embedder.py")
     found = cli.parse(TrainEmbedderOptions, "doc", words)
     changes, margin = found.changes, found.margin
-    assert found.training.train_data == ["d d/a", "d d/b", "m.tar", "x"] and found.validation.valid_data == ["d d/v"]
+    assert found.training.train_data == [f"{data}/a", f"{data}/b", "m.tar", "x"]
+    assert found.validation.valid_data == [f"{data}/v"]
     assert found.training.unlabelled == ["u", "w"] and (found.training.cache, found.validation.held_out) == ("c", 3)
     assert (changes.noise, changes.music, changes.babble, changes.rooms) == ("n n", "m", "b", "r")
     assert (changes.speeds, changes.ranges, margin.margin_epochs) == ([0.9, 1.1], "noise=1:2 bins=0:9", [20, 40])
     assert (margin.top_k, margin.top_k_angle, margin.margin, margin.scale) == (5, 0.06, 0.3, 32)
     assert (found.features, found.crop_s, found.utterances, found.training.settings.average) == ("kaldi", 6, 2, 10)
+    (tmp_path / "words").unlink()
+    (data / "v").rmdir()
+    done = subprocess.run(call, cwd=repo, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and f"{data}/v is not there: make it with ./run_001_prepare_data.sh" in done.stderr
+    assert not (tmp_path / "words").exists()
 
 
 # -- data -----------------------------------------------------------------------------------------------------------

@@ -68,6 +68,13 @@ set_folders() {
   local set
   train_folders=()
   valid_folders=()
+  for set in $train_sets ${valid_set:-}; do
+    if [ ! -e "$data_dir/$set" ]; then
+      echo "$0: $data_dir/$set is not there: make it with ./run_001_prepare_data.sh, or change" \
+        "--train-sets or --valid-set" >&2
+      exit 1
+    fi
+  done
   for set in $train_sets; do train_folders+=("$data_dir/$set"); done
   for set in ${valid_set:-}; do valid_folders+=("$data_dir/$set"); done
 }
