@@ -148,6 +148,17 @@ def test_version_of_a_trial_list_is_told_by_its_number_of_trials(
     assert (message in caplog.text) == (version == "other")
 
 
+def test_list_that_is_there_under_both_names_is_read_once_and_the_other_is_named(
+    tmp_path: Path, vox1: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    voxceleb.prepare(tmp_path / "data", vox1)
+    assert "not read" not in caplog.text
+    (vox1 / "O_trials").write_text(TRIALS.splitlines()[0])
+    (folder,) = voxceleb.prepare(tmp_path / "again", vox1)
+    assert f"{vox1}/O_trials.txt: read; {vox1}/O_trials: not read" in caplog.text
+    assert (folder / "trials").read_bytes() == (tmp_path / "data" / folder.name / "trials").read_bytes()
+
+
 def test_trial_lists_of_two_versions_are_refused_and_an_unknown_one_beside_them_is_not(
     tmp_path: Path, vox1: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

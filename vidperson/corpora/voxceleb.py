@@ -157,7 +157,10 @@ def _report_missing(corpus: _Corpus, made: _Set) -> None:
 
 def _find(root: Path, name: str) -> Path | None:
     """A list of a folder, with or without its extension."""
-    return next((path for path in (root / name, (root / name).with_suffix("")) if path.is_file()), None)
+    found = [path for path in (root / name, (root / name).with_suffix("")) if path.is_file()]
+    if len(found) > 1:
+        log.warning("%s: read; %s: not read, as it is the same list by its name", *found)
+    return found[0] if found else None
 
 
 def _utterance(path: str, source: Path, line: int) -> str:
