@@ -170,7 +170,10 @@ class SoundAugmentation:
     def __post_init__(self) -> None:
         for kind in ("music", "television"):
             if getattr(self.shares, kind) and self.music is None:
-                raise TrainingError(f"augmentation: {kind} needs a folder of music; name one, or leave {kind} out")
+                raise TrainingError(
+                    f"augmentation: {kind} needs a folder of music: name one, as --train-music, or leave "
+                    f"{kind} out of --train-augment"
+                )
         for kind in ("babble", "television"):
             if getattr(self.shares, kind) and self.talkers is None:
                 raise TrainingError(f"augmentation: {kind} needs a folder of talkers, or two speakers or more")
