@@ -541,7 +541,7 @@ def _decide(wrong: Double, precision: float | None) -> tuple[Mask, float]:
 def _twins(centres: Sequence[Centres], nearest: Sequence[Index], known: Mask, wrong: Double, duplicate: float) -> Index:
     """(N,) of the utterances that are the same as one of another class and likelier to be wrong, that one; else -1.
 
-    Each is compared with those of the other class whose centre is nearest to it.
+    The centre of another class that is nearest to an utterance names the class to compare it with.
     """
     twin = np.full(len(known), -1)
     for v, each in enumerate(centres):

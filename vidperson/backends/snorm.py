@@ -18,7 +18,7 @@ _REST_BITS = 20
 
 
 def require_cohort(cohort: EmbeddingSets, dim: int, count: int, discard: int = 0) -> None:
-    """Raises ScoringError for a cohort that is smaller than asked or whose embeddings have another size than dim.
+    """Raises ScoringError for a cohort that is smaller than asked, or has embeddings of another size than dim.
 
     dim: 0 where there is nothing to score.
     """
@@ -53,7 +53,7 @@ class AdaptiveSNorm(Pairwise):
     def __init__(self, scorer: CohortScorer, cohort: EmbeddingSets, count: int, discard: int = 0) -> None:
         """cohort: faces whose sets do not matter. count, discard: how many of the best count, after how many do not.
 
-        Raises ScoringError for a cohort that is smaller than asked or whose embeddings have another size.
+        Raises ScoringError for a cohort that is smaller than asked, or has embeddings of another size.
         """
         require_cohort(cohort, scorer.dim, count, discard)
         have = len(cohort.embeddings)

@@ -37,7 +37,7 @@ class Segment:
     model: of a set with trials the segment's own id; "" for none that is known, as of a stranger.
     group: of a searched set: the segments that are searched together, such as those of one film.
     region: x1 y1 x2 y2 in pixels, what counts of the picture; None: all of it.
-    sound: a sound file, or a video whose sound track is meant; "" in a set without sound.
+    sound: a sound file, or a video of which the sound track is meant; "" in a set without sound.
     seconds: how long the sound is, where that is known.
     """
 

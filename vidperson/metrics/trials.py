@@ -1,6 +1,6 @@
 """Intervals of the error rates of a trial list: by the bootstrap over persons, see :mod:`vidperson.metrics.intervals`.
 
-Who is whose is told by the key: a target trial says that model and segment are the same person.
+The key tells persons apart: a target trial says that model and segment are the same person.
 """
 
 from __future__ import annotations
