@@ -1,0 +1,120 @@
+"""Who is in a video, and when: the types of the answer, and the lines in which stage 4 hands it to stage 5.
+
+``<test set>_who.jsonl`` has one JSON object per video, in the order of the set: what :meth:`VideoAnswer.as_dict` gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+DECISIONS = ("yes", "unsure", "unknown")
+"""The person that is named; probably that person; nobody of the gallery."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A person of the gallery and how probable it is that an appearance shows them.
+
+    person: id of the person in the enrolment set. llr: natural log-likelihood ratio, same person or another one.
+    probability: 0..1, of all persons of the gallery and nobody of them together.
+    """
+
+    person: str
+    llr: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Track:
+    """Items of one person that follow each other within a shot.
+
+    modality: face, speaker or body. start_s, end_s: seconds since the beginning of the video.
+    rows: which items of the segment, numbers from 0, in the order of time.
+    boxes: per item time_s and x1 y1 x2 y2 in pixels of the frame; empty for what is heard.
+    best: place in ``rows`` of the item of the best quality.
+    """
+
+    modality: str
+    start_s: float
+    end_s: float
+    rows: tuple[int, ...]
+    boxes: tuple[tuple[float, float, float, float, float], ...]
+    best: int
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """A person in a video from start to end: one track, or several that are of one person and follow each other.
+
+    person: id of the person in the enrolment set; of the decision ``unknown`` "unknown 1", "unknown 2", ...: the same
+        number for the same person in all videos.
+    decision: one of ``DECISIONS``.
+    probability: 0..1, that it is ``person``; with ``unknown`` that it is nobody of the gallery.
+    llr: of the best candidate, NaN without a gallery.
+    tracks: at least one. The first is the one to show: its best item is the best one of the appearance.
+    candidates: the most probable persons, best first; none without a gallery.
+    """
+
+    person: str
+    decision: str
+    probability: float
+    llr: float
+    start_s: float
+    end_s: float
+    tracks: tuple[Track, ...]
+    candidates: tuple[Candidate, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.decision not in DECISIONS:
+            raise ValueError(f"decision: expected one of {', '.join(DECISIONS)}, found '{self.decision}'")
+
+    @property
+    def num_faces(self) -> int:
+        """Items that are seen, of all tracks."""
+        return sum(len(track.boxes) for track in self.tracks)
+
+    @property
+    def best_time_s(self) -> float:
+        """Time of the best item; of what is heard the start."""
+        track = self.tracks[0]
+        return track.boxes[track.best][0] if track.boxes else track.start_s
+
+
+@dataclass(frozen=True)
+class VideoAnswer:
+    """What was found in a video or an image.
+
+    segment: its id. status: that of stage 2, such as "ok" or "unreadable: ...".
+    duration_s, width, height: of the video, 0 where they are not known; an image lasts 0 s.
+    appearances: in the order of their start; none is a normal case.
+    """
+
+    segment: str
+    status: str
+    duration_s: float
+    width: int
+    height: int
+    appearances: tuple[Appearance, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON has them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> VideoAnswer:
+        """The inverse of :meth:`as_dict`. Raises KeyError or TypeError for another shape."""
+        return cls(**{**values, "appearances": tuple(map(_appearance, values["appearances"]))})
+
+
+def _appearance(values: Mapping[str, Any]) -> Appearance:
+    tracks = tuple(_track(track) for track in values["tracks"])
+    candidates = tuple(Candidate(**candidate) for candidate in values["candidates"])
+    llr = float("nan") if values["llr"] is None else values["llr"]  # JSON has no NaN
+    return Appearance(**{**values, "llr": llr, "tracks": tracks, "candidates": candidates})
+
+
+def _track(values: Mapping[str, Any]) -> Track:
+    boxes = tuple(tuple(box) for box in values["boxes"])
+    return Track(**{**values, "rows": tuple(values["rows"]), "boxes": boxes})
