@@ -47,7 +47,7 @@ class _Rule(NamedTuple):
 
 
 _EVERY_FRAME = _Rule(7, 2.0, 0.75)
-_SAMPLED = _Rule(2, 2.5, 0.25)
+_SAMPLED = _Rule(2, 2.5, 0.5)
 
 
 def small_version(picture: av.VideoFrame, reformatter: VideoReformatter) -> Small:
