@@ -33,7 +33,7 @@ train_roots=()
 for modality in $modalities; do
   train_roots+=("$exp_dir/${modality}_train")
   use_modality "$modality" detector embedder
-  for pair in $trial_sets; do
+  for pair in "${scored_pairs[@]}"; do
     pair_options "$pair"
     step=(steps/score.py "${pair_args[@]}" "${system_args[@]}" --mem-gb "$mem_gb")
     if is_search "${pair##*:}"; then step=(steps/search.py "${pair_args[@]}" "${search_args[@]}"); fi

@@ -21,6 +21,9 @@ trial_sets="sre19_av_v_dev_enroll:sre19_av_v_dev_test"  # <enrolment set>:<test 
 trial_sets+=" sre19_av_v_eval_enroll:sre19_av_v_eval_test"
 trial_sets+=" janus_dev_enroll:janus_dev_test_core janus_eval_enroll:janus_eval_test_core"
 
+## Data (stages 1 2 3 4 5)
+find_persons=false           # true: who is in each video, and when
+
 ## Data (stages 4 5 15)
 experiment=                  # name of the results; empty: the names of the configs, joined by +
 
