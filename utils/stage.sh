@@ -7,7 +7,7 @@
 #   enroll_of              test set -> its enrolment sets, joined by + as in $trial_sets
 #
 # and defines is_search, is_scored, is_empty, use_modality, use_network, check_precision, need, each_part, add_set,
-# make_sets, system_options, pair_options and cast_options.
+# make_sets, system_options, pair_options, cast_options and who_options.
 
 data_sets=()
 test_sets=()
@@ -200,7 +200,8 @@ make_sets() {
 # What the steps of stages 4 and 5 are told of all systems: sets the arrays `system_args`, of those
 # that score trials, and `search_args`, of those that search; and `train_trials`, the trial list of
 # the calibration set, and `search_calibration`, the set if it is a searched one: the other is empty;
-# and `scored_pairs`, those of trial_sets that are scored or searched, and `cast_pairs`, those for the cast search.
+# and `scored_pairs`, those of trial_sets that are scored or searched, `cast_pairs`, those for the cast search,
+# and `who_pairs`, those that are asked who is in each video.
 system_options() {
   local embedders=() option test_set scored=() searched=() calibration=$calibration_set
   for modality in $modalities; do
@@ -216,7 +217,9 @@ system_options() {
   done
   cast_pairs=()
   scored_pairs=()
+  who_pairs=()
   for pair in $trial_sets; do
+    if [ "$find_persons" = true ]; then who_pairs+=("$pair"); fi
     if is_scored "${pair##*:}"; then scored_pairs+=("$pair"); fi
     if [ -n "${cast_backends// /}" ] && is_search "${pair##*:}"; then cast_pairs+=("$pair"); fi
   done
@@ -291,4 +294,29 @@ cast_options() {
     enroll=${enroll_of[$search_calibration]-}
     cast_args+=(--calibration-set "$search_calibration" --calibration-enroll-sets "${enroll//+/ }")
   fi
+}
+
+# What steps/find_persons.py is told of one of the who_pairs: sets the array `who_args`. Called after system_options.
+# Arguments: <enrolment set>+<enrolment set>...:<test set>.
+who_options() {
+  local enroll_sets=() test=${1##*:} sources=() word data_set parts enroll_parts
+  word=${1%%:*}
+  for data_set in ${word//+/ }; do
+    if ! is_empty "$data_set"; then enroll_sets+=("$data_set"); fi
+  done
+  for modality in $modalities; do
+    use_modality "$modality" detector embedder
+    enroll_parts=()
+    for data_set in "${enroll_sets[@]}"; do
+      parts=$(parts_of "$data_set")
+      enroll_parts+=("${parts%% *}")   # of labelled persons these, not everybody
+    done
+    parts=$(parts_of "$test")
+    word=(--modality "$modality" --embed-dir "$embed_dir" --items-dir "$items_dir" --model "$models_dir/$embedder"
+      --enroll-parts "${enroll_parts[*]}" --test-part "${parts##* }")
+    sources+=("${word[*]@Q}")
+  done
+  who_args=(--sources "${sources[@]}" --data-dir "$data_dir" --enroll-sets "${enroll_sets[*]}" --test-set "$test"
+    --fps "$fps" --experiment "$experiment" --scores-dir "$exp_dir/scores" --person-prior "$person_prior"
+    --min-probability "$min_probability" --unsure-probability "$unsure_probability")
 }
