@@ -25,7 +25,7 @@ pairs=()
 searches=()
 for modality in $modalities; do
   use_modality "$modality" detector embedder
-  for pair in $trial_sets; do
+  for pair in "${scored_pairs[@]}"; do
     pair_options "$pair"
     if is_search "${pair##*:}"; then
       searches+=("${pair_args[*]@Q}")   # one word, quoted as a shell reads it
@@ -48,5 +48,6 @@ fi
 if [ ${#searches[@]} != 0 ]; then
   python steps/evaluate_searches.py "${report[@]}" --searches "${searches[@]}" "${search_args[@]}" "${casts[@]}"
 fi
+if [ "$find_persons" = true ]; then exit 0; fi   # report.html tells who is in the videos
 report+=(--note "$report_note" "${casts[@]}" --pairs "${pairs[@]}" --searches "${searches[@]}" --search-systems "${search_args[*]@Q}")
 python steps/make_report.py "${report[@]}" "${system_args[@]}"
