@@ -61,7 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"networks", "io", "cli", "progress", *NEUTRAL},
     **dict.fromkeys(("face", "speaker", "body"), MODALITY),
     # The facade and the console call what the steps call.
-    **dict.fromkeys(("app", "console"), EVERYTHING),
+    **dict.fromkeys(("app", "console", "who"), EVERYTHING),
     "zoo": set(),
 }
 USERS = re.compile(r"(local|steps(_[a-z]+)?|tests|benchmarks)/")
