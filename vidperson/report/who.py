@@ -489,7 +489,8 @@ def seconds_text(seconds: float) -> str:
 def percent(probability: float) -> str:
     """``97 %``; what is not quite certain is never called 100 or 0 %."""
     value = 100 * probability
-    return "> 99 %" if value > 99.5 else "< 1 %" if value < 0.5 else f"{value:.0f} %"
+    number = "> 99" if value > 99.5 else "< 1" if value < 0.5 else f"{value:.0f}"
+    return f"{number} %".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _count(number: int, what: str) -> str:
