@@ -2,7 +2,8 @@
 # Score the trials of every test set with every back-end; with --snorm-cohort normalise them, too.
 # With --calibration-set also turn all scores into log-likelihood ratios, and with --fusion-systems
 # fuse several systems. Test sets with a list `search` are searched instead, with --cast-backends
-# also by all modalities together: ranked lists.
+# also by all modalities together: ranked lists. With --find-persons true it is also told who is
+# in each video, and when.
 #
 # Reads:  exp/<modality>_embed/<embedder>, data/<enrolment set>/spk2utt, data/<test set>/trials;
 #         for the back-end track exp/<modality>_det/<detector>; scores of other programs to fuse.
@@ -12,6 +13,7 @@
 #         <backend>_snorm, and <system>_cal; exp/scores/fusion/<experiment>/<test set>_scores.
 #         Searched: <test set>_ranks and _persons, with --calibration-set _nobody and nobody.json;
 #         exp/scores/<cast back-end>/<experiment>/<test set>_ranks, _persons and _reasons.
+#         With --find-persons true: exp/scores/who/<experiment>/<test set>_who.jsonl
 #         Scores that are there, intact and of the same options and inputs are kept.
 #
 #   ./run_004_score.sh --config-file global_conf/config_r50.sh --backends "max ahc"
@@ -57,4 +59,10 @@ fi
 if [ -n "$fusion_systems" ]; then
   "${once[@]}" --log "$logs/fuse.log" -- \
     python steps/fuse.py "${system_args[@]}" --train-trials "$train_trials"
+fi
+if [ "$find_persons" = true ]; then
+  for pair in $trial_sets; do
+    who_options "$pair"
+    "${once[@]}" --log "$logs/who.${pair##*:}.log" -- python steps/find_persons.py "${who_args[@]}"
+  done
 fi

@@ -7,7 +7,7 @@
 #   enroll_of              test set -> its enrolment sets, joined by + as in $trial_sets
 #
 # and defines is_search, use_modality, use_network, check_precision, need, each_part, add_set,
-# make_sets, system_options, pair_options and cast_options.
+# make_sets, system_options, pair_options, cast_options and who_options.
 
 data_sets=()
 test_sets=()
@@ -274,4 +274,25 @@ cast_options() {
     enroll=${enroll_of[$search_calibration]-}
     cast_args+=(--calibration-set "$search_calibration" --calibration-enroll-sets "${enroll//+/ }")
   fi
+}
+
+# What steps/find_persons.py is told of a pair of sets: sets the array `who_args`. Called after system_options.
+# Arguments: <enrolment set>+<enrolment set>...:<test set>.
+who_options() {
+  local enroll=${1%%:*} test=${1##*:} sources=() word data_set parts enroll_parts
+  for modality in $modalities; do
+    use_modality "$modality" detector embedder
+    enroll_parts=()
+    for data_set in ${enroll//+/ }; do
+      parts=$(parts_of "$data_set")
+      enroll_parts+=("${parts%% *}")   # of labelled persons these, not everybody
+    done
+    parts=$(parts_of "$test")
+    word=(--modality "$modality" --embed-dir "$embed_dir" --items-dir "$items_dir" --model "$models_dir/$embedder"
+      --enroll-parts "${enroll_parts[*]}" --test-part "${parts##* }")
+    sources+=("${word[*]@Q}")
+  done
+  who_args=(--sources "${sources[@]}" --data-dir "$data_dir" --enroll-sets "${enroll//+/ }" --test-set "$test"
+    --fps "$fps" --experiment "$experiment" --scores-dir "$exp_dir/scores" --person-prior "$person_prior"
+    --min-probability "$min_probability" --unsure-probability "$unsure_probability")
 }
