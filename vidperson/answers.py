@@ -89,6 +89,7 @@ class VideoAnswer:
     segment: its id. status: that of stage 2, such as "ok" or "unreadable: ...".
     duration_s, width, height: of the video, 0 where they are not known; an image lasts 0 s.
     appearances: in the order of their start; none is a normal case.
+    taken: when it was taken, ISO 8601 as in the list ``vid2taken``; "" where the file does not say.
     """
 
     segment: str
@@ -97,6 +98,7 @@ class VideoAnswer:
     width: int
     height: int
     appearances: tuple[Appearance, ...]
+    taken: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as JSON has them."""

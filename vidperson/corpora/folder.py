@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vidperson.corpora.data_folder import (
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _VIDEOS = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .asf .flv .f4v .3gp .3g2 .ogv .vob .y4m .mxf"
 VIDEOS = frozenset(f"{_VIDEOS} .m2v .divx".split())
+_LIVE = b"com.apple.quicktime.still-image-time"  # names the moment of the photo in the film of a live photo
+_LIVE_BYTES = 64 << 20  # three seconds have less
 MEDIA = VIDEOS.union(IMAGE_SUFFIXES, (".gif",))
 
 
@@ -55,7 +57,10 @@ def prepare(
     or a key that names what is not there.
     """
     persons_root, videos_root = Path(os.path.abspath(persons_dir)), Path(os.path.abspath(videos_dir))
-    portraits = _portraits(persons_root, bool(persons_dir)) if find_persons else _files(media_of_persons(persons_root))
+    if find_persons:
+        portraits = _portraits(persons_root, bool(persons_dir))
+    else:
+        portraits = _files(persons_root, media_of_persons(persons_root))
     videos_root, videos = _videos(videos_root)
 
     persons = list(dict.fromkeys(portraits.values()))
@@ -89,9 +94,10 @@ def prepare(
     ]
 
 
-def _files(persons: Mapping[str, Iterable[str]]) -> dict[str, str]:
+def _files(root: Path, persons: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """File below the folder of all persons -> person, from person -> files below their own folder."""
-    return {f"{person}/{name}": person for person, names in persons.items() for name in names}
+    own = {person: without_live_films(root / person, names) for person, names in persons.items()}
+    return {f"{person}/{name}": person for person, names in own.items() for name in names}
 
 
 def _inside(whole: str, person: str) -> str:
@@ -113,7 +119,7 @@ def _portraits(root: Path, is_given: bool) -> dict[str, str]:
             check_path(path)
             found[path.name] = path.stem
         if any(path.is_dir() and not path.name.startswith(".") for path in root.iterdir()):
-            found |= _files(media_of_persons(root, is_alone=False))
+            found |= _files(root, media_of_persons(root, is_alone=False))
     if not found:
         example = "put a photo into a folder with the person's name, such as persons/Anna/photo.jpg"
         log.warning("no portrait of anybody, so everybody is unknown; to have names, %s", example)
@@ -125,7 +131,7 @@ def _videos(root: Path) -> tuple[Path, list[str]]:
     if _is_media(root):
         check_path(root)
         return root.parent, [root.name]
-    videos = media_below(root)
+    videos = without_live_films(root, media_below(root))
     if not videos:
         raise DataError("no video or image in it; put some there, such as .mp4, .mov or .jpg", root)
     return root, videos
@@ -135,8 +141,35 @@ def _is_media(path: Path) -> bool:
     return path.suffix.lower() in MEDIA and path.is_file()
 
 
+def without_live_films(root: Path, names: Sequence[str]) -> list[str]:
+    """Media below a folder without the films of live photos, which show the seconds around a photo beside them.
+
+    Such a film has the name of its photo, the extension .mov, and says in its header what it is.
+    """
+    photos = {_without_suffix(name) for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES}
+    films = [
+        name
+        for name in names
+        if name.lower().endswith(".mov") and _without_suffix(name) in photos and _is_live_film(root / name)
+    ]
+    if films:
+        log.info("%s: %d films of live photos left out, the photos count: %s", root, len(films), shortened(films))
+    return [name for name in names if name not in set(films)]
+
+
+def _without_suffix(name: str) -> str:
+    return name.removesuffix(Path(name).suffix)
+
+
+def _is_live_film(path: Path) -> bool:
+    try:
+        return path.stat().st_size <= _LIVE_BYTES and _LIVE in path.read_bytes()
+    except OSError:
+        return False
+
+
 def bare_id(name: str) -> str:
-    return safe_id(name.removesuffix(Path(name).suffix))
+    return safe_id(_without_suffix(name))
 
 
 def media_of_persons(root: Path, suffixes: Collection[str] = MEDIA, is_alone: bool = True) -> dict[str, list[str]]:
