@@ -7,7 +7,8 @@
 #   enroll_of              test set -> its enrolment sets, joined by + as in $trial_sets
 #
 # and defines is_search, is_scored, is_empty, use_modality, use_network, check_precision, need, each_part, add_set,
-# make_sets, system_options, pair_options, cast_options and who_options.
+# make_sets, system_options, pair_options, cast_options, who_options and
+# answer_options.
 
 data_sets=()
 test_sets=()
@@ -296,13 +297,17 @@ cast_options() {
   fi
 }
 
-# What steps/find_persons.py is told of one of the who_pairs: sets the array `who_args`. Called after system_options.
+# What steps/find_persons.py and steps/write_answers.py are told of one of the who_pairs: sets the arrays
+# `who_args` and `answers_args`. Called after system_options.
 # Arguments: <enrolment set>+<enrolment set>...:<test set>.
 who_options() {
-  local enroll_sets=() test=${1##*:} sources=() word data_set parts enroll_parts
+  local enroll_sets=() enroll_data=() test=${1##*:} sources=() items=() word data_set parts enroll_parts
   word=${1%%:*}
   for data_set in ${word//+/ }; do
-    if ! is_empty "$data_set"; then enroll_sets+=("$data_set"); fi
+    if ! is_empty "$data_set"; then
+      enroll_sets+=("$data_set")
+      enroll_data+=("$data_dir/$data_set")
+    fi
   done
   for modality in $modalities; do
     use_modality "$modality" detector embedder
@@ -315,8 +320,21 @@ who_options() {
     word=(--modality "$modality" --embed-dir "$embed_dir" --items-dir "$items_dir" --model "$models_dir/$embedder"
       --enroll-parts "${enroll_parts[*]}" --test-part "${parts##* }")
     sources+=("${word[*]@Q}")
+    items+=("$modality=$items_dir/${parts##* }")
   done
+  answers_args=(--answers "$exp_dir/scores/who/$experiment/${test}_who.jsonl" --test-data "$data_dir/$test"
+    --enroll-data "${enroll_data[@]}" --items "${items[@]}")
   who_args=(--sources "${sources[@]}" --data-dir "$data_dir" --enroll-sets "${enroll_sets[*]}" --test-set "$test"
     --fps "$fps" --experiment "$experiment" --scores-dir "$exp_dir/scores" --person-prior "$person_prior"
     --min-probability "$min_probability" --unsure-probability "$unsure_probability")
+}
+
+# What stage 5 is told of the answers to all who_pairs: sets the array `answers`, a word per pair.
+# Called after system_options.
+answer_options() {
+  answers=()
+  for pair in "${who_pairs[@]}"; do
+    who_options "$pair"
+    answers+=("${answers_args[*]@Q}")
+  done
 }
