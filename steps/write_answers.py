@@ -2,7 +2,8 @@
 """Write who is in which video, and when, in the formats that other programs read, and print it.
 
 Inputs:
-  <answers>            what steps/find_persons.py wrote for a test set: a video a line
+  <answers>            what steps/find_persons.py wrote for a test set: a video a line; beside it what
+                       the user should know of the portraits, which is printed first
   <data>/names, spk2utt, vid.scp, wav.scp
                        of enrolment and test sets: persons, videos, and their names as typed
   <items>/             items of the test set of stage 2: their archive, crops.tar and status
@@ -36,6 +37,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidperson import cli
+
+MOST_NOTES = 20
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,21 @@ def write_answers(options: WriteAnswersOptions) -> None:
 
     read = [cli.parse(SourceOptions, None, shlex.split(word)) for word in options.sources]
     make(read, options.output_dir)
+    for line in portrait_notes(read):
+        print(line)
     for line in who_table(read_who_csv(options.output_dir / "who.csv"), options.most_rows):
         print(line)
+
+
+def portrait_notes(read: Sequence[SourceOptions]) -> list[str]:
+    """What the user should know of the portraits; of many the first. Raises DataError for edited lists."""
+    from vidperson.io.portrait_notes import notes_path, read_notes
+    from vidperson.io.record import checked
+
+    paths = [path for source in read if (path := notes_path(source.answers)).is_file()]
+    lines = list(dict.fromkeys(note.text for path in paths for note in read_notes(checked(path))))
+    more = [f"and {len(lines) - MOST_NOTES} more notes on portraits"] if lines[MOST_NOTES:] else []
+    return [*lines[:MOST_NOTES], *more, *([""] if lines else [])]
 
 
 def make(read: Sequence[SourceOptions], output_dir: Path) -> None:
