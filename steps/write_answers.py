@@ -30,7 +30,6 @@ Example:
 
 from __future__ import annotations
 
-import logging
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,14 +73,14 @@ def write_answers(options: WriteAnswersOptions) -> None:
 
     Raises DataError for inputs that are missing, edited or do not fit together, ScoringError for wrong words.
     """
+    from vidperson.answer_files import summarise
     from vidperson.io.answers import read_who_csv
     from vidperson.report.who_table import who_table
 
     read = [cli.parse(SourceOptions, None, shlex.split(word)) for word in options.sources]
     make(read, options.output_dir)
-    for line in portrait_notes(read):
-        print(line)
-    for line in who_table(read_who_csv(options.output_dir / "who.csv"), options.most_rows):
+    table = who_table(read_who_csv(options.output_dir / "who.csv"), options.most_rows)
+    for line in [*portrait_notes(read), *table, "", *summarise(options.output_dir / "who.json").lines()]:
         print(line)
 
 
@@ -120,11 +119,9 @@ def make(read: Sequence[SourceOptions], output_dir: Path) -> None:
         for source in read
     ]
     record_path(target).unlink(missing_ok=True)
-    summary = write_answer_files(sources, output_dir)
+    write_answer_files(sources, output_dir)
     made = [path for name in FOLDERS for path in sorted((output_dir / name).rglob("*")) if path.is_file()]
     write_record(target, command, inputs, [*(output_dir / name for name in FILES), *made])
-    for line in summary.lines():
-        logging.info("%s", line)
 
 
 def inputs_of(source: SourceOptions) -> list[Path]:

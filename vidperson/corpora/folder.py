@@ -144,7 +144,7 @@ def _portraits(root: Path, is_given: bool) -> dict[str, str]:
             check_path(path)
             found[path.name] = path.stem
         if any(path.is_dir() and not path.name.startswith(".") for path in root.iterdir()):
-            found |= _files(root, media_of_persons(root, is_alone=False))
+            found |= _files(media_of_persons(root, is_alone=False))
     if not found:
         example = "put a photo into a folder with the person's name, such as persons/Anna/photo.jpg"
         log.warning("no portrait of anybody, so everybody is unknown; to have names, %s", example)
@@ -156,7 +156,7 @@ def _videos(root: Path) -> tuple[Path, list[str]]:
     if _is_media(root):
         check_path(root)
         return root.parent, [root.name]
-    videos = without_live_films(root, media_below(root))
+    videos = media_below(root)
     if not videos:
         raise DataError("no video or image in it; put some there, such as .mp4, .mov or .jpg", root)
     return root, videos
