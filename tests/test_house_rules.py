@@ -21,6 +21,7 @@ NEUTRAL = {"types", "answers", "errors", "gpu"}
 EVERYTHING = {
     "answers",
     "who",
+    "who_page",
     "app",
     "backends",
     "body",
@@ -62,7 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"networks", "io", "cli", "progress", *NEUTRAL},
     **dict.fromkeys(("face", "speaker", "body"), MODALITY),
     # The facade and the console call what the steps call.
-    **dict.fromkeys(("app", "console", "who"), EVERYTHING),
+    **dict.fromkeys(("app", "console", "who", "answer_files", "who_page"), EVERYTHING),
     "zoo": set(),
 }
 USERS = re.compile(r"(local|steps(_[a-z]+)?|tests|benchmarks)/")

@@ -207,7 +207,8 @@ def _video_pages(index: _Index) -> Iterator[tuple[str, str]]:
 
 _TABLES = """
 CREATE TABLE video(
-  number INTEGER PRIMARY KEY, test_set, segment, name, page, media, annotated, duration_s, status, taken, found, picture);
+  number INTEGER PRIMARY KEY, test_set, segment, name, page, media, annotated, duration_s, status, taken, found,
+  picture);
 CREATE TABLE appearance(
   person, video INTEGER, number INTEGER, decision, probability, start_s, end_s, seen, others,
   PRIMARY KEY (person, video, number)) WITHOUT ROWID;
@@ -391,8 +392,7 @@ class _Index:
         media = _below(root, video["media"])
         shown = rows if whole else rows[:MOST_TIMES]
         spans = [
-            self._span(video, row, media, at < faces if whole else video["picture"])
-            for at, row in enumerate(rows)
+            self._span(video, row, media, at < faces if whole else video["picture"]) for at, row in enumerate(rows)
         ]
         first = next((row for row in rows if row["seen"]), None)
         face = self._small(video["test_set"], video["segment"], first["number"]) if person and first else None
