@@ -22,6 +22,7 @@ EVERYTHING = {
     "answer_files",
     "answers",
     "who",
+    "who_page",
     "app",
     "backends",
     "body",
@@ -63,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"networks", "io", "cli", "progress", *NEUTRAL},
     **dict.fromkeys(("face", "speaker", "body"), MODALITY),
     # The facade and the console call what the steps call.
-    **dict.fromkeys(("app", "answer_files", "console", "who"), EVERYTHING),
+    **dict.fromkeys(("app", "console", "who", "answer_files", "who_page"), EVERYTHING),
     "zoo": set(),
 }
 USERS = re.compile(r"(local|steps(_[a-z]+)?|tests|benchmarks)/")

@@ -1,4 +1,4 @@
-"""The pages of an answer: ``report.html``, ``persons/``, ``unknown/`` and ``videos/`` beside who.csv, from whatever holds the answer.
+"""The pages of an answer: ``report.html``, ``persons/``, ``unknown/`` and ``videos/`` beside who.csv.
 
 Stage 5 and the app call the same function. The videos are taken one at a time, see :mod:`vidperson.report.who`.
 """

@@ -207,7 +207,8 @@ def _video_pages(index: _Index) -> Iterator[tuple[str, str]]:
 
 _TABLES = """
 CREATE TABLE video(
-  number INTEGER PRIMARY KEY, test_set, segment, name, page, media, annotated, duration_s, status, taken, found, picture);
+  number INTEGER PRIMARY KEY, test_set, segment, name, page, media, annotated, duration_s, status, taken, found,
+  picture);
 CREATE TABLE appearance(
   person, video INTEGER, number INTEGER, decision, probability, start_s, end_s, seen, others,
   PRIMARY KEY (person, video, number)) WITHOUT ROWID;
