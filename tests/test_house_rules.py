@@ -44,7 +44,7 @@ EVERYTHING = {
 }
 MODALITY = {"networks", "media", "training", "io", "engines", "prefetch", "supervision", *NEUTRAL}
 ALLOWED: dict[str, set[str]] = {
-    "__init__": set(),
+    "__init__": {"app"},
     "types": set(),
     "answers": set(),
     "errors": set(),
