@@ -31,7 +31,12 @@ FACE_COLUMNS = ("file", "time_s", "x1", "y1", "x2", "y2", "score", "eyes")
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command ``vidperson``. Leaves the process with the outcome; see :func:`vidperson.cli.main`."""
-    given = vars(_parser().parse_args(arguments))
+    made, commands = _parsers()
+    found, unknown = made.parse_known_args(arguments)
+    given = vars(found)
+    if unknown:
+        commands[given["name"]].error(f"unrecognized arguments: {' '.join(unknown)}")
+    del given["name"]
     command, verbose = given.pop("command"), given.pop("verbose")
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, stream=sys.stderr, format=cli.LOG_FORMAT)
     cli.main(command, argparse.Namespace(**given))
@@ -93,12 +98,14 @@ def _load(settings: dict[str, Any]) -> App:
     return app
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The whole parser, and that of each command."""
     from vidperson.app import Settings
 
     made = cli.parser(__doc__, epilog="vidperson <command> --help shows the options of a command.")
+    made.prog = "vidperson"
     made.add_argument("--version", action="version", version=f"vidperson {__version__}")
-    commands = made.add_subparsers(required=True, metavar="command")
+    commands = made.add_subparsers(required=True, metavar="command", dest="name")
 
     def add(name: str, run: Any, help_text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(
@@ -116,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     many = add("faces", faces, FACES)
     many.add_argument("files", nargs="+", help="images, videos, or folders of images that are one video each")
     many.add_argument("--as-json", type=cli.flag, default=False, help="true: a JSON object per face, with embedding")
-    return made
+    return made, commands.choices
 
 
 if __name__ == "__main__":
