@@ -26,35 +26,22 @@ Example:
 
 from __future__ import annotations
 
-import json
-import logging
-import math
 import shlex
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steps.parts import listed_segments
-from steps.score import (
-    RunOptions,
-    checked_matrices,
-    embedding_inputs,
-    files_of,
-    items_of,
-    need,
-    refuse_damaged,
-    to_make,
-)
+from steps.score import RunOptions, embedding_inputs, files_of, items_of, need, refuse_damaged, to_make
 from vidperson import cli
 
 if TYPE_CHECKING:
-    from vidperson.answers import VideoAnswer
-    from vidperson.backends.finding import Finder, Found, Video
+    from vidperson.backends.decisions import Thresholds
     from vidperson.backends.gallery import Gallery
     from vidperson.io.planned import Planned
     from vidperson.types import Calibration
+    from vidperson.who import StoredPart
 
 CURE = "run stages 2 and 3 for the set"
 
@@ -76,6 +63,21 @@ class SourceOptions:
 
         return calibration_of(load_card(self.model / f"{self.model.name}.yaml"))
 
+    def stored(self, part: str) -> StoredPart:
+        """What there is of a part. Raises DataError for files that were edited."""
+        from vidperson.who import StoredPart
+
+        return StoredPart(self.modality, self.items_dir / part, self.embed_dir / part)
+
+    def gallery(self, enrolment: Sequence[Path]) -> Gallery:
+        """The persons of data folders, of which ``enroll_parts`` are the parts. Raises DataError for wrong files."""
+        from vidperson.io.lines import read_scp
+        from vidperson.who import read_gallery
+
+        parts = map(self.stored, self.enroll_parts.split())
+        persons = (read_scp(folder / "utt2spk") for folder in enrolment)
+        return read_gallery(zip(parts, persons, strict=True))
+
 
 @dataclass(frozen=True)
 class DecisionOptions:
@@ -84,6 +86,12 @@ class DecisionOptions:
     person_prior: float = cli.option(0.5, "prior probability that somebody is in the gallery", convert=cli.share)
     min_probability: float = cli.option(0.95, "lowest probability of the decision yes", convert=cli.share)
     unsure_probability: float = cli.option(0.5, "lowest probability of the decision unsure", convert=cli.share)
+
+    def thresholds(self) -> Thresholds:
+        """Raises ScoringError for values that cannot be."""
+        from vidperson.backends.decisions import Thresholds
+
+        return Thresholds(self.person_prior, self.min_probability, self.unsure_probability)
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,10 @@ class FindOptions:
     def target(self) -> Path:
         return self.scores_dir / "who" / self.experiment / f"{self.test_set}_who.jsonl"
 
+    def enrolment(self) -> list[Path]:
+        """The data folders of the enrolment sets."""
+        return [self.data_dir / name for name in self.enroll_sets.split()]
+
     def parsed(self) -> list[SourceOptions]:
         """The sources. Leaves the process with status 2 for options that are wrong."""
         return [cli.parse(SourceOptions, None, shlex.split(word)) for word in self.sources]
@@ -114,23 +126,21 @@ def find_persons(options: FindOptions) -> None:
     of the portraits, and for probabilities that cannot be; DataError for malformed, edited or swapped files; ModelError
     for a network without calibration.
     """
+    from vidperson.backends.finding import Finder
+    from vidperson.who import read_videos, write_answers
+
     sources = options.parsed()
     calibrations = {source.modality: source.calibration() for source in sources}
     planned = plan(options, sources, calibrations)
     if not to_make([planned], options.run):
         return
     planned.remove()
-    galleries = {
-        source.modality: read_gallery(source, [options.data_dir / name for name in options.enroll_sets.split()])
-        for source in sources
-    }
-    from vidperson.backends.decisions import Thresholds
-    from vidperson.backends.finding import Finder
-
-    decisions = options.decisions
-    thresholds = Thresholds(decisions.person_prior, decisions.min_probability, decisions.unsure_probability)
-    finder = Finder(galleries, calibrations, thresholds)
-    write_answers(planned, finder, read_videos(options, sources))
+    galleries = {source.modality: source.gallery(options.enrolment()) for source in sources}
+    finder = Finder(galleries, calibrations, options.decisions.thresholds())
+    parts = [source.stored(source.test_part) for source in sources]
+    segments = listed_segments(options.data_dir / options.test_set)
+    write_answers(options.target, finder, read_videos(segments, parts, options.fps))
+    planned.note()
 
 
 def plan(options: FindOptions, sources: Sequence[SourceOptions], calibrations: Mapping[str, Calibration]) -> Planned:
@@ -141,7 +151,7 @@ def plan(options: FindOptions, sources: Sequence[SourceOptions], calibrations: M
     command = ["python", "steps/find_persons.py", "--test-set", options.test_set, "--fps", f"{options.fps:g}"]
     for name, value in vars(options.decisions).items():
         command += [f"--{name.replace('_', '-')}", f"{value:g}"]
-    inputs = [need(options.data_dir / name / "utt2spk", cure) for name in options.enroll_sets.split()]
+    inputs = [need(folder / "utt2spk", cure) for folder in options.enrolment()]
     for source in sources:
         calibration = calibrations[source.modality]
         command += ["--sources", source.modality, str(source.embed_dir), f"{calibration.slope:g}"]
@@ -152,92 +162,6 @@ def plan(options: FindOptions, sources: Sequence[SourceOptions], calibrations: M
             refuse_damaged(items)
             inputs += [*embedding_inputs(source.embed_dir / part, items), *files_of(items, items_of(source.modality))]
     return Planned(options.target, command, list(dict.fromkeys(inputs)))
-
-
-class _Part:
-    """What stages 2 and 3 have of a part, segment by segment."""
-
-    def __init__(self, source: SourceOptions, part: str) -> None:
-        from vidperson.io.lines import read_scp
-
-        items = source.items_dir / part
-        self.modality = source.modality
-        self.statuses = read_scp(items / "status")
-        self._rows = checked_matrices(items, items_of(source.modality))
-        self._quality = checked_matrices(items, "quality") if (items / "quality.scp").is_file() else None
-        self._embeddings = checked_matrices(source.embed_dir / part, "embed")
-
-    def found(self, segment: str) -> Found:
-        """Raises DataError for a segment that is not there, or with other items than embeddings."""
-        from vidperson.backends.finding import Found
-        from vidperson.errors import DataError
-
-        for table in (self._rows, self._embeddings, *([] if self._quality is None else [self._quality])):
-            if segment not in table:
-                raise DataError(f"segment '{segment}' is not there; {CURE}", table.scp)
-        rows, embeddings = self._rows[segment], self._embeddings[segment]
-        quality = None if self._quality is None else self._quality[segment]
-        if len(rows) != len(embeddings):
-            what = f"segment '{segment}': expected embeddings of {len(rows)} items, found {len(embeddings)}"
-            raise DataError(f"{what}; run stage 3 again", self._embeddings.scp)
-        return Found(self.modality, rows, quality, embeddings)
-
-
-def read_gallery(source: SourceOptions, data: Sequence[Path]) -> Gallery:
-    """The persons of the enrolment sets, by one modality."""
-    from vidperson.backends.finding import portrait
-    from vidperson.backends.gallery import Gallery
-    from vidperson.io.lines import read_scp
-
-    portraits = []
-    for folder, part in zip(data, source.enroll_parts.split(), strict=True):
-        there = _Part(source, part)
-        for segment, person in read_scp(folder / "utt2spk").items():
-            portraits.append(portrait(segment, person, there.found(segment)))
-    gallery = Gallery.of(portraits)
-    for person in gallery.missing:
-        logging.warning("%s: no %s in the portraits, so nobody is found by it", person, source.modality)
-    return gallery
-
-
-def read_videos(options: FindOptions, sources: Sequence[SourceOptions]) -> Iterator[tuple[Video, list[Found]]]:
-    """Each segment of the test set with what stages 2 and 3 have of it."""
-    from vidperson.backends.finding import Video
-
-    parts = [_Part(source, source.test_part) for source in sources]
-    for segment in listed_segments(options.data_dir / options.test_set):
-        status = next((part.statuses[segment] for part in parts if segment in part.statuses), "unreadable: no status")
-        yield Video(segment, status, interval_s=1 / options.fps), [part.found(segment) for part in parts]
-
-
-def write_answers(planned: Planned, finder: Finder, videos: Iterator[tuple[Video, list[Found]]]) -> None:
-    """Both passes over the videos; the answers between them are in a temporary file, the vectors too."""
-    from vidperson.answers import VideoAnswer
-    from vidperson.backends.finding import Unknown, join
-    from vidperson.io.atomic import atomic_write
-
-    planned.target.parent.mkdir(parents=True, exist_ok=True)
-    unknown = Unknown(finder.calibrations)
-    with tempfile.TemporaryFile("w+", encoding="utf-8", dir=planned.target.parent) as between:
-        for video, found in videos:
-            answer, ours = finder.answer(video, found)
-            unknown.add(answer, ours)
-            between.write(line_of(answer))
-        names = iter(unknown.names())
-        between.seek(0)
-        with atomic_write(planned.target) as stream:
-            for line in between:
-                stream.write(line_of(join(VideoAnswer.from_dict(json.loads(line)), names)))
-    planned.note()
-
-
-def line_of(answer: VideoAnswer) -> str:
-    """A line of the output. JSON has no NaN: an unknown ratio is null."""
-    values = answer.as_dict()
-    for appearance in values["appearances"]:
-        if math.isnan(appearance["llr"]):
-            appearance["llr"] = None
-    return json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NEUTRAL = {"types", "answers", "errors", "gpu"}
 EVERYTHING = {
     "answers",
+    "who",
     "app",
     "backends",
     "body",
