@@ -7,10 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 DECISIONS = ("yes", "unsure", "unknown")
 """The person that is named; probably that person; nobody of the gallery."""
+
+
+BEST_FOLDER = "faces"
+"""Folder of the best items of the appearances, beside who.csv."""
+
+RTTM_TYPE = "SPEAKER"
+"""First field of a line of RTTM, whatever shows the person."""
+
+
+class WhoRow(NamedTuple):
+    """A line of who.csv: an appearance, with the names of person and video as typed.
+
+    start_s, end_s, best_time_s: seconds since the beginning of the video. probability: 0..1.
+    best_face: path of an image, relative to the folder of who.csv; empty for what is only heard.
+    """
+
+    person: str
+    video: str
+    start_s: float
+    end_s: float
+    probability: float
+    decision: str
+    num_faces: int
+    best_time_s: float
+    best_face: str
 
 
 @dataclass(frozen=True)
@@ -80,6 +105,12 @@ class Appearance:
         """Time of the best item; of what is heard the start."""
         track = self.tracks[0]
         return track.boxes[track.best][0] if track.boxes else track.start_s
+
+    def row(self, person: str, video: str, best: str) -> WhoRow:
+        """As a line of who.csv. person, video: as typed. best: path of the image of the best item, or empty."""
+        times = round(self.start_s, 3), round(self.end_s, 3)
+        count, best_time_s = self.num_faces, round(self.best_time_s, 3)
+        return WhoRow(person, video, *times, round(self.probability, 4), self.decision, count, best_time_s, best)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import gc
 import importlib
 import logging
 import math
+import os
+import stat
 import sys
 import types
 import typing
@@ -187,12 +189,23 @@ def load(*modules: str) -> None:
     gc.enable()
 
 
+def _is_file(stream: typing.TextIO) -> bool:
+    """Whether a stream is written into a file, such as the log of a job."""
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:
+        return False
+
+
 def main(function: Callable[..., Any], arguments: argparse.Namespace) -> NoReturn:
     """Call ``function(**arguments)`` with logging set up and leave the process with its outcome.
 
-    Exit status 0 when it returns, 1 with a one-line message for a :class:`VidPersonError` or an OSError.
+    Exit status 0 when it returns, 1 with a one-line message for a :class:`VidPersonError` or an OSError. With
+    VIDPERSON_QUIET=true only warnings are shown, without the time; files get all.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
+    quiet = os.environ.get("VIDPERSON_QUIET") == "true" and not _is_file(sys.stderr)
+    level, form = (logging.WARNING, "%(message)s") if quiet else (logging.INFO, LOG_FORMAT)
+    logging.basicConfig(level=level, stream=sys.stderr, format=form)
     try:
         function(**vars(arguments))
     except VidPersonError as error:

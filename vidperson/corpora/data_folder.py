@@ -318,6 +318,14 @@ def write_data_folder(
     return folder
 
 
+def write_empty_folder(folder: str | os.PathLike[str]) -> Path:
+    """Write lists without any line: the enrolment set where there is no portrait. Returns the folder."""
+    remove_lists(folder)
+    for name in ("names", "spk2utt", "utt2spk", "vid.scp"):
+        write_lines(Path(folder, name), ())
+    return Path(folder)
+
+
 def _check_segments(folder: Path, segments: Sequence[Segment]) -> None:
     """Raises DataError for segments, in the order of their ids, that no data folder can hold."""
     if not segments:

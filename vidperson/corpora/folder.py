@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vidperson.corpora.data_folder import (
@@ -17,6 +17,7 @@ from vidperson.corpora.data_folder import (
     shortened,
     unique_ids,
     write_data_folder,
+    write_empty_folder,
 )
 from vidperson.errors import DataError
 from vidperson.types import IMAGE_SUFFIXES
@@ -35,14 +36,18 @@ def prepare(
     persons_dir: str | os.PathLike[str],
     videos_dir: str | os.PathLike[str],
     key: str | os.PathLike[str] | None = None,
+    find_persons: bool = False,
 ) -> list[Path]:
     """Write `folder_enroll` (a model per person) and `folder_test` below data_dir; every pair is a trial.
 
     persons_dir: one folder per person with portraits or videos in it, at any depth.
-    videos_dir: videos or images at any depth.
+    videos_dir: videos or images at any depth, or one file.
     key: optional list of the target pairs, one per line: person's folder name, tab, video's path below
         videos_dir; all other pairs are non-target. Without it the trials have no key. Accents may be written in
         another Unicode form (NFC, NFD) than in the names of the files.
+    find_persons: whether the videos are asked who is in them. Then `folder_test` has trials only with a key.
+        A file beside the persons' folders is a portrait, too, with the person's name. There may be no portrait
+        at all, and persons_dir may be empty: then the lists of `folder_enroll` are empty.
 
     Names become ids by `safe_id` and `unique_ids`, enrolment ids are `<person>-<file>`; the `names` list of a
     set gives the original of each id. Hidden files and what is no media by its extension are left out, links
@@ -52,44 +57,88 @@ def prepare(
     or a key that names what is not there.
     """
     persons_root, videos_root = Path(os.path.abspath(persons_dir)), Path(os.path.abspath(videos_dir))
-    portraits = {
-        person: without_live_films(persons_root / person, names)
-        for person, names in media_of_persons(persons_root).items()
-    }
-    videos = without_live_films(videos_root, media_below(videos_root))
-    if not videos:
-        raise DataError("no video or image in it", videos_root)
+    if find_persons:
+        portraits = _portraits(persons_root, bool(persons_dir))
+    else:
+        portraits = _files(persons_root, media_of_persons(persons_root))
+    videos_root, videos = _videos(videos_root)
 
-    models = unique_ids({person: safe_id(person) for person in portraits})
-    files = {f"{person}/{name}": (person, name) for person, names in portraits.items() for name in names}
+    persons = list(dict.fromkeys(portraits.values()))
+    models = unique_ids({person: safe_id(person) for person in persons})
     enroll_ids = unique_ids(
-        {whole: f"{models[person]}-{bare_id(name)}" for whole, (person, name) in files.items()},
+        {whole: f"{models[person]}-{bare_id(_inside(whole, person))}" for whole, person in portraits.items()},
         set(models.values()),
     )
-    enrolled = [
-        Segment(enroll_ids[whole], persons_root / whole, models[person]) for whole, (person, _) in files.items()
-    ]
+    enrolled = [Segment(enroll_ids[whole], persons_root / whole, models[person]) for whole, person in portraits.items()]
     test_ids = unique_ids({name: bare_id(name) for name in videos})
     tested = [Segment(test_ids[name], videos_root / name, test_ids[name]) for name in videos]
 
     targets: dict[str, set[str]] | None = None
     if key:
         targets = {}
-        for person, video in read_key(Path(key), portraits, videos):
+        for person, video in read_key(Path(key), persons, videos):
             targets.setdefault(models[person], set()).add(test_ids[video])
-    trials = AllPairs(list(models.values()), list(test_ids.values()), targets)
+    pairs = AllPairs(list(models.values()), list(test_ids.values()), targets)
     names = {unique: whole for whole, unique in enroll_ids.items()} | {
         unique: person for person, unique in models.items()
     }
+    to_enroll = Path(data_dir) / "folder_enroll"
     return [
-        write_data_folder(Path(data_dir) / "folder_enroll", enrolled, names=names),
+        write_data_folder(to_enroll, enrolled, names=names) if enrolled else write_empty_folder(to_enroll),
         write_data_folder(
             Path(data_dir) / "folder_test",
             tested,
-            trials=trials,
+            trials=pairs if key or not find_persons else (),
             names={unique: name for name, unique in test_ids.items()},
         ),
     ]
+
+
+def _files(root: Path, persons: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """File below the folder of all persons -> person, from person -> files below their own folder."""
+    own = {person: without_live_films(root / person, names) for person, names in persons.items()}
+    return {f"{person}/{name}": person for person, names in own.items() for name in names}
+
+
+def _inside(whole: str, person: str) -> str:
+    """A file of a person as it is called in their folder; one beside the folders keeps its name."""
+    return whole.removeprefix(f"{person}/")
+
+
+def _portraits(root: Path, is_given: bool) -> dict[str, str]:
+    """File below root -> person: in the person's folder, or beside the folders and named as the person.
+
+    Empty, with a warning, where there is none; is_given: False where the user names no folder.
+    """
+    found: dict[str, str] = {}
+    if is_given:
+        if not root.is_dir():
+            raise DataError("no such folder; make it: without any portrait in it everybody is unknown", root)
+        loose = [path for path in root.iterdir() if _is_media(path) and not path.name.startswith(".")]
+        for path in sorted(loose, key=os.fsencode):
+            check_path(path)
+            found[path.name] = path.stem
+        if any(path.is_dir() and not path.name.startswith(".") for path in root.iterdir()):
+            found |= _files(root, media_of_persons(root, is_alone=False))
+    if not found:
+        example = "put a photo into a folder with the person's name, such as persons/Anna/photo.jpg"
+        log.warning("no portrait of anybody, so everybody is unknown; to have names, %s", example)
+    return found
+
+
+def _videos(root: Path) -> tuple[Path, list[str]]:
+    """A folder and the media files in it, of a folder or one file."""
+    if _is_media(root):
+        check_path(root)
+        return root.parent, [root.name]
+    videos = without_live_films(root, media_below(root))
+    if not videos:
+        raise DataError("no video or image in it; put some there, such as .mp4, .mov or .jpg", root)
+    return root, videos
+
+
+def _is_media(path: Path) -> bool:
+    return path.suffix.lower() in MEDIA and path.is_file()
 
 
 def without_live_films(root: Path, names: Sequence[str]) -> list[str]:
@@ -123,10 +172,11 @@ def bare_id(name: str) -> str:
     return safe_id(_without_suffix(name))
 
 
-def media_of_persons(root: Path, suffixes: Collection[str] = MEDIA) -> dict[str, list[str]]:
+def media_of_persons(root: Path, suffixes: Collection[str] = MEDIA, is_alone: bool = True) -> dict[str, list[str]]:
     """Person -> media files relative to the person's folder; persons without any are named and left out.
 
-    suffixes: extensions of what is taken.
+    suffixes: extensions of what is taken. is_alone: whether there is nothing else to take: files beside the
+    folders are told, and DataError is raised where nobody has any file.
     """
     what = "video" if suffixes == VIDEOS else "image or video"
     if not root.is_dir():
@@ -134,7 +184,7 @@ def media_of_persons(root: Path, suffixes: Collection[str] = MEDIA) -> dict[str,
     persons = sorted((p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")), key=os.fsencode)
     if not persons:
         raise DataError("no folder in it; expected one folder per person", root)
-    if loose := [p.name for p in root.iterdir() if not p.is_dir() and p.suffix.lower() in suffixes]:
+    if is_alone and (loose := [p.name for p in root.iterdir() if not p.is_dir() and p.suffix.lower() in suffixes]):
         log.warning(
             "%s: %d files beside the persons' folders left out: %s",
             root,
@@ -148,7 +198,7 @@ def media_of_persons(root: Path, suffixes: Collection[str] = MEDIA) -> dict[str,
             found[person.name] = names
         else:
             log.warning("%s: no %s in it, so this person is left out", person, what)
-    if not found:
+    if not found and is_alone:
         raise DataError(f"no {what} in any person's folder", root)
     return found
 

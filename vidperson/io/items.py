@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -144,17 +144,26 @@ class StoredItems(StoredRows):
 
         Raises DataError for a crop that is missing, damaged or another segment's.
         """
+        count = self.count(segment)
+        for _, crop in self.some(segment, range(count if most is None else min(most, count))):
+            yield crop
+
+    def some(self, segment: str, rows: Collection[int]) -> Iterator[tuple[int, Image]]:
+        """Some crops of a segment with the numbers of their items, from 0; as :meth:`read`, in the order of the items.
+
+        Raises as :meth:`read`.
+        """
         import cv2
 
-        count = self.count(segment)
-        if not count:
+        if not rows:
             return
         where = self._places[segment]
-        for name, png in read_tar_files(where, count if most is None else min(most, count)):
-            crop = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB)
-            if crop is None or not name.startswith(f"{segment}/"):
-                raise DataError(f"'{name}' at {where} is not a crop of {segment}; {_STAGE} again")
-            yield np.asarray(crop, np.uint8)
+        for row, (name, png) in enumerate(read_tar_files(where, max(rows) + 1, rows)):
+            if row in rows:
+                crop = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB)
+                if crop is None or not name.startswith(f"{segment}/"):
+                    raise DataError(f"'{name}' at {where} is not a crop of {segment}; {_STAGE} again")
+                yield row, np.asarray(crop, np.uint8)
 
     def sample(self, wanted: int) -> Iterator[Image]:
         """About ``wanted`` crops, of segments spread over the set."""

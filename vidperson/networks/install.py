@@ -169,6 +169,14 @@ def needs_conversion(card_name: str, models_dir: str | os.PathLike[str]) -> bool
     return card.checkpoint is not None and not (Path(models_dir) / card.name / RECORD).is_file()
 
 
+def find_files(card: ModelCard, folders: Sequence[str | os.PathLike[str]]) -> list[Path | None]:
+    """Where the files of a card of the zoo are, in these folders or in the zoo; None for one that is not there.
+
+    Raises ModelError when a file in a folder of the card's own is another one.
+    """
+    return [_find_file(card, file, folders, ZOO) for file in card.files]
+
+
 def _find_file(
     card: ModelCard, file: NetworkFile, folders: Sequence[str | os.PathLike[str]], beside: Path
 ) -> Path | None:
