@@ -81,7 +81,7 @@ def test_faces_and_embeddings_of_photo_and_video_are_the_bytes_of_stages_2_and_3
             model=tmp_path / "models" / EMBEDDER,
             output_dir=jobs[1],
             precision=precision,
-        )  # fmt: skip
+        )
     )
     merge_jobs([jobs[1]], done[1], ["embed.ark"], STATES, files)
     statuses = read_scp(done[0] / "status")

@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vidperson.app import App, Comparison, Face, Gallery, Settings, Thresholds, load
+    from vidperson.app import App, Comparison, Face, Gallery, Settings, load
 
 __version__ = "0.1.0"
-__all__ = ["App", "Comparison", "Face", "Gallery", "Settings", "Thresholds", "__version__", "load"]
+__all__ = ["App", "Comparison", "Face", "Gallery", "Settings", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:

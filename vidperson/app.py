@@ -41,6 +41,7 @@ from vidperson.face.selection import SelectionPolicy
 from vidperson.media.image import decode_intact_image
 from vidperson.media.sampling import UniformSampling
 from vidperson.networks.card import ModelCard, calibration_of
+from vidperson.networks.choice import best_at_hand
 from vidperson.networks.install import InstalledModel, install_model, shipped_model
 from vidperson.networks.opening import AUTO, auto_precision, open_network
 from vidperson.types import Calibration, Float, Frame, Image
@@ -48,16 +49,12 @@ from vidperson.types import Calibration, Float, Frame, Image
 Source = str | os.PathLike[str] | Image
 """A file, a folder of images, or (height, width, 3) uint8 RGB."""
 
-SHIPPED = "retinaface_tiny", "arcface_tiny"
 EMBED_BATCH = 16  # crops per call of the embedder
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What :func:`load` may be given; the options of the console.
-
-    The defaults are those of ``global_conf/config_folder.sh``.
-    """
+class FaceSettings:
+    """How faces are found and embedded. The defaults are those of ``global_conf/config_folder.sh``."""
 
     detector: str = cli.option("", "network that finds faces, or path of its card; empty: the best at hand")
     embedder: str = cli.option("", "network that tells persons apart, or path of its card; empty: the best at hand")
@@ -79,6 +76,26 @@ class Settings:
     def num_threads(self) -> int:
         """1 or more."""
         return self.threads or len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Settings(FaceSettings):
+    """What :func:`load` may be given: also when a person is named."""
+
+    person_prior: float = cli.option(
+        Thresholds.person_prior, "prior probability that somebody is in the gallery", convert=cli.prior
+    )
+    min_probability: float = cli.option(
+        Thresholds.yes, "lowest probability with which a person is named", convert=cli.share
+    )
+    unsure_probability: float = cli.option(
+        Thresholds.unsure, "lowest probability with which that is unsure", convert=cli.share
+    )
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Raises ScoringError for values that cannot be."""
+        return Thresholds(self.person_prior, self.min_probability, self.unsure_probability)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,13 +186,10 @@ class App:
         (probability,), _ = posteriors(np.array([llr]), prior, 1)
         return Comparison(cosine, llr, float(probability), tuple(notes))
 
-    def gallery(
-        self, persons: str | os.PathLike[str] | Mapping[str, Sequence[Source]], thresholds: Thresholds | None = None
-    ) -> Gallery:
+    def gallery(self, persons: str | os.PathLike[str] | Mapping[str, Sequence[Source]]) -> Gallery:
         """The persons to find in videos.
 
         persons: a folder with one folder per person, with photos or videos in it; or name -> photos and videos.
-        thresholds: when a person is named.
         A photo that cannot be read, or shows no face, is named in :attr:`Gallery.notes`. Raises DataError for a folder
         that is missing or where no photo shows a face, ModelError for an embedder without calibration.
         """
@@ -191,7 +205,7 @@ class App:
         if given and not len(vectors):
             raise DataError(f"no face found in any photo or video of: {', '.join(given)}")
         notes += [f"{person}: no face in any photo or video, so this person is not found" for person in vectors.missing]
-        finder = Finder({"face": vectors}, {"face": self.calibration}, thresholds or Thresholds())
+        finder = Finder({"face": vectors}, {"face": self.calibration}, self.settings.thresholds)
         return Gallery(self, finder, tuple(notes))
 
     def found(self, source: Source) -> tuple[str, Found]:
@@ -212,14 +226,10 @@ class App:
             frame = Frame(source, 0, 0.0)
             candidates.add(frame, self.detector.detect([source], candidates.min_score)[0])
             return "ok", candidates.select()
-        tasks = self.tasks({"": os.path.abspath(source)})
+        tasks = find_tasks({"": os.path.abspath(source)}, self.settings)
         with closing(find_faces(tasks, self.detector, self._policy, threads=self.settings.num_threads)) as results:
             result = next(results)
             return result.status, result.faces
-
-    def tasks(self, segments: Mapping[str, str]) -> list[Task]:
-        """What stage 2 is to do with files, id -> path."""
-        return uniform_tasks(segments, UniformSampling(self.settings.fps), self.settings.second_look)
 
     def _embedded(self, found: SelectedFaces) -> tuple[list[Image], Float]:
         """Aligned crops, and their (N, D) embeddings. ``found.crops`` is read by it."""
@@ -286,19 +296,30 @@ def load(settings: Settings | None = None, **changes: Any) -> App:
     TypeError for a setting that there is not.
     """
     chosen = replace(settings or Settings(), **changes)
-    detector, detector_card = _open(chosen.detector or SHIPPED[0], "face_detector", chosen)
-    embedder, embedder_card = _open(chosen.embedder or SHIPPED[1], "face_embedder", chosen)
-    return App(make_detector(detector, detector_card, chosen.max_size), FaceEmbedder(embedder, embedder_card), chosen)
+    return App(open_detector(chosen), open_embedder(chosen), chosen)
 
 
-def installed_network(card_name: str, models_dir: Path | None = None) -> InstalledModel:
-    """A network that ships in its place; any other one installed below ``models_dir``, see :func:`models_folder`.
+def open_detector(settings: Settings) -> FaceDetector:
+    """Raises as :func:`load`."""
+    network, card = _open(settings.detector, "face_detector", settings)
+    return make_detector(network, card, settings.max_size)
 
-    Raises as :func:`~vidperson.networks.install.install_model`.
-    """
-    given = os.environ.get("VIDPERSON_MODEL_DIR", "")
-    folder = models_dir or models_folder()
-    return shipped_model(card_name) or install_model(card_name, folder, [given] if given else [])
+
+def open_embedder(settings: Settings) -> FaceEmbedder:
+    """Raises as :func:`load`."""
+    return FaceEmbedder(*_open(settings.embedder, "face_embedder", settings))
+
+
+def chosen_networks(settings: Settings) -> tuple[InstalledModel, InstalledModel]:
+    """Detector and embedder, installed. Raises as :func:`load`."""
+    return _installed(settings.detector, "face_detector", settings), _installed(
+        settings.embedder, "face_embedder", settings
+    )
+
+
+def find_tasks(segments: Mapping[str, str], settings: Settings) -> list[Task]:
+    """What stage 2 is to do with files, id -> path."""
+    return uniform_tasks(segments, UniformSampling(settings.fps), settings.second_look)
 
 
 def models_folder() -> Path:
@@ -307,15 +328,28 @@ def models_folder() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "vidperson" / "face_models"
 
 
+def _installed(card_name: str, kind: str, settings: Settings) -> InstalledModel:
+    """A network that ships in its place, any other one installed. card_name: empty for the best at hand."""
+    folder = settings.models_dir or models_folder()
+    given = [place for place in [os.environ.get("VIDPERSON_MODEL_DIR", "")] if place]
+    name = card_name or best_at_hand(kind, folder, given)
+    installed = shipped_model(name) or install_model(name, folder, given)
+    if installed.card.kind != kind:
+        raise ModelError(f"{installed.card.name} is a {installed.card.kind}, not a {kind}")
+    return installed
+
+
+def precision_of(card: ModelCard, settings: Settings) -> str:
+    """What a network computes in; see :func:`~vidperson.networks.opening.auto_precision`."""
+    if settings.precision != AUTO:
+        return settings.precision
+    return auto_precision(card, settings.engine, settings.device, processor_features())
+
+
 def _open(card_name: str, kind: str, settings: Settings) -> tuple[Network, ModelCard]:
-    installed = installed_network(card_name, settings.models_dir)
-    card = installed.card
-    if card.kind != kind:
-        raise ModelError(f"{card.name} is a {card.kind}, not a {kind}")
-    precision = settings.precision
-    if precision == AUTO:
-        precision = auto_precision(card, settings.engine, settings.device, processor_features())
-    batch = EMBED_BATCH if card.role == "embedder" else 1
+    installed = _installed(card_name, kind, settings)
+    card, batch = installed.card, EMBED_BATCH if installed.card.role == "embedder" else 1
+    precision = precision_of(card, settings)
     return open_network(installed, settings.engine, settings.device, settings.num_threads, precision, batch), card
 
 

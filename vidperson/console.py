@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vidperson import __version__, cli
@@ -18,6 +19,11 @@ from vidperson import __version__, cli
 if TYPE_CHECKING:
     from vidperson.app import App, Face
 
+WHO = """Who is in these videos, and when? Prints a table, and writes it with more into --output-dir.
+
+PERSONS is a folder with one folder per person, with photos or videos in it. Without any, or empty ('')
+everybody is unknown: the same person has the same number in all videos. VIDEOS is a folder of videos and
+images, or one file. A second run does only what is new."""
 COMPARE = """Is it the same person? Prints `cosine`, `llr` and `probability`, one a line.
 
 cosine is that of the two embeddings, -1 to 1. llr is the natural log-likelihood ratio, one person or
@@ -40,6 +46,22 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     command, verbose = given.pop("command"), given.pop("verbose")
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, stream=sys.stderr, format=cli.LOG_FORMAT)
     cli.main(command, argparse.Namespace(**given))
+
+
+def who(persons: str, videos: str, output_dir: Path, most_rows: int, **settings: Any) -> None:
+    """Answer for folders, and print the table. Raises as :func:`~vidperson.folders.find_in_folders`."""
+    from vidperson.app import Settings
+    from vidperson.folders import find_in_folders
+    from vidperson.io.answers import read_who_csv
+    from vidperson.report.who_table import who_table
+
+    def tell(what: str) -> None:
+        print(f"{what} ...", file=sys.stderr)
+
+    summary = find_in_folders(Settings(**settings), persons, videos, output_dir, tell)
+    for line in who_table(read_who_csv(output_dir / "who.csv"), most_rows):
+        print(line)
+    print(*summary.lines(), output_dir / "who.csv", sep="\n")
 
 
 def compare(first: str, second: str, prior: float, **settings: Any) -> None:
@@ -100,27 +122,32 @@ def _load(settings: dict[str, Any]) -> App:
 
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The whole parser, and that of each command."""
-    from vidperson.app import Settings
+    from vidperson.app import FaceSettings, Settings
 
     made = cli.parser(__doc__, epilog="vidperson <command> --help shows the options of a command.")
     made.prog = "vidperson"
     made.add_argument("--version", action="version", version=f"vidperson {__version__}")
     commands = made.add_subparsers(required=True, metavar="command", dest="name")
 
-    def add(name: str, run: Any, help_text: str) -> argparse.ArgumentParser:
+    def add(name: str, run: Any, help_text: str, settings: type) -> argparse.ArgumentParser:
         command = commands.add_parser(
             name, help=help_text.partition("\n")[0], description=help_text, formatter_class=cli.Help, allow_abbrev=False
         )
         command.set_defaults(command=run)
-        cli.add_options(command, Settings)
+        cli.add_options(command, settings)
         command.add_argument("--verbose", type=cli.flag, default=False, help="true: say what runs the networks")
         return command
 
-    two = add("compare", compare, COMPARE)
+    folders = add("who", who, WHO, Settings)
+    folders.add_argument("persons", help="folder with one folder per person")
+    folders.add_argument("videos", help="folder of videos and images, or one of them")
+    folders.add_argument("--output-dir", type=Path, default=Path("who"), help="folder of the answer")
+    folders.add_argument("--most-rows", type=cli.whole(1), default=100, help="lines of the table that is printed")
+    two = add("compare", compare, COMPARE, FaceSettings)
     two.add_argument("first", help="image or video")
     two.add_argument("second", help="likewise")
     two.add_argument("--prior", type=cli.prior, default=0.5, help="probability that it is one person, beforehand")
-    many = add("faces", faces, FACES)
+    many = add("faces", faces, FACES, FaceSettings)
     many.add_argument("files", nargs="+", help="images, videos, or folders of images that are one video each")
     many.add_argument("--as-json", type=cli.flag, default=False, help="true: a JSON object per face, with embedding")
     return made, commands.choices

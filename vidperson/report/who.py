@@ -391,8 +391,7 @@ class _Index:
         media = _below(root, video["media"])
         shown = rows if whole else rows[:MOST_TIMES]
         spans = [
-            self._span(video, row, media, at < faces if whole else video["picture"])
-            for at, row in enumerate(rows)
+            self._span(video, row, media, at < faces if whole else video["picture"]) for at, row in enumerate(rows)
         ]
         first = next((row for row in rows if row["seen"]), None)
         face = self._small(video["test_set"], video["segment"], first["number"]) if person and first else None
