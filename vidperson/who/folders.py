@@ -13,7 +13,6 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from vidperson.answer_files import Source, Summary, write_answer_files
 from vidperson.app import EMBED_BATCH, Settings, chosen_networks, find_tasks, open_detector, open_embedder, precision_of
 from vidperson.backends.finding import Finder
 from vidperson.corpora.folder import prepare
@@ -30,7 +29,8 @@ from vidperson.io.making import make_set
 from vidperson.networks.card import calibration_of
 from vidperson.progress import Progress
 from vidperson.supervision import Watch, run_supervised
-from vidperson.who import StoredPart, read_gallery, read_videos, write_answers
+from vidperson.who.files import Source, Summary, summarise, write_answer_files
+from vidperson.who.finding import StoredPart, read_gallery, read_videos, write_answers
 
 ANSWERS = "who.jsonl"
 TIMEOUT_S = 3600.0
@@ -79,7 +79,8 @@ def find_in_folders(
     tell("writing the answer")
     names = read_names([enrolment], test)
     source = Source(read_answers(work / ANSWERS), names, {"face": parts[test.name]}, test.name)
-    return write_answer_files([source], output_dir)
+    write_answer_files([source], output_dir)
+    return summarise(output_dir / "who.json")
 
 
 def cut_faces(scp: Path, output_dir: Path, settings: Settings) -> None:
