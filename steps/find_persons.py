@@ -90,7 +90,7 @@ class DecisionOptions:
     """When a person is named."""
 
     person_prior: float = cli.option(0.5, "prior probability that somebody is in the gallery", convert=cli.share)
-    min_probability: float = cli.option(0.9, "lowest probability of the decision yes", convert=cli.share)
+    min_probability: float = cli.option(0.8, "lowest probability of the decision yes", convert=cli.share)
     unsure_probability: float = cli.option(
         0.5, "lowest probability that it is anybody of the gallery, for the decision unsure", convert=cli.share
     )

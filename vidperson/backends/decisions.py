@@ -30,7 +30,7 @@ class Thresholds:
     """
 
     person_prior: float = 0.5
-    yes: float = 0.9
+    yes: float = 0.8
     unsure: float = 0.5
 
     def __post_init__(self) -> None:
