@@ -26,7 +26,7 @@ from vidperson import cli
 from vidperson.answers import VideoAnswer
 from vidperson.backends.decisions import Thresholds, posteriors
 from vidperson.backends.exact import Double
-from vidperson.backends.finding import Finder, Found, Unknown, Video, join, portrait, tracks_of
+from vidperson.backends.finding import Finder, Found, Unknown, Video, join, portrait, tracks_in
 from vidperson.backends.gallery import Gallery as Vectors
 from vidperson.corpora.folder import media_of_persons
 from vidperson.engines import ENGINES, PRECISIONS, Network
@@ -368,7 +368,7 @@ def _notes_on(name: str, status: str, found: Found) -> Iterator[str]:
         yield f"{name}: left out, {status}"
     elif not len(found.rows):
         yield f"{name}: left out, no face found"
-    elif (count := len(tracks_of(found, Video(name, status))[0])) > 1:
+    elif (count := len(tracks_in(found, Video(name, status))[0])) > 1:
         yield f"{name}: {count} faces, of which the largest is taken"
 
 

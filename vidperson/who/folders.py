@@ -74,7 +74,7 @@ def find_in_folders(
     enrolment, test = sets
     known = [(stored[enrolment.name], read_scp(enrolment / "utt2spk"))] if enrolment.name in stored else []
     finder = Finder({"face": read_gallery(known)}, {"face": calibration}, settings.thresholds)
-    found = read_videos(read_scp(test / "vid.scp"), [stored[test.name]], settings.fps)
+    found = read_videos(read_scp(test / "vid.scp"), [stored[test.name]], settings.fps, test)
     write_answers(work / ANSWERS, finder, found)
     tell("writing the answer")
     names = read_names([enrolment], test)
