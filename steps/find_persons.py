@@ -4,17 +4,19 @@
 Inputs:
   DATA_DIR/<test set>/vid.scp, wav.scp or frames.scp
       the segments, which are answered in C-locale order
-  DATA_DIR/<enrolment set>/utt2spk
-      <segment> <person>, of each of ENROLL_SETS; none: everybody is unknown
+  DATA_DIR/<enrolment set>/utt2spk, names
+      <segment> <person>, of each of ENROLL_SETS; none: everybody is unknown; names as typed
   Per word of SOURCES, which holds the options of a modality:
   <embed_dir>/<part>/embed.scp, <items_dir>/<part>/
       one (N, dim) float32 matrix per segment, an item per row; what stage 2 found and its status
   <model>/<name>.yaml
       card of the embedder; its calibration makes log-likelihood ratios of cosines
-Output:
+Outputs:
   SCORES_DIR/who/<experiment>/<test set>_who.jsonl
       a line per segment: vidperson.answers.VideoAnswer as JSON
-Beside it is the record of how it was made. What is there, intact and of the same options and inputs
+  SCORES_DIR/who/<experiment>/<test set>_notes.jsonl
+      a line per portrait or person that the user should know of: vidperson.answers.PortraitNote
+Beside each is the record of how it was made. What is there, intact and of the same options and inputs
 is kept. docs/who.md says how it is decided.
 
 Example:
@@ -26,35 +28,23 @@ Example:
 
 from __future__ import annotations
 
-import json
-import logging
-import math
 import shlex
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steps.parts import listed_segments
-from steps.score import (
-    RunOptions,
-    checked_matrices,
-    embedding_inputs,
-    files_of,
-    items_of,
-    need,
-    refuse_damaged,
-    to_make,
-)
+from steps.score import RunOptions, embedding_inputs, files_of, items_of, need, refuse_damaged, to_make
 from vidperson import cli
 
 if TYPE_CHECKING:
-    from vidperson.answers import VideoAnswer
-    from vidperson.backends.finding import Finder, Found, Video
+    from vidperson.answers import PortraitNote
+    from vidperson.backends.decisions import Thresholds
     from vidperson.backends.gallery import Gallery
     from vidperson.io.planned import Planned
     from vidperson.types import Calibration
+    from vidperson.who.finding import StoredPart
 
 CURE = "run stages 2 and 3 for the set"
 
@@ -76,6 +66,24 @@ class SourceOptions:
 
         return calibration_of(load_card(self.model / f"{self.model.name}.yaml"))
 
+    def stored(self, part: str) -> StoredPart:
+        """What there is of a part. Raises DataError for files that were edited."""
+        from vidperson.who.finding import StoredPart
+
+        return StoredPart(self.modality, self.items_dir / part, self.embed_dir / part)
+
+    def gallery(self, enrolment: Sequence[Path], notes: list[PortraitNote]) -> Gallery:
+        """The persons of data folders, of which ``enroll_parts`` are the parts. Raises DataError for wrong files.
+
+        notes: what is wrong with portraits is added to it.
+        """
+        from vidperson.io.lines import read_scp
+        from vidperson.who.finding import read_gallery
+
+        parts = map(self.stored, self.enroll_parts.split())
+        persons = (read_scp(folder / "utt2spk") for folder in enrolment)
+        return read_gallery(zip(parts, persons, strict=True), notes)
+
 
 @dataclass(frozen=True)
 class DecisionOptions:
@@ -84,6 +92,12 @@ class DecisionOptions:
     person_prior: float = cli.option(0.5, "prior probability that somebody is in the gallery", convert=cli.share)
     min_probability: float = cli.option(0.95, "lowest probability of the decision yes", convert=cli.share)
     unsure_probability: float = cli.option(0.5, "lowest probability of the decision unsure", convert=cli.share)
+
+    def thresholds(self) -> Thresholds:
+        """Raises ScoringError for values that cannot be."""
+        from vidperson.backends.decisions import Thresholds
+
+        return Thresholds(self.person_prior, self.min_probability, self.unsure_probability)
 
 
 @dataclass(frozen=True)
@@ -102,6 +116,10 @@ class FindOptions:
     def target(self) -> Path:
         return self.scores_dir / "who" / self.experiment / f"{self.test_set}_who.jsonl"
 
+    def enrolment(self) -> list[Path]:
+        """The data folders of the enrolment sets."""
+        return [self.data_dir / name for name in self.enroll_sets.split()]
+
     def parsed(self) -> list[SourceOptions]:
         """The sources. Leaves the process with status 2 for options that are wrong."""
         return [cli.parse(SourceOptions, None, shlex.split(word)) for word in self.sources]
@@ -114,23 +132,30 @@ def find_persons(options: FindOptions) -> None:
     of the portraits, and for probabilities that cannot be; DataError for malformed, edited or swapped files; ModelError
     for a network without calibration.
     """
+    from vidperson.backends.finding import Finder
+    from vidperson.backends.portrait_notes import gallery_notes
+    from vidperson.io.portrait_notes import notes_path
+    from vidperson.who.finding import read_videos, write_answers, write_portrait_notes
+
     sources = options.parsed()
     calibrations = {source.modality: source.calibration() for source in sources}
     planned = plan(options, sources, calibrations)
-    if not to_make([planned], options.run):
+    notes_planned = replace(planned, target=notes_path(options.target))
+    if not to_make([planned, notes_planned], options.run):
         return
+    notes: list[PortraitNote] = []
+    galleries = {source.modality: source.gallery(options.enrolment(), notes) for source in sources}
+    for modality, gallery in galleries.items():
+        notes += gallery_notes(gallery, modality, calibrations[modality])
     planned.remove()
-    galleries = {
-        source.modality: read_gallery(source, [options.data_dir / name for name in options.enroll_sets.split()])
-        for source in sources
-    }
-    from vidperson.backends.decisions import Thresholds
-    from vidperson.backends.finding import Finder
-
-    decisions = options.decisions
-    thresholds = Thresholds(decisions.person_prior, decisions.min_probability, decisions.unsure_probability)
-    finder = Finder(galleries, calibrations, thresholds)
-    write_answers(planned, finder, read_videos(options, sources))
+    notes_planned.remove()
+    write_portrait_notes(notes_planned.target, notes, options.enrolment())
+    notes_planned.note()
+    finder = Finder(galleries, calibrations, options.decisions.thresholds())
+    parts = [source.stored(source.test_part) for source in sources]
+    segments = listed_segments(options.data_dir / options.test_set)
+    write_answers(options.target, finder, read_videos(segments, parts, options.fps))
+    planned.note()
 
 
 def plan(options: FindOptions, sources: Sequence[SourceOptions], calibrations: Mapping[str, Calibration]) -> Planned:
@@ -141,7 +166,8 @@ def plan(options: FindOptions, sources: Sequence[SourceOptions], calibrations: M
     command = ["python", "steps/find_persons.py", "--test-set", options.test_set, "--fps", f"{options.fps:g}"]
     for name, value in vars(options.decisions).items():
         command += [f"--{name.replace('_', '-')}", f"{value:g}"]
-    inputs = [need(options.data_dir / name / "utt2spk", cure) for name in options.enroll_sets.split()]
+    inputs = [need(folder / "utt2spk", cure) for folder in options.enrolment()]
+    inputs += [folder / "names" for folder in options.enrolment() if (folder / "names").is_file()]
     for source in sources:
         calibration = calibrations[source.modality]
         command += ["--sources", source.modality, str(source.embed_dir), f"{calibration.slope:g}"]
@@ -152,92 +178,6 @@ def plan(options: FindOptions, sources: Sequence[SourceOptions], calibrations: M
             refuse_damaged(items)
             inputs += [*embedding_inputs(source.embed_dir / part, items), *files_of(items, items_of(source.modality))]
     return Planned(options.target, command, list(dict.fromkeys(inputs)))
-
-
-class _Part:
-    """What stages 2 and 3 have of a part, segment by segment."""
-
-    def __init__(self, source: SourceOptions, part: str) -> None:
-        from vidperson.io.lines import read_scp
-
-        items = source.items_dir / part
-        self.modality = source.modality
-        self.statuses = read_scp(items / "status")
-        self._rows = checked_matrices(items, items_of(source.modality))
-        self._quality = checked_matrices(items, "quality") if (items / "quality.scp").is_file() else None
-        self._embeddings = checked_matrices(source.embed_dir / part, "embed")
-
-    def found(self, segment: str) -> Found:
-        """Raises DataError for a segment that is not there, or with other items than embeddings."""
-        from vidperson.backends.finding import Found
-        from vidperson.errors import DataError
-
-        for table in (self._rows, self._embeddings, *([] if self._quality is None else [self._quality])):
-            if segment not in table:
-                raise DataError(f"segment '{segment}' is not there; {CURE}", table.scp)
-        rows, embeddings = self._rows[segment], self._embeddings[segment]
-        quality = None if self._quality is None else self._quality[segment]
-        if len(rows) != len(embeddings):
-            what = f"segment '{segment}': expected embeddings of {len(rows)} items, found {len(embeddings)}"
-            raise DataError(f"{what}; run stage 3 again", self._embeddings.scp)
-        return Found(self.modality, rows, quality, embeddings)
-
-
-def read_gallery(source: SourceOptions, data: Sequence[Path]) -> Gallery:
-    """The persons of the enrolment sets, by one modality."""
-    from vidperson.backends.finding import portrait
-    from vidperson.backends.gallery import Gallery
-    from vidperson.io.lines import read_scp
-
-    portraits = []
-    for folder, part in zip(data, source.enroll_parts.split(), strict=True):
-        there = _Part(source, part)
-        for segment, person in read_scp(folder / "utt2spk").items():
-            portraits.append(portrait(segment, person, there.found(segment)))
-    gallery = Gallery.of(portraits)
-    for person in gallery.missing:
-        logging.warning("%s: no %s in the portraits, so nobody is found by it", person, source.modality)
-    return gallery
-
-
-def read_videos(options: FindOptions, sources: Sequence[SourceOptions]) -> Iterator[tuple[Video, list[Found]]]:
-    """Each segment of the test set with what stages 2 and 3 have of it."""
-    from vidperson.backends.finding import Video
-
-    parts = [_Part(source, source.test_part) for source in sources]
-    for segment in listed_segments(options.data_dir / options.test_set):
-        status = next((part.statuses[segment] for part in parts if segment in part.statuses), "unreadable: no status")
-        yield Video(segment, status, interval_s=1 / options.fps), [part.found(segment) for part in parts]
-
-
-def write_answers(planned: Planned, finder: Finder, videos: Iterator[tuple[Video, list[Found]]]) -> None:
-    """Both passes over the videos; the answers between them are in a temporary file, the vectors too."""
-    from vidperson.answers import VideoAnswer
-    from vidperson.backends.finding import Unknown, join
-    from vidperson.io.atomic import atomic_write
-
-    planned.target.parent.mkdir(parents=True, exist_ok=True)
-    unknown = Unknown(finder.calibrations)
-    with tempfile.TemporaryFile("w+", encoding="utf-8", dir=planned.target.parent) as between:
-        for video, found in videos:
-            answer, ours = finder.answer(video, found)
-            unknown.add(answer, ours)
-            between.write(line_of(answer))
-        names = iter(unknown.names())
-        between.seek(0)
-        with atomic_write(planned.target) as stream:
-            for line in between:
-                stream.write(line_of(join(VideoAnswer.from_dict(json.loads(line)), names)))
-    planned.note()
-
-
-def line_of(answer: VideoAnswer) -> str:
-    """A line of the output. JSON has no NaN: an unknown ratio is null."""
-    values = answer.as_dict()
-    for appearance in values["appearances"]:
-        if math.isnan(appearance["llr"]):
-            appearance["llr"] = None
-    return json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from PIL import Image as Picture
 from pycocotools.coco import COCO
 
 from steps.write_answers import WriteAnswersOptions, write_answers
-from vidperson.answer_files import Source, write_answer_files
+from vidperson.who.files import Source, write_answer_files
 from vidperson.answers import Appearance, Candidate, Track, VideoAnswer, WhoRow
 from vidperson.errors import DataError
 from vidperson.io.answers import (

@@ -120,6 +120,7 @@ class VideoAnswer:
     segment: its id. status: that of stage 2, such as "ok" or "unreadable: ...".
     duration_s, width, height: of the video, 0 where they are not known; an image lasts 0 s.
     appearances: in the order of their start; none is a normal case.
+    taken: when it was taken, ISO 8601 as in the list ``vid2taken``; "" where the file does not say.
     """
 
     segment: str
@@ -128,6 +129,7 @@ class VideoAnswer:
     width: int
     height: int
     appearances: tuple[Appearance, ...]
+    taken: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as JSON has them."""
@@ -149,3 +151,24 @@ def _appearance(values: Mapping[str, Any]) -> Appearance:
 def _track(values: Mapping[str, Any]) -> Track:
     boxes = tuple(tuple(box) for box in values["boxes"])
     return Track(**{**values, "rows": tuple(values["rows"]), "boxes": boxes})
+
+
+@dataclass(frozen=True)
+class PortraitNote:
+    """Something about the portraits that the user should know.
+
+    kind: ``unreadable`` and ``nothing``: a portrait that cannot be read, or shows nobody. ``several``: it shows several
+        persons, of whom the largest one counts. ``missing``: no portrait of the person shows anybody. ``same``: two
+        persons seem to be one.
+    person, other: ids. segment: id of the portrait, of the first three kinds.
+    number: how many persons are seen at once. detail: status of stage 2. text: the note as a sentence.
+    """
+
+    kind: str
+    modality: str
+    person: str
+    segment: str = ""
+    other: str = ""
+    number: int = 0
+    detail: str = ""
+    text: str = ""

@@ -23,7 +23,7 @@ SHOWN = 5
 WRITTEN = (
     *("vid.scp", "frames.scp", "wav.scp", "utt2spk", "spk2utt", "face_boundingbox", "face_boundingbox_conf"),
     *("trials", "trial_partitions", "search", "utt2group", "relevant", "region", "names", "utt2dur"),
-    *("vid2dur", "vid2pixels"),
+    *("vid2dur", "vid2pixels", "vid2taken"),
 )
 EVERY_SEGMENT = "all"  # the group of a searched set that has only one
 _NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _VIDEOS = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .asf .flv .f4v .3gp .3g2 .ogv .vob .y4m .mxf"
 VIDEOS = frozenset(f"{_VIDEOS} .m2v .divx".split())
+_LIVE = b"com.apple.quicktime.still-image-time"  # names the moment of the photo in the film of a live photo
+_LIVE_BYTES = 64 << 20  # three seconds have less
 MEDIA = VIDEOS.union(IMAGE_SUFFIXES, (".gif",))
 
 
@@ -55,8 +57,10 @@ def prepare(
     or a key that names what is not there.
     """
     persons_root, videos_root = Path(os.path.abspath(persons_dir)), Path(os.path.abspath(videos_dir))
-    portraits = _portraits(persons_root, bool(persons_dir)) if find_persons else _files(media_of_persons(persons_root))
+    found = _portraits(persons_root, bool(persons_dir)) if find_persons else _files(media_of_persons(persons_root))
+    portraits = {name: found[name] for name in without_live_films(persons_root, found)}
     videos_root, videos = _videos(videos_root)
+    videos = without_live_films(videos_root, videos)
 
     persons = list(dict.fromkeys(portraits.values()))
     models = unique_ids({person: safe_id(person) for person in persons})
@@ -87,6 +91,33 @@ def prepare(
             names={unique: name for name, unique in test_ids.items()},
         ),
     ]
+
+
+def without_live_films(root: Path, names: Collection[str]) -> list[str]:
+    """Media below a folder without the films of live photos, which show the seconds around a photo beside them.
+
+    Such a film has the name of its photo, the extension .mov, and says in its header what it is.
+    """
+    photos = {_without_suffix(name) for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES}
+    films = [
+        name
+        for name in names
+        if name.lower().endswith(".mov") and _without_suffix(name) in photos and _is_live_film(root / name)
+    ]
+    if films:
+        log.info("%s: %d films of live photos left out, the photos count: %s", root, len(films), shortened(films))
+    return [name for name in names if name not in set(films)]
+
+
+def _without_suffix(name: str) -> str:
+    return name.removesuffix(Path(name).suffix)
+
+
+def _is_live_film(path: Path) -> bool:
+    try:
+        return path.stat().st_size <= _LIVE_BYTES and _LIVE in path.read_bytes()
+    except OSError:
+        return False
 
 
 def _files(persons: Mapping[str, Iterable[str]]) -> dict[str, str]:
@@ -136,7 +167,7 @@ def _is_media(path: Path) -> bool:
 
 
 def bare_id(name: str) -> str:
-    return safe_id(name.removesuffix(Path(name).suffix))
+    return safe_id(_without_suffix(name))
 
 
 def media_of_persons(root: Path, suffixes: Collection[str] = MEDIA, is_alone: bool = True) -> dict[str, list[str]]:

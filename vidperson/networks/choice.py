@@ -20,25 +20,25 @@ from vidperson.networks.install import find_files
 PREFERRED = ZOO / "preferred.txt"
 
 
-def preferred(kind: str) -> list[str]:
-    """Names of cards of a kind, ``<modality>_<role>``, the best first. Raises ModelError for a kind without any."""
+def preferred_kinds() -> dict[str, list[str]]:
+    """Kind, ``<modality>_<role>``, -> names of cards, the best first."""
     lines = [line.split() for line in PREFERRED.read_text(encoding="utf-8").splitlines()]
-    kinds = {words[0]: words[1:] for words in lines if words}
-    if kind not in kinds:
-        raise ModelError(f"{PREFERRED}: expected a line of {kind}, found those of {' '.join(kinds)}")
-    return kinds[kind]
+    return {words[0]: words[1:] for words in lines if words}
 
 
 def best_at_hand(
     kind: str, models_dir: str | os.PathLike[str], local_dirs: Sequence[str | os.PathLike[str]] = ()
 ) -> str:
-    """Name of the first card of :func:`preferred` that is installed, or can be installed without a download.
+    """Name of the first preferred card of a kind that is installed, or can be installed without a download.
 
     models_dir: where networks are installed. local_dirs: folders of network files, as of
     :func:`vidperson.networks.install.install_model`. A checkpoint counts only where PyTorch can convert it.
-    Raises ModelError for an unknown kind.
+    Raises ModelError for a kind without any.
     """
-    names = preferred(kind)
+    kinds = preferred_kinds()
+    if kind not in kinds:
+        raise ModelError(f"{PREFERRED}: expected a line of {kind}, found those of {' '.join(kinds)}")
+    names = kinds[kind]
     for name in names[:-1]:
         try:
             if _is_at_hand(name, Path(models_dir), local_dirs):
