@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import unicodedata
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 Colour = tuple[int, int, int]
 _LONGEST = 60  # letters; the middle of a longer text is left out
+_MARK = "\N{LEFT-TO-RIGHT MARK}"
 _PADDING = 0.25  # around the text, in heights of it
 
 
@@ -26,9 +28,10 @@ def label_image(text: str, height: int, ink: Colour, paper: Colour) -> Image:
     Letters that no font of this machine has become empty boxes.
     """
     from PIL import Image as Picture
-    from PIL import ImageDraw
+    from PIL import ImageDraw, features
 
-    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    direction = "ltr" if features.check("raqm") else None  # of the line; letters of other scripts turn in it
+    text = "".join(letter if letter.isprintable() or letter == _MARK else " " for letter in text)
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]}\N{HORIZONTAL ELLIPSIS}{text[-(_LONGEST // 2 - 1) :]}"
     runs = [(run, _opened(path, number, height)) for run, (path, number) in _runs(text)]
@@ -37,9 +40,16 @@ def label_image(text: str, height: int, ink: Colour, paper: Colour) -> Image:
     image = Picture.new("RGB", (max(1, width), round(1.35 * height) + padding), paper)
     draw, x = ImageDraw.Draw(image), padding
     for run, font in runs:
-        draw.text((x, image.height // 2), run, ink, font, anchor="lm")
+        draw.text((x, image.height // 2), run, ink, font, anchor="lm", direction=direction)
         x += round(font.getlength(run))
     return np.asarray(image, np.uint8)
+
+
+def undrawable(text: str) -> str:
+    """The letters of a text that no font of this machine has, each once."""
+    return "".join(
+        letter for letter in dict.fromkeys(text) if letter.isprintable() and not _has(_font_of(letter), letter)
+    )
 
 
 def _runs(text: str) -> list[tuple[str, tuple[str, int]]]:
@@ -63,6 +73,8 @@ def _font_of(letter: str) -> tuple[str, int]:
 
 
 def _has(font: tuple[str, int], letter: str) -> bool:
+    if letter == _MARK or unicodedata.combining(letter):  # it is drawn with the letter before
+        return True
     return ord(letter) in _letters(*font)
 
 
