@@ -20,7 +20,6 @@ from PIL import Image as Picture
 from pycocotools.coco import COCO
 
 from steps.write_answers import WriteAnswersOptions, write_answers
-from vidperson.who.files import Source, write_answer_files
 from vidperson.answers import Appearance, Candidate, Track, VideoAnswer, WhoRow
 from vidperson.errors import DataError
 from vidperson.io.answers import (
@@ -36,6 +35,7 @@ from vidperson.io.crops import TAR_END
 from vidperson.io.items import archives_of, item_entries
 from vidperson.io.rttm import rttm_names
 from vidperson.report.who_table import display_width, who_table
+from vidperson.who.files import Source, write_answer_files
 
 FRAMES_A_SECOND = 25
 NASTY = 'Zoë "Zed" <b>, 李 & --> =1'
