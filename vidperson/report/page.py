@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def environment() -> Environment:
 
     ``data_uri(content)``: a PNG, JPEG or WAV file as the page holds it; ``encoded_uri(text)``: likewise of its Base64.
     ``inline(name)``: a file beside the templates, as it is: style and script. ``number_columns(table)`` and
-    ``most_listed``: those of ``tables``.
+    ``most_listed``: those of ``tables``. ``name | breakable``: may be broken behind its signs.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -63,6 +64,7 @@ def environment() -> Environment:
     )
     made.globals.update(data_uri=data_uri, encoded_uri=encoded_uri, inline=inline)
     made.globals.update(number_columns=number_columns, most_listed=MOST_LISTED)
+    made.filters["breakable"] = breakable
     return made
 
 
@@ -83,3 +85,10 @@ def inline(name: str) -> Any:
     from markupsafe import Markup
 
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def breakable(name: str) -> Any:
+    """A name as markup that a line may break behind ``/``, ``_``, ``-`` and ``.``, too."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(?<=[/_.-])(?=\w)", "<wbr>", str(escape(name))))
