@@ -30,7 +30,6 @@ Example:
 
 from __future__ import annotations
 
-import logging
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,12 +75,12 @@ def write_answers(options: WriteAnswersOptions) -> None:
     """
     from vidperson.io.answers import read_who_csv
     from vidperson.report.who_table import who_table
+    from vidperson.who.files import summarise
 
     read = [cli.parse(SourceOptions, None, shlex.split(word)) for word in options.sources]
     make(read, options.output_dir)
-    for line in portrait_notes(read):
-        print(line)
-    for line in who_table(read_who_csv(options.output_dir / "who.csv"), options.most_rows):
+    table = who_table(read_who_csv(options.output_dir / "who.csv"), options.most_rows)
+    for line in [*portrait_notes(read), *table, "", *summarise(options.output_dir / "who.json").lines()]:
         print(line)
 
 
@@ -106,9 +105,9 @@ def make(read: Sequence[SourceOptions], output_dir: Path) -> None:
     record = read_record(target)
     if record and not differences(record, command, inputs) and not damaged_outputs(target, record, thorough=False):
         return
-    from vidperson.answer_files import FILES, FOLDERS, Source, write_answer_files
     from vidperson.io.answers import read_answers, read_names
     from vidperson.io.record import checked
+    from vidperson.who.files import FILES, FOLDERS, Source, write_answer_files
 
     sources = [
         Source(
@@ -120,11 +119,9 @@ def make(read: Sequence[SourceOptions], output_dir: Path) -> None:
         for source in read
     ]
     record_path(target).unlink(missing_ok=True)
-    summary = write_answer_files(sources, output_dir)
+    write_answer_files(sources, output_dir)
     made = [path for name in FOLDERS for path in sorted((output_dir / name).rglob("*")) if path.is_file()]
     write_record(target, command, inputs, [*(output_dir / name for name in FILES), *made])
-    for line in summary.lines():
-        logging.info("%s", line)
 
 
 def inputs_of(source: SourceOptions) -> list[Path]:

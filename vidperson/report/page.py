@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ def environment() -> Environment:
     """The templates, with what they may call.
 
     ``data_uri(content)``: a PNG, JPEG or WAV file as the page holds it. ``inline(name)``: a file beside the templates,
-    as it is: style and script.
+    as it is: style and script. ``name | breakable``: may be broken behind its signs.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -44,6 +45,7 @@ def environment() -> Environment:
         auto_reload=False,
     )
     made.globals.update(data_uri=data_uri, inline=inline)
+    made.filters["breakable"] = breakable
     return made
 
 
@@ -59,3 +61,10 @@ def inline(name: str) -> Any:
     from markupsafe import Markup
 
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def breakable(name: str) -> Any:
+    """A name as markup that a line may break behind ``/``, ``_``, ``-`` and ``.``, too."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(?<=[/_.-])(?=\w)", "<wbr>", str(escape(name))))
