@@ -8,7 +8,8 @@
 # Writes: exp/results/<experiment>/ with results.{txt,md,csv,json}, report.html, record.json,
 #         <system>/<test set>.json, trials/<embedder>/<test set>.json and, of searched sets,
 #         picks/<embedder>/<test set>.json or, with cast systems or regions, casts/<test set>.json;
-#         with find_persons=true who.{csv,json,rttm}, coco.json, subtitles/, cvat/, faces/
+#         with find_persons=true who.{csv,json,rttm}, coco.json, subtitles/, cvat/, faces/,
+#         persons/, unknown/, videos/
 #
 #   ./run_005_eval.sh --config-file global_conf/config_r50.sh
 set -euo pipefail
@@ -52,6 +53,7 @@ fi
 answer_options
 if [ ${#answers[@]} != 0 ]; then   # then report.html tells who is in the videos
   python steps/write_answers.py "${report[@]}" --sources "${answers[@]}"
+  python steps/make_who_page.py "${report[@]}" --sources "${answers[@]}" --models "${answer_models[@]}"
   exit 0
 fi
 report+=(--note "$report_note" "${casts[@]}" --pairs "${pairs[@]}" --searches "${searches[@]}" --search-systems "${search_args[*]@Q}")

@@ -4,17 +4,19 @@
 Inputs:
   DATA_DIR/<test set>/vid.scp, wav.scp or frames.scp
       the segments, which are answered in C-locale order
-  DATA_DIR/<enrolment set>/utt2spk
-      <segment> <person>, of each of ENROLL_SETS; none: everybody is unknown
+  DATA_DIR/<enrolment set>/utt2spk, names
+      <segment> <person>, of each of ENROLL_SETS; none: everybody is unknown; names as typed
   Per word of SOURCES, which holds the options of a modality:
   <embed_dir>/<part>/embed.scp, <items_dir>/<part>/
       one (N, dim) float32 matrix per segment, an item per row; what stage 2 found and its status
   <model>/<name>.yaml
       card of the embedder; its calibration makes log-likelihood ratios of cosines
-Output:
+Outputs:
   SCORES_DIR/who/<experiment>/<test set>_who.jsonl
       a line per segment: vidperson.answers.VideoAnswer as JSON
-Beside it is the record of how it was made. What is there, intact and of the same options and inputs
+  SCORES_DIR/who/<experiment>/<test set>_notes.jsonl
+      a line per portrait or person that the user should know of: vidperson.answers.PortraitNote
+Beside each is the record of how it was made. What is there, intact and of the same options and inputs
 is kept. docs/who.md says how it is decided.
 
 Example:
@@ -28,7 +30,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,7 @@ from steps.score import RunOptions, embedding_inputs, files_of, items_of, need, 
 from vidperson import cli
 
 if TYPE_CHECKING:
+    from vidperson.answers import PortraitNote
     from vidperson.backends.decisions import Thresholds
     from vidperson.backends.gallery import Gallery
     from vidperson.io.planned import Planned
@@ -69,14 +72,17 @@ class SourceOptions:
 
         return StoredPart(self.modality, self.items_dir / part, self.embed_dir / part)
 
-    def gallery(self, enrolment: Sequence[Path]) -> Gallery:
-        """The persons of data folders, of which ``enroll_parts`` are the parts. Raises DataError for wrong files."""
+    def gallery(self, enrolment: Sequence[Path], notes: list[PortraitNote]) -> Gallery:
+        """The persons of data folders, of which ``enroll_parts`` are the parts. Raises DataError for wrong files.
+
+        notes: what is wrong with portraits is added to it.
+        """
         from vidperson.io.lines import read_scp
         from vidperson.who import read_gallery
 
         parts = map(self.stored, self.enroll_parts.split())
         persons = (read_scp(folder / "utt2spk") for folder in enrolment)
-        return read_gallery(zip(parts, persons, strict=True))
+        return read_gallery(zip(parts, persons, strict=True), notes)
 
 
 @dataclass(frozen=True)
@@ -127,15 +133,24 @@ def find_persons(options: FindOptions) -> None:
     for a network without calibration.
     """
     from vidperson.backends.finding import Finder
-    from vidperson.who import read_videos, write_answers
+    from vidperson.backends.portrait_notes import gallery_notes
+    from vidperson.io.portrait_notes import notes_path
+    from vidperson.who import read_videos, write_answers, write_portrait_notes
 
     sources = options.parsed()
     calibrations = {source.modality: source.calibration() for source in sources}
     planned = plan(options, sources, calibrations)
-    if not to_make([planned], options.run):
+    notes_planned = replace(planned, target=notes_path(options.target))
+    if not to_make([planned, notes_planned], options.run):
         return
+    notes: list[PortraitNote] = []
+    galleries = {source.modality: source.gallery(options.enrolment(), notes) for source in sources}
+    for modality, gallery in galleries.items():
+        notes += gallery_notes(gallery, modality, calibrations[modality])
     planned.remove()
-    galleries = {source.modality: source.gallery(options.enrolment()) for source in sources}
+    notes_planned.remove()
+    write_portrait_notes(notes_planned.target, notes, options.enrolment())
+    notes_planned.note()
     finder = Finder(galleries, calibrations, options.decisions.thresholds())
     parts = [source.stored(source.test_part) for source in sources]
     segments = listed_segments(options.data_dir / options.test_set)
@@ -152,6 +167,7 @@ def plan(options: FindOptions, sources: Sequence[SourceOptions], calibrations: M
     for name, value in vars(options.decisions).items():
         command += [f"--{name.replace('_', '-')}", f"{value:g}"]
     inputs = [need(folder / "utt2spk", cure) for folder in options.enrolment()]
+    inputs += [folder / "names" for folder in options.enrolment() if (folder / "names").is_file()]
     for source in sources:
         calibration = calibrations[source.modality]
         command += ["--sources", source.modality, str(source.embed_dir), f"{calibration.slope:g}"]

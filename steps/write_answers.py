@@ -2,7 +2,8 @@
 """Write who is in which video, and when, in the formats that other programs read, and print it.
 
 Inputs:
-  <answers>            what steps/find_persons.py wrote for a test set: a video a line
+  <answers>            what steps/find_persons.py wrote for a test set: a video a line; beside it what
+                       the user should know of the portraits, which is printed first
   <data>/names, spk2utt, vid.scp, wav.scp
                        of enrolment and test sets: persons, videos, and their names as typed
   <items>/             items of the test set of stage 2: their archive, crops.tar and status
@@ -29,13 +30,14 @@ Example:
 
 from __future__ import annotations
 
-import logging
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vidperson import cli
+
+MOST_NOTES = 20
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,26 @@ def write_answers(options: WriteAnswersOptions) -> None:
 
     Raises DataError for inputs that are missing, edited or do not fit together, ScoringError for wrong words.
     """
+    from vidperson.answer_files import summarise
     from vidperson.io.answers import read_who_csv
     from vidperson.report.who_table import who_table
 
     read = [cli.parse(SourceOptions, None, shlex.split(word)) for word in options.sources]
     make(read, options.output_dir)
-    for line in who_table(read_who_csv(options.output_dir / "who.csv"), options.most_rows):
+    table = who_table(read_who_csv(options.output_dir / "who.csv"), options.most_rows)
+    for line in [*portrait_notes(read), *table, "", *summarise(options.output_dir / "who.json").lines()]:
         print(line)
+
+
+def portrait_notes(read: Sequence[SourceOptions]) -> list[str]:
+    """What the user should know of the portraits; of many the first. Raises DataError for edited lists."""
+    from vidperson.io.portrait_notes import notes_path, read_notes
+    from vidperson.io.record import checked
+
+    paths = [path for source in read if (path := notes_path(source.answers)).is_file()]
+    lines = list(dict.fromkeys(note.text for path in paths for note in read_notes(checked(path))))
+    more = [f"and {len(lines) - MOST_NOTES} more notes on portraits"] if lines[MOST_NOTES:] else []
+    return [*lines[:MOST_NOTES], *more, *([""] if lines else [])]
 
 
 def make(read: Sequence[SourceOptions], output_dir: Path) -> None:
@@ -104,11 +119,9 @@ def make(read: Sequence[SourceOptions], output_dir: Path) -> None:
         for source in read
     ]
     record_path(target).unlink(missing_ok=True)
-    summary = write_answer_files(sources, output_dir)
+    write_answer_files(sources, output_dir)
     made = [path for name in FOLDERS for path in sorted((output_dir / name).rglob("*")) if path.is_file()]
     write_record(target, command, inputs, [*(output_dir / name for name in FILES), *made])
-    for line in summary.lines():
-        logging.info("%s", line)
 
 
 def inputs_of(source: SourceOptions) -> list[Path]:

@@ -20,7 +20,6 @@ ROOT = Path(__file__).resolve().parents[1]
 NEUTRAL = {"types", "answers", "errors", "gpu"}
 EVERYTHING = {
     "answers",
-    "who",
     "app",
     "backends",
     "body",
@@ -30,7 +29,6 @@ EVERYTHING = {
     "engines",
     "errors",
     "face",
-    "folders",
     "gpu",
     "io",
     "media",
@@ -64,7 +62,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"networks", "io", "cli", "progress", *NEUTRAL},
     **dict.fromkeys(("face", "speaker", "body"), MODALITY),
     # The facade and the console call what the steps call.
-    **dict.fromkeys(("app", "answer_files", "console", "folders", "who"), EVERYTHING),
+    **dict.fromkeys(("app", "console", "who"), EVERYTHING),
     "zoo": set(),
 }
 USERS = re.compile(r"(local|steps(_[a-z]+)?|tests|benchmarks)/")

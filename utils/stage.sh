@@ -329,10 +329,15 @@ who_options() {
     --min-probability "$min_probability" --unsure-probability "$unsure_probability")
 }
 
-# What stage 5 is told of the answers to all who_pairs: sets the array `answers`, a word per pair.
-# Called after system_options.
+# What stage 5 is told of the answers to all who_pairs: sets the arrays `answers`, a word per pair, and
+# `answer_models`, the folders of the networks. Called after system_options.
 answer_options() {
   answers=()
+  answer_models=()
+  for modality in $modalities; do
+    use_modality "$modality" detector embedder
+    answer_models+=("$models_dir/$detector" "$models_dir/$embedder")
+  done
   for pair in "${who_pairs[@]}"; do
     who_options "$pair"
     answers+=("${answers_args[*]@Q}")

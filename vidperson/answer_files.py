@@ -15,9 +15,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidperson.answers import BEST_FOLDER, Track, VideoAnswer
+from vidperson.answers import BEST_FOLDER, DECISIONS, VideoAnswer
 from vidperson.errors import DataError
-from vidperson.io.answers import Listed, Names, WhoCsv, WhoJson, best_name, file_names
+from vidperson.io.answers import Listed, Names, WhoCsv, WhoJson, best_name, file_names, read_who_json
 from vidperson.io.coco import Coco
 from vidperson.io.cvat import cvat_xml
 from vidperson.io.items import StoredItems
@@ -56,23 +56,22 @@ class Summary:
     failures: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, listed: Listed) -> None:
-        answer = listed.answer
+    def add(self, video: str, status: str, decisions: Sequence[str]) -> None:
+        """decisions: of the appearances in the video."""
         self.videos += 1
-        self.decisions.update(found.decision for found in answer.appearances)
-        state, _, why = answer.status.partition(": ")
+        self.decisions.update(decisions)
+        state, _, why = status.partition(": ")
         if state == "unreadable":
             self.failures += 1
             if len(self.failed) < _SHOWN:
-                self.failed.append((listed.video, why))
-        elif not answer.appearances:
+                self.failed.append((video, why))
+        elif not decisions:
             self.empty += 1
 
     def lines(self) -> list[str]:
         """In words."""
-        told = f"{self.videos} videos and images: {self.decisions['yes']} times somebody was recognised, "
-        told += f"{self.decisions['unsure']} times perhaps, {self.decisions['unknown']} times it was somebody unknown"
-        lines = [f"{told}; {self.empty} show nobody"]
+        told = [f"{self.decisions[decision]} {decision}" for decision in DECISIONS]
+        lines = [f"{self.videos} videos and images, appearances: {', '.join(told)}; nobody in {self.empty} of them"]
         if self.failures:
             more = f", and {self.failures - len(self.failed)} more" if self.failures > len(self.failed) else ""
             names = "; ".join(f"{video} ({why})" for video, why in self.failed)
@@ -80,7 +79,15 @@ class Summary:
         return lines
 
 
-def write_answer_files(sources: Sequence[Source], output_dir: Path) -> Summary:
+def summarise(who_json: Path) -> Summary:
+    """The summary of a who.json. Raises DataError for another file."""
+    summary = Summary()
+    for video in read_who_json(who_json):
+        summary.add(video["video"], video["status"], [found["decision"] for found in video["appearances"]])
+    return summary
+
+
+def write_answer_files(sources: Sequence[Source], output_dir: Path) -> None:
     """Write ``FILES`` and ``FOLDERS`` into a folder; each appears whole, in place of what was there.
 
     Raises DataError for items that are missing or others than those of the answers.
@@ -89,7 +96,6 @@ def write_answer_files(sources: Sequence[Source], output_dir: Path) -> Summary:
     shutil.rmtree(partial, ignore_errors=True)
     for name in FOLDERS:
         (partial / name).mkdir(parents=True)
-    summary = Summary()
     persons = {person: name for source in sources for person, name in source.names.persons.items()}
     with ExitStack() as stack:
         who = stack.enter_context(open(partial / "who.csv", "w", encoding="utf-8", newline=""))
@@ -97,7 +103,7 @@ def write_answer_files(sources: Sequence[Source], output_dir: Path) -> Summary:
         as_json = stack.enter_context(open(partial / "who.json", "wb"))
         coco = stack.enter_context(Coco(stack.enter_context(open(partial / "coco.json", "wb"))))
         whole = WhoJson(as_json, persons)
-        writers = (WhoCsv(who), whole, Rttm(rttm, persons), coco, summary)
+        writers = (WhoCsv(who), whole, Rttm(rttm, persons), coco)
         for source in sources:
             for listed, images in _listed(source, len(sources) > 1):
                 for writer in writers:
@@ -110,7 +116,6 @@ def write_answer_files(sources: Sequence[Source], output_dir: Path) -> Summary:
     for name in (*FOLDERS, *FILES):
         _replace(partial / name, output_dir / name)
     partial.rmdir()
-    return summary
 
 
 def _has_boxes(listed: Listed) -> bool:
@@ -157,24 +162,31 @@ def _listed(source: Source, several: bool) -> Iterator[tuple[Listed, dict[str, b
             best.append(best_name(answer.segment, number, prefix) if shown.boxes else "")
             if shown.boxes:
                 wanted[best[-1]] = shown.modality, shown.rows[shown.best]
-        frames = tuple(
-            tuple(_frames(answer.segment, track, stored) for track in found.tracks) for found in answer.appearances
-        )
+        frames = _frames(answer, stored)
         listed = Listed(answer, source.test_set, stem, source.names, tuple(best), frames)
         yield listed, _images(answer.segment, wanted, stored)
 
 
-def _frames(segment: str, track: Track, stored: Mapping[str, StoredItems]) -> tuple[int, ...]:
-    """The number of the frame of each item of a track; none of what is heard. Raises DataError for other items."""
-    if not track.boxes:
-        return ()
-    items = _items(track.modality, stored)
+def _frames(answer: VideoAnswer, stored: Mapping[str, StoredItems]) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """Per appearance and track the number of each box's frame. Raises DataError for items that are others."""
+    seen = {track.modality: None for found in answer.appearances for track in found.tracks if track.boxes}
+    numbers = {modality: _frame_numbers(answer.segment, _items(modality, stored)) for modality in seen}
+    for track in (track for found in answer.appearances for track in found.tracks if track.boxes):
+        known = len(numbers[track.modality])
+        if max(track.rows) >= known or len(track.rows) != len(track.boxes):
+            message = f"segment '{answer.segment}': expected item {max(track.rows)} of a track, found {known} items"
+            raise DataError(f"{message}; run stage 4 again", _items(track.modality, stored).folder)
+    return tuple(
+        tuple(
+            tuple(numbers[track.modality][row] for row in track.rows) if track.boxes else () for track in found.tracks
+        )
+        for found in answer.appearances
+    )
+
+
+def _frame_numbers(segment: str, items: StoredItems) -> list[int]:
     items.require([segment])
-    rows = items.rows(segment)
-    if max(track.rows) >= len(rows) or len(track.rows) != len(track.boxes):
-        message = f"segment '{segment}': expected item {max(track.rows)} of a track, found {len(rows)} items"
-        raise DataError(f"{message}; run stage 4 again", items.folder)
-    return tuple(rows[list(track.rows), 0].astype(int).tolist())
+    return [int(frame) for frame in items.rows(segment)[:, 0]]
 
 
 def _items(modality: str, stored: Mapping[str, StoredItems]) -> StoredItems:

@@ -151,3 +151,24 @@ def _appearance(values: Mapping[str, Any]) -> Appearance:
 def _track(values: Mapping[str, Any]) -> Track:
     boxes = tuple(tuple(box) for box in values["boxes"])
     return Track(**{**values, "rows": tuple(values["rows"]), "boxes": boxes})
+
+
+@dataclass(frozen=True)
+class PortraitNote:
+    """Something about the portraits that the user should know.
+
+    kind: ``unreadable`` and ``nothing``: a portrait that cannot be read, or shows nobody. ``several``: it shows several
+        persons, of whom the largest one counts. ``missing``: no portrait of the person shows anybody. ``same``: two
+        persons seem to be one.
+    person, other: ids. segment: id of the portrait, of the first three kinds.
+    number: how many persons are seen at once. detail: status of stage 2. text: the note as a sentence.
+    """
+
+    kind: str
+    modality: str
+    person: str
+    segment: str = ""
+    other: str = ""
+    number: int = 0
+    detail: str = ""
+    text: str = ""

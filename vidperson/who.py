@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from vidperson.answers import VideoAnswer
+from vidperson.answers import PortraitNote, VideoAnswer
 from vidperson.backends.finding import Finder, Found, Unknown, Video, join, portrait
 from vidperson.backends.gallery import Gallery
+from vidperson.backends.portrait_notes import noted
 from vidperson.errors import DataError
 from vidperson.io.atomic import atomic_write
 from vidperson.io.lines import read_scp
 from vidperson.io.matrices import checked_matrices
+from vidperson.io.portrait_notes import write_notes
 from vidperson.io.record import checked
+from vidperson.report.portrait_notes import note_text
 from vidperson.types import ITEMS
-
-log = logging.getLogger(__name__)
 
 
 class StoredPart:
@@ -51,19 +52,38 @@ class StoredPart:
         return Found(self.modality, rows, quality, embeddings)
 
 
-def read_gallery(sets: Iterable[tuple[StoredPart, Mapping[str, str]]]) -> Gallery:
-    """The persons of enrolment sets: per set its part, and segment -> person. Persons without a vector are warned of.
+def read_gallery(
+    sets: Iterable[tuple[StoredPart, Mapping[str, str]]], notes: list[PortraitNote] | None = None
+) -> Gallery:
+    """The persons of enrolment sets: per set its part, and segment -> person.
 
-    Raises DataError as :meth:`StoredPart.found`.
+    notes: what is wrong with portraits is added to it. Raises DataError as :meth:`StoredPart.found`.
     """
-    portraits, modality = [], ""
-    for part, person_of in sets:
-        modality = part.modality
-        portraits += [portrait(segment, person, part.found(segment)) for segment, person in person_of.items()]
-    gallery = Gallery.of(portraits)
-    for person in gallery.missing:
-        log.warning("%s: no %s in the portraits, so nobody is found by it", person, modality)
-    return gallery
+    ours = [] if notes is None else notes
+    return Gallery.of(
+        one
+        for part, person_of in sets
+        for one in noted(
+            (
+                portrait(segment, person, part.found(segment), part.statuses.get(segment, "ok"))
+                for segment, person in person_of.items()
+            ),
+            part.modality,
+            ours,
+        )
+    )
+
+
+def write_portrait_notes(target: str | os.PathLike[str], notes: Iterable[PortraitNote], data: Iterable[Path]) -> None:
+    """Write the notes with their sentences.
+
+    data: data folders of the enrolment sets; their lists ``names`` have the names as typed.
+    """
+    names: dict[str, str] = {}
+    for folder in data:
+        if (folder / "names").is_file():
+            names |= read_scp(folder / "names")
+    write_notes(target, (replace(note, text=note_text(note, names)) for note in notes))
 
 
 def read_videos(

@@ -94,13 +94,15 @@ def _track(found: Found, mine: NDArray[np.bool_], weights: Double, video: Video)
     return Track(found.modality, boxes[0][0], round(float(end), 3), tuple(numbers.tolist()), boxes, best)
 
 
-def portrait(segment: str, person: str, found: Found) -> Portrait:
+def portrait(segment: str, person: str, found: Found, status: str = "ok") -> Portrait:
     """A segment of the enrolment set: of several tracks that with the largest boxes counts, or which lasts longest."""
     tracks, units = tracks_of(found, Video(segment, ""))
     if not tracks:
-        return Portrait(segment, person, None)
+        return Portrait(segment, person, None, status, 0)
+    linked = ITEMS[found.modality] in LINKED
+    together = int(np.unique(found.rows[:, 0], return_counts=True)[1].max()) if linked else 1
     sizes = [_size(track) for track in tracks]
-    return Portrait(segment, person, units[int(np.argmax(sizes))])
+    return Portrait(segment, person, units[int(np.argmax(sizes))], status, together)
 
 
 def _size(track: Track) -> float:

@@ -18,11 +18,14 @@ class Portrait:
     """A segment of the enrolment set: an image or a video of a person.
 
     person: id. vector: (D,) unit vector of the person's track in it; None where nothing was found.
+    status: that of stage 2. together: how many items the frame with the most has.
     """
 
     segment: str
     person: str
     vector: Double | None
+    status: str = "ok"
+    together: int = 1
 
 
 @dataclass(frozen=True)

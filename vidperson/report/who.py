@@ -207,7 +207,8 @@ def _video_pages(index: _Index) -> Iterator[tuple[str, str]]:
 
 _TABLES = """
 CREATE TABLE video(
-  number INTEGER PRIMARY KEY, test_set, segment, name, page, media, annotated, duration_s, status, taken, found, picture);
+  number INTEGER PRIMARY KEY, test_set, segment, name, page, media, annotated, duration_s, status, taken, found,
+  picture);
 CREATE TABLE appearance(
   person, video INTEGER, number INTEGER, decision, probability, start_s, end_s, seen, others,
   PRIMARY KEY (person, video, number)) WITHOUT ROWID;
@@ -312,8 +313,8 @@ class _Index:
         if key.startswith("+"):
             return f"persons/{quote(self.gallery.pages.get(key[1:], key[1:]))}.html"
         test_set, _, name = key[1:].partition("\n")
-        of_set = f"{test_set}--" if len(self._sets) > 1 else ""
-        return f"persons/{quote(f'{of_set}{name}'.replace(' ', '_'), '')}.html"
+        of_set = f"{quote(test_set, '')}/" if len(self._sets) > 1 else ""
+        return f"unknown/{of_set}{quote(name.removeprefix('unknown '), '')}.html"
 
     def person_line(self, key: str) -> tuple[str, str]:
         return self.name_of(key), self.page_of(key)
