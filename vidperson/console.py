@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def who(persons: str, videos: str, output_dir: Path, most_rows: int, **settings: Any) -> None:
     """Answer for folders, and print the table. Raises as :func:`~vidperson.folders.find_in_folders`."""
+    from vidperson.answer_files import summarise
     from vidperson.app import Settings
     from vidperson.folders import find_in_folders
     from vidperson.io.answers import read_who_csv
@@ -58,10 +60,13 @@ def who(persons: str, videos: str, output_dir: Path, most_rows: int, **settings:
     def tell(what: str) -> None:
         print(f"{what} ...", file=sys.stderr)
 
-    summary = find_in_folders(Settings(**settings), persons, videos, output_dir, tell)
+    call = shlex.join(["vidperson", "who", persons, videos])
+    for note in find_in_folders(Settings(**settings), persons, videos, output_dir, tell, call):
+        print(note, file=sys.stderr)
     for line in who_table(read_who_csv(output_dir / "who.csv"), most_rows):
         print(line)
-    print(*summary.lines(), output_dir / "who.csv", sep="\n")
+    print("", *summarise(output_dir / "who.json").lines(), "", sep="\n")
+    print(output_dir / "who.csv", output_dir / "report.html", sep="\n")
 
 
 def compare(first: str, second: str, prior: float, **settings: Any) -> None:
