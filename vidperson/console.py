@@ -45,11 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         commands[given["name"]].error(f"unrecognized arguments: {' '.join(unknown)}")
     del given["name"]
     command, verbose = given.pop("command"), given.pop("verbose")
+    if command is who:
+        given["call"] = shlex.join(["vidperson", *(sys.argv[1:] if arguments is None else arguments)])
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, stream=sys.stderr, format=cli.LOG_FORMAT)
     cli.main(command, argparse.Namespace(**given))
 
 
-def who(persons: str, videos: str, output_dir: Path, most_rows: int, **settings: Any) -> None:
+def who(persons: str, videos: str, output_dir: Path, most_rows: int, call: str, **settings: Any) -> None:
     """Answer for folders, and print the table. Raises as :func:`~vidperson.folders.find_in_folders`."""
     from vidperson.answer_files import summarise
     from vidperson.app import Settings
@@ -60,7 +62,6 @@ def who(persons: str, videos: str, output_dir: Path, most_rows: int, **settings:
     def tell(what: str) -> None:
         print(f"{what} ...", file=sys.stderr)
 
-    call = shlex.join(["vidperson", "who", persons, videos])
     for note in find_in_folders(Settings(**settings), persons, videos, output_dir, tell, call):
         print(note, file=sys.stderr)
     for line in who_table(read_who_csv(output_dir / "who.csv"), most_rows):
