@@ -106,18 +106,15 @@ def _notes(source: SourceOptions) -> list[Path]:
 
 def _skipped(sources: Sequence[SourceOptions]) -> list[Skipped]:
     """What stage 4 noted on the portraits."""
+    from vidperson.who.pages import skipped_portraits
+
     from vidperson.io.answers import read_names
     from vidperson.io.portrait_notes import read_notes
     from vidperson.io.record import checked
-    from vidperson.report.who import Skipped
 
-    skipped = []
-    for source in sources:
-        persons = read_names(source.enroll_data, source.test_data).persons
-        for path in _notes(source):
-            notes = read_notes(checked(path))
-            skipped += [Skipped("portrait", persons.get(note.person, note.person), note.text) for note in notes]
-    return list(dict.fromkeys(skipped))
+    persons = {key: name for one in sources for key, name in read_names(one.enroll_data, one.test_data).persons.items()}
+    notes = (note for source in sources for path in _notes(source) for note in read_notes(checked(path)))
+    return skipped_portraits(notes, persons)
 
 
 if __name__ == "__main__":
