@@ -2,8 +2,8 @@
 """Who is in each video of a test set, and when: tracks, probabilities and decisions.
 
 Inputs:
-  DATA_DIR/<test set>/vid.scp, wav.scp or frames.scp
-      the segments, which are answered in C-locale order
+  DATA_DIR/<test set>/vid.scp, wav.scp or frames.scp, vid2dur, vid2taken
+      the segments, which are answered in C-locale order; how long they last, and when they were taken
   DATA_DIR/<enrolment set>/utt2spk, names
       <segment> <person>, of each of ENROLL_SETS; none: everybody is unknown; names as typed
   Per word of SOURCES, which holds the options of a modality:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from vidperson.backends.gallery import Gallery
     from vidperson.io.planned import Planned
     from vidperson.types import Calibration
-    from vidperson.who import StoredPart
+    from vidperson.who.finding import StoredPart
 
 CURE = "run stages 2 and 3 for the set"
 
@@ -68,7 +68,7 @@ class SourceOptions:
 
     def stored(self, part: str) -> StoredPart:
         """What there is of a part. Raises DataError for files that were edited."""
-        from vidperson.who import StoredPart
+        from vidperson.who.finding import StoredPart
 
         return StoredPart(self.modality, self.items_dir / part, self.embed_dir / part)
 
@@ -78,7 +78,7 @@ class SourceOptions:
         notes: what is wrong with portraits is added to it.
         """
         from vidperson.io.lines import read_scp
-        from vidperson.who import read_gallery
+        from vidperson.who.finding import read_gallery
 
         parts = map(self.stored, self.enroll_parts.split())
         persons = (read_scp(folder / "utt2spk") for folder in enrolment)
@@ -90,8 +90,10 @@ class DecisionOptions:
     """When a person is named."""
 
     person_prior: float = cli.option(0.5, "prior probability that somebody is in the gallery", convert=cli.share)
-    min_probability: float = cli.option(0.95, "lowest probability of the decision yes", convert=cli.share)
-    unsure_probability: float = cli.option(0.5, "lowest probability of the decision unsure", convert=cli.share)
+    min_probability: float = cli.option(0.8, "lowest probability of the decision yes", convert=cli.share)
+    unsure_probability: float = cli.option(
+        0.5, "lowest probability that it is anybody of the gallery, for the decision unsure", convert=cli.share
+    )
 
     def thresholds(self) -> Thresholds:
         """Raises ScoringError for values that cannot be."""
@@ -116,6 +118,10 @@ class FindOptions:
     def target(self) -> Path:
         return self.scores_dir / "who" / self.experiment / f"{self.test_set}_who.jsonl"
 
+    @property
+    def test_data(self) -> Path:
+        return self.data_dir / self.test_set
+
     def enrolment(self) -> list[Path]:
         """The data folders of the enrolment sets."""
         return [self.data_dir / name for name in self.enroll_sets.split()]
@@ -135,7 +141,7 @@ def find_persons(options: FindOptions) -> None:
     from vidperson.backends.finding import Finder
     from vidperson.backends.portrait_notes import gallery_notes
     from vidperson.io.portrait_notes import notes_path
-    from vidperson.who import read_videos, write_answers, write_portrait_notes
+    from vidperson.who.finding import read_videos, write_answers, write_portrait_notes
 
     sources = options.parsed()
     calibrations = {source.modality: source.calibration() for source in sources}
@@ -153,8 +159,8 @@ def find_persons(options: FindOptions) -> None:
     notes_planned.note()
     finder = Finder(galleries, calibrations, options.decisions.thresholds())
     parts = [source.stored(source.test_part) for source in sources]
-    segments = listed_segments(options.data_dir / options.test_set)
-    write_answers(options.target, finder, read_videos(segments, parts, options.fps))
+    segments = listed_segments(options.test_data)
+    write_answers(options.target, finder, read_videos(segments, parts, options.fps, options.test_data))
     planned.note()
 
 

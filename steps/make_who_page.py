@@ -67,7 +67,7 @@ def make_who_page(options: WhoPageOptions) -> None:
         return
     from vidperson.io.answers import read_answers, read_names
     from vidperson.io.record import checked
-    from vidperson.who_page import PageSource, media_of, write_who_page
+    from vidperson.who.pages import PageSource, media_of, write_who_page
 
     _expect_answers(options.output_dir / "who.csv")
     record_path(target).unlink(missing_ok=True)
@@ -101,7 +101,7 @@ def _made(options: WhoPageOptions, sources: Sequence[SourceOptions]) -> Made:
     """How the answers were made, by their record."""
     from vidperson.io.record import read_record
     from vidperson.report.who import Made
-    from vidperson.who_page import made_on, networks_of
+    from vidperson.who.pages import made_on, networks_of
 
     answers = sources[0].answers
     record = read_record(answers)

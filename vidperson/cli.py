@@ -31,14 +31,15 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\nvalid options: {valid}\n")
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
+class Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """The description as it is, with the defaults shown per option."""
+
+
+def parser(
+    doc: str | None, epilog: str = "Run it from the repository root after `. ./path.sh`."
+) -> argparse.ArgumentParser:
     """A parser whose help is the step's docstring, with the defaults shown per option."""
-
-    class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-        pass
-
-    epilog = "Run it from the repository root after `. ./path.sh`."
-    return _Parser(description=doc, epilog=epilog, formatter_class=_Help, allow_abbrev=False)
+    return _Parser(description=doc, epilog=epilog, formatter_class=Help, allow_abbrev=False)
 
 
 def flag(value: str) -> bool:
@@ -82,6 +83,7 @@ def _number(expected: str, is_valid: Callable[[float], bool]) -> Callable[[str],
 
 
 share = _number("a number above 0 and up to 1", lambda number: 0 < number <= 1)
+prior = _number("a number above 0 and below 1", lambda number: 0 < number < 1)
 unit = _number("a number from 0 to 1", lambda number: 0 <= number <= 1)
 cosine = _number("a number from -1 to 1", lambda number: -1 <= number <= 1)
 finite = _number("a finite number", math.isfinite)
@@ -118,7 +120,7 @@ def parse(options: type[T], doc: str | None, arguments: Sequence[str] | None = N
     Leaves the process with a message and status 2 for a wrong command line.
     """
     made = parser(doc)
-    _add_options(made, options)
+    add_options(made, options)
     return fill(options, **vars(made.parse_args(arguments)))
 
 
@@ -133,12 +135,13 @@ def fill(options: type[T], **values: Any) -> T:
     return made
 
 
-def _add_options(made: argparse.ArgumentParser, options: type) -> None:
+def add_options(made: argparse.ArgumentParser, options: type) -> None:
+    """The fields of a dataclass as options of a parser; see :func:`parse`."""
     hints = typing.get_type_hints(options)
     for item in fields(options):
         hint = hints[item.name]
         if is_dataclass(hint):
-            _add_options(made, typing.cast(type, hint))
+            add_options(made, typing.cast(type, hint))
             continue
         if typing.get_origin(hint) in (typing.Union, types.UnionType):
             hint = next(part for part in typing.get_args(hint) if part is not type(None))

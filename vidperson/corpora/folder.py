@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from vidperson.corpora.data_folder import (
@@ -57,11 +57,10 @@ def prepare(
     or a key that names what is not there.
     """
     persons_root, videos_root = Path(os.path.abspath(persons_dir)), Path(os.path.abspath(videos_dir))
-    if find_persons:
-        portraits = _portraits(persons_root, bool(persons_dir))
-    else:
-        portraits = _files(persons_root, media_of_persons(persons_root))
+    found = _portraits(persons_root, bool(persons_dir)) if find_persons else _files(media_of_persons(persons_root))
+    portraits = {name: found[name] for name in without_live_films(persons_root, found)}
     videos_root, videos = _videos(videos_root)
+    videos = without_live_films(videos_root, videos)
 
     persons = list(dict.fromkeys(portraits.values()))
     models = unique_ids({person: safe_id(person) for person in persons})
@@ -94,54 +93,7 @@ def prepare(
     ]
 
 
-def _files(root: Path, persons: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """File below the folder of all persons -> person, from person -> files below their own folder."""
-    own = {person: without_live_films(root / person, names) for person, names in persons.items()}
-    return {f"{person}/{name}": person for person, names in own.items() for name in names}
-
-
-def _inside(whole: str, person: str) -> str:
-    """A file of a person as it is called in their folder; one beside the folders keeps its name."""
-    return whole.removeprefix(f"{person}/")
-
-
-def _portraits(root: Path, is_given: bool) -> dict[str, str]:
-    """File below root -> person: in the person's folder, or beside the folders and named as the person.
-
-    Empty, with a warning, where there is none; is_given: False where the user names no folder.
-    """
-    found: dict[str, str] = {}
-    if is_given:
-        if not root.is_dir():
-            raise DataError("no such folder; make it: without any portrait in it everybody is unknown", root)
-        loose = [path for path in root.iterdir() if _is_media(path) and not path.name.startswith(".")]
-        for path in sorted(loose, key=os.fsencode):
-            check_path(path)
-            found[path.name] = path.stem
-        if any(path.is_dir() and not path.name.startswith(".") for path in root.iterdir()):
-            found |= _files(root, media_of_persons(root, is_alone=False))
-    if not found:
-        example = "put a photo into a folder with the person's name, such as persons/Anna/photo.jpg"
-        log.warning("no portrait of anybody, so everybody is unknown; to have names, %s", example)
-    return found
-
-
-def _videos(root: Path) -> tuple[Path, list[str]]:
-    """A folder and the media files in it, of a folder or one file."""
-    if _is_media(root):
-        check_path(root)
-        return root.parent, [root.name]
-    videos = without_live_films(root, media_below(root))
-    if not videos:
-        raise DataError("no video or image in it; put some there, such as .mp4, .mov or .jpg", root)
-    return root, videos
-
-
-def _is_media(path: Path) -> bool:
-    return path.suffix.lower() in MEDIA and path.is_file()
-
-
-def without_live_films(root: Path, names: Sequence[str]) -> list[str]:
+def without_live_films(root: Path, names: Collection[str]) -> list[str]:
     """Media below a folder without the films of live photos, which show the seconds around a photo beside them.
 
     Such a film has the name of its photo, the extension .mov, and says in its header what it is.
@@ -166,6 +118,52 @@ def _is_live_film(path: Path) -> bool:
         return path.stat().st_size <= _LIVE_BYTES and _LIVE in path.read_bytes()
     except OSError:
         return False
+
+
+def _files(persons: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """File below the folder of all persons -> person, from person -> files below their own folder."""
+    return {f"{person}/{name}": person for person, names in persons.items() for name in names}
+
+
+def _inside(whole: str, person: str) -> str:
+    """A file of a person as it is called in their folder; one beside the folders keeps its name."""
+    return whole.removeprefix(f"{person}/")
+
+
+def _portraits(root: Path, is_given: bool) -> dict[str, str]:
+    """File below root -> person: in the person's folder, or beside the folders and named as the person.
+
+    Empty, with a warning, where there is none; is_given: False where the user names no folder.
+    """
+    found: dict[str, str] = {}
+    if is_given:
+        if not root.is_dir():
+            raise DataError("no such folder; make it: without any portrait in it everybody is unknown", root)
+        loose = [path for path in root.iterdir() if _is_media(path) and not path.name.startswith(".")]
+        for path in sorted(loose, key=os.fsencode):
+            check_path(path)
+            found[path.name] = path.stem
+        if any(path.is_dir() and not path.name.startswith(".") for path in root.iterdir()):
+            found |= _files(media_of_persons(root, is_alone=False))
+    if not found:
+        example = "put a photo into a folder with the person's name, such as persons/Anna/photo.jpg"
+        log.warning("no portrait of anybody, so everybody is unknown; to have names, %s", example)
+    return found
+
+
+def _videos(root: Path) -> tuple[Path, list[str]]:
+    """A folder and the media files in it, of a folder or one file."""
+    if _is_media(root):
+        check_path(root)
+        return root.parent, [root.name]
+    videos = media_below(root)
+    if not videos:
+        raise DataError("no video or image in it; put some there, such as .mp4, .mov or .jpg", root)
+    return root, videos
+
+
+def _is_media(path: Path) -> bool:
+    return path.suffix.lower() in MEDIA and path.is_file()
 
 
 def bare_id(name: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -21,8 +23,11 @@ def webvtt(listed: Listed) -> str:
 def caption(found: Appearance, name: str) -> str:
     """``Name (97 %)``; ``Name? (61 %)`` of one that is not sure; ``unknown 1`` of nobody of the gallery.
 
-    name: of the person, as typed. What would be rounded to 100 % is told as >99 %.
+    name: of the person, as typed; a mark after one that is written from right to left keeps what follows behind it.
+    What would be rounded to 100 % is told as >99 %.
     """
+    if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name):
+        name += "\N{LEFT-TO-RIGHT MARK}"
     if found.decision == "unknown":
         return name
     percent = round(100 * found.probability)
@@ -30,14 +35,14 @@ def caption(found: Appearance, name: str) -> str:
 
 
 def _cues(listed: Listed) -> Iterator[str]:
-    left = [(_milliseconds(one.start_s), _milliseconds(one.end_s), one) for one in listed.answer.appearances]
-    bounds = sorted({bound for start, end, _ in left for bound in (start, end)})
-    left.sort(key=lambda item: item[0], reverse=True)
+    timed = [(_milliseconds(one.start_s), _milliseconds(one.end_s), one) for one in listed.answer.appearances]
+    bounds = sorted({bound for start, end, _ in timed for bound in (start, end)})
+    left = deque(sorted(timed, key=lambda item: item[0]))
     there: list[tuple[int, Appearance]] = []  # until when, and who
     for start, end in itertools.pairwise(bounds):
         there = [(until, one) for until, one in there if until > start]
-        while left and left[-1][0] <= start:
-            there.append(left.pop()[1:])
+        while left and left[0][0] <= start:
+            there.append(left.popleft()[1:])
         if there:
             texts = (caption(one, listed.names.person(one.person)) for _, one in there)
             lines = [" ".join(text.split()).translate(_ESCAPES) for text in dict.fromkeys(texts)]
