@@ -246,7 +246,8 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
     assert {name for name, kind in kinds.items() if kind == "number"} == {
         "fps", "det_threshold", "nms_threshold", "max_centre_distance", "max_duration_s", "segment_timeout_s",
         "longest_gap_s", "clips_valid", "false_alarm_rate", "link_cosine", "person_threshold", "person_nms_threshold",
-        "speaker_shortest_s", "speaker_longest_s", "thr_ahc", "mem_gb", "train_scale", "train_margin",
+        "speaker_shortest_s", "speaker_longest_s", "speaker_window_s", "thr_ahc", "mem_gb",
+        "train_scale", "train_margin",
         "cleanse_precision", "cleanse_duplicate",
         "train_sample_rate", "train_lr", "train_weight_decay",
         "train_decay", "train_warmup_epochs", "train_clip", "train_ema", "train_cosine_weight",
