@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from vidperson.backends.gallery import Gallery
     from vidperson.io.planned import Planned
     from vidperson.types import Calibration
-    from vidperson.who import StoredPart
+    from vidperson.who.finding import StoredPart
 
 CURE = "run stages 2 and 3 for the set"
 
@@ -68,7 +68,7 @@ class SourceOptions:
 
     def stored(self, part: str) -> StoredPart:
         """What there is of a part. Raises DataError for files that were edited."""
-        from vidperson.who import StoredPart
+        from vidperson.who.finding import StoredPart
 
         return StoredPart(self.modality, self.items_dir / part, self.embed_dir / part)
 
@@ -78,7 +78,7 @@ class SourceOptions:
         notes: what is wrong with portraits is added to it.
         """
         from vidperson.io.lines import read_scp
-        from vidperson.who import read_gallery
+        from vidperson.who.finding import read_gallery
 
         parts = map(self.stored, self.enroll_parts.split())
         persons = (read_scp(folder / "utt2spk") for folder in enrolment)
@@ -135,7 +135,7 @@ def find_persons(options: FindOptions) -> None:
     from vidperson.backends.finding import Finder
     from vidperson.backends.portrait_notes import gallery_notes
     from vidperson.io.portrait_notes import notes_path
-    from vidperson.who import read_videos, write_answers, write_portrait_notes
+    from vidperson.who.finding import read_videos, write_answers, write_portrait_notes
 
     sources = options.parsed()
     calibrations = {source.modality: source.calibration() for source in sources}

@@ -67,7 +67,7 @@ def make_who_page(options: WhoPageOptions) -> None:
         return
     from vidperson.io.answers import read_answers, read_names
     from vidperson.io.record import checked
-    from vidperson.who_page import PageSource, media_of, write_who_page
+    from vidperson.who.pages import PageSource, media_of, write_who_page
 
     record_path(target).unlink(missing_ok=True)
     read = [
@@ -88,7 +88,7 @@ def _made(options: WhoPageOptions, sources: Sequence[SourceOptions]) -> Made:
     """How the answers were made, by their record."""
     from vidperson.io.record import read_record
     from vidperson.report.who import Made
-    from vidperson.who_page import made_on, networks_of
+    from vidperson.who.pages import made_on, networks_of
 
     answers = sources[0].answers
     record = read_record(answers)
@@ -109,7 +109,7 @@ def _skipped(sources: Sequence[SourceOptions]) -> list[Skipped]:
     from vidperson.io.answers import read_names
     from vidperson.io.portrait_notes import read_notes
     from vidperson.io.record import checked
-    from vidperson.who_page import skipped_portraits
+    from vidperson.who.pages import skipped_portraits
 
     persons = {key: name for one in sources for key, name in read_names(one.enroll_data, one.test_data).persons.items()}
     notes = (note for source in sources for path in _notes(source) for note in read_notes(checked(path)))

@@ -73,9 +73,9 @@ def write_answers(options: WriteAnswersOptions) -> None:
 
     Raises DataError for inputs that are missing, edited or do not fit together, ScoringError for wrong words.
     """
-    from vidperson.answer_files import summarise
     from vidperson.io.answers import read_who_csv
     from vidperson.report.who_table import who_table
+    from vidperson.who.files import summarise
 
     read = [cli.parse(SourceOptions, None, shlex.split(word)) for word in options.sources]
     make(read, options.output_dir)
@@ -105,9 +105,9 @@ def make(read: Sequence[SourceOptions], output_dir: Path) -> None:
     record = read_record(target)
     if record and not differences(record, command, inputs) and not damaged_outputs(target, record, thorough=False):
         return
-    from vidperson.answer_files import FILES, FOLDERS, Source, write_answer_files
     from vidperson.io.answers import read_answers, read_names
     from vidperson.io.record import checked
+    from vidperson.who.files import FILES, FOLDERS, Source, write_answer_files
 
     sources = [
         Source(

@@ -20,7 +20,6 @@ from PIL import Image as Picture
 from pycocotools.coco import COCO
 
 from steps.write_answers import WriteAnswersOptions, write_answers
-from vidperson.answer_files import Source, write_answer_files
 from vidperson.answers import Appearance, Candidate, Track, VideoAnswer, WhoRow
 from vidperson.errors import DataError
 from vidperson.io.answers import (
@@ -36,6 +35,7 @@ from vidperson.io.crops import TAR_END
 from vidperson.io.items import archives_of, item_entries
 from vidperson.io.rttm import rttm_names
 from vidperson.report.who_table import display_width, who_table
+from vidperson.who.files import Source, write_answer_files
 
 FRAMES_A_SECOND = 25
 NASTY = 'Zoë "Zed" <b>, 李 & --> =1'
@@ -79,7 +79,7 @@ ANSWERS = (CLIP, STILL, EMPTY, BROKEN)
 def write_items(folder: Path, counts: dict[str, int], items: str = "faces") -> Path:
     """A folder of stage 2: item N of a segment is in frame 5 N, and its crop is of the grey 10 N."""
     names = archives_of(items)
-    content, places = {name: b"" for name in names}, {name: [] for name in names}
+    content, places = dict.fromkeys(names, b""), {name: [] for name in names}
     for segment, count in counts.items():
         rows = np.zeros((count, 17), np.float32)
         rows[:, 0], rows[:, 1] = 5 * np.arange(count), np.arange(count) / 5
@@ -135,7 +135,17 @@ def test_a_line_that_is_no_answer_is_refused_by_file_and_number(tmp_path, line) 
 def test_who_csv_has_the_documented_header_and_names_as_typed(written) -> None:
     with open(written / "who.csv", encoding="utf-8", newline="") as stream:
         head, *lines = csv.reader(stream)
-    assert head == "person,video,start_s,end_s,probability,decision,num_faces,best_time_s,best_face".split(",")
+    assert head == [
+        "person",
+        "video",
+        "start_s",
+        "end_s",
+        "probability",
+        "decision",
+        "num_faces",
+        "best_time_s",
+        "best_face",
+    ]
     assert lines == [
         [NASTY, "deep/er/my clip.mp4", "1.00", "3.60", "0.9710", "yes", "8", "1.60", "faces/clip_001.jpg"],
         ["unknown 1", "deep/er/my clip.mp4", "1.40", "2.00", "0.8000", "unknown", "3", "1.60", "faces/clip_002.jpg"],

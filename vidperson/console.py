@@ -52,12 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def who(persons: str, videos: str, output_dir: Path, most_rows: int, call: str, **settings: Any) -> None:
-    """Answer for folders, and print the table. Raises as :func:`~vidperson.folders.find_in_folders`."""
-    from vidperson.answer_files import summarise
+    """Answer for folders, and print the table. Raises as :func:`~vidperson.who.folders.find_in_folders`."""
     from vidperson.app import Settings
-    from vidperson.folders import find_in_folders
     from vidperson.io.answers import read_who_csv
     from vidperson.report.who_table import who_table
+    from vidperson.who.files import summarise
+    from vidperson.who.folders import find_in_folders
 
     def tell(what: str) -> None:
         print(f"{what} ...", file=sys.stderr)

@@ -54,7 +54,7 @@ def write_who_page(
 ) -> list[Path]:
     """Write the pages into the folder of who.csv, in place of those that were there, and return their paths.
 
-    The faces are those of :func:`vidperson.answer_files.write_answer_files` in that folder.
+    The faces are those of :func:`vidperson.who.files.write_answer_files` in that folder.
     """
     several = len(sources) > 1
     persons = {person: name for source in sources for person, name in source.names.persons.items()}

@@ -13,7 +13,6 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from vidperson.answer_files import Source, write_answer_files
 from vidperson.answers import PortraitNote
 from vidperson.app import EMBED_BATCH, Settings, chosen_networks, find_tasks, open_detector, open_embedder, precision_of
 from vidperson.backends.finding import Finder
@@ -35,8 +34,9 @@ from vidperson.networks.install import InstalledModel
 from vidperson.progress import Progress
 from vidperson.report.who import Made
 from vidperson.supervision import Watch, run_supervised
-from vidperson.who import StoredPart, read_gallery, read_videos, write_answers, write_portrait_notes
-from vidperson.who_page import PageSource, made_on, media_of, network_of, skipped_portraits, write_who_page
+from vidperson.who.files import Source, write_answer_files
+from vidperson.who.finding import StoredPart, read_gallery, read_videos, write_answers, write_portrait_notes
+from vidperson.who.pages import PageSource, made_on, media_of, network_of, skipped_portraits, write_who_page
 
 TIMEOUT_S = 3600.0
 """Seconds after which a file is given up, as the stages do by default."""
