@@ -63,7 +63,8 @@ class Options:
     shared: str = cli.option(os.environ.get("VIDPERSON_SHARED", "../shared"), "folder of the real media")
     portraits: bool = cli.option(True, "give portraits; without them all persons are unknown", convert=cli.flag)
     composed: bool = cli.option(True, "also measure on composed clips", convert=cli.flag)
-    options: str = cli.option("", "further options of ./run_who.sh, as one word")
+    results: str = cli.option("", "folder with who.csv and who.json to judge; nothing is run")
+    who_options: str = cli.option("", "further options of ./run_who.sh, as one word")
     verbose: bool = cli.option(True, "name the persons missed and the wrong rows", convert=cli.flag)
 
 
@@ -337,23 +338,26 @@ def put_portrait(portrait: Portrait, data: Path, folder: Path, number: int) -> N
         frame_at(source, portrait.time_s).to_image().save(target)
 
 
-def who(options: Options) -> None:
-    """Lay out the clips, answer, and print the figures."""
-    work = Path(options.out_dir).resolve()
-    shown = lay_out(options, work)
+def answered(options: Options, work: Path) -> Path:
+    """Run ./run_who.sh; returns its folder of results."""
     command = ["./run_who.sh", f"{work}/persons", f"{work}/videos", "--data-dir", f"{work}/data"]
-    command += ["--exp-dir", f"{work}/exp", *options.options.split()]
+    command += ["--exp-dir", f"{work}/exp", *options.who_options.split()]
     start = time.perf_counter()
     answer = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if answer.returncode:
         raise DataError(f"./run_who.sh failed with {answer.returncode}", work)
-    results = (ROOT / answer.stdout.splitlines()[-2].split()[-1]).parent
-    rows = read_rows(results)
-    print(f"half {options.half}: {len({one.clip for one in shown})} clips, {len(rows)} rows")
     print(f"./run_who.sh took {time.perf_counter() - start:.1f} s")
+    return (ROOT / answer.stdout.splitlines()[-2].split()[-1]).parent
+
+
+def who(options: Options) -> None:
+    """Lay out the clips, answer, and print the figures."""
+    work = Path(options.out_dir).resolve()
+    shown = lay_out(options, work)
+    rows = read_rows(Path(options.results) if options.results else answered(options, work))
+    print(f"half {options.half}: {len({one.clip for one in shown})} clips, {len(rows)} rows")
     figures = judge(shown, rows)
-    kinds = {"real clips": False, "composed clips": True}
-    for title, is_composed in kinds.items():
+    for title, is_composed in (("real clips", False), ("composed clips", True)):
         part = judge(
             [one for one in shown if one.clip.startswith("composed/") == is_composed],
             [row for row in rows if row.clip.startswith("composed/") == is_composed],
