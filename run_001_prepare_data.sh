@@ -3,7 +3,7 @@
 #
 # Reads:  the corpora's own folders, given by options such as --sre19-dev-dir, --janus-dir, --folder-persons
 # Writes: data/<set>/ with vid.scp, frames.scp or wav.scp, utt2spk, spk2utt, face_boundingbox, utt2dur,
-#         vid2dur, vid2pixels, trials or search, utt2group, relevant
+#         vid2dur, vid2pixels, vid2taken, trials or search, utt2group, relevant
 #
 #   ./run_001_prepare_data.sh --sre19-dev-dir /corpora/LDC2019E56 --sre19-eval-dir /corpora/LDC2019E57 --corpora sre19_av_v
 set -euo pipefail

@@ -7,7 +7,9 @@
 #         exp/<modality>_train
 # Writes: exp/results/<experiment>/ with results.{txt,md,csv,json}, report.html, record.json,
 #         <system>/<test set>.json, trials/<embedder>/<test set>.json and, of searched sets,
-#         picks/<embedder>/<test set>.json or, with cast systems or regions, casts/<test set>.json
+#         picks/<embedder>/<test set>.json or, with cast systems or regions, casts/<test set>.json;
+#         with find_persons=true who.{csv,json,rttm}, coco.json, subtitles/, cvat/, faces/,
+#         persons/, unknown/, videos/
 #
 #   ./run_005_eval.sh --config-file global_conf/config_r50.sh
 set -euo pipefail
@@ -25,7 +27,7 @@ pairs=()
 searches=()
 for modality in $modalities; do
   use_modality "$modality" detector embedder
-  for pair in $trial_sets; do
+  for pair in "${scored_pairs[@]}"; do
     pair_options "$pair"
     if is_search "${pair##*:}"; then
       searches+=("${pair_args[*]@Q}")   # one word, quoted as a shell reads it
@@ -47,6 +49,12 @@ if [ ${#pairs[@]} != 0 ]; then
 fi
 if [ ${#searches[@]} != 0 ]; then
   python steps/evaluate_searches.py "${report[@]}" --searches "${searches[@]}" "${search_args[@]}" "${casts[@]}"
+fi
+answer_options
+if [ ${#answers[@]} != 0 ]; then   # then report.html tells who is in the videos
+  python steps/write_answers.py "${report[@]}" --sources "${answers[@]}"
+  python steps/make_who_page.py "${report[@]}" --sources "${answers[@]}" --models "${answer_models[@]}"
+  exit 0
 fi
 report+=(--note "$report_note" "${casts[@]}" --pairs "${pairs[@]}" --searches "${searches[@]}" --search-systems "${search_args[*]@Q}")
 python steps/make_report.py "${report[@]}" "${system_args[@]}"

@@ -36,7 +36,7 @@ sre21_partitions=gender      # columns of its key that split the trials evenly; 
 ## Corpus janus_core (stage 1)
 janus_dir=                   # Janus CORE as distributed
 
-## Corpus folder (stage 1)
+## Corpus folder (stages 1 who)
 folder_persons=              # one folder of photos or videos per person
 folder_videos=               # videos to search
 folder_key=                  # who is in which video, where known
@@ -98,8 +98,10 @@ model_dir=                   # folder of downloaded network files; empty: VIDPER
 max_pixels=100000000         # [>=1] larger frames and images are refused as unreadable
 max_duration_s=86400.0       # [>0] longer videos are refused as unreadable (seconds)
 
-## Video (stage 2)
+## Video (stages 2 4)
 fps=1.0                      # [>0] frames per second of video that are searched
+
+## Video (stage 2)
 frames=uniform               # [uniform|fast] which: fps; or key frames, others only where needed
 longest_gap_s=12.0           # [>0] fast: search between key frames further apart (seconds)
 second_look=5                # [>=0] frames of short videos to search if none shows a sure face
@@ -184,6 +186,14 @@ primary_cost=sre19           # [sre19|sre21] C_primary: prior 0.05, or the mean 
 
 ## Scores and evaluation (stages 4 5 14 15)
 link_cosine=0.3              # [-1..1] lowest cosine of successive faces of a track, in a search
+
+## Who is where (stages 1 2 3 4 5)
+find_persons=false           # true: answer who is in each video of the test sets, and when
+
+## Who is where (stages 4 who)
+person_prior=0.5             # [>0..1] prior probability that somebody in a video is in the gallery
+min_probability=0.95         # [>0..1] lowest probability of the decision yes
+unsure_probability=0.5       # [>0..1] lowest probability of the decision unsure; below: unknown
 
 ## Scores and evaluation (stage 5)
 priors="0.05 0.01 0.005 0.001"  # target priors of the detection costs

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Durations and sizes of the videos and sounds of a data folder, from their headers, so that jobs can be balanced.
 
+When photos and videos were taken is read with them.
+
 Inputs:  <data-dir>/vid.scp, or frames.scp where it is there: each image of it counts as a second.
          <data-dir>/wav.scp, with utt2dur where the corpus states durations.
 Outputs: <data-dir>/vid2dur: segment and seconds; a file that cannot be read counts as 0, as does
          one with a header that crashes the reader or takes it longer than --file-timeout-s.
          <data-dir>/vid2pixels: segment and 10^6 pixels that have to be decoded, 0 likewise.
+         <data-dir>/vid2taken: segment and when it was taken, ISO 8601, of the files that say it.
          <data-dir>/utt2dur: what it has stays; the segments of wav.scp that it lacks are added,
          but those with a file that cannot be read.
          <data-dir>/vid2dur.notes, utt2dur.notes: what is known of each file, so that only new and
@@ -21,6 +24,7 @@ import os
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from vidperson import cli
 
@@ -31,6 +35,14 @@ class DurationOptions:
 
     data_dir: Path = cli.option(help="folder with vid.scp, frames.scp or wav.scp")
     file_timeout_s: float = cli.option(60.0, "seconds that a file may take", convert=cli.positive)
+
+
+class Figures(NamedTuple):
+    """What is known of a file. taken: as ``vidperson.media.taken`` tells it."""
+
+    seconds: float = 0.0
+    megapixels: float = 0.0
+    taken: str = ""
 
 
 def get_durations(options: DurationOptions) -> None:
@@ -46,6 +58,7 @@ def get_durations(options: DurationOptions) -> None:
 
 def _pictures(options: DurationOptions, scp: Path) -> None:
     from vidperson.io.lines import read_paths, read_scp, write_lines
+    from vidperson.media.taken import taken_at
     from vidperson.media.video import probe
 
     segments = read_paths(scp)
@@ -53,14 +66,17 @@ def _pictures(options: DurationOptions, scp: Path) -> None:
     if output.is_file() and not notes.is_file() and list(read_scp(output)) == list(segments):
         return  # the user's own
 
-    def figures(path: str) -> tuple[float, float]:
+    def figures(path: str) -> Figures:
         is_tar = scp.name == "frames.scp" and os.path.isfile(path)
-        return _tar_figures(path) if is_tar else probe(path)
+        return Figures(*_tar_figures(path)) if is_tar else Figures(*probe(path), taken_at(path))
 
     states = {path: _state(path) for path in segments.values()}
     known = _figures(notes, states, set(states), figures, options.file_timeout_s)
-    for place, file in enumerate((output, options.data_dir / "vid2pixels")):
-        write_lines(file, (f"{segment} {known[path].split(':')[place]}" for segment, path in segments.items()))
+    found = {segment: known[path].split(":", 2) for segment, path in segments.items()}
+    for place, name in enumerate(("vid2dur", "vid2pixels")):
+        write_lines(options.data_dir / name, (f"{segment} {words[place]}" for segment, words in found.items()))
+    taken = options.data_dir / "vid2taken"
+    write_lines(taken, (f"{segment} {words[2]}" for segment, words in found.items() if words[2]))
 
 
 def _sounds(options: DurationOptions, scp: Path) -> None:
@@ -75,7 +91,7 @@ def _sounds(options: DurationOptions, scp: Path) -> None:
         return
     states = {path: _state(path) for path in segments.values()}
     wanted = set(lacking.values())
-    known = _figures(notes, states, wanted, lambda path: (duration(path), 0.0), options.file_timeout_s)
+    known = _figures(notes, states, wanted, lambda path: Figures(duration(path)), options.file_timeout_s)
     seconds = {segment: known[path].split(":")[0] for segment, path in lacking.items()}
     told |= {segment: found for segment, found in seconds.items() if float(found)}
     if told:
@@ -86,10 +102,10 @@ def _figures(
     notes: Path,
     files: Mapping[str, str],
     wanted: Set[str],
-    figures: Callable[[str], tuple[float, float]],
+    figures: Callable[[str], Figures],
     timeout_s: float,
 ) -> dict[str, str]:
-    """Path -> ``<seconds>:<megapixels>`` of the wanted files; 0 of one that cannot be read.
+    """Path -> ``<seconds>:<megapixels>:<when taken>`` of the wanted files; 0 of one that cannot be read.
 
     notes: what earlier runs found. files: path -> state of all files, of which notes are kept.
     """
@@ -111,17 +127,17 @@ def _figures(
                 continue
             watch.begin(path)
             try:
-                note(path, *figures(path))
+                note(path, figures(path))
             except (DataError, MediaError):
-                note(path)
+                note(path, Figures())
             watch.end(path)
 
-    def note(path: str, seconds: float = 0.0, megapixels: float = 0.0) -> None:
+    def note(path: str, found: Figures) -> None:
         with open(notes, "a", encoding="utf-8") as stream:
-            stream.write(f"{seconds:.3f}:{megapixels:.3f} {files[path]}\n")
+            stream.write(f"{found.seconds:.3f}:{found.megapixels:.3f}:{found.taken} {files[path]}\n")
 
     if not keep_notes().keys() >= {files[path] for path in wanted}:
-        run_supervised(probe_files, lambda path, why: note(path), timeout_s)
+        run_supervised(probe_files, lambda path, why: note(path, Figures()), timeout_s)
     known = keep_notes()
     return {path: known[files[path]] for path in wanted}
 
@@ -145,11 +161,11 @@ def _state(path: str) -> str:
 
 
 def _read_notes(notes: Path) -> dict[str, str]:
-    """State of a file -> ``<seconds>:<megapixels>``, as they were written; nothing of a list without pixels."""
+    """State of a file -> its figures, as they were written; nothing of a line of an older form."""
     if not notes.exists():
         return {}
     lines = notes.read_bytes().decode().split("\n")[:-1]
-    return {state: figures for figures, _, state in (line.partition(" ") for line in lines) if ":" in figures}
+    return {state: figures for figures, _, state in (line.partition(" ") for line in lines) if figures.count(":") > 1}
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class GetOptions:
     model_dir: str = cli.option("", "folder to search before downloading; so is VIDPERSON_MODEL_DIR")
     train_dir: Path | None = cli.option(None, "where own networks are, by name, that the zoo has no card of")
     needs_torch: bool = cli.option(False, "only print whether the torch extra has to be installed first")
+    best: bool = cli.option(False, "only print '<kind> <card>' of the best ones of the modality that are at hand")
     list: bool = cli.option(False, "only list the cards in the zoo")
 
     @property
@@ -39,6 +41,11 @@ class GetOptions:
         """Role -> card, of the networks that are asked for."""
         named = {"detector": self.detector, "embedder": self.embedder, "classifier": self.classifier}
         return {role: self._card(name) for role, name in named.items() if name}
+
+    @property
+    def folders(self) -> Sequence[str]:
+        """Where the user keeps files of networks."""
+        return [folder for folder in (self.model_dir, os.environ.get("VIDPERSON_MODEL_DIR", "")) if folder]
 
     def _card(self, name: str) -> str:
         """A name in the zoo or a path, as it is; or the card of an own network."""
@@ -60,6 +67,9 @@ def get_models(options: GetOptions) -> None:
         return
     if options.models_dir is None:
         raise ModelError("expected --models-dir, the folder to put networks in, found none")
+    if options.best:
+        print_best(options)
+        return
     if options.needs_torch:
         missing = importlib.util.find_spec("torch") is None
         waits = any(needs_conversion(card, options.models_dir) for card in options.cards.values())
@@ -73,6 +83,16 @@ def get_models(options: GetOptions) -> None:
             failures.append(str(error))
     if failures:
         raise ModelError(f"{len(failures)} of {len(options.cards)} networks are missing:\n  " + "\n  ".join(failures))
+
+
+def print_best(options: GetOptions) -> None:
+    """Print the kinds of the modality that have a list of preferred networks, and which of it is at hand."""
+    from vidperson.networks.choice import best_at_hand, preferred_kinds
+
+    assert options.models_dir is not None
+    for kind in preferred_kinds():
+        if kind.startswith(f"{options.modality}_"):
+            print(kind, best_at_hand(kind, options.models_dir, options.folders))
 
 
 def get_model(name: str, role: str, options: GetOptions) -> None:
@@ -94,8 +114,7 @@ def get_model(name: str, role: str, options: GetOptions) -> None:
     if card.kind != wanted:
         raise ModelError(f"{card.name} is a {card.kind}, not a {wanted}; --list true shows the kinds")
     assert options.models_dir is not None
-    folders = [folder for folder in (options.model_dir, os.environ.get("VIDPERSON_MODEL_DIR", "")) if folder]
-    installed = install_model(name, options.models_dir, folders, report).card
+    installed = install_model(name, options.models_dir, options.folders, report).card
     data = f"training data: {installed.training_data}"
     logging.info("%s: ready; licence: %s; %s", installed.name, installed.licence, data)
 

@@ -513,17 +513,10 @@ class Inputs:
 
 
 def checked_matrices(folder: Path, name: str, columns: int | None = None) -> MatrixTable:
-    """The matrices of an archive, after list and archive were checked against the folder's record.
+    """See :func:`vidperson.io.matrices.checked_matrices`."""
+    from vidperson.io import matrices
 
-    Raises DataError for a file that was edited, cut or swapped, or is missing.
-    """
-    from vidperson.io.matrices import load_matrices
-    from vidperson.io.record import checked
-
-    table = load_matrices(checked(folder / f"{name}.scp"), columns)
-    if (folder / f"{name}.ark").is_file():  # a user's own list may name others
-        checked(folder / f"{name}.ark")
-    return table
+    return matrices.checked_matrices(folder, name, columns)
 
 
 def read_inputs(options: ScoreOptions, trials: TrialList) -> Inputs:

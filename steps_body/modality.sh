@@ -33,7 +33,7 @@ cut_items() {
   fi
   if [ "$contact_sheet" = true ]; then then=(--then "python steps/make_contact_sheet.py --items-dir"); fi
   add_set --cmd "$launch" --validate true --check true --media true --states "$body_states" \
-    --archives "bodies.ark quality.ark crops.tar thumbs.tar" "${inputs[@]}" "${then[@]}" \
+    --archives "bodies.ark quality.ark shots.ark crops.tar thumbs.tar" "${inputs[@]}" "${then[@]}" \
     --speed-args "$speed_args --segment-timeout-s $segment_timeout_s" "$data/vid.scp" "$items_dir/$2" -- \
     python "${step[@]}" --fps "$fps" --max-pixels "$max_pixels" --max-duration-s "$max_duration_s"
 }

@@ -24,7 +24,7 @@ take_items() {
   local then=()
   if [ "$contact_sheet" = true ]; then then=(--then "python steps/make_contact_sheet.py --items-dir"); fi
   add_set --cmd "$cmd" --validate true --check true --media true --states "$face_states" \
-    --archives "faces.ark quality.ark crops.tar thumbs.tar" "${then[@]}" \
+    --archives "faces.ark quality.ark shots.ark crops.tar thumbs.tar" "${then[@]}" \
     --speed-args "--segment-timeout-s $segment_timeout_s" "$data_dir/$1/frames.scp" "$items_dir/$2" -- \
     python steps_face/take_aligned_faces.py --aligned-faces "$aligned_faces" --max-pixels "$max_pixels" \
     --max-duration-s "$max_duration_s"
@@ -48,7 +48,7 @@ find_items() {
   fi
   if [ "$contact_sheet" = true ]; then then=(--then "python steps/make_contact_sheet.py --items-dir"); fi
   add_set --cmd "$launch" --validate true --check true --media true --states "$face_states" \
-    --archives "faces.ark quality.ark crops.tar thumbs.tar" "${network_inputs[@]}" "${inputs[@]}" "${then[@]}" \
+    --archives "faces.ark quality.ark shots.ark crops.tar thumbs.tar" "${network_inputs[@]}" "${inputs[@]}" "${then[@]}" \
     --speed-args "$speed_args --segment-timeout-s $segment_timeout_s" "$data/vid.scp" "$part" -- \
     python steps_face/detect_faces.py "${network_args[@]}" --fps "$fps" --frames "$frames" \
     --longest-gap-s "$longest_gap_s" --second-look "$second_look" --max-size "$max_size" \

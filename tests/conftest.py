@@ -6,10 +6,11 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browser import Browser, program
 from hypothesis import settings
 from recipe import SNORM, STAGES, Recipe
 
@@ -61,6 +62,16 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
 def repo() -> Path:
     """The root of the repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium that opens pages; tests share it."""
+    chromium = program()
+    if chromium is None:
+        pytest.skip("needs a Chromium: apt-get install chromium")
+    with Browser(chromium) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,7 @@ def test_person_of_a_folder_of_images_is_cut_out_of_each_frame(tmp_path: Path) -
     status, bodies = cut_bodies(str(folder), (10, 20, 40, 80), UniformSampling(1))
     assert status == "ok" and len(bodies) == 3
     stored = {name: b"".join(content) for name, content in bodies.entries("walk").items()}
-    assert set(stored) == {"bodies.ark", "quality.ark", "crops.tar", "thumbs.tar"}
+    assert set(stored) == {"bodies.ark", "quality.ark", "shots.ark", "crops.tar", "thumbs.tar"}
     rows = np.frombuffer(stored["bodies.ark"][-3 * 7 * 4 :], np.float32).reshape(3, 7)
     assert rows.tolist() == [[n, n, 10, 20, 40, 80, 1] for n in range(3)]
 

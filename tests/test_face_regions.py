@@ -262,7 +262,7 @@ def test_three_jobs_that_share_frames_write_the_bytes_of_one(made: Recipe, tmp_p
     assert status["e"] == "ok" and status["a"] == "ok" and status["g"] == "ok"
 
 
-ARCHIVES = ("faces.ark", "quality.ark", "crops.tar", "thumbs.tar")
+ARCHIVES = ("faces.ark", "quality.ark", "shots.ark", "crops.tar", "thumbs.tar")
 
 
 def rows_of(job: Path) -> dict[str, np.ndarray[Any, Any]]:

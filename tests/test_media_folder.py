@@ -18,6 +18,7 @@ from steps_face.detect_faces import DetectOptions, detect_faces
 from vidperson import cli
 from vidperson.errors import MediaError
 from vidperson.io.data_dir import validate
+from vidperson.io.items import archives_of
 from vidperson.io.lines import read_scp
 from vidperson.io.matrices import load_matrices, matrix_bytes
 from vidperson.io.merging import merge_jobs
@@ -253,7 +254,7 @@ def test_detection_in_folders_of_photos_gives_faces_statuses_and_thumbnails(tmp_
     assert statuses["broken"] == "damaged: 1 of 2 images are damaged, first 3.jpg: the file is no image"
     assert statuses["bad"] == "unreadable: 1 of 1 images are damaged, first 3.jpg: the file is no image"
     assert statuses["empty"].startswith("unreadable: a folder without an image")
-    archives = ["faces.ark", "quality.ark", "crops.tar", "thumbs.tar"]
+    archives = archives_of("faces")
     states = ["ok", "unsure", "no_face", "damaged", "unreadable"]
     merge_jobs([job], tmp_path / "set", archives, states, statuses)
     faces = load_matrices(tmp_path / "set" / "faces.scp", 17)
@@ -287,7 +288,5 @@ def detect_alone(folder: Path, photo: Image, detector: Path) -> np.ndarray:
     (folder / "alone.scp").write_text(f"alone {folder}/alone.png\n")
     job = folder / "alone_job"
     options = cli.fill(DetectOptions, scp=str(folder / "alone.scp"), model=str(detector), output_dir=str(job))
-    merge_jobs(
-        [job], folder / "alone", ["faces.ark", "quality.ark", "crops.tar", "thumbs.tar"], ["ok"], detect_faces(options)
-    )
+    merge_jobs([job], folder / "alone", archives_of("faces"), ["ok"], detect_faces(options))
     return load_matrices(folder / "alone" / "faces.scp", 17)["alone"]

@@ -16,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 from naive_decoder import write_video
 
 from vidperson.errors import VidPersonError
-from vidperson.media.cuts import HEIGHT, WIDTH, shot_starts, small_version
+from vidperson.media.cuts import HEIGHT, WIDTH, SampledShots, shot_starts, small_image, small_version
 from vidperson.media.key_frames import ShotSampling
 from vidperson.media.sampling import Clock, Shot
 from vidperson.media.video import FrameReader, UniformSampling
@@ -101,6 +101,61 @@ def test_small_version_is_the_mean_of_areas_whatever_the_format_and_the_shape() 
         assert np.abs(middle - expected).max() <= 6
     grey = small_version(frame.reformat(format="gray"), VideoReformatter())
     assert np.abs(grey[1::3, 1::3, 0].astype(int) - expected[..., 0]).max() <= 40 and (grey[..., 1:] == 128).all()
+
+
+# ---------------------------------------------------------------------------------------------------- sampled frames
+
+
+def sampled_starts(frames: list[Array], fps: float = 5.0) -> list[float]:
+    shots = SampledShots()
+    for number, frame in enumerate(frames):
+        shots.add(frame, number / fps)
+    starts = shots.starts()
+    assert starts.dtype == np.float32 and starts.shape == (len(starts), 1)
+    return starts[:, 0].tolist()
+
+
+@pytest.mark.parametrize("size", [(108, 192), (192, 108), (40, 31)])
+def test_small_image_is_that_of_the_decoded_frame_whatever_the_shape(size: tuple[int, int]) -> None:
+    image = next(filmed(5, 1, height=size[0], width=size[1]))
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuvj444p")
+    found, expected = small_image(image).astype(int), small_version(frame, VideoReformatter()).astype(int)
+    assert found.shape == expected.shape and np.abs(found - expected).mean() < 4
+
+
+def test_sampled_cuts_of_a_composed_film_with_shots_of_two_frames_are_found_to_the_frame() -> None:
+    lengths = [5, 2, 12, 3, 20, 4]
+    parts = [list(filmed(seed, 25 * length, 1))[::5] for seed, length in enumerate(lengths)]
+    frames = [frame for part, length in zip(parts, lengths, strict=True) for frame in part[:length]]
+    expected = np.cumsum([0, *lengths[:-1]]) / 5
+    assert sampled_starts(frames) == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize("step", [0, 2, 5, 15])
+def test_sampled_pan_and_a_flash_of_one_frame_are_no_cut(step: int) -> None:
+    frames = list(filmed(7, 150, step / 5))[::5]
+    assert sampled_starts(frames) == [0]
+    if step < 15:
+        assert sampled_starts(flash(frames, 12, 1, 150)) == [0]
+
+
+def test_sampled_frames_of_a_further_look_do_not_count_and_none_give_no_shot() -> None:
+    shots = SampledShots()
+    one, other = list(filmed(1, 8)), list(filmed(2, 8))
+    for number, frame in enumerate(one):
+        shots.add(frame, number / 5)
+        shots.add(other[number], number / 5 - 0.1)
+    assert shots.starts().tolist() == [[0.0]]
+    assert SampledShots().starts().shape == (0, 1)
+
+
+def test_sampled_cuts_of_a_real_clip_are_where_they_are_seen(shared: Path) -> None:
+    """Seen on a contact sheet of the clip, frame by frame."""
+    found = SampledShots()
+    with FrameReader(shared / "data/video/hamilton/short_hamilton_clip.mp4", UniformSampling(5)) as reader:
+        for frame in reader:
+            found.add(frame.image, frame.time_s)
+    assert found.starts()[:, 0].tolist() == pytest.approx([0, 0.8, 2.8, 7.21], abs=0.01)
 
 
 # -------------------------------------------------------------------------------------------------------- key frames

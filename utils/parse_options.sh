@@ -9,6 +9,10 @@
 #   . ./utils/parse_options.sh
 #   . ./path.sh                            (after it: --help needs no environment)
 #
+# A script that is called with words before the options says which options they set, in this order:
+#
+#   declare -a po_words=(folder_persons folder_videos)
+#
 # Precedence: command line > config files > the script > global_conf/defaults.sh.
 # --foo-bar 5 or --foo-bar=5 sets foo_bar. Nothing in a value is evaluated.
 # --config-file a.sh,b.sh reads a.sh, then b.sh.
@@ -314,6 +318,7 @@ done
 # What the command line sets: kept until the configs have been read.
 declare -A po_given=()
 po_args=("$@")
+po_word=0
 for ((po_index = 0; po_index < ${#po_args[@]}; po_index++)); do
   po_arg=${po_args[po_index]}
   po_option=${po_arg%%=*}
@@ -325,6 +330,9 @@ for ((po_index = 0; po_index < ${#po_args[@]}; po_index++)); do
       po_wants_help=all
       po_index=$((po_index + 1))
     fi
+  elif [[ $po_arg != --?* && -v po_words[po_word] && po_index -eq po_word ]]; then
+    po_given[${po_words[po_word]}]=$po_arg
+    po_word=$((po_word + 1))
   elif [[ $po_arg != --?* ]]; then
     po_fail "expected options, found '$po_arg'; --help shows how it is called"
   elif [[ ! $po_name =~ ^[a-z0-9_]+$ || ! -v po_headings[$po_name] ]]; then

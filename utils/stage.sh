@@ -6,8 +6,9 @@
 #                          data_sets also those of $snorm_cohort and $submean_set that are there
 #   enroll_of              test set -> its enrolment sets, joined by + as in $trial_sets
 #
-# and defines is_search, use_modality, use_network, check_precision, need, each_part, add_set,
-# make_sets, system_options, pair_options and cast_options.
+# and defines is_search, is_scored, is_empty, use_modality, use_network, check_precision, need, each_part, add_set,
+# make_sets, system_options, pair_options, cast_options, who_options and
+# answer_options.
 
 data_sets=()
 test_sets=()
@@ -62,6 +63,16 @@ fi
 # Is a test set searched, or are its trials scored? Arguments: test set.
 is_search() {
   [ -f "$data_dir/$1/search" ]
+}
+
+# Is a test set scored or searched? Not where it has no list for that, and persons are found instead. Arguments: test set.
+is_scored() {
+  [ "$find_persons" = false ] || [ -f "$data_dir/$1/trials" ] || is_search "$1"
+}
+
+# Does a data set show nobody? Only where persons are found: then there may be no portrait. Arguments: data set.
+is_empty() {
+  [ "$find_persons" = true ] && [ -f "$data_dir/$1/spk2utt" ] && [ ! -s "$data_dir/$1/spk2utt" ]
 }
 
 # Stop where a file is not there, and say what makes it. Arguments: file, what to run.
@@ -158,7 +169,7 @@ check_precision() {
   fi
 }
 
-# Call a function with each data set and each of its parts. Arguments: function.
+# Call a function with each data set and each of its parts, but those of an empty set. Arguments: function.
 each_part() {
   local data_set part
   for data_set in "${data_sets[@]}"; do
@@ -166,6 +177,7 @@ each_part() {
       echo "$0: there is no $data_dir/$data_set; run ./run_001_prepare_data.sh" >&2
       exit 1
     fi
+    if is_empty "$data_set"; then continue; fi
     for part in $(parts_of "$data_set"); do
       "$1" "$data_set" "$part"
     done
@@ -189,7 +201,8 @@ make_sets() {
 # What the steps of stages 4 and 5 are told of all systems: sets the arrays `system_args`, of those
 # that score trials, and `search_args`, of those that search; and `train_trials`, the trial list of
 # the calibration set, and `search_calibration`, the set if it is a searched one: the other is empty;
-# and `cast_pairs`, those of trial_sets for the cast search.
+# and `scored_pairs`, those of trial_sets that are scored or searched, `cast_pairs`, those for the cast search,
+# and `who_pairs`, those that are asked who is in each video.
 system_options() {
   local embedders=() option test_set scored=() searched=() calibration=$calibration_set
   for modality in $modalities; do
@@ -197,10 +210,18 @@ system_options() {
     embedders+=("${!option}")
   done
   for test_set in "${test_sets[@]}"; do
-    if is_search "$test_set"; then searched+=("$test_set"); else scored+=("$test_set"); fi
+    if is_search "$test_set"; then
+      searched+=("$test_set")
+    elif is_scored "$test_set"; then
+      scored+=("$test_set")
+    fi
   done
   cast_pairs=()
+  scored_pairs=()
+  who_pairs=()
   for pair in $trial_sets; do
+    if [ "$find_persons" = true ]; then who_pairs+=("$pair"); fi
+    if is_scored "${pair##*:}"; then scored_pairs+=("$pair"); fi
     if [ -n "${cast_backends// /}" ] && is_search "${pair##*:}"; then cast_pairs+=("$pair"); fi
   done
   search_calibration=
@@ -274,4 +295,51 @@ cast_options() {
     enroll=${enroll_of[$search_calibration]-}
     cast_args+=(--calibration-set "$search_calibration" --calibration-enroll-sets "${enroll//+/ }")
   fi
+}
+
+# What steps/find_persons.py and steps/write_answers.py are told of one of the who_pairs: sets the arrays
+# `who_args` and `answers_args`. Called after system_options.
+# Arguments: <enrolment set>+<enrolment set>...:<test set>.
+who_options() {
+  local enroll_sets=() enroll_data=() test=${1##*:} sources=() items=() word data_set parts enroll_parts
+  word=${1%%:*}
+  for data_set in ${word//+/ }; do
+    if ! is_empty "$data_set"; then
+      enroll_sets+=("$data_set")
+      enroll_data+=("$data_dir/$data_set")
+    fi
+  done
+  for modality in $modalities; do
+    use_modality "$modality" detector embedder
+    enroll_parts=()
+    for data_set in "${enroll_sets[@]}"; do
+      parts=$(parts_of "$data_set")
+      enroll_parts+=("${parts%% *}")   # of labelled persons these, not everybody
+    done
+    parts=$(parts_of "$test")
+    word=(--modality "$modality" --embed-dir "$embed_dir" --items-dir "$items_dir" --model "$models_dir/$embedder"
+      --enroll-parts "${enroll_parts[*]}" --test-part "${parts##* }")
+    sources+=("${word[*]@Q}")
+    items+=("$modality=$items_dir/${parts##* }")
+  done
+  answers_args=(--answers "$exp_dir/scores/who/$experiment/${test}_who.jsonl" --test-data "$data_dir/$test"
+    --enroll-data "${enroll_data[@]}" --items "${items[@]}")
+  who_args=(--sources "${sources[@]}" --data-dir "$data_dir" --enroll-sets "${enroll_sets[*]}" --test-set "$test"
+    --fps "$fps" --experiment "$experiment" --scores-dir "$exp_dir/scores" --person-prior "$person_prior"
+    --min-probability "$min_probability" --unsure-probability "$unsure_probability")
+}
+
+# What stage 5 is told of the answers to all who_pairs: sets the arrays `answers`, a word per pair, and
+# `answer_models`, the folders of the networks. Called after system_options.
+answer_options() {
+  answers=()
+  answer_models=()
+  for modality in $modalities; do
+    use_modality "$modality" detector embedder
+    answer_models+=("$models_dir/$detector" "$models_dir/$embedder")
+  done
+  for pair in "${who_pairs[@]}"; do
+    who_options "$pair"
+    answers+=("${answers_args[*]@Q}")
+  done
 }

@@ -7,10 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 DECISIONS = ("yes", "unsure", "unknown")
 """The person that is named; probably that person; nobody of the gallery."""
+
+
+BEST_FOLDER = "faces"
+"""Folder of the best items of the appearances, beside who.csv."""
+
+RTTM_TYPE = "SPEAKER"
+"""First field of a line of RTTM, whatever shows the person."""
+
+
+class WhoRow(NamedTuple):
+    """A line of who.csv: an appearance, with the names of person and video as typed.
+
+    start_s, end_s, best_time_s: seconds since the beginning of the video. probability: 0..1.
+    best_face: path of an image, relative to the folder of who.csv; empty for what is only heard.
+    """
+
+    person: str
+    video: str
+    start_s: float
+    end_s: float
+    probability: float
+    decision: str
+    num_faces: int
+    best_time_s: float
+    best_face: str
 
 
 @dataclass(frozen=True)
@@ -81,6 +106,12 @@ class Appearance:
         track = self.tracks[0]
         return track.boxes[track.best][0] if track.boxes else track.start_s
 
+    def row(self, person: str, video: str, best: str) -> WhoRow:
+        """As a line of who.csv. person, video: as typed. best: path of the image of the best item, or empty."""
+        times = round(self.start_s, 3), round(self.end_s, 3)
+        count, best_time_s = self.num_faces, round(self.best_time_s, 3)
+        return WhoRow(person, video, *times, round(self.probability, 4), self.decision, count, best_time_s, best)
+
 
 @dataclass(frozen=True)
 class VideoAnswer:
@@ -89,6 +120,7 @@ class VideoAnswer:
     segment: its id. status: that of stage 2, such as "ok" or "unreadable: ...".
     duration_s, width, height: of the video, 0 where they are not known; an image lasts 0 s.
     appearances: in the order of their start; none is a normal case.
+    taken: when it was taken, ISO 8601 as in the list ``vid2taken``; "" where the file does not say.
     """
 
     segment: str
@@ -97,6 +129,7 @@ class VideoAnswer:
     width: int
     height: int
     appearances: tuple[Appearance, ...]
+    taken: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as JSON has them."""
@@ -118,3 +151,24 @@ def _appearance(values: Mapping[str, Any]) -> Appearance:
 def _track(values: Mapping[str, Any]) -> Track:
     boxes = tuple(tuple(box) for box in values["boxes"])
     return Track(**{**values, "rows": tuple(values["rows"]), "boxes": boxes})
+
+
+@dataclass(frozen=True)
+class PortraitNote:
+    """Something about the portraits that the user should know.
+
+    kind: ``unreadable`` and ``nothing``: a portrait that cannot be read, or shows nobody. ``several``: it shows several
+        persons, of whom the largest one counts. ``missing``: no portrait of the person shows anybody. ``same``: two
+        persons seem to be one.
+    person, other: ids. segment: id of the portrait, of the first three kinds.
+    number: how many persons are seen at once. detail: status of stage 2. text: the note as a sentence.
+    """
+
+    kind: str
+    modality: str
+    person: str
+    segment: str = ""
+    other: str = ""
+    number: int = 0
+    detail: str = ""
+    text: str = ""

@@ -7,6 +7,8 @@ import gc
 import importlib
 import logging
 import math
+import os
+import stat
 import sys
 import types
 import typing
@@ -29,14 +31,15 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\nvalid options: {valid}\n")
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
+class Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """The description as it is, with the defaults shown per option."""
+
+
+def parser(
+    doc: str | None, epilog: str = "Run it from the repository root after `. ./path.sh`."
+) -> argparse.ArgumentParser:
     """A parser whose help is the step's docstring, with the defaults shown per option."""
-
-    class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-        pass
-
-    epilog = "Run it from the repository root after `. ./path.sh`."
-    return _Parser(description=doc, epilog=epilog, formatter_class=_Help, allow_abbrev=False)
+    return _Parser(description=doc, epilog=epilog, formatter_class=Help, allow_abbrev=False)
 
 
 def flag(value: str) -> bool:
@@ -80,6 +83,7 @@ def _number(expected: str, is_valid: Callable[[float], bool]) -> Callable[[str],
 
 
 share = _number("a number above 0 and up to 1", lambda number: 0 < number <= 1)
+prior = _number("a number above 0 and below 1", lambda number: 0 < number < 1)
 unit = _number("a number from 0 to 1", lambda number: 0 <= number <= 1)
 cosine = _number("a number from -1 to 1", lambda number: -1 <= number <= 1)
 finite = _number("a finite number", math.isfinite)
@@ -116,7 +120,7 @@ def parse(options: type[T], doc: str | None, arguments: Sequence[str] | None = N
     Leaves the process with a message and status 2 for a wrong command line.
     """
     made = parser(doc)
-    _add_options(made, options)
+    add_options(made, options)
     return fill(options, **vars(made.parse_args(arguments)))
 
 
@@ -131,12 +135,13 @@ def fill(options: type[T], **values: Any) -> T:
     return made
 
 
-def _add_options(made: argparse.ArgumentParser, options: type) -> None:
+def add_options(made: argparse.ArgumentParser, options: type) -> None:
+    """The fields of a dataclass as options of a parser; see :func:`parse`."""
     hints = typing.get_type_hints(options)
     for item in fields(options):
         hint = hints[item.name]
         if is_dataclass(hint):
-            _add_options(made, typing.cast(type, hint))
+            add_options(made, typing.cast(type, hint))
             continue
         if typing.get_origin(hint) in (typing.Union, types.UnionType):
             hint = next(part for part in typing.get_args(hint) if part is not type(None))
@@ -184,12 +189,23 @@ def load(*modules: str) -> None:
     gc.enable()
 
 
+def _is_file(stream: typing.TextIO) -> bool:
+    """Whether a stream is written into a file, such as the log of a job."""
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:
+        return False
+
+
 def main(function: Callable[..., Any], arguments: argparse.Namespace) -> NoReturn:
     """Call ``function(**arguments)`` with logging set up and leave the process with its outcome.
 
-    Exit status 0 when it returns, 1 with a one-line message for a :class:`VidPersonError` or an OSError.
+    Exit status 0 when it returns, 1 with a one-line message for a :class:`VidPersonError` or an OSError. With
+    VIDPERSON_QUIET=true only warnings are shown, without the time; files get all.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
+    quiet = os.environ.get("VIDPERSON_QUIET") == "true" and not _is_file(sys.stderr)
+    level, form = (logging.WARNING, "%(message)s") if quiet else (logging.INFO, LOG_FORMAT)
+    logging.basicConfig(level=level, stream=sys.stderr, format=form)
     try:
         function(**vars(arguments))
     except VidPersonError as error:

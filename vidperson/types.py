@@ -126,3 +126,31 @@ class Detections:
         """The inverse of :meth:`as_rows`, without frame number and time."""
         rows = _checked("faces", rows, (len(rows), len(FACE_COLUMNS)))
         return cls(rows[:, 2:6], rows[:, 6], rows[:, 7:].reshape(-1, NUM_LANDMARKS, 2))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the cosine of two embeddings of a network becomes a natural log-likelihood ratio, same person or another.
+
+    llr = offset + slope * cosine. measured_on: the lists of pairs that it was learnt from, or who published it.
+    num_targets, num_nontargets: pairs of them; 0 where it was not learnt from pairs.
+    Raises ValueError for a slope that is not positive, and for numbers that are not finite.
+    """
+
+    slope: float
+    offset: float
+    measured_on: str
+    num_targets: int = 0
+    num_nontargets: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.slope < np.inf or not np.isfinite(self.offset):
+            raise ValueError(f"expected a slope above 0 and a finite offset, found {self.slope} and {self.offset}")
+
+    def llr(self, cosines: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Cosines of any shape to natural log-likelihood ratios of that shape."""
+        return np.asarray(self.offset + self.slope * np.asarray(cosines, np.float64))
+
+    def cosine(self, llr: float) -> float:
+        """The cosine that has this log-likelihood ratio."""
+        return (llr - self.offset) / self.slope

@@ -9,6 +9,7 @@ import numpy as np
 
 from vidperson.body.crops import cut_out
 from vidperson.io.items import Spool, item_entries
+from vidperson.media.cuts import SampledShots
 from vidperson.media.image import encode_jpeg, encode_png, thumbnail_of
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.types import BODY_COLUMNS, Box, Frame, Image
@@ -29,6 +30,7 @@ class Bodies:
         self._spool = Spool()
         self._rows: list[tuple[float, ...]] = []
         self._quality: list[tuple[float, float]] = []
+        self._shots = SampledShots()
         self._thumbnail: bytes | None = None
         self._best = -1.0
         self.frames = 0
@@ -43,6 +45,7 @@ class Bodies:
         boxes: x1 y1 x2 y2 in its pixels. Raises MediaError for too large a box.
         """
         height, width = frame.image.shape[:2]
+        self._shots.add(frame.image, frame.time_s)
         self.frames, self.size = self.frames + 1, f"{width} x {height}"
         shown: list[Box] = []
         best = 0.0
@@ -59,10 +62,11 @@ class Bodies:
             self._best, self._thumbnail = best, encode_jpeg(_drawn(frame.image, shown))
 
     def entries(self, segment: str) -> dict[str, Iterator[bytes]]:
-        """What the segment adds to each archive, see :func:`~vidperson.io.items.item_entries`."""
+        """What the segment adds to each archive, see :func:`~vidperson.io.items.item_entries`; once."""
         rows = np.array(self._rows, np.float32).reshape(-1, len(BODY_COLUMNS))
         quality = np.array(self._quality, np.float32).reshape(-1, 2)
-        return item_entries("bodies", segment, rows, quality, self._spool.read(range(len(self))), self._thumbnail)
+        crops = self._spool.read(range(len(self)))
+        return item_entries("bodies", segment, rows, quality, self._shots.starts(), crops, self._thumbnail)
 
 
 def _drawn(image: Image, boxes: Sequence[Box]) -> Image:

@@ -23,7 +23,7 @@ SHOWN = 5
 WRITTEN = (
     *("vid.scp", "frames.scp", "wav.scp", "utt2spk", "spk2utt", "face_boundingbox", "face_boundingbox_conf"),
     *("trials", "trial_partitions", "search", "utt2group", "relevant", "region", "names", "utt2dur"),
-    *("vid2dur", "vid2pixels"),
+    *("vid2dur", "vid2pixels", "vid2taken"),
 )
 EVERY_SEGMENT = "all"  # the group of a searched set that has only one
 _NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -316,6 +316,14 @@ def write_data_folder(
     searched = () if search is None else search.models
     log.info(message, folder, len(by_model), len(segments), len(segments) - of_models, len(trials), len(searched))
     return folder
+
+
+def write_empty_folder(folder: str | os.PathLike[str]) -> Path:
+    """Write lists without any line: the enrolment set where there is no portrait. Returns the folder."""
+    remove_lists(folder)
+    for name in ("names", "spk2utt", "utt2spk", "vid.scp"):
+        write_lines(Path(folder, name), ())
+    return Path(folder)
 
 
 def _check_segments(folder: Path, segments: Sequence[Segment]) -> None:

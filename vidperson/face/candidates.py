@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,7 @@ from vidperson.face.selection import (
     pick_level,
     score_levels,
 )
-from vidperson.io.items import Spool
+from vidperson.io.items import NO_SHOTS, Spool
 from vidperson.media.image import encode_png, thumbnail_of
 from vidperson.types import FACE_COLUMNS, Box, Detections, Float, Frame, Image
 
@@ -32,6 +32,7 @@ class SelectedFaces:
     """What is kept of a segment.
 
     rows: (N, 17) float32, columns ``vidperson.types.FACE_COLUMNS``.
+    shots: (S, 1) float32 seconds at which shots begin among the frames that were searched.
     quality: (N, 2) float32: eye distance in pixels, share of black pixels.
     crops: N PNG files of 112 x 112 RGB, to be read once.
     thumbnail: (height, 320, 3) uint8 RGB of the frame with the best face, narrower where it would be higher than 1280;
@@ -46,6 +47,7 @@ class SelectedFaces:
     thumbnail: Image | None
     thumbnail_faces: Detections
     thumbnail_region: Box | None = None
+    shots: Float = field(default_factory=lambda: NO_SHOTS)
 
 
 class Candidates:

@@ -126,4 +126,4 @@ def archive_entries(segment: str, faces: SelectedFaces) -> dict[str, Iterator[by
         width, kept = faces.thumbnail.shape[1], len(faces.rows) > 0
         drawn = draw_faces(faces.thumbnail, faces.thumbnail_faces, width, kept, faces.thumbnail_region)
         thumbnail = encode_jpeg(drawn)
-    return item_entries("faces", segment, faces.rows, faces.quality, faces.crops, thumbnail)
+    return item_entries("faces", segment, faces.rows, faces.quality, faces.shots, faces.crops, thumbnail)

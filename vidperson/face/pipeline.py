@@ -17,7 +17,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import count
 from typing import NamedTuple
@@ -30,6 +30,7 @@ from vidperson.face.bodies import Bodies
 from vidperson.face.candidates import Boxes, Candidates, SelectedFaces, SelectionPolicy
 from vidperson.face.detector import DetectorPass, FaceDetector, Shape
 from vidperson.face.looks import Look, Seen, SeenFrame
+from vidperson.media.cuts import SampledShots
 from vidperson.media.hardware import GpuDecoder
 from vidperson.media.image import box_size, cut_box, thumbnail_of
 from vidperson.media.limits import USUAL_LIMITS, Limits
@@ -347,10 +348,12 @@ class _UnderWay:
         self._segments = [_Segment(name, Candidates(policy, task.labels, regions.get(name))) for name in task.segments]
         self._looks = iter(task.looks)
         self._frames: list[SeenFrame] = []
+        self._shots = SampledShots()
         self._end: _End | None = None
         self.is_done = False
 
     def add(self, frame: Frame, faces: Detections) -> None:
+        self._shots.add(frame.image, frame.time_s)
         if self._task.bodies:
             self._give(self._task.bodies, frame, faces)
             return
@@ -381,7 +384,11 @@ class _UnderWay:
 
     def results(self) -> list[Result]:
         assert self._end
-        return [segment.result(self._end) for segment in self._segments]
+        found = [segment.result(self._end) for segment in self._segments]
+        if self._end.with_faces is None:
+            return found
+        shots = self._shots.starts()
+        return [each._replace(faces=replace(each.faces, shots=shots)) for each in found]
 
 
 def _finish(

@@ -1,7 +1,8 @@
 """What stage 2 stores of each segment, whatever the modality: the items, their quality, their pictures.
 
 ``<items>.ark`` has a row per item, which begins with frame, time_s, x1 y1 x2 y2 in pixels and score; ``quality.ark``
-two numbers per item; ``crops.tar`` a lossless picture per item; ``thumbs.tar`` one picture of the segment to look at.
+two numbers per item; ``shots.ark`` the seconds at which shots begin, among the frames that were searched; ``crops.tar``
+a lossless picture per item; ``thumbs.tar`` one picture of the segment to look at.
 Of what is heard there is ``<items>.ark`` only, with its own columns.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from vidperson.io.matrices import load_matrices, matrix_bytes
 from vidperson.io.record import checked
 from vidperson.types import HEARD, Float, Image
 
+NO_SHOTS = np.zeros((0, 1), np.float32)
 _STAGE = "run stage 2"
 _IN_MEMORY = 1 << 18  # bytes of a spool that need no file: segments may be many, and have an item or two
 
@@ -53,7 +55,7 @@ def archives_of(items: str) -> tuple[str, ...]:
     """Names of the archives of stage 2. items: what it finds, one of ``vidperson.types.ITEMS``."""
     if items in HEARD:
         return (f"{items}.ark",)
-    return f"{items}.ark", "quality.ark", "crops.tar", "thumbs.tar"
+    return f"{items}.ark", "quality.ark", "shots.ark", "crops.tar", "thumbs.tar"
 
 
 def item_entries(
@@ -61,18 +63,21 @@ def item_entries(
     segment: str,
     rows: Float,
     quality: Float,
+    shots: Float,
     crops: Iterable[bytes],
     thumbnail: bytes | None,
 ) -> dict[str, Iterator[bytes]]:
     """The bytes that a segment adds to each archive, to be read once.
 
-    rows: (N, columns), the frame in the first one. quality: (N, 2). crops: N PNG files. thumbnail: a JPEG file.
+    rows: (N, columns), the frame in the first one. quality: (N, 2). shots: (S, 1). crops: N PNG files.
+    thumbnail: a JPEG file.
     """
     names = (f"{segment}/{number:05d}_{int(frame):07d}.png" for number, frame in enumerate(rows[:, 0]))
     shown = [] if thumbnail is None else [tar_entry(f"{segment}.jpg", thumbnail)]
     contents = (
         iter([matrix_bytes(segment, rows)]),
         iter([matrix_bytes(segment, quality)]),
+        iter([matrix_bytes(segment, shots)]),
         (tar_entry(name, png) for name, png in zip(names, crops, strict=True)),
         iter(shown),
     )
@@ -144,17 +149,26 @@ class StoredItems(StoredRows):
 
         Raises DataError for a crop that is missing, damaged or another segment's.
         """
+        count = self.count(segment)
+        for _, crop in self.some(segment, range(count if most is None else min(most, count))):
+            yield crop
+
+    def some(self, segment: str, rows: Collection[int]) -> Iterator[tuple[int, Image]]:
+        """Some crops of a segment with the numbers of their items, from 0; as :meth:`read`, in the order of the items.
+
+        Raises as :meth:`read`.
+        """
         import cv2
 
-        count = self.count(segment)
-        if not count:
+        if not rows:
             return
         where = self._places[segment]
-        for name, png in read_tar_files(where, count if most is None else min(most, count)):
-            crop = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB)
-            if crop is None or not name.startswith(f"{segment}/"):
-                raise DataError(f"'{name}' at {where} is not a crop of {segment}; {_STAGE} again")
-            yield np.asarray(crop, np.uint8)
+        for row, (name, png) in enumerate(read_tar_files(where, max(rows) + 1, rows)):
+            if row in rows:
+                crop = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB)
+                if crop is None or not name.startswith(f"{segment}/"):
+                    raise DataError(f"'{name}' at {where} is not a crop of {segment}; {_STAGE} again")
+                yield row, np.asarray(crop, np.uint8)
 
     def sample(self, wanted: int) -> Iterator[Image]:
         """About ``wanted`` crops, of segments spread over the set."""

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from vidperson.errors import DataError
 from vidperson.io.lines import read_scp
 from vidperson.io.places import Places
+from vidperson.io.record import checked
 
 Float = NDArray[np.float32]
 
@@ -111,3 +112,14 @@ def _read_matrix(stream: BinaryIO, left: int) -> NDArray[np.floating]:
 def load_matrices(scp: str | os.PathLike[str], columns: int | None = None) -> MatrixTable:
     """Open ``<key> <archive>:<offset>`` as a mapping of lazily read (rows, columns) float32 matrices."""
     return MatrixTable(scp, columns)
+
+
+def checked_matrices(folder: Path, name: str, columns: int | None = None) -> MatrixTable:
+    """The matrices of an archive, after list and archive were checked against the folder's record.
+
+    Raises DataError for a file that was edited, cut or swapped, or is missing.
+    """
+    table = load_matrices(checked(folder / f"{name}.scp"), columns)
+    if (folder / f"{name}.ark").is_file():  # a user's own list may name others
+        checked(folder / f"{name}.ark")
+    return table

@@ -2,7 +2,8 @@
 
 A cut is a jump between two frames that stands out against the changes around it, and that no frame of those before and
 behind it bridges. So neither a pan, where all frames differ from the next, nor a flash, behind which the film goes on
-as before, is a cut. Fades and dissolves are not found. The constants were chosen on composed films, see
+as before, is a cut. Fades and dissolves are not found. Either all frames of a film are compared, or those that are
+sampled of a video, a fraction of a second apart. The constants were chosen on composed films, see
 benchmarks/lab_notes.md.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import NamedTuple
 
 import av
 import cv2
@@ -18,18 +20,34 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from vidperson.types import Float, Image
+
 Small = NDArray[np.uint8]
 
 WIDTH, HEIGHT = 48, 27  # of the small versions
 _SAMPLES = 4  # per side of a pixel of these, at least, where the frame has as many
 _BINS = 16  # of the histogram of each channel
-_REACH = 7  # frames before and behind a jump that are compared with each other; no shot is shorter
 _LOWEST = 0.25  # difference of two frames from which on they may be of two shots
-_SPIKE = 2.0  # how many times the usual difference around it a jump is
 _SOFTENER = 0.02  # added to the usual difference: between still frames it is 0
 _FLASH = 5  # frames from the one before a flash to the one behind it, both included
-_DRIFT = 0.75  # of the usual difference, by which a film that moves on changes per frame meanwhile
 _PLANAR = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"}
+
+
+class _Rule(NamedTuple):
+    """What is a cut.
+
+    reach: frames before and behind a jump that are compared with each other; no shot is shorter.
+    spike: how many times the usual difference around it a jump is.
+    drift: of the usual difference, by which a film that moves on changes per frame behind a flash.
+    """
+
+    reach: int
+    spike: float
+    drift: float
+
+
+_EVERY_FRAME = _Rule(7, 2.0, 0.75)
+_SAMPLED = _Rule(2, 2.5, 0.5)
 
 
 def small_version(picture: av.VideoFrame, reformatter: VideoReformatter) -> Small:
@@ -43,6 +61,12 @@ def small_version(picture: av.VideoFrame, reformatter: VideoReformatter) -> Smal
         few = np.ascontiguousarray(rows[:: every[0], :: every[1]])
         channels.append(cv2.resize(few, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
     return np.stack(channels, axis=-1)
+
+
+def small_image(image: Image) -> Small:
+    """The same of an RGB image, each the mean over four samples of its area: 20 us whatever the size."""
+    few = cv2.resize(image, (2 * WIDTH, 2 * HEIGHT), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(cv2.cvtColor(cv2.resize(few, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2YUV))
 
 
 class _Seen:
@@ -71,35 +95,82 @@ def shot_starts(smalls: Iterable[Small]) -> Iterator[bool]:
 
     Reads seven frames ahead.
     """
-    before: deque[_Seen] = deque(maxlen=_REACH)
-    ahead: deque[_Seen] = deque()  # from the frame that is asked about on
-    since = 0
-    last: _Seen | None = None
-    for small in chain(smalls, [None] * _REACH):
-        if small is not None:
-            seen = _Seen(small)
-            seen.step = difference(last, seen) if last is not None else 0.0
-            ahead.append(seen)
-            last = seen
-        if len(ahead) > _REACH or (small is None and ahead):
-            first = not before or (since >= _REACH and _is_cut(before, ahead))
-            yield first
-            since = 1 if first else since + 1
-            before.append(ahead.popleft())
+    finder = _CutFinder(_EVERY_FRAME)
+    for small in smalls:
+        yield from finder.add(small)
+    yield from finder.end()
 
 
-def _is_cut(before: deque[_Seen], ahead: deque[_Seen]) -> bool:
+class SampledShots:
+    """Where shots begin among the frames that are sampled of a video; memory grows with the shots only."""
+
+    def __init__(self) -> None:
+        self._finder = _CutFinder(_SAMPLED)
+        self._waiting: deque[float] = deque()  # times of the frames that are not judged yet
+        self._last_s = -np.inf
+        self._starts: list[float] = []
+
+    def add(self, image: Image, time_s: float) -> None:
+        """Take the next frame. One that comes late, as of a further look at the video, does not count."""
+        if time_s > self._last_s:
+            self._last_s = time_s
+            self._waiting.append(time_s)
+            self._note(self._finder.add(small_image(image)))
+
+    def starts(self) -> Float:
+        """(S, 1) float32: seconds at which shots begin, ascending; call it once, at the end."""
+        self._note(self._finder.end())
+        return np.array(self._starts, np.float32).reshape(-1, 1)
+
+    def _note(self, judged: Iterable[bool]) -> None:
+        for first in judged:
+            time_s = self._waiting.popleft()
+            if first:
+                self._starts.append(time_s)
+
+
+class _CutFinder:
+    """Says of each frame whether a shot begins with it, some frames later."""
+
+    def __init__(self, rule: _Rule) -> None:
+        self._rule = rule
+        self._before: deque[_Seen] = deque(maxlen=rule.reach)
+        self._ahead: deque[_Seen] = deque()  # from the frame that is asked about on
+        self._since = 0
+        self._last: _Seen | None = None
+
+    def add(self, small: Small) -> list[bool]:
+        """Take a frame. Returns what is known now of an earlier one."""
+        seen = _Seen(small)
+        seen.step = difference(self._last, seen) if self._last is not None else 0.0
+        self._ahead.append(seen)
+        self._last = seen
+        return [self._judge()] if len(self._ahead) > self._rule.reach else []
+
+    def end(self) -> Iterator[bool]:
+        """What is known of the frames that are left, as no other follows."""
+        while self._ahead:
+            yield self._judge()
+
+    def _judge(self) -> bool:
+        first = not self._before or (self._since >= self._rule.reach and _is_cut(self._before, self._ahead, self._rule))
+        self._since = 1 if first else self._since + 1
+        self._before.append(self._ahead.popleft())
+        return first
+
+
+def _is_cut(before: deque[_Seen], ahead: deque[_Seen], rule: _Rule) -> bool:
     """Whether the film is cut in front of the first frame of those ahead."""
     jump = ahead[0].step
     if jump < _LOWEST:
         return False
     around = [seen.step for seen in chain(list(before)[1:], list(ahead)[1:])]
     usual = float(np.median(around)) if around else 0.0
-    if jump < _SPIKE * (usual + _SOFTENER):
+    if jump < rule.spike * (usual + _SOFTENER):
         return False
     for back, one in enumerate(reversed(before), 1):
         for on, other in enumerate(ahead, 1):
-            drift = _DRIFT * usual * (back + on - 1) if back + on <= _FLASH else 0.0
+            drift = rule.drift * usual * (back + on - 1) if back + on <= _FLASH else 0.0
             if difference(one, other) < max(_LOWEST, drift):
                 return False
     return True

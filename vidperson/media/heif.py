@@ -75,6 +75,18 @@ def decode_heif(data: bytes, limits: Limits) -> tuple[Image, str | None]:
         raise MediaError(_BROKEN) from error
 
 
+def exif_of(data: bytes) -> bytes:
+    """The EXIF block of a file, as it begins with ``Exif`` or the byte order; b"" where there is none that is whole."""
+    try:
+        items, _ = _items(data)
+        (item,) = (item for item in items.values() if item.kind == b"Exif")
+        content, whole = item.data()
+        (begin,) = struct.unpack_from(">I", content)  # of the byte order, behind this number: ISO/IEC 23008-12, A.2.1
+    except (struct.error, LookupError, ValueError):
+        return b""
+    return content[4 + begin :] if whole else b""
+
+
 def _shown(items: dict[int, _Item], number: int, limits: Limits, deepest: int) -> tuple[Image, str | None]:
     """An item with its properties applied. deepest: how many steps further it may be made of others."""
     item = items[number]

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import yaml
 
 from vidperson.errors import ModelError
+from vidperson.types import Calibration
 
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 ROLES = ("detector", "embedder", "classifier")
@@ -238,7 +239,8 @@ class ModelCard:
 
     kind: ``<modality>_<role>``, the role one of ``ROLES``.
     figures: what was measured, and on what. bf16_check: what ``steps/check_precision.py`` found when the network passed
-    it in bf16; ``--precision auto`` takes bf16 for such a network. training: how it was trained, for our own networks.
+    it in bf16; ``--precision auto`` takes bf16 for such a network. calibration: of an embedder, how cosines of its
+    embeddings become log-likelihood ratios. training: how it was trained, for our own networks.
     """
 
     name: str
@@ -255,6 +257,7 @@ class ModelCard:
     openvino: OpenVinoIr | None = None
     figures: dict[str, Any] = field(default_factory=dict)
     bf16_check: dict[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -516,3 +519,16 @@ def picture_input(card: ModelCard) -> PictureInput:
     if not isinstance(card.input, PictureInput):
         raise ModelError(f"{card.name}: input.kind: expected picture, found {card.input.kind}")
     return card.input
+
+
+def calibration_of(card: ModelCard) -> Calibration:
+    """That of a card or, where it was installed before it had one, of the card of the zoo with its name.
+
+    Raises ModelError where there is none.
+    """
+    if card.calibration is not None:
+        return card.calibration
+    shipped = load_card(card.name).calibration if card.name in card_names() else None
+    if shipped is None:
+        raise ModelError(f"{card.name}: the card has no calibration, which makes probabilities of cosines")
+    return shipped

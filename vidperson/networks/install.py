@@ -73,6 +73,21 @@ def installed_model(directory: str | os.PathLike[str]) -> InstalledModel:
     return InstalledModel(load_card(folder / f"{folder.name}.yaml"), folder / NETWORK, found)
 
 
+def shipped_model(card_name: str) -> InstalledModel | None:
+    """The network of a card where it ships with the package, opened in its place; None for any other card.
+
+    Raises ModelError for a card that is wrong, and for a file that is not the one of the card.
+    """
+    card = load_card(card_name)
+    path = ZOO / card.file.name
+    if card_path(card_name).parent != ZOO or card.checkpoint or card.mxnet or card.openvino or not path.is_file():
+        return None
+    found = sha256(path)
+    if found != card.file.sha256:
+        raise ModelError(f"{path}: expected SHA-256 {card.file.sha256}, found {found}; install the package again")
+    return InstalledModel(card, path, found)
+
+
 def install_model(
     card_name: str,
     models_dir: str | os.PathLike[str],
@@ -152,6 +167,14 @@ def needs_conversion(card_name: str, models_dir: str | os.PathLike[str]) -> bool
     """Whether installing the card would need the torch extra."""
     card = load_card(card_name)
     return card.checkpoint is not None and not (Path(models_dir) / card.name / RECORD).is_file()
+
+
+def find_files(card: ModelCard, folders: Sequence[str | os.PathLike[str]]) -> list[Path | None]:
+    """Where the files of a card of the zoo are, in these folders or in the zoo; None for one that is not there.
+
+    Raises ModelError when a file in a folder of the card's own is another one.
+    """
+    return [_find_file(card, file, folders, ZOO) for file in card.files]
 
 
 def _find_file(

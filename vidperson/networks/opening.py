@@ -136,6 +136,16 @@ def cpu_engine(card: ModelCard, precision: str, features: Collection[str]) -> tu
     raise EngineError(f"engine 'auto' computes in {valid} on the device cpu, '{precision}' was asked for")
 
 
+def auto_precision(card: ModelCard, engine: str, device: str, features: Collection[str]) -> str:
+    """What the option ``precision=auto`` means: bf16 where card, engine and processor allow it, else fp32.
+
+    features: of the processor, see :func:`vidperson.engines.processor.processor_features`.
+    The stages settle it in utils/stage.sh, before there are jobs.
+    """
+    on_cpu = device == "cpu" and engine in (AUTO, "openvino")
+    return "bf16" if on_cpu and card.bf16_check and any("bf16" in name for name in features) else "fp32"
+
+
 def _best_on_gpu(installed: InstalledModel, device: str, load: Callable[[str], Network]) -> Network:
     reasons: list[str] = []
     for engine in (("mxnet",) if installed.mxnet_symbol else ()) + _GPU:

@@ -1,0 +1,89 @@
+"""An answer about persons that are drawn: no real person is in it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+
+from vidperson.answers import Appearance, Candidate, Track, VideoAnswer
+
+SKIN = ((246, 214, 186), (228, 184, 148), (186, 130, 92), (132, 88, 62), (252, 226, 204))
+HAIR = ((52, 38, 30), (110, 70, 40), (196, 150, 84), (30, 30, 36), (150, 60, 40), (160, 160, 164))
+SHIRT = ((86, 128, 170), (176, 96, 92), (104, 150, 116), (196, 160, 92), (128, 110, 168), (92, 104, 120))
+BACK = ((226, 232, 238), (238, 230, 220), (222, 234, 226), (236, 226, 232), (228, 228, 240))
+SIDE = 112
+
+
+def drawn_face(number: int, shot: int = 0) -> bytes:
+    """A JPEG file, 112 x 112 pixels, of person ``number``; ``shot``: turns the head a little and changes the light."""
+    from PIL import Image, ImageDraw
+
+    rng = np.random.default_rng([number, 7])
+    skin, hair, shirt = (table[number * step % len(table)] for table, step in ((SKIN, 2), (HAIR, 1), (SHIRT, 5)))
+    long, curly, glasses, beard = number % 2 == 1, number % 3 == 0, number % 5 == 2, number % 4 == 2
+    turn = np.random.default_rng([number, shot]).normal(0, 9)
+    scale = 4
+    picture = Image.new("RGB", (SIDE * scale, SIDE * scale), BACK[(number + shot) % len(BACK)])
+    draw = ImageDraw.Draw(picture)
+
+    def oval(x: float, y: float, width: float, height: float, colour: tuple[int, ...]) -> None:
+        left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+        draw.ellipse([scale * side for side in (left, top, right, bottom)], fill=colour)
+
+    width, height = 52 + rng.uniform(-4, 4), 64 + rng.uniform(-4, 5)
+    dark = tuple(int(0.82 * part) for part in skin)
+    oval(56, 122, 104, 70, shirt)
+    if long:
+        oval(56, 66, width + 26, height + 34, hair)
+    draw.rectangle([scale * side for side in (46, 80, 66, 98)], fill=dark)
+    oval(56, 50 if long else 46, width + (12 if curly else 8), height + 6, hair)
+    if curly:
+        for angle in np.linspace(np.pi, 2 * np.pi, 9):
+            oval(56 + 31 * np.cos(angle), 42 + 27 * np.sin(angle), 20, 20, hair)
+    oval(56, 58, width, height, skin)
+    oval(56 - turn / 4, 58 - 0.44 * height, width * 0.86, height * 0.36, hair)
+    middle = 56 + turn / 2
+    if beard:
+        oval(middle, 58 + 0.36 * height, width * 0.74, height * 0.34, hair)
+    for side in (-1, 1):
+        x = middle + 11.5 * side
+        oval(x, 56, 9, 6.5, (252, 252, 252))
+        oval(x + turn / 20, 56, 4.6, 5.4, (44, 44, 52))
+        draw.line([scale * value for value in (x - 5, 49.5, x + 5, 48.8)], fill=hair, width=2 * scale)
+        if glasses:
+            box = [scale * value for value in (x - 9, 48.5, x + 9, 63.5)]
+            draw.rounded_rectangle(box, radius=5 * scale, outline=(60, 60, 70), width=scale + 2)
+    draw.line([scale * value for value in (middle, 58, middle + turn / 6 + 1.5, 66)], fill=dark, width=2 * scale)
+    smile = [scale * value for value in (middle - 9, 64, middle + 9, 79)]
+    draw.arc(smile, 25, 155, fill=(168, 76, 76), width=2 * scale + 2)
+    small = picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    light = np.asarray(small, np.float32) * np.random.default_rng([shot, 3]).uniform(0.92, 1.04)
+    stream = io.BytesIO()
+    Image.fromarray(np.clip(light, 0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
+
+
+def appearance(
+    person: str,
+    start_s: float,
+    end_s: float,
+    probability: float = 0.97,
+    decision: str = "yes",
+    others: Mapping[str, float] | None = None,
+    modality: str = "face",
+) -> Appearance:
+    """One track, five items a second; of an image (0 to 0) one."""
+    times = np.arange(start_s, max(end_s, start_s + 0.1), 0.2).round(3).tolist()
+    boxes = tuple((time, 40.0, 30.0, 152.0, 142.0) for time in times) if modality != "speaker" else ()
+    track = Track(modality, start_s, end_s, tuple(range(len(times))), boxes, len(boxes) // 2)
+    listed = {} if decision == "unknown" else {person: probability}
+    candidates = [Candidate(name, 3.0, share) for name, share in (listed | dict(others or {})).items()]
+    return Appearance(person, decision, probability, 3.0, start_s, end_s, (track,), tuple(candidates))
+
+
+def video(segment: str, duration_s: float, *appearances: Appearance, status: str = "ok") -> VideoAnswer:
+    """A video of 1280 x 720 pixels; an image where it lasts 0 s."""
+    ordered = sorted(appearances, key=lambda one: one.start_s)
+    return VideoAnswer(segment, status, duration_s, 1280, 720, tuple(ordered))

@@ -1,0 +1,47 @@
+"""What the user should know of the portraits: those that show nobody or several persons, and persons who are alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from vidperson.answers import PortraitNote
+from vidperson.backends.gallery import Gallery, Portrait
+from vidperson.types import Calibration
+
+FALSE_NOTES = 0.05
+"""How many pairs of different persons of a gallery are told to be the same one, at most, on average."""
+_BLOCK = 2048
+
+
+def noted(portraits: Iterable[Portrait], modality: str, notes: list[PortraitNote]) -> Iterator[Portrait]:
+    """The same portraits; what is wrong with each is added to ``notes``."""
+    for one in portraits:
+        if one.vector is None:
+            kind = "unreadable" if one.status.startswith("unreadable") else "nothing"
+            notes.append(PortraitNote(kind, modality, one.person, one.segment, detail=one.status))
+        elif one.together > 1:
+            notes.append(PortraitNote("several", modality, one.person, one.segment, number=one.together))
+        yield one
+
+
+def gallery_notes(gallery: Gallery, modality: str, calibration: Calibration) -> list[PortraitNote]:
+    """Persons of whom no portrait shows anything, and pairs of persons who seem to be one, in C-locale order.
+
+    A pair seems to be one where its log-likelihood ratio is so high that among all pairs of different persons at most
+    FALSE_NOTES are expected to reach it: a ratio of a or more has at most the probability 1 / a for them.
+    """
+    notes = [PortraitNote("missing", modality, person) for person in gallery.missing]
+    count = len(gallery)
+    if count < 2:
+        return notes
+    least = calibration.cosine(math.log(count * (count - 1) / 2 / FALSE_NOTES))
+    vectors = gallery.vectors.astype(np.float32)
+    for start in range(0, count, _BLOCK):
+        cosines = vectors[start : start + _BLOCK] @ vectors[start:].T
+        for row, column in np.argwhere(np.triu(cosines >= least, 1)).tolist():
+            one, other = gallery.persons[start + row], gallery.persons[start + column]
+            notes.append(PortraitNote("same", modality, one, other=other))
+    return notes

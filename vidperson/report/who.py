@@ -1,0 +1,518 @@
+"""Pages that say who is in which video, and when: one of all, one of each person and one of each video.
+
+They are written from an index in a temporary file, so that memory does not grow with the number of videos.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, unquote
+
+from vidperson.answers import VideoAnswer
+from vidperson.report.page import render
+from vidperson.report.pictures import shrunken_jpeg
+from vidperson.types import IMAGE_SUFFIXES
+
+MOST_CARDS = 60
+"""Persons, and videos, that the first page shows with their time lines; the others are listed there by name."""
+MOST_LANES, MOST_TIMES, MOST_PICTURES = 8, 4, 12
+"""Lines of a card, times of a line and pictures of a card on the first page; the pages of their own have more."""
+MOST_LISTED = 20_000
+"""Names in a list of the first page."""
+MOST_FACES, FACE_WIDTH = 300, 112
+"""Faces that a page of its own shows, and their width in pixels; of the others it has the times."""
+SHORT_S = 10.0
+"""Times of what is shorter are written to a tenth of a second."""
+
+_SKIPPED = ("unreadable", "missing", "damaged")
+_STATES = {
+    "unreadable": "it cannot be read",
+    "damaged": "a part of it is damaged and was left out",
+    "missing": "there is no such file",
+}
+
+Face = Callable[[str, str, int], bytes | None]
+"""Test set, segment, number of the appearance from 1 -> JPEG file of its best face, None where there is none."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A video or an image of the answer, with what the pages tell beside it.
+
+    name: as typed. page: its own page below ``videos/``, without its suffix; unique among all videos.
+    media: link to the file, as a browser takes it, absolute or relative to the first page; empty where it is unknown.
+    annotated: likewise, to the copy with boxes and names. test_set: where the segment's id is from.
+    """
+
+    answer: VideoAnswer
+    name: str
+    page: str
+    media: str = ""
+    annotated: str = ""
+    test_set: str = ""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was not used, or not as it is. why: in plain words. what: such as "video" or "portrait"."""
+
+    what: str
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that was used. sha256: of its file, empty where it is unknown."""
+
+    name: str
+    task: str
+    sha256: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """How the answer was made.
+
+    date: a day. command: what was called. options, versions: name -> value. files: other files of the answer,
+    link -> what it is.
+    """
+
+    date: str = ""
+    command: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    networks: Sequence[Network] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The persons that were searched for: id -> name as typed, and id -> name of the person's page."""
+
+    names: Mapping[str, str]
+    pages: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Span:
+    """An appearance as it is drawn.
+
+    left, width: per cent of the time line. href: the video at that second, empty where its file is unknown.
+    time, sure: what is written. decision: as in the answer. seen: whether it has a face or a body.
+    others: the persons that it may show otherwise. face: its picture.
+    """
+
+    left: float
+    width: float
+    href: str
+    time: str
+    sure: str
+    decision: str
+    seen: bool
+    others: str
+    face: bytes | None
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A person in a video: the spans on one time line. more: how many spans there are beyond these."""
+
+    name: str
+    href: str
+    decision: str
+    spans: Sequence[Span]
+    more: int
+    duration: str
+    face: bytes | None = None
+    picture: bool = False
+    media: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A person or a video with its lanes. more: how many lanes there are beyond these. words: what finds it."""
+
+    name: str
+    href: str
+    facts: Sequence[str]
+    lanes: Sequence[Lane]
+    more: int
+    words: str
+    face: bytes | None = None
+    media: str = ""
+    annotated: str = ""
+    decision: str = ""
+
+
+def who_pages(
+    videos: Iterable[Shown], gallery: Gallery, face: Face, skipped: Sequence[Skipped], made: Made
+) -> Iterator[tuple[str, str]]:
+    """Name of each page below the folder of the answer -> its text; the first page, ``report.html``, comes last.
+
+    videos: are read once, one at a time.
+    """
+    with _Index(gallery, face) as index:
+        for shown in videos:
+            index.add(shown)
+        yield from _person_pages(index)
+        yield from _video_pages(index)
+        yield "report.html", _first_page(index, skipped, made)
+
+
+def _first_page(index: _Index, skipped: Sequence[Skipped], made: Made) -> str:
+    known, unknown = index.persons(False), index.persons(True)
+    films, pictures = index.videos(False), index.videos(True)
+    return render(
+        "who.html.j2",
+        title="Who is in these videos?" if films or not pictures else "Who is in these pictures?",
+        subtitle=index.summary(len(known), len(unknown)),
+        persons=[index.person_card(key) for key in known[:MOST_CARDS]],
+        more_persons=[index.person_line(key) for key in known[MOST_CARDS:][:MOST_LISTED]],
+        unknown=[index.person_card(key) for key in unknown[:MOST_CARDS]],
+        more_unknown=[index.person_line(key) for key in unknown[MOST_CARDS:][:MOST_LISTED]],
+        videos=[index.video_card(number) for number in films[:MOST_CARDS]],
+        more_videos=[index.video_line(number) for number in films[MOST_CARDS:][:MOST_LISTED]],
+        pictures=[index.video_card(number) for number in pictures[:MOST_CARDS]],
+        more_pictures=[index.video_line(number) for number in pictures[MOST_CARDS:][:MOST_LISTED]],
+        nobody=index.without_anybody(MOST_LISTED),
+        absent=index.absent(MOST_LISTED),
+        skipped=[*index.skipped(), *skipped],
+        made=made,
+        has_gallery=bool(index.gallery.names),
+    )
+
+
+def _person_pages(index: _Index) -> Iterator[tuple[str, str]]:
+    for key in [*index.persons(False), *index.persons(True)]:
+        page = index.page_of(key)
+        root = _root(page)
+        card = index.person_card(key, root, math.inf)
+        yield unquote(page), render("who_person.html.j2", title=card.name, subtitle="", card=card, root=root)
+
+
+def _video_pages(index: _Index) -> Iterator[tuple[str, str]]:
+    for number in (*index.videos(False), *index.videos(True)):
+        _, page = index.video_line(number)
+        root = _root(page)
+        card = index.video_card(number, root, math.inf)
+        yield unquote(page), render("who_video.html.j2", title=card.name, subtitle="", card=card, root=root)
+
+
+_TABLES = """
+CREATE TABLE video(
+  number INTEGER PRIMARY KEY, test_set, segment, name, page, media, annotated, duration_s, status, taken, found,
+  picture);
+CREATE TABLE appearance(
+  person, video INTEGER, number INTEGER, decision, probability, start_s, end_s, seen, others,
+  PRIMARY KEY (person, video, number)) WITHOUT ROWID;
+CREATE INDEX of_video ON appearance(video, number);
+"""
+
+
+class _Index:
+    """All videos and appearances, in a file that SQLite makes for itself and removes when it is closed.
+
+    A person's key: the id, after "+" for one of the gallery and after "?" for an unknown one.
+    """
+
+    def __init__(self, gallery: Gallery, face: Face) -> None:
+        self.gallery = gallery
+        self._face = face
+        self._sets: set[str] = set()
+
+    def __enter__(self) -> _Index:
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.row_factory = sqlite3.Row
+        self._db.executescript(_TABLES + "BEGIN;")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def add(self, shown: Shown) -> None:
+        """Note a video."""
+        answer = shown.answer
+        ends = [appearance.end_s for appearance in answer.appearances]
+        number = self._one("SELECT count(*) FROM video") + 1
+        self._sets.add(shown.test_set)
+        values = (number, shown.test_set, answer.segment, shown.name, shown.page, shown.media, shown.annotated)
+        about = (max([answer.duration_s, *ends]), answer.status, getattr(answer, "taken", ""), len(ends))
+        picture = about[0] == 0 and shown.name.lower().endswith(IMAGE_SUFFIXES)
+        self._db.execute(f"INSERT INTO video VALUES ({','.join('?' * 12)})", (*values, *about, picture))
+        for place, one in enumerate(answer.appearances, 1):
+            key = f"?{shown.test_set}\n{one.person}" if one.decision == "unknown" else f"+{one.person}"
+            others = [(each.person, each.probability) for each in one.candidates if each.person != one.person]
+            row = (key, number, place, one.decision, one.probability, one.start_s, one.end_s, one.num_faces > 0)
+            self._db.execute(f"INSERT INTO appearance VALUES ({','.join('?' * 9)})", (*row, json.dumps(others)))
+
+    # -- lists ------------------------------------------------------------------------------------------------------
+
+    def persons(self, unknown: bool) -> list[str]:
+        """Keys of the persons that appear: who is in most videos first, then by name."""
+        counts = self._db.execute(
+            "SELECT person, count(DISTINCT video) AS videos FROM appearance WHERE substr(person, 1, 1) = ? "
+            "GROUP BY person",
+            ("?" if unknown else "+",),
+        )
+        return [key for key, _ in sorted(counts, key=lambda row: (-row[1], _natural(self.name_of(row[0])), row[0]))]
+
+    def videos(self, pictures: bool) -> list[int]:
+        """Numbers of the videos, or pictures, in which somebody is: by the time when they were taken, then as given."""
+        rows = self._db.execute(
+            "SELECT number FROM video WHERE found AND picture = ? ORDER BY taken = '', taken, number",
+            (pictures,),
+        )
+        return [number for (number,) in rows]
+
+    def skipped(self) -> list[Skipped]:
+        """Files that could not be read, or not as a whole."""
+        rows = self._db.execute("SELECT name, status, picture FROM video ORDER BY number")
+        return [
+            Skipped("picture" if picture else "video", name, plain_status(status))
+            for name, status, picture in rows
+            if status.partition(":")[0] in _SKIPPED
+        ]
+
+    def without_anybody(self, most: int) -> list[tuple[str, str]]:
+        """Name and link of videos that were read, and in which nobody was found."""
+        rows = self._db.execute("SELECT name, media, status FROM video WHERE NOT found ORDER BY number")
+        return [(name, media) for name, media, status in rows if status.partition(":")[0] not in _SKIPPED][:most]
+
+    def absent(self, most: int) -> list[str]:
+        """Names of the gallery's persons that appear nowhere."""
+        here = {key for (key,) in self._db.execute("SELECT DISTINCT person FROM appearance")}
+        return [name for person, name in self.gallery.names.items() if f"+{person}" not in here][:most]
+
+    def summary(self, known: int, unknown: int) -> str:
+        """What was found, in a sentence."""
+        films, pictures = (self._one(f"SELECT count(*) FROM video WHERE picture = {each}") for each in (0, 1))
+        persons = [_count(known, "person")] if known or self.gallery.names or not unknown else []
+        persons += [_count(unknown, "unknown person")] if unknown else []
+        media = [_count(films, "video")] if films or not pictures else []
+        media += [_count(pictures, "picture")] if pictures else []
+        return f"{_joined(persons)} in {_joined(media)}."
+
+    # -- cards ------------------------------------------------------------------------------------------------------
+
+    def name_of(self, key: str) -> str:
+        """A person's name as it is shown; an unknown one is named with the set where there are several."""
+        if key.startswith("+"):
+            return self.gallery.names.get(key[1:], key[1:])
+        test_set, _, name = key[1:].partition("\n")
+        return f"{name} of {test_set}" if len(self._sets) > 1 else name
+
+    def page_of(self, key: str) -> str:
+        """Link from the first page to a person's page."""
+        if key.startswith("+"):
+            return f"persons/{quote(self.gallery.pages.get(key[1:], key[1:]))}.html"
+        test_set, _, name = key[1:].partition("\n")
+        of_set = f"{quote(test_set, '')}/" if len(self._sets) > 1 else ""
+        return f"unknown/{of_set}{quote(name.removeprefix('unknown '), '')}.html"
+
+    def person_line(self, key: str) -> tuple[str, str]:
+        return self.name_of(key), self.page_of(key)
+
+    def video_line(self, number: int) -> tuple[str, str]:
+        name, page = self._db.execute("SELECT name, page FROM video WHERE number = ?", (number,)).fetchone()
+        return name, f"videos/{quote(page)}.html"
+
+    def person_card(self, key: str, root: str = "", most: float = MOST_LANES) -> Card:
+        """A person with a lane per video. root: from the page to the first page. most: lanes, inf for a whole page."""
+        films, pictures, seconds = self._db.execute(
+            "SELECT count(DISTINCT CASE WHEN NOT picture THEN video END), "
+            "count(DISTINCT CASE WHEN picture THEN video END), total(end_s - start_s) "
+            "FROM appearance JOIN video ON video = video.number WHERE person = ?",
+            (key,),
+        ).fetchone()
+        facts = [_count(films, "video")] if films else []
+        facts += [_count(pictures, "picture")] if pictures else []
+        facts += [f"{seconds_text(seconds)} in all"] if films else []
+        lanes, words, whole = [], [self.name_of(key)], most == math.inf
+        faces = MOST_FACES if whole else 0
+        for video in self._videos_of(key, most if not whole else -1):
+            lane = self._lane(video, self._of(key, video["number"]), root, whole, faces)
+            faces -= len(lane.spans)
+            lanes.append(lane)
+            words.append(video["name"])
+        best = self._db.execute(
+            "SELECT test_set, segment, appearance.number FROM appearance JOIN video ON video = video.number "
+            "WHERE person = ? AND seen ORDER BY decision = 'yes' DESC, probability DESC, end_s - start_s DESC, "
+            "video, appearance.number LIMIT 1",
+            (key,),
+        ).fetchone()
+        return Card(
+            name=self.name_of(key),
+            href=root + self.page_of(key),
+            facts=facts,
+            lanes=lanes,
+            more=films + pictures - len(lanes),
+            words=" ".join(words),
+            face=self._small(*best) if best else None,
+            decision="unknown" if key.startswith("?") else "yes",
+        )
+
+    def video_card(self, number: int, root: str = "", most: float = MOST_LANES) -> Card:
+        """A video with a lane per person; arguments as of :meth:`person_card`."""
+        video = self._db.execute("SELECT * FROM video WHERE number = ?", (number,)).fetchone()
+        order = "ORDER BY substr(person, 1, 1), min(appearance.number)"
+        grouped = f"SELECT person FROM appearance WHERE video = ? GROUP BY person {order}"
+        keys = [key for (key,) in self._db.execute(grouped, (number,))]
+        lanes, whole = [], most == math.inf
+        faces = MOST_FACES if whole else len(keys)
+        for key in keys if whole else keys[: int(most)]:
+            lane = self._lane(video, self._of(key, number), root, whole, faces, key)
+            faces -= len(lane.spans)
+            lanes.append(lane)
+        facts = [seconds_text(video["duration_s"])] if video["duration_s"] else []
+        facts += [_count(len(keys), "person")]
+        facts += [video["taken"].replace("T", " ")] if video["taken"] else []
+        facts += [plain_status(video["status"])] if video["status"].partition(":")[0] in _SKIPPED else []
+        return Card(
+            name=video["name"],
+            href=f"{root}videos/{quote(video['page'])}.html",
+            facts=facts,
+            lanes=lanes,
+            more=len(keys) - len(lanes),
+            words=" ".join([video["name"], *map(self.name_of, keys)]),
+            media=_below(root, video["media"]),
+            annotated=_below(root, video["annotated"]),
+        )
+
+    def _lane(
+        self, video: sqlite3.Row, rows: Sequence[sqlite3.Row], root: str, whole: bool, faces: int, person: str = ""
+    ) -> Lane:
+        """The appearances of a person in a video. faces: pictures that may be shown. person: key, to name it by."""
+        media = _below(root, video["media"])
+        shown = rows if whole else rows[:MOST_TIMES]
+        spans = [
+            self._span(video, row, media, at < faces if whole else video["picture"]) for at, row in enumerate(rows)
+        ]
+        first = next((row for row in rows if row["seen"]), None)
+        face = self._small(video["test_set"], video["segment"], first["number"]) if person and first else None
+        return Lane(
+            name=self.name_of(person) if person else video["name"],
+            href=root + (self.page_of(person) if person else f"videos/{quote(video['page'])}.html"),
+            decision="unsure" if all(row["decision"] == "unsure" for row in rows) else rows[0]["decision"],
+            spans=spans,
+            more=len(rows) - len(shown),
+            duration=clock(video["duration_s"]),
+            face=face,
+            picture=bool(video["picture"]),
+            media=media,
+        )
+
+    def _span(self, video: sqlite3.Row, row: sqlite3.Row, media: str, with_face: bool) -> Span:
+        length = video["duration_s"]
+        still = video["picture"]
+        names = (
+            f"{self.name_of(f'+{person}')} {percent(share)}" for person, share in json.loads(row["others"]) if share > 0
+        )
+        return Span(
+            left=round(100 * row["start_s"] / length, 3) if length else 0,
+            width=round(100 * (row["end_s"] - row["start_s"]) / length, 3) if length else 100,
+            href=media if still or not media else f"{media}#t={row['start_s']:g}",
+            time="" if still else span_text(row["start_s"], row["end_s"]),
+            sure="" if row["decision"] == "unknown" else percent(row["probability"]),
+            decision=row["decision"],
+            seen=bool(row["seen"]),
+            others=_joined(list(names)[:3], "or") if row["decision"] == "unsure" else "",
+            face=self._small(video["test_set"], video["segment"], row["number"]) if with_face and row["seen"] else None,
+        )
+
+    def _videos_of(self, key: str, most: float) -> list[sqlite3.Row]:
+        """Videos of a person, as :meth:`videos` orders them, the pictures last; -1: all."""
+        return self._db.execute(
+            "SELECT * FROM video WHERE number IN (SELECT video FROM appearance WHERE person = ?) "
+            "ORDER BY picture, taken = '', taken, number LIMIT ?",
+            (key, int(most)),
+        ).fetchall()
+
+    def _of(self, key: str, number: int) -> list[sqlite3.Row]:
+        found = "SELECT * FROM appearance WHERE person = ? AND video = ? ORDER BY number"
+        return self._db.execute(found, (key, number)).fetchall()
+
+    def _small(self, test_set: str, segment: str, number: int) -> bytes | None:
+        """The face of an appearance, small enough for a page; None where there is none or it is damaged."""
+        content = self._face(test_set, segment, number)
+        try:
+            return shrunken_jpeg(content, FACE_WIDTH) if content else None
+        except OSError:
+            return None
+
+    def _one(self, query: str) -> int:
+        (value,) = self._db.execute(query).fetchone()
+        return int(value)
+
+
+# -- words ----------------------------------------------------------------------------------------------------------
+
+
+def plain_status(status: str) -> str:
+    """The status of stage 2 for a reader who knows nothing of stages."""
+    state, _, why = status.partition(": ")
+    words = _STATES.get(state, state.replace("_", " "))
+    return f"{words} ({why})" if why else words
+
+
+def clock(seconds: float, digits: int = 0) -> str:
+    """``0:07``, ``12:30`` or ``1:02:03``, with so many digits after the point."""
+    whole = round(max(0.0, seconds), digits)
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    tail = f"{rest:0{3 + digits if digits else 2}.{digits}f}"
+    return f"{hours}:{minutes:02d}:{tail}" if hours else f"{minutes}:{tail}"
+
+
+def span_text(start_s: float, end_s: float) -> str:
+    """From when to when."""
+    digits = 1 if end_s - start_s < SHORT_S else 0
+    return f"{clock(start_s, digits)} – {clock(end_s, digits)}"
+
+
+def seconds_text(seconds: float) -> str:
+    """How long something lasts: ``14 s``, ``2 min 5 s`` or ``1 h 2 min``."""
+    whole = max(1, round(seconds))
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def percent(probability: float) -> str:
+    """``97 %``; what is not quite certain is never called 100 or 0 %."""
+    value = 100 * probability
+    number = "> 99" if value > 99.5 else "< 1" if value < 0.5 else f"{value:.0f}"
+    return f"{number} %".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def _joined(words: Sequence[str], last: str = "and") -> str:
+    return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def _natural(name: str) -> tuple[Any, ...]:
+    """A key by which 2 comes before 10."""
+    import re
+
+    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name.casefold()))
+
+
+def _root(page: str) -> str:
+    """From a page to the folder of the first page."""
+    return "../" * page.count("/")
+
+
+def _below(root: str, link: str) -> str:
+    """A link of the first page as a page in a folder has it."""
+    return link if not root or not link or ":" in link.partition("/")[0] else root + link

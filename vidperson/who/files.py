@@ -1,0 +1,213 @@
+"""The answer files of stage 5, which hold who is in which video, and when.
+
+``who.csv``, ``who.json``, ``who.rttm`` and ``coco.json`` are about all videos, ``subtitles/``, ``cvat/`` and
+``annotated/`` have a file per video, ``faces/`` an image per appearance. The videos are taken one at a time: memory
+does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vidperson.answers import BEST_FOLDER, DECISIONS, VideoAnswer
+from vidperson.errors import DataError
+from vidperson.io.answers import Listed, Names, WhoCsv, WhoJson, best_name, file_names, read_who_json
+from vidperson.io.coco import Coco
+from vidperson.io.cvat import cvat_xml
+from vidperson.io.items import StoredItems
+from vidperson.io.rttm import Rttm
+from vidperson.io.subtitles import webvtt
+from vidperson.types import BODY_COLUMNS, FACE_COLUMNS, HEARD, ITEMS, Image
+
+FILES = ("who.csv", "who.json", "who.rttm", "coco.json")
+FOLDERS = ("subtitles", "cvat", BEST_FOLDER)
+QUALITY = 92  # of the JPEG files
+_COLUMNS = {"faces": len(FACE_COLUMNS), "bodies": len(BODY_COLUMNS)}
+_SHOWN = 5  # videos that are named for something
+
+
+@dataclass(frozen=True)
+class Source:
+    """The answers of a test set.
+
+    answers: its videos, to be read once. items: modality -> folder of stage 2 with the items of the set; of those that
+    are seen, their images and the numbers of their frames are taken from there.
+    """
+
+    answers: Iterable[VideoAnswer]
+    names: Names
+    items: Mapping[str, Path]
+    test_set: str = ""
+
+
+@dataclass
+class Summary:
+    """What was written, in numbers. failed: of videos that could not be read the first, with the reasons."""
+
+    videos: int = 0
+    empty: int = 0
+    decisions: Counter[str] = field(default_factory=Counter)
+    failures: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, video: str, status: str, decisions: Sequence[str]) -> None:
+        """decisions: of the appearances in the video."""
+        self.videos += 1
+        self.decisions.update(decisions)
+        state, _, why = status.partition(": ")
+        if state == "unreadable":
+            self.failures += 1
+            if len(self.failed) < _SHOWN:
+                self.failed.append((video, why))
+        elif not decisions:
+            self.empty += 1
+
+    def lines(self) -> list[str]:
+        """In words."""
+        told = [f"{self.decisions[decision]} {decision}" for decision in DECISIONS]
+        lines = [f"{self.videos} videos and images, appearances: {', '.join(told)}; nobody in {self.empty} of them"]
+        if self.failures:
+            more = f", and {self.failures - len(self.failed)} more" if self.failures > len(self.failed) else ""
+            names = "; ".join(f"{video} ({why})" for video, why in self.failed)
+            lines.append(f"{self.failures} could not be read: {names}{more}")
+        return lines
+
+
+def summarise(who_json: Path) -> Summary:
+    """The summary of a who.json. Raises DataError for another file."""
+    summary = Summary()
+    for video in read_who_json(who_json):
+        summary.add(video["video"], video["status"], [found["decision"] for found in video["appearances"]])
+    return summary
+
+
+def write_answer_files(sources: Sequence[Source], output_dir: Path) -> None:
+    """Write ``FILES`` and ``FOLDERS`` into a folder; each appears whole, in place of what was there.
+
+    Raises DataError for items that are missing or others than those of the answers.
+    """
+    partial = output_dir / "answers.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    for name in FOLDERS:
+        (partial / name).mkdir(parents=True)
+    persons = {person: name for source in sources for person, name in source.names.persons.items()}
+    with ExitStack() as stack:
+        who = stack.enter_context(open(partial / "who.csv", "w", encoding="utf-8", newline=""))
+        rttm = stack.enter_context(open(partial / "who.rttm", "w", encoding="utf-8", newline=""))
+        as_json = stack.enter_context(open(partial / "who.json", "wb"))
+        coco = stack.enter_context(Coco(stack.enter_context(open(partial / "coco.json", "wb"))))
+        whole = WhoJson(as_json, persons)
+        writers = (WhoCsv(who), whole, Rttm(rttm, persons), coco)
+        for source in sources:
+            for listed, images in _listed(source, len(sources) > 1):
+                for writer in writers:
+                    writer.add(listed)
+                _write_text(partial / "subtitles" / f"{listed.stem}.vtt", "" if listed.is_still else webvtt(listed))
+                _write_text(partial / "cvat" / f"{listed.stem}.xml", cvat_xml(listed) if _has_boxes(listed) else "")
+                for name, image in images.items():
+                    (partial / name).write_bytes(image)
+        whole.close()
+    for name in (*FOLDERS, *FILES):
+        _replace(partial / name, output_dir / name)
+    partial.rmdir()
+
+
+def _has_boxes(listed: Listed) -> bool:
+    return any(track.boxes for found in listed.answer.appearances for track in found.tracks)
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Nothing where there is no text."""
+    if text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="")
+
+
+def _replace(new: Path, old: Path) -> None:
+    """Put a file or a folder in place of another."""
+    if new.is_dir():
+        gone = old.with_name(f"{old.name}.old")
+        shutil.rmtree(gone, ignore_errors=True)
+        if old.exists():
+            os.replace(old, gone)
+        os.replace(new, old)
+        shutil.rmtree(gone, ignore_errors=True)
+    else:
+        os.replace(new, old)
+
+
+def _listed(source: Source, several: bool) -> Iterator[tuple[Listed, dict[str, bytes]]]:
+    """The videos of a set, each with the images of the best items: path -> JPEG file.
+
+    several: there are other sets, so that the names of files say which set they are of.
+    """
+    stored = {
+        modality: StoredItems(folder, ITEMS[modality], _COLUMNS[ITEMS[modality]])
+        for modality, folder in source.items.items()
+        if ITEMS[modality] not in HEARD
+    }
+    prefix = source.test_set if several else ""
+    stems = file_names(source.names.videos)
+    for answer in source.answers:
+        stem = os.path.join(prefix, stems.get(answer.segment, answer.segment))
+        best, wanted = [], {}
+        for number, found in enumerate(answer.appearances, 1):
+            shown = found.tracks[0]
+            best.append(best_name(answer.segment, number, prefix) if shown.boxes else "")
+            if shown.boxes:
+                wanted[best[-1]] = shown.modality, shown.rows[shown.best]
+        frames = _frames(answer, stored)
+        listed = Listed(answer, source.test_set, stem, source.names, tuple(best), frames)
+        yield listed, _images(answer.segment, wanted, stored)
+
+
+def _frames(answer: VideoAnswer, stored: Mapping[str, StoredItems]) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """Per appearance and track the number of each box's frame. Raises DataError for items that are others."""
+    seen = {track.modality: None for found in answer.appearances for track in found.tracks if track.boxes}
+    numbers = {modality: _frame_numbers(answer.segment, _items(modality, stored)) for modality in seen}
+    for track in (track for found in answer.appearances for track in found.tracks if track.boxes):
+        known = len(numbers[track.modality])
+        if max(track.rows) >= known or len(track.rows) != len(track.boxes):
+            message = f"segment '{answer.segment}': expected item {max(track.rows)} of a track, found {known} items"
+            raise DataError(f"{message}; run stage 4 again", _items(track.modality, stored).folder)
+    return tuple(
+        tuple(
+            tuple(numbers[track.modality][row] for row in track.rows) if track.boxes else () for track in found.tracks
+        )
+        for found in answer.appearances
+    )
+
+
+def _frame_numbers(segment: str, items: StoredItems) -> list[int]:
+    items.require([segment])
+    return [int(frame) for frame in items.rows(segment)[:, 0]]
+
+
+def _items(modality: str, stored: Mapping[str, StoredItems]) -> StoredItems:
+    if modality not in stored:
+        raise DataError(
+            f"expected the folder with the items of {modality}, found that of {', '.join(stored) or 'none'}"
+        )
+    return stored[modality]
+
+
+def _images(segment: str, wanted: Mapping[str, tuple[str, int]], stored: Mapping[str, StoredItems]) -> dict[str, bytes]:
+    """Name -> JPEG file. wanted: name -> modality, and number of the item in the segment."""
+    found: dict[str, bytes] = {}
+    for modality in dict.fromkeys(modality for modality, _ in wanted.values()):
+        rows = {row for other, row in wanted.values() if other == modality}
+        images = {row: _jpeg(image) for row, image in _items(modality, stored).some(segment, rows)}
+        found |= {name: images[row] for name, (other, row) in wanted.items() if other == modality}
+    return found
+
+
+def _jpeg(image: Image) -> bytes:
+    import cv2
+
+    return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()

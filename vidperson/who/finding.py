@@ -1,0 +1,131 @@
+"""Who is in videos, and when, from the folders of stages 2 and 3: what stage 4 and the console call."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vidperson.answers import PortraitNote, VideoAnswer
+from vidperson.backends.finding import Finder, Found, Unknown, Video, join, portrait
+from vidperson.backends.gallery import Gallery
+from vidperson.backends.portrait_notes import noted
+from vidperson.errors import DataError
+from vidperson.io.atomic import atomic_write
+from vidperson.io.lines import read_scp
+from vidperson.io.matrices import checked_matrices
+from vidperson.io.portrait_notes import write_notes
+from vidperson.io.record import checked
+from vidperson.report.portrait_notes import note_text
+from vidperson.types import ITEMS
+
+
+class StoredPart:
+    """What stages 2 and 3 have of a part of a data set by one modality, segment by segment.
+
+    items: folder of stage 2. embeddings: folder of stage 3.
+    statuses: segment -> status of stage 2.
+    Raises DataError for files that were edited, cut or swapped, or are missing.
+    """
+
+    def __init__(self, modality: str, items: Path, embeddings: Path) -> None:
+        self.modality = modality
+        self.statuses = read_scp(checked(items / "status"))
+        self._rows = checked_matrices(items, ITEMS[modality])
+        self._quality = checked_matrices(items, "quality") if (items / "quality.scp").is_file() else None
+        self._embeddings = checked_matrices(embeddings, "embed")
+
+    def found(self, segment: str) -> Found:
+        """Raises DataError for a segment that is not there, or with other items than embeddings."""
+        for table in (self._rows, self._embeddings, *([] if self._quality is None else [self._quality])):
+            if segment not in table:
+                raise DataError(f"segment '{segment}' is not there; run stages 2 and 3 for the set", table.scp)
+        rows, embeddings = self._rows[segment], self._embeddings[segment]
+        quality = None if self._quality is None else self._quality[segment]
+        if len(rows) != len(embeddings):
+            what = f"segment '{segment}': expected embeddings of {len(rows)} items, found {len(embeddings)}"
+            raise DataError(f"{what}; run stage 3 again", self._embeddings.scp)
+        return Found(self.modality, rows, quality, embeddings)
+
+
+def read_gallery(
+    sets: Iterable[tuple[StoredPart, Mapping[str, str]]], notes: list[PortraitNote] | None = None
+) -> Gallery:
+    """The persons of enrolment sets: per set its part, and segment -> person.
+
+    notes: what is wrong with portraits is added to it. Raises DataError as :meth:`StoredPart.found`.
+    """
+    ours = [] if notes is None else notes
+    return Gallery.of(
+        one
+        for part, person_of in sets
+        for one in noted(
+            (
+                portrait(segment, person, part.found(segment), part.statuses.get(segment, "ok"))
+                for segment, person in person_of.items()
+            ),
+            part.modality,
+            ours,
+        )
+    )
+
+
+def write_portrait_notes(target: str | os.PathLike[str], notes: Iterable[PortraitNote], data: Iterable[Path]) -> None:
+    """Write the notes with their sentences.
+
+    data: data folders of the enrolment sets; their lists ``names`` have the names as typed.
+    """
+    names: dict[str, str] = {}
+    for folder in data:
+        if (folder / "names").is_file():
+            names |= read_scp(folder / "names")
+    write_notes(target, (replace(note, text=note_text(note, names)) for note in notes))
+
+
+def read_videos(
+    segments: Iterable[str], parts: Sequence[StoredPart], fps: float
+) -> Iterator[tuple[Video, list[Found]]]:
+    """Each segment with what there is of it by each modality.
+
+    parts: of the same set, one a modality. fps: frames per second that stage 2 searched.
+    Raises DataError as :meth:`StoredPart.found`.
+    """
+    for segment in segments:
+        status = next((part.statuses[segment] for part in parts if segment in part.statuses), "unreadable: no status")
+        yield Video(segment, status, interval_s=1 / fps), [part.found(segment) for part in parts]
+
+
+def write_answers(
+    target: str | os.PathLike[str], finder: Finder, videos: Iterable[tuple[Video, Sequence[Found]]]
+) -> None:
+    """Answer videos, name the unknown persons, and write ``<set>_who.jsonl``, whole or not at all.
+
+    What is between the two passes is in a temporary file beside ``target``.
+    Raises ScoringError as :meth:`Finder.answer`.
+    """
+    folder = Path(target).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    unknown = Unknown(finder.calibrations)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) as between:
+        for video, found in videos:
+            answer, vectors = finder.answer(video, found)
+            unknown.add(answer, vectors)
+            between.write(line_of(answer))
+        names = iter(unknown.names())
+        between.seek(0)
+        with atomic_write(target) as stream:
+            for line in between:
+                stream.write(line_of(join(VideoAnswer.from_dict(json.loads(line)), names)))
+
+
+def line_of(answer: VideoAnswer) -> str:
+    """A line of the file. JSON has no NaN: an unknown ratio is null."""
+    values = answer.as_dict()
+    for appearance in values["appearances"]:
+        if math.isnan(appearance["llr"]):
+            appearance["llr"] = None
+    return json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
