@@ -14,7 +14,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from vidperson.folders import _cut, find_in_folders
 
 import vidperson
 from steps.items import ExtractOptions
