@@ -119,11 +119,10 @@ def _notes(source: SourceOptions) -> list[Path]:
 
 def _skipped(sources: Sequence[SourceOptions]) -> list[Skipped]:
     """What stage 4 noted on the portraits."""
-    from vidperson.who.pages import skipped_portraits
-
     from vidperson.io.answers import read_names
     from vidperson.io.portrait_notes import read_notes
     from vidperson.io.record import checked
+    from vidperson.who.pages import skipped_portraits
 
     persons = {key: name for one in sources for key, name in read_names(one.enroll_data, one.test_data).persons.items()}
     notes = (note for source in sources for path in _notes(source) for note in read_notes(checked(path)))

@@ -14,7 +14,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from vidperson.folders import _cut, find_in_folders
 
 import vidperson
 from steps.items import ExtractOptions
@@ -33,6 +32,7 @@ from vidperson.networks.card import calibration_of, load_card
 from vidperson.networks.install import install_model, shipped_model
 from vidperson.networks.opening import auto_precision
 from vidperson.supervision import UNWATCHED
+from vidperson.who.folders import _cut, find_in_folders
 
 DETECTOR, EMBEDDER = "retinaface_tiny", "arcface_tiny"
 SMALL = Settings(detector=DETECTOR, embedder=EMBEDDER, max_size=384)  # which is faster
@@ -264,8 +264,8 @@ def test_folders_have_the_answer_of_the_gallery_and_a_second_run_does_only_what_
     first = folders.outputs()
 
     began: list[str] = []
-    monkeypatch.setattr("vidperson.folders.run_supervised", lambda work, give_up, timeout_s: work(UNWATCHED))
-    monkeypatch.setattr("vidperson.folders._cut", lambda paths, *rest: began.extend(paths) or _cut(paths, *rest))
+    monkeypatch.setattr("vidperson.who.folders.run_supervised", lambda work, give_up, timeout_s: work(UNWATCHED))
+    monkeypatch.setattr("vidperson.who.folders._cut", lambda paths, *rest: began.extend(paths) or _cut(paths, *rest))
     assert folders.find() == [] and began == []
     assert folders.outputs() == first
     folders.add('Alex "J."', "alex_lacamoire1.jpg")
@@ -276,7 +276,7 @@ def test_folders_have_the_answer_of_the_gallery_and_a_second_run_does_only_what_
 def test_folders_without_a_person_or_a_video_are_answered_in_words(
     app: App, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vidperson.folders.run_supervised", lambda work, give_up, timeout_s: work(UNWATCHED))
+    monkeypatch.setattr("vidperson.who.folders.run_supervised", lambda work, give_up, timeout_s: work(UNWATCHED))
     folders = Folders(tmp_path, photos, photos / "obama.jpg")
     folders.persons = tmp_path / "nobody"
     with pytest.raises(DataError, match="nobody: no such folder"):

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 import av
 import numpy as np
 import pytest
+from vidperson.who_page import PageSource, media_link, write_who_page
 
 from steps.make_who_page import WhoPageOptions, make_who_page
 from tests.drawn_answers import PERSONS, appearance, drawn_face, family, video, write_faces
@@ -19,7 +20,6 @@ from vidperson.io.answers import Names, answer_line
 from vidperson.io.record import write_record
 from vidperson.report import who
 from vidperson.report.who import Made, Network, Skipped, clock, percent, seconds_text, span_text
-from vidperson.who_page import PageSource, media_link, write_who_page
 
 MADE = Made(
     "27 November 2026",

@@ -56,8 +56,8 @@ def who(persons: str, videos: str, output_dir: Path, most_rows: int, call: str, 
     from vidperson.app import Settings
     from vidperson.io.answers import read_who_csv
     from vidperson.report.who_table import who_table
-    from vidperson.who.files import summarise
     from vidperson.who.folders import find_in_folders
+    from vidperson.who.summary import summarise
 
     def tell(what: str) -> None:
         print(f"{what} ...", file=sys.stderr)
