@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.answers import Appearance, Candidate, Track, VideoAnswer
-from vidperson.backends.clustering import average_linkage
+from vidperson.backends.clustering import linked_clusters
 from vidperson.backends.decisions import Thresholds, posteriors
 from vidperson.backends.exact import Double, length_normalise
 from vidperson.backends.gallery import Gallery, Portrait
@@ -29,8 +29,8 @@ Index = NDArray[np.int64]
 MAX_GAP_S = 1.0
 """Tracks of a person that begin at most this after the one before are one appearance."""
 NUM_CANDIDATES = 5
-SAME_UNKNOWN_PRIOR = 0.01
-"""How probable it is that two tracks of nobody in the gallery are of one person."""
+FEWEST_UNKNOWN = 100
+"""Two of U tracks of nobody in the gallery are of one person with the prior probability 1 / U, or one in this many."""
 _DIGITS = 4
 
 
@@ -98,13 +98,21 @@ class Finder:
     """Names the tracks of videos.
 
     galleries, calibrations: modality -> persons, and how its cosines become log-likelihood ratios. All galleries are of
-    the same enrolment set.
+    the same enrolment set; somebody may be missing in one.
+    persons: of all galleries, in C-locale order.
     """
 
     def __init__(
         self, galleries: Mapping[str, Gallery], calibrations: Mapping[str, Calibration], thresholds: Thresholds
     ) -> None:
         self.galleries, self.calibrations, self.thresholds = galleries, calibrations, thresholds
+        everybody = {person for gallery in galleries.values() for person in gallery.persons}
+        self.persons = tuple(sorted(everybody, key=str.encode))
+        rows = {person: row for row, person in enumerate(self.persons)}
+        self._rows = {
+            modality: np.array([rows[person] for person in gallery.persons], np.int64)
+            for modality, gallery in galleries.items()
+        }
 
     def answer(self, video: Video, found: Sequence[Found]) -> tuple[VideoAnswer, list[tuple[str, Double]]]:
         """An appearance per track, in the order of their start; and of those that are ``unknown``, in that order,
@@ -115,9 +123,10 @@ class Finder:
         named: list[tuple[Appearance, str, Double]] = []
         for one in found:
             tracks, units = tracks_in(one, video)
+            rows, llrs, others = self.compared(one.modality, units)
             named += [
-                (appearance, one.modality, unit)
-                for appearance, unit in zip(self._named(one.modality, tracks, units), units, strict=True)
+                (self._decided(track, rows, *each), one.modality, unit)
+                for track, unit, *each in zip(tracks, units, llrs, others, strict=True)
             ]
         named.sort(key=lambda each: _order(each[0]))
         unknown = [(modality, unit) for each, modality, unit in named if each.decision == "unknown"]
@@ -125,19 +134,25 @@ class Finder:
         size = video.duration_s, video.width, video.height
         return VideoAnswer(video.segment, video.status, *size, appearances, video.taken), unknown
 
-    def _named(self, modality: str, tracks: Sequence[Track], units: Double) -> list[Appearance]:
+    def compared(self, modality: str, units: Double) -> tuple[Index, Double, Double]:
+        """Log-likelihood ratios of tracks by one modality.
+
+        units: (T, D) unit vectors. Returns (K,) rows of ``persons`` with those that come into question, (T, K) their
+        ratios, and (T,) ln of the sum of the ratios of all others, see ``Gallery.nearest``.
+        Raises ScoringError for vectors of another size than the gallery's.
+        """
         gallery, calibration = self.galleries[modality], self.calibrations[modality]
         if len(gallery) and len(units) and gallery.vectors.shape[1] != units.shape[1]:
             sizes = f"{gallery.vectors.shape[1]} numbers as in the portraits, found {units.shape[1]}"
             raise ScoringError(f"expected {modality} embeddings of {sizes}; extract all with the same network")
-        llrs = calibration.llr(gallery.cosines(units))
-        return [self._decided(track, gallery, row) for track, row in zip(tracks, llrs, strict=True)]
+        rows, others = gallery.nearest(units, calibration)
+        return self._rows[modality][rows], calibration.llr(gallery.cosines(units, rows)), others
 
-    def _decided(self, track: Track, gallery: Gallery, llrs: Double) -> Appearance:
-        probabilities, nobody = posteriors(llrs, self.thresholds.person_prior, len(gallery))
+    def _decided(self, track: Track, rows: Index, llrs: Double, others: float) -> Appearance:
+        probabilities, nobody = posteriors(llrs, self.thresholds.person_prior, len(self.persons), others)
         order = np.argsort(-llrs, kind="stable")[:NUM_CANDIDATES]
         candidates = tuple(
-            Candidate(gallery.persons[i], round(float(llrs[i]), _DIGITS), round(float(probabilities[i]), _DIGITS))
+            Candidate(self.persons[rows[i]], round(float(llrs[i]), _DIGITS), round(float(probabilities[i]), _DIGITS))
             for i in order.tolist()
         )
         best = candidates[0] if candidates else Candidate("", math.nan, 0.0)
@@ -162,8 +177,8 @@ def same_unknown(units: Double, seconds: Double, calibration: Calibration, max_b
     """
     if not len(units):
         return np.zeros(0, np.int64)
-    prior = SAME_UNKNOWN_PRIOR
-    labels = average_linkage(units, calibration.cosine(math.log1p(-prior) - math.log(prior)), max_bytes)
+    odds = max(len(units), FEWEST_UNKNOWN) - 1
+    labels = linked_clusters(units, calibration.cosine(math.log(odds)), max_bytes)
     total = np.bincount(labels, np.round(seconds * 1000))
     place = np.empty(len(total), np.int64)
     place[np.argsort(-total, kind="stable")] = np.arange(1, len(total) + 1)
