@@ -7,6 +7,7 @@ and :func:`join` names them and joins the tracks of a person that follow each ot
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.answers import Appearance, Candidate, Track, VideoAnswer
-from vidperson.backends.clustering import linked_clusters
+from vidperson.backends.clustering import NOBODY_APART, linked_clusters
 from vidperson.backends.decisions import Thresholds, posteriors
 from vidperson.backends.exact import Double, length_normalise
 from vidperson.backends.gallery import Gallery, Portrait
@@ -29,6 +30,8 @@ Index = NDArray[np.int64]
 MAX_GAP_S = 1.0
 """Tracks of a person that begin at most this after the one before are one appearance."""
 NUM_CANDIDATES = 5
+TWICE = 0.01
+"""How probable it is that somebody who is seen is seen in the same frame again, as in a mirror or on a screen."""
 FEWEST_UNKNOWN = 100
 """Two of U tracks of nobody in the gallery are of one person with the prior probability 1 / U, or one in this many."""
 _DIGITS = 4
@@ -124,6 +127,7 @@ class Finder:
         for one in found:
             tracks, units = tracks_in(one, video)
             rows, llrs, others = self.compared(one.modality, units)
+            llrs = self.once_a_frame(llrs, others, seen_together(tracks))
             named += [
                 (self._decided(track, rows, *each), one.modality, unit)
                 for track, unit, *each in zip(tracks, units, llrs, others, strict=True)
@@ -148,6 +152,27 @@ class Finder:
         rows, others = gallery.nearest(units, calibration)
         return self._rows[modality][rows], calibration.llr(gallery.cosines(units, rows)), others
 
+    def once_a_frame(self, llrs: Double, others: Double, together: Index) -> Double:
+        """Somebody is hardly ever in a frame twice: the log-likelihood ratios with that.
+
+        llrs, others: (T, K) and (T,), as :meth:`compared` gives them. together: see :func:`seen_together`.
+        The surest track first, its best person is less likely in the tracks with which it is seen, by the factor
+        1 - p + p TWICE, where p is the probability that the track is of this person.
+        """
+        beside: dict[int, list[int]] = {}
+        for one, other in together.tolist() if llrs.shape[1] else []:
+            beside.setdefault(one, []).append(other)
+            beside.setdefault(other, []).append(one)
+        llrs, left = llrs.copy(), set(beside)
+        while left:
+            track = min(left, key=lambda number: (-llrs[number].max(), number))
+            left.remove(track)
+            best = int(llrs[track].argmax())
+            shares, _ = posteriors(llrs[track], self.thresholds.person_prior, len(self.persons), others[track])
+            after = [other for other in beside[track] if other in left]
+            llrs[after, best] += math.log1p(shares[best] * (TWICE - 1))
+        return llrs
+
     def _decided(self, track: Track, rows: Index, llrs: Double, others: float) -> Appearance:
         probabilities, nobody = posteriors(llrs, self.thresholds.person_prior, len(self.persons), others)
         order = np.argsort(-llrs, kind="stable")[:NUM_CANDIDATES]
@@ -164,21 +189,34 @@ class Finder:
         return Appearance(person, decision, probability, best.llr, *span, (track,), candidates)
 
 
+def seen_together(tracks: Sequence[Track]) -> Index:
+    """(M, 2) numbers of tracks that have boxes in one frame, the smaller one first."""
+    frames: dict[float, list[int]] = {}
+    for number, track in enumerate(tracks):
+        for box in track.boxes:
+            frames.setdefault(box[0], []).append(number)
+    pairs = {pair for numbers in frames.values() for pair in itertools.combinations(sorted(set(numbers)), 2)}
+    return np.array(sorted(pairs), np.int64).reshape(-1, 2)
+
+
 def _order(appearance: Appearance) -> tuple[float, float, tuple[tuple[str, int], ...]]:
     where = tuple((track.modality, track.rows[0]) for track in appearance.tracks)
     return appearance.start_s, appearance.end_s, where
 
 
-def same_unknown(units: Double, seconds: Double, calibration: Calibration, max_bytes: int = 2**29) -> Index:
+def same_unknown(
+    units: Double, seconds: Double, calibration: Calibration, apart: Index = NOBODY_APART, max_bytes: int = 2**29
+) -> Index:
     """(U,) number, from 1 on, of the person of each of U tracks of nobody in the gallery.
 
     units: (U, D) of one modality. seconds: (U,) that each lasts. Tracks are one person where their average cosine tells
     that it is more probable than not. Who is seen longest has the number 1.
+    apart: (M, 2) tracks that are of different persons, as they are seen together.
     """
     if not len(units):
         return np.zeros(0, np.int64)
     odds = max(len(units), FEWEST_UNKNOWN) - 1
-    labels = linked_clusters(units, calibration.cosine(math.log(odds)), max_bytes)
+    labels = linked_clusters(units, calibration.cosine(math.log(odds)), max_bytes, apart)
     total = np.bincount(labels, np.round(seconds * 1000))
     place = np.empty(len(total), np.int64)
     place[np.argsort(-total, kind="stable")] = np.arange(1, len(total) + 1)
@@ -196,10 +234,15 @@ class Unknown:
         self._modalities: list[str] = []
         self._vectors: dict[str, list[Float]] = {modality: [] for modality in calibrations}
         self._seconds: dict[str, list[float]] = {modality: [] for modality in calibrations}
+        self._apart: dict[str, list[Index]] = {modality: [] for modality in calibrations}
 
     def add(self, answer: VideoAnswer, vectors: Sequence[tuple[str, Double]]) -> None:
         """What :meth:`Finder.answer` gives of a video."""
-        spans = [one.end_s - one.start_s for one in answer.appearances if one.decision == "unknown"]
+        unknown = [one for one in answer.appearances if one.decision == "unknown"]
+        for modality, before in self._seconds.items():
+            tracks = [one.tracks[0] for one, (own, _) in zip(unknown, vectors, strict=True) if own == modality]
+            self._apart[modality].append(seen_together(tracks) + len(before))
+        spans = [one.end_s - one.start_s for one in unknown]
         for (modality, vector), seconds in zip(vectors, spans, strict=True):
             self._modalities.append(modality)
             self._vectors[modality].append(vector.astype(np.float32))
@@ -214,6 +257,7 @@ class Unknown:
                     length_normalise(np.stack(vectors)),
                     np.array(self._seconds[modality]),
                     self._calibrations[modality],
+                    np.concatenate(self._apart[modality]),
                 )
                 numbers[modality] = iter((found + first).tolist())
                 first += int(found.max())
