@@ -123,13 +123,14 @@ class Finder:
 
         Raises ScoringError for embeddings of another size than the gallery's.
         """
+        seen = [(one.modality, *tracks_in(one, video)) for one in found]
+        rows, compared = self.compared({modality: units for modality, _, units in seen})
         named: list[tuple[Appearance, str, Double]] = []
-        for one in found:
-            tracks, units = tracks_in(one, video)
-            rows, llrs, others = self.compared(one.modality, units)
+        for modality, tracks, units in seen:
+            llrs, others = compared[modality]
             llrs = self.once_a_frame(llrs, others, seen_together(tracks))
             named += [
-                (self._decided(track, rows, *each), one.modality, unit)
+                (self._decided(track, rows, *each), modality, unit)
                 for track, unit, *each in zip(tracks, units, llrs, others, strict=True)
             ]
         named.sort(key=lambda each: _order(each[0]))
@@ -138,19 +139,31 @@ class Finder:
         size = video.duration_s, video.width, video.height
         return VideoAnswer(video.segment, video.status, *size, appearances, video.taken), unknown
 
-    def compared(self, modality: str, units: Double) -> tuple[Index, Double, Double]:
-        """Log-likelihood ratios of tracks by one modality.
+    def compared(self, units: Mapping[str, Double]) -> tuple[Index, dict[str, tuple[Double, Double]]]:
+        """Log-likelihood ratios of the tracks of a video.
 
-        units: (T, D) unit vectors. Returns (K,) rows of ``persons`` with those that come into question, (T, K) their
-        ratios, and (T,) ln of the sum of the ratios of all others, see ``Gallery.nearest``.
+        units: modality -> (T, D) unit vectors. Returns (K,) rows of ``persons`` with those that come into question, and
+        per modality (T, K) their ratios, 0 for somebody of whom its gallery has nothing, and (T,) ln of the sum of the
+        ratios of all others, see ``Gallery.nearest``.
         Raises ScoringError for vectors of another size than the gallery's.
         """
-        gallery, calibration = self.galleries[modality], self.calibrations[modality]
-        if len(gallery) and len(units) and gallery.vectors.shape[1] != units.shape[1]:
-            sizes = f"{gallery.vectors.shape[1]} numbers as in the portraits, found {units.shape[1]}"
-            raise ScoringError(f"expected {modality} embeddings of {sizes}; extract all with the same network")
-        rows, others = gallery.nearest(units, calibration)
-        return self._rows[modality][rows], calibration.llr(gallery.cosines(units, rows)), others
+        near = {}
+        for modality, vectors in units.items():
+            gallery = self.galleries[modality]
+            if len(gallery) and len(vectors) and gallery.vectors.shape[1] != vectors.shape[1]:
+                sizes = f"{gallery.vectors.shape[1]} numbers as in the portraits, found {vectors.shape[1]}"
+                raise ScoringError(f"expected {modality} embeddings of {sizes}; extract all with the same network")
+            near[modality] = gallery.nearest(vectors, self.calibrations[modality])
+        chosen = [self._rows[modality][rows] for modality, (rows, _) in near.items()]
+        everybody = np.unique(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64)
+        found = {}
+        for modality, (_, others) in near.items():
+            _, own, columns = np.intersect1d(everybody, self._rows[modality], return_indices=True)
+            llrs = np.zeros((len(units[modality]), len(everybody)))
+            cosines = self.galleries[modality].cosines(units[modality], columns)
+            llrs[:, own] = self.calibrations[modality].llr(cosines)
+            found[modality] = llrs, others
+        return everybody, found
 
     def once_a_frame(self, llrs: Double, others: Double, together: Index) -> Double:
         """Somebody is hardly ever in a frame twice: the log-likelihood ratios with that.
