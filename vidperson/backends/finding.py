@@ -123,7 +123,7 @@ class Finder:
 
         Raises ScoringError for embeddings of another size than the gallery's.
         """
-        seen = [(one.modality, *tracks_in(one, video)) for one in found]
+        seen = [(one.modality, *tracks_in(one, video)) for one in found if one.modality in self.calibrations]
         rows, compared = self.compared({modality: units for modality, _, units in seen})
         named: list[tuple[Appearance, str, Double]] = []
         for modality, tracks, units in seen:
