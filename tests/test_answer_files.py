@@ -88,7 +88,8 @@ def write_items(folder: Path, counts: dict[str, int], items: str = "faces") -> P
             stream = io.BytesIO()
             Picture.new("RGB", (112, 112), (10 * number,) * 3).save(stream, "PNG")
             crops.append(stream.getvalue())
-        entries = item_entries(items, segment, rows, np.ones((count, 2), np.float32), crops, None)
+        shots = np.array([[0, 320, 240]], np.float32)
+        entries = item_entries(items, segment, rows, np.ones((count, 2), np.float32), shots, crops, None)
         for name, chunks in entries.items():
             skipped = len(f"{segment} ") if name.endswith(".ark") else 0
             places[name].append(f"{segment} {name}:{len(content[name]) + skipped}\n")
@@ -330,7 +331,7 @@ def test_the_step_prints_the_table_and_tells_what_could_not_be_read(tmp_path, it
     assert said[0].split() == list(WhoRow._fields[:-1])
     assert said[3].split() == ["Bob", "deep/er/my", "clip.mp4", "6.00", "8.50", "0.61", "unsure", "0", "6.00"]
     assert said[-2:] == [
-        "4 videos and images, appearances: 2 yes, 1 unsure, 1 unknown; nobody in 1 of them",
+        "4 videos and photos: 2 appearances recognised, 1 unsure, 1 unknown; 1 show nobody",
         "1 could not be read: broken.avi (not a media file)",
     ]
 

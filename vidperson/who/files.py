@@ -123,7 +123,9 @@ def annotate_videos(
 
 
 def remove_annotated(output_dir: Path, but: Collection[Path] = ()) -> None:
-    """Remove the copies of :func:`annotate_videos` but some; what else is in the folder stays."""
+    """Remove the copies of :func:`annotate_videos` but some, and what a killed run left; other files stay."""
+    for left in (output_dir / ANNOTATED).rglob("*.tmp"):
+        left.unlink()
     for record in sorted((output_dir / ANNOTATED).rglob(f"*.{RECORD}")):
         target = record.with_name(record.name.removesuffix(f".{RECORD}"))
         if target not in but:
