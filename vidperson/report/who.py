@@ -243,7 +243,7 @@ class _Index:
         number = self._one("SELECT count(*) FROM video") + 1
         self._sets.add(shown.test_set)
         values = (number, shown.test_set, answer.segment, shown.name, shown.page, shown.media, shown.annotated)
-        about = (max([answer.duration_s, *ends]), answer.status, getattr(answer, "taken", ""), len(ends))
+        about = (max([answer.duration_s, *ends]), answer.status, answer.taken, len(ends))
         picture = answer.duration_s == 0 and shown.name.lower().endswith(IMAGE_SUFFIXES)
         self._db.execute(f"INSERT INTO video VALUES ({','.join('?' * 12)})", (*values, *about, picture))
         for place, one in enumerate(answer.appearances, 1):
