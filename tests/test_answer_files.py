@@ -205,6 +205,17 @@ def test_subtitles_read_by_webvtt_py_name_who_is_there_at_each_moment(written) -
     assert not list(webvtt.read(written / "subtitles/empty.vtt"))
 
 
+def test_subtitles_of_a_clip_that_was_cut_out_of_a_film_are_in_the_time_of_players(shared, tmp_path, items) -> None:
+    """The first frame of this one is shown at 0.852 s: before it there is sound."""
+    media = {"clip": shared / "data/video/hamilton/short_hamilton_clip.mp4", "photo": tmp_path / "none.jpg"}
+    write_answer_files([Source([CLIP, STILL], Names(PERSONS, VIDEOS), {"face": items}, "test", media)], tmp_path)
+    cues = list(webvtt.read(tmp_path / "subtitles/deep/er/my clip.vtt"))
+    assert (cues[0].start, cues[-1].end) == ("00:00:01.852", "00:00:09.352")
+    videos = json.loads((tmp_path / "who.json").read_text(encoding="utf-8"))["videos"]
+    assert [video["first_frame_s"] for video in videos] == [0.852, 0.0]
+    assert next(read_who_csv(tmp_path / "who.csv")).start_s == 1.0
+
+
 def test_rttm_lines_have_ten_fields_and_times_that_last(written) -> None:
     lines = [line.split(" ") for line in (written / "who.rttm").read_text(encoding="utf-8").splitlines()]
     assert {len(fields) for fields in lines} == {10}
