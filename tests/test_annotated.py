@@ -73,6 +73,8 @@ def test_a_box_moves_evenly_between_its_times_and_is_gone_outside_of_them(tmp_pa
     assert annotate_video(path, tmp_path / "b", [(moving(), "Ann (97 %)")]) is None
     frames = decoded(tmp_path / "b")
     assert [round(time, 3) for time, _ in frames] == [number / RATE for number in range(20)]
+    with av.open(str(tmp_path / "b")) as copy:
+        assert copy.streams.video[0].duration * copy.streams.video[0].time_base == 2
     for time, image in frames:
         left = 20 + 40 * (min(time, 1.5) - 0.5)
         there = 0.5 <= time < 1.6

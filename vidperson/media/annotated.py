@@ -19,6 +19,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.codec.context import Flags
 from av.video.reformatter import Colorspace, VideoReformatter
 
 from vidperson.answers import Appearance, Track
@@ -38,6 +39,7 @@ Labels = Sequence[tuple[Appearance, str]]
 _COLOURS = {"yes": (30, 150, 60), "unsure": (200, 120, 0), "unknown": (110, 110, 110)}
 _INK = (255, 255, 255)
 _CLOCK = 90_000  # ticks a second
+_USUAL_S = 0.04  # how long a frame is shown that is the only one
 _EVERY_FRAME = 100_000.0  # frames a second: more than any video has
 _BOX_LATE_S = 0.0005  # times of boxes are rounded
 _LINES = 240  # of a picture per pixel of the width of a line
@@ -150,12 +152,25 @@ def _copy(path: Any, target: Any, frames: Iterable[Frame], shape: tuple[int, int
     with ExitStack() as stack:
         output = stack.enter_context(av.open(f"file:{os.fspath(target)}", "w", format="mp4"))
         video, sound = _Video(output, shape), _Sound(path, output, stack)
-        for frame in frames:
+        for frame, seconds in _lasting(frames):
             sound.mux_until(frame.time_s)
-            video.write(drawing.draw(frame.image, frame.time_s), frame.time_s)
+            video.write(drawing.draw(frame.image, frame.time_s), frame.time_s, seconds)
         sound.mux_until(math.inf)
         video.close()
         return sound.damage
+
+
+def _lasting(frames: Iterable[Frame]) -> Iterator[tuple[Frame, float]]:
+    """Each frame with the seconds that it is shown: until the next one; the last one as long as the one before."""
+    held: Frame | None = None
+    seconds = _USUAL_S
+    for frame in frames:
+        if held is not None:
+            seconds = frame.time_s - held.time_s
+            yield held, seconds
+        held = frame
+    if held is not None:
+        yield held, seconds
 
 
 class _Video:
@@ -168,12 +183,13 @@ class _Video:
         self._stream.pix_fmt = "yuv420p"
         context = self._stream.codec_context
         context.time_base = Fraction(1, _CLOCK)
+        context.flags |= Flags.frame_duration.value
         context.colorspace, context.color_range = Colorspace.ITU709.value, 1
         context.color_primaries = context.color_trc = 1
         self._reformatter, self._last = VideoReformatter(), -1
 
-    def write(self, image: Image, time_s: float) -> None:
-        """Encode a frame, (height, width, 3) uint8 RGB."""
+    def write(self, image: Image, time_s: float, seconds: float) -> None:
+        """Encode a frame, (height, width, 3) uint8 RGB, that is shown from a time on for so many seconds."""
         if image.shape[:2] != self._shape:  # a stream may change its size
             image = np.asarray(cv2.resize(image, self._shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
         height, width = self._shape
@@ -182,7 +198,7 @@ class _Video:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         picture = self._reformatter.reformat(picture, format="yuv420p", dst_colorspace=Colorspace.ITU709, threads=1)
         self._last = picture.pts = max(round(time_s * _CLOCK), self._last + 1)
-        picture.time_base = Fraction(1, _CLOCK)
+        picture.duration, picture.time_base = max(1, round(seconds * _CLOCK)), Fraction(1, _CLOCK)
         self._output.mux(self._stream.encode(picture))
 
     def close(self) -> None:
