@@ -10,16 +10,16 @@ from urllib.parse import unquote, urlsplit
 import av
 import numpy as np
 import pytest
-from vidperson.who_page import PageSource, media_link, write_who_page
 
 from steps.make_who_page import WhoPageOptions, make_who_page
 from tests.drawn_answers import PERSONS, appearance, drawn_face, family, video, write_faces
-from vidperson import cli, who_page
+from vidperson import cli
 from vidperson.errors import DataError
 from vidperson.io.answers import Names, answer_line
 from vidperson.io.record import write_record
 from vidperson.report import who
 from vidperson.report.who import Made, Network, Skipped, clock, percent, seconds_text, span_text
+from vidperson.who.pages import PageSource, media_link, networks_of, write_who_page
 
 MADE = Made(
     "27 November 2026",
@@ -144,6 +144,16 @@ def test_click_on_a_time_opens_the_video_at_that_second(tmp_path, browser):
     page = browser.open(media, fragment="#t=3.2")
     assert 3.2 <= page.value("document.querySelector('video').currentTime") < 6  # it may have begun to play
     page.close()
+
+
+def test_video_with_a_later_first_frame_opens_as_much_later(tmp_path):
+    answers = [video(segment, 9, appearance("Anna", 1.25, 6)) for segment in ("a", "b")]
+    lines = [b'{"test_set": "", "segment": "a", "first_frame_s": 0.852},', b'{"test_set": "", "segment": "b"}']
+    (tmp_path / "who.json").write_bytes(b"\n".join([b'{"persons": [],', b'"videos": [', *lines, b"]}", b""]))
+    media = {"a": Path("/m/a.mp4"), "b": Path("/m/b.mp4")}
+    write_who_page([PageSource(answers, Names({}, {}), media)], tmp_path)
+    links = {link for link in Links((tmp_path / "report.html").read_text()).links if link.startswith("file:")}
+    assert links == {"file:///m/a.mp4#t=2.102", "file:///m/b.mp4#t=1.25"}
 
 
 def test_every_link_of_every_page_leads_to_a_file(pages):
@@ -340,4 +350,4 @@ def test_step_without_answer_files_names_the_step_that_writes_them(stage):
 
 
 def test_networks_of_folders_without_a_network_are_none(tmp_path):
-    assert who_page.networks_of([tmp_path / "energy"]) == []
+    assert networks_of([tmp_path / "energy"]) == []

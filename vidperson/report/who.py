@@ -47,6 +47,7 @@ class Shown:
     name: as typed. page: its own page below ``videos/``, without its suffix; unique among all videos.
     media: link to the file, as a browser takes it, absolute or relative to the first page; empty where it is unknown.
     annotated: likewise, to the copy with boxes and names. test_set: where the segment's id is from.
+    first_frame_s: the time at which a player shows the first frame, from which the answer counts.
     """
 
     answer: VideoAnswer
@@ -55,6 +56,7 @@ class Shown:
     media: str = ""
     annotated: str = ""
     test_set: str = ""
+    first_frame_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ def _video_pages(index: _Index) -> Iterator[tuple[str, str]]:
 _TABLES = """
 CREATE TABLE video(
   number INTEGER PRIMARY KEY, test_set, segment, name, page, media, annotated, duration_s, status, taken, found,
-  picture);
+  picture, first_frame_s);
 CREATE TABLE appearance(
   person, video INTEGER, number INTEGER, decision, probability, start_s, end_s, seen, others,
   PRIMARY KEY (person, video, number)) WITHOUT ROWID;
@@ -245,7 +247,9 @@ class _Index:
         values = (number, shown.test_set, answer.segment, shown.name, shown.page, shown.media, shown.annotated)
         about = (max([answer.duration_s, *ends]), answer.status, answer.taken, len(ends))
         picture = answer.duration_s == 0 and shown.name.lower().endswith(IMAGE_SUFFIXES)
-        self._db.execute(f"INSERT INTO video VALUES ({','.join('?' * 12)})", (*values, *about, picture))
+        self._db.execute(
+            f"INSERT INTO video VALUES ({','.join('?' * 13)})", (*values, *about, picture, shown.first_frame_s)
+        )
         for place, one in enumerate(answer.appearances, 1):
             key = f"?{shown.test_set}\n{one.person}" if one.decision == "unknown" else f"+{one.person}"
             others = [(each.person, each.probability) for each in one.candidates if each.person != one.person]
@@ -417,7 +421,7 @@ class _Index:
         return Span(
             left=round(100 * row["start_s"] / length, 3) if length else 0,
             width=round(100 * (row["end_s"] - row["start_s"]) / length, 3) if length else 100,
-            href=media if still or not media else f"{media}#t={row['start_s']:g}",
+            href=media if still or not media else f"{media}#t={round(row['start_s'] + video['first_frame_s'], 3):g}",
             time="" if still else span_text(row["start_s"], row["end_s"]),
             sure="" if row["decision"] == "unknown" else percent(row["probability"]),
             decision=row["decision"],
