@@ -293,7 +293,7 @@ def test_make_report_several_systems_writes_tables_that_agree(results, capsys):
         "d",
         "f",
     ]
-    markup = (folder / "report.html").read_text()
+    markup = Page((folder / "report.html").read_text()).text
     assert "unsure: 1 of 6 segments" in markup and "best face 0.43, det_threshold is 0.9" in markup
     assert "Some segments of mnet/eval, the unsure ones last" in markup
     text = (folder / "results.txt").read_text()
