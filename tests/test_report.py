@@ -586,8 +586,9 @@ def test_plots_without_errors_with_one_bin_or_many_systems_are_drawn():
     many = {f"s{i}": {"p_miss": [0.0, i / 100], "p_fa": [1.0, i / 100]} for i in range(1, 33)}
     assert len({curve.kind for curve in plots.det_plot(many, "t").curves}) == 32  # each is told from the others
     for curves in ({"perfect": perfect}, {"same": useless, "again": useless}):
-        (curve,) = plots.det_plot(curves, "t").curves
-        assert len(points_of(curve.path)) >= 2
+        plot = plots.det_plot(curves, "t")
+        assert [len(points_of(curve.path)) >= 2 for curve in plot.curves] == [True]
+        assert bool(plot.notes) == ("perfect" in curves), "a curve outside of the axes is not told of"
     empty = {"edges": [0.0, 1.0], "targets": [0], "nontargets": [0]}
     assert plots.histogram_plot(empty, (), "t").y.ticks
     flat = {"log_odds": [-1.0, 1.0], "min": [0.0, 0.0], "act": [0.0, 1e9]}
