@@ -69,6 +69,7 @@ def make_who_page(options: WhoPageOptions) -> None:
     from vidperson.io.record import checked
     from vidperson.who.pages import PageSource, media_of, write_who_page
 
+    _expect_answers(options.output_dir / "who.csv")
     record_path(target).unlink(missing_ok=True)
     read = [
         PageSource(
@@ -82,6 +83,18 @@ def make_who_page(options: WhoPageOptions) -> None:
     pages = write_who_page(read, options.output_dir, _skipped(sources), _made(options, sources))
     write_record(target, command, inputs, pages)
     logging.info("%s: %d pages", target, len(pages))
+
+
+def _expect_answers(who_csv: Path) -> None:
+    """Raises DataError where the answer files or the images are not as they were written."""
+    from vidperson.errors import DataError
+    from vidperson.io.record import damaged_outputs, read_record
+
+    record = read_record(who_csv)
+    if record is None:
+        raise DataError("no answer files; run steps/write_answers.py with the same sources first", who_csv)
+    if damaged := damaged_outputs(who_csv, record, thorough=False):
+        raise DataError(f"expected the file as it was written; {record.cure}", who_csv.parent / damaged[0])
 
 
 def _made(options: WhoPageOptions, sources: Sequence[SourceOptions]) -> Made:
@@ -109,15 +122,11 @@ def _skipped(sources: Sequence[SourceOptions]) -> list[Skipped]:
     from vidperson.io.answers import read_names
     from vidperson.io.portrait_notes import read_notes
     from vidperson.io.record import checked
-    from vidperson.report.who import Skipped
+    from vidperson.who.pages import skipped_portraits
 
-    skipped = []
-    for source in sources:
-        persons = read_names(source.enroll_data, source.test_data).persons
-        for path in _notes(source):
-            notes = read_notes(checked(path))
-            skipped += [Skipped("portrait", persons.get(note.person, note.person), note.text) for note in notes]
-    return list(dict.fromkeys(skipped))
+    persons = {key: name for one in sources for key, name in read_names(one.enroll_data, one.test_data).persons.items()}
+    notes = (note for source in sources for path in _notes(source) for note in read_notes(checked(path)))
+    return skipped_portraits(notes, persons)
 
 
 if __name__ == "__main__":

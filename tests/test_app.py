@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,19 +24,23 @@ from vidperson.app import App, Face, Settings
 from vidperson.engines.processor import processor_features
 from vidperson.errors import DataError, ModelError
 from vidperson.face.detection import ARCHIVES, STATES
+from vidperson.io.answers import read_who_csv
 from vidperson.io.lines import read_scp
 from vidperson.io.matrices import load_matrices
 from vidperson.io.merging import merge_jobs
 from vidperson.networks.card import calibration_of, load_card
 from vidperson.networks.install import install_model, shipped_model
 from vidperson.networks.opening import auto_precision
+from vidperson.supervision import UNWATCHED
+from vidperson.who.folders import _cut, find_in_folders
 
 DETECTOR, EMBEDDER = "retinaface_tiny", "arcface_tiny"
+SMALL = Settings(detector=DETECTOR, embedder=EMBEDDER, max_size=384)  # which is faster
 
 
 @pytest.fixture(scope="module")
 def app() -> App:
-    return vidperson.load(detector=DETECTOR, embedder=EMBEDDER)
+    return vidperson.load(SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +73,7 @@ def test_faces_and_embeddings_of_photo_and_video_are_the_bytes_of_stages_2_and_3
         install_model(network, tmp_path / "models")
     jobs, done = (tmp_path / "det", tmp_path / "embed"), (tmp_path / "dets", tmp_path / "embeds")
     detect = cli.fill(DetectOptions, scp=str(scp), model=str(tmp_path / "models" / DETECTOR), output_dir=str(jobs[0]),
-                      fps=5.0)  # fmt: skip
+                      fps=5.0, max_size=SMALL.max_size)  # fmt: skip
     detect_faces(detect)
     for folder in done:
         folder.mkdir()
@@ -134,8 +140,8 @@ def test_compare_is_the_cosine_of_the_largest_faces_and_bayes_rule(app: App, pho
     cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
     found = app.compare(photos / "alex-lacamoire.png", photos / "alex_lacamoire1.jpg")
     calibration = calibration_of(load_card(EMBEDDER))
-    assert found.cosine == pytest.approx(cosine, abs=1e-9)
-    assert found.llr == pytest.approx(calibration.slope * cosine + calibration.offset, abs=1e-6)
+    assert found.cosine == pytest.approx(cosine, abs=1e-6)
+    assert found.llr == pytest.approx(calibration.slope * cosine + calibration.offset, abs=1e-4)
     assert found.probability == pytest.approx(1 / (1 + math.exp(-found.llr)), abs=1e-9)
     assert found.probability > 0.9 and found.notes == ()
     rare = app.compare(photos / "alex-lacamoire.png", photos / "alex_lacamoire1.jpg", prior=0.01)
@@ -148,7 +154,7 @@ def test_compare_is_the_cosine_of_the_largest_faces_and_bayes_rule(app: App, pho
 def test_compare_of_a_photo_of_two_takes_the_larger_face_and_says_so(app: App, photos: Path) -> None:
     found = app.compare(photos / "two_people.jpg", photos / "two_people.jpg")
     assert found.cosine == pytest.approx(1)
-    assert found.notes == (f"{photos / 'two_people.jpg'}: 2 faces, of which the largest is taken",) * 2
+    assert found.notes == (f"{photos / 'two_people.jpg'}: there are 2 faces in it; the largest one is taken",) * 2
 
 
 def test_compare_refuses_a_photo_without_face_and_a_prior_that_is_none(app: App, blank: Path) -> None:
@@ -165,11 +171,10 @@ def test_gallery_names_who_is_in_photos_and_the_same_stranger_alike(
     persons = {'Alex "J."': [photos / "alex-lacamoire.png", broken], "Łucja": [blank]}
     gallery = app.gallery(persons)
     assert gallery.persons == ('Alex "J."',)
-    assert [note.rpartition("/")[2] for note in gallery.notes[:2]] == [
-        "holiday.jpg: left out, unreadable: " + gallery.notes[0].partition("unreadable: ")[2],
-        "wall.png: left out, no face found",
-    ]
-    assert gallery.notes[2].startswith("Łucja: no face")
+    for note, said in zip(
+        gallery.notes, ["holiday.jpg: this file cannot be read", "wall.png: no face is found", "Łucja: no"], strict=True
+    ):
+        assert said in note
     answers = gallery.find_all([photos / "alex-lacamoire.png", photos / "biden.jpg", broken, photos / "biden.jpg"])
     assert [[one.person for one in answer.appearances] for answer in answers] == [
         ['Alex "J."'], ["unknown 1"], [], ["unknown 1"],
@@ -191,6 +196,98 @@ def test_gallery_of_nobody_finds_strangers_and_a_folder_without_faces_is_refused
         app.gallery(tmp_path / "persons")
     with pytest.raises(DataError, match="nowhere: no such folder"):
         app.gallery(tmp_path / "nowhere")
+
+
+# ----------------------------------------------------------------------------------------------------------- of folders
+
+
+class Folders:
+    """Two persons and three files to search, one of them broken."""
+
+    def __init__(self, work: Path, photos: Path, clip: Path) -> None:
+        self.photos, self.persons, self.videos, self.out = photos, work / "persons", work / "videos", work / "who"
+        self.add('Alex "J."', "alex-lacamoire.png")
+        self.add("Łucja, *", "obama.jpg")
+        self.videos.mkdir()
+        (self.videos / "signing.mkv").symlink_to(clip)
+        (self.videos / "two people.jpg").symlink_to(photos / "two_people.jpg")
+        (self.videos / "broken.mp4").write_text("no video")
+
+    def add(self, person: str, photo: str) -> None:
+        (self.persons / person).mkdir(parents=True, exist_ok=True)
+        (self.persons / person / photo).symlink_to(self.photos / photo)
+
+    def find(self) -> list[str]:
+        call = shlex.join(["vidperson", *self.arguments()])
+        return find_in_folders(SMALL, self.persons, self.videos, self.out, call=call)
+
+    def arguments(self) -> list[str]:
+        where = ["who", str(self.persons), str(self.videos), "--output-dir", str(self.out)]
+        return [*where, "--max-size", str(SMALL.max_size), "--detector", DETECTOR, "--embedder", EMBEDDER]
+
+    def run(self) -> subprocess.CompletedProcess[str]:
+        """As a command, which decodes in a child process; :meth:`find` is for tests that have opened networks."""
+        call = [sys.executable, "-m", "vidperson.console", *self.arguments()]
+        return subprocess.run(call, capture_output=True, text=True, timeout=120)
+
+    def outputs(self) -> dict[str, bytes]:
+        """All files but records and locks, which tell of versions and times."""
+        files = (path for path in self.out.rglob("*") if path.is_file())
+        return {
+            str(path.relative_to(self.out)): path.read_bytes()
+            for path in files
+            if not path.name.endswith("record.json") and path.name != ".lock"
+        }
+
+
+def test_folders_have_the_answer_of_the_gallery_and_a_second_run_does_only_what_is_new(
+    app: App, shared: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = Folders(tmp_path, photos, shared / "data/clips/asl_A/again.mkv")
+    done = folders.run()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == [f"{folders.out}/who.csv", f"{folders.out}/report.html"]
+    assert (
+        re.search(r"Łucja, \* +two people.jpg +0.00", done.stdout) and "1 could not be read: broken.mp4" in done.stdout
+    )
+    rows = list(read_who_csv(folders.out / "who.csv"))
+    sources = {name: folders.videos / name for name in ("broken.mp4", "signing.mkv", "two people.jpg")}
+    answers = app.gallery(folders.persons).find_all(sources.values())
+    told = [
+        (one.person, name, one.decision, one.num_faces)
+        for name, answer in zip(sources, answers, strict=True)
+        for one in answer.appearances
+    ]
+    assert [(row.person, row.video, row.decision, row.num_faces) for row in rows] == told
+    assert ("Łucja, *", "two people.jpg", "yes", 1) in told
+    assert "broken.mp4" in (folders.out / "report.html").read_text()
+    first = folders.outputs()
+
+    began: list[str] = []
+    monkeypatch.setattr("vidperson.who.folders.run_supervised", lambda work, give_up, timeout_s: work(UNWATCHED))
+    monkeypatch.setattr("vidperson.who.folders._cut", lambda paths, *rest: began.extend(paths) or _cut(paths, *rest))
+    assert folders.find() == [] and began == []
+    assert folders.outputs() == first
+    folders.add('Alex "J."', "alex_lacamoire1.jpg")
+    folders.find()
+    assert len(began) == 1 and folders.outputs().keys() == first.keys()
+
+
+def test_folders_without_a_person_or_a_video_are_answered_in_words(
+    app: App, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vidperson.who.folders.run_supervised", lambda work, give_up, timeout_s: work(UNWATCHED))
+    folders = Folders(tmp_path, photos, photos / "obama.jpg")
+    folders.persons = tmp_path / "nobody"
+    with pytest.raises(DataError, match="nobody: no such folder"):
+        folders.find()
+    folders.persons.mkdir()
+    (folders.videos / "signing.mkv").unlink()
+    assert folders.find() == []
+    assert {row.person for row in read_who_csv(folders.out / "who.csv")} == {"unknown 1", "unknown 2"}
+    folders.videos = tmp_path / "nobody"
+    with pytest.raises(DataError, match="no video or image in it"):
+        folders.find()
 
 
 # --------------------------------------------------------------------------------------------- networks and settings
@@ -290,7 +387,7 @@ def test_command_compare_prints_three_lines_and_exits_with_0(run: Run, app: App,
     assert float(printed["cosine"]) == pytest.approx(found.cosine, abs=1e-4)
     assert float(printed["llr"]) == pytest.approx(found.llr, abs=1e-2)
     assert float(printed["probability"]) == pytest.approx(found.probability, abs=1e-4)
-    assert f"networks: {DETECTOR}, {EMBEDDER}" in err and "2 faces, of which the largest is taken" in err
+    assert f"networks: {DETECTOR}, {EMBEDDER}" in err and "there are 2 faces in it; the largest one is taken" in err
 
 
 def test_command_compare_of_a_file_without_face_says_why_and_exits_with_1(run: Run, blank: Path) -> None:

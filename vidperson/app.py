@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,11 +23,13 @@ from typing import Any
 import numpy as np
 
 from vidperson import cli
-from vidperson.answers import VideoAnswer
+from vidperson.answers import PortraitNote, VideoAnswer
 from vidperson.backends.decisions import Thresholds, posteriors
 from vidperson.backends.exact import Double
-from vidperson.backends.finding import Finder, Found, Unknown, Video, join, portrait, tracks_of
+from vidperson.backends.finding import Finder, Found, Unknown, Video, join, portrait
 from vidperson.backends.gallery import Gallery as Vectors
+from vidperson.backends.gallery import Portrait
+from vidperson.backends.portrait_notes import gallery_notes, noted
 from vidperson.corpora.folder import media_of_persons
 from vidperson.engines import ENGINES, PRECISIONS, Network
 from vidperson.engines.processor import processor_features
@@ -44,6 +46,7 @@ from vidperson.networks.card import ModelCard, calibration_of
 from vidperson.networks.choice import best_at_hand
 from vidperson.networks.install import InstalledModel, install_model, shipped_model
 from vidperson.networks.opening import AUTO, auto_precision, open_network
+from vidperson.report.portrait_notes import note_text
 from vidperson.types import Calibration, Float, Frame, Image
 
 Source = str | os.PathLike[str] | Image
@@ -194,19 +197,14 @@ class App:
         that is missing or where no photo shows a face, ModelError for an embedder without calibration.
         """
         given = persons if isinstance(persons, Mapping) else _portraits(Path(persons))
-        notes: list[str] = []
-        portraits = []
-        for person, sources in given.items():
-            for source in sources:
-                found = self.found(source)
-                notes += _notes_on(_name(source), *found)
-                portraits.append(portrait(_name(source), person, found[1]))
-        vectors = Vectors.of(portraits)
+        notes: list[PortraitNote] = []
+        portraits = (self._portrait(source, person) for person, sources in given.items() for source in sources)
+        vectors = Vectors.of(noted(portraits, "face", notes))
         if given and not len(vectors):
             raise DataError(f"no face found in any photo or video of: {', '.join(given)}")
-        notes += [f"{person}: no face in any photo or video, so this person is not found" for person in vectors.missing]
+        notes += gallery_notes(vectors, "face", self.calibration)
         finder = Finder({"face": vectors}, {"face": self.calibration}, self.settings.thresholds)
-        return Gallery(self, finder, tuple(notes))
+        return Gallery(self, finder, tuple(note_text(note, {}) for note in notes))
 
     def found(self, source: Source) -> tuple[str, Found]:
         """What stages 2 and 3 have of a file: its status, and rows, quality and embeddings of its faces."""
@@ -239,15 +237,19 @@ class App:
             embeddings.append(self.embedder.embed(np.stack(crops[start : start + EMBED_BATCH])))
         return crops, np.concatenate(embeddings)
 
+    def _portrait(self, source: Source, person: str) -> Portrait:
+        status, found = self.found(source)
+        return portrait(_name(source), person, found, status)
+
     def _person(self, source: Source, notes: list[str]) -> Double:
         """(D,) unit vector. Raises DataError for a file that cannot be read, or shows no face."""
-        status, found = self.found(source)
-        _require_readable(source, status)
-        vector = portrait("", "", found).vector
-        if vector is None:
+        one = self._portrait(source, "")
+        _require_readable(source, one.status)
+        if one.vector is None:
             raise DataError("no face found in it; expected a photo or video that shows a face", _name(source))
-        notes += _notes_on(_name(source), status, found)
-        return vector
+        if one.together > 1:
+            notes.append(f"{_name(source)}: there are {one.together} faces in it; the largest one is taken")
+        return one.vector
 
 
 class Gallery:
@@ -360,16 +362,6 @@ def _name(source: Source) -> str:
 def _portraits(root: Path) -> dict[str, list[Source]]:
     found = media_of_persons(root)
     return {person: [root / person / name for name in names] for person, names in found.items()}
-
-
-def _notes_on(name: str, status: str, found: Found) -> Iterator[str]:
-    """What a user should know of a photo or video that is to show one person."""
-    if status.startswith("unreadable"):
-        yield f"{name}: left out, {status}"
-    elif not len(found.rows):
-        yield f"{name}: left out, no face found"
-    elif (count := len(tracks_of(found, Video(name, status))[0])) > 1:
-        yield f"{name}: {count} faces, of which the largest is taken"
 
 
 def _require_readable(source: Source, status: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,24 +45,29 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         commands[given["name"]].error(f"unrecognized arguments: {' '.join(unknown)}")
     del given["name"]
     command, verbose = given.pop("command"), given.pop("verbose")
+    if command is who:
+        given["call"] = shlex.join(["vidperson", *(sys.argv[1:] if arguments is None else arguments)])
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, stream=sys.stderr, format=cli.LOG_FORMAT)
     cli.main(command, argparse.Namespace(**given))
 
 
-def who(persons: str, videos: str, output_dir: Path, most_rows: int, **settings: Any) -> None:
+def who(persons: str, videos: str, output_dir: Path, most_rows: int, call: str, **settings: Any) -> None:
     """Answer for folders, and print the table. Raises as :func:`~vidperson.who.folders.find_in_folders`."""
     from vidperson.app import Settings
     from vidperson.io.answers import read_who_csv
     from vidperson.report.who_table import who_table
     from vidperson.who.folders import find_in_folders
+    from vidperson.who.summary import summarise
 
     def tell(what: str) -> None:
         print(f"{what} ...", file=sys.stderr)
 
-    summary = find_in_folders(Settings(**settings), persons, videos, output_dir, tell)
+    for note in find_in_folders(Settings(**settings), persons, videos, output_dir, tell, call):
+        print(note, file=sys.stderr)
     for line in who_table(read_who_csv(output_dir / "who.csv"), most_rows):
         print(line)
-    print(*summary.lines(), output_dir / "who.csv", sep="\n")
+    print("", *summarise(output_dir / "who.json").lines(), "", sep="\n")
+    print(output_dir / "who.csv", output_dir / "report.html", sep="\n")
 
 
 def compare(first: str, second: str, prior: float, **settings: Any) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from vidperson.io.data_dir import work_list
 from vidperson.io.lines import read_scp
 from vidperson.io.merging import Plan, merge
-from vidperson.io.record import Record, damaged_outputs, differences, new_record, save_record
+from vidperson.io.record import damaged_outputs, differences, new_record, save_record
 from vidperson.io.segment_inputs import is_missing, segment_inputs
 from vidperson.io.set_folder import SetFolder, job_folders
 
@@ -29,7 +29,8 @@ def make_set(
     do: Callable[[Mapping[str, str], Path], None],
     sources: Iterable[Path] = (),
 ) -> None:
-    """Bring a set up to date. With other settings than those of its record all of it is done again.
+    """Bring a set up to date. With other settings than those of its record, or where a file is not as it was written,
+    all of it is done again.
 
     archives, states: see :class:`~vidperson.io.job_store.JobStore`.
     scp: list of segments and, where there are no ``sources``, of files, which count by size and time of change.
@@ -44,9 +45,10 @@ def make_set(
         plan = Plan(segment_inputs(lines, sources, media), archives)
         record = new_record(settings, [])
         begun = folder.begun_with()
-        if begun is None or differences(begun, settings, []):
+        whole = folder.record()
+        if begun is None or differences(begun, settings, []) or (whole and damaged_outputs(output_dir, whole, False)):
             folder.clear()
-        elif _is_done(folder, plan, begun):
+        elif whole and all(then == now for then, now in zip_longest(folder.inputs_of_set(), plan.inputs())):
             folder.remove_leftovers()
             return
         folder.begin(record)
@@ -60,10 +62,3 @@ def make_set(
             plan.add_jobs([job], lambda segment: media is not None and not is_missing(plan.input_of(segment) or ""))
         save_record(output_dir, replace(record, outputs=merge(plan, output_dir, states)))
         folder.remove_leftovers()
-
-
-def _is_done(folder: SetFolder, plan: Plan, record: Record) -> bool:
-    """Whether the set is whole, and its segments are those of the plan, decided by the same inputs."""
-    if folder.record() is None or damaged_outputs(folder.path, record, thorough=False):
-        return False
-    return all(then == now for then, now in zip_longest(folder.inputs_of_set(), plan.inputs()))

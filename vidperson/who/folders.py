@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from vidperson.answers import PortraitNote
 from vidperson.app import EMBED_BATCH, Settings, chosen_networks, find_tasks, open_detector, open_embedder, precision_of
 from vidperson.backends.finding import Finder
+from vidperson.backends.portrait_notes import gallery_notes
 from vidperson.corpora.folder import prepare
 from vidperson.embedding import ARCHIVE, embed_segments
 from vidperson.face.crops import FaceCrops
@@ -26,13 +28,16 @@ from vidperson.io.answers import read_answers, read_names
 from vidperson.io.items import store_unreadable
 from vidperson.io.lines import read_scp
 from vidperson.io.making import make_set
+from vidperson.io.portrait_notes import notes_path, read_notes
 from vidperson.networks.card import calibration_of
+from vidperson.networks.install import InstalledModel
 from vidperson.progress import Progress
+from vidperson.report.who import Made
 from vidperson.supervision import Watch, run_supervised
-from vidperson.who.files import Source, Summary, summarise, write_answer_files
-from vidperson.who.finding import StoredPart, read_gallery, read_videos, write_answers
+from vidperson.who.files import Source, write_answer_files
+from vidperson.who.finding import StoredPart, read_gallery, read_videos, write_answers, write_portrait_notes
+from vidperson.who.pages import PageSource, made_on, media_of, network_of, skipped_portraits, write_who_page
 
-ANSWERS = "who.jsonl"
 TIMEOUT_S = 3600.0
 """Seconds after which a file is given up, as the stages do by default."""
 
@@ -43,44 +48,53 @@ def find_in_folders(
     videos: str | os.PathLike[str],
     output_dir: Path,
     tell: Callable[[str], None] = logging.info,
-) -> Summary:
-    """Write who.csv and the other answer files into a folder.
+    call: str = "",
+) -> list[str]:
+    """Write who.csv, report.html and the other answer files into a folder.
 
     persons: one folder per person with photos or videos in it; empty, or a folder without any: everybody is unknown.
-    videos: a folder of videos and images, or one file. tell: is told what begins.
+    videos: a folder of videos and images, or one file. tell: is told what begins. call: the command, for the page.
     Call it before other threads or engines are started: files are decoded in a child process.
-    A file that cannot be read costs only itself. Raises DataError for a folder that is missing or empty, and as
-    :func:`~vidperson.app.load`.
+    Returns what the user should know of the portraits, a sentence each. A file that cannot be read costs only itself.
+    Raises DataError for a folder that is missing or has no video, and as :func:`~vidperson.app.load`.
     """
     tell("reading the folders")
     work = output_dir / "work"
-    sets = prepare(work / "data", persons, videos, find_persons=True)
-    detector, embedder = (installed.card for installed in chosen_networks(settings))
-    calibration = calibration_of(embedder)  # without one there is no need to begin
-    parts = {}
-    tell(f"finding faces in photos and videos with {detector.name}")
-    for data in sets:
-        if read_scp(data / "vid.scp"):
-            parts[data.name] = work / "face_det" / detector.name / data.name
-            cut_faces(data / "vid.scp", parts[data.name], settings)
-    tell(f"comparing them with {embedder.name}")
-    network = open_embedder(settings)
-    stored = {}
-    for data in sets:
-        if data.name in parts:
-            embeddings = work / "face_embed" / embedder.name / data.name
-            embed_faces(data / "vid.scp", parts[data.name], embeddings, network, settings)
-            stored[data.name] = StoredPart("face", parts[data.name], embeddings)
-    enrolment, test = sets
-    known = [(stored[enrolment.name], read_scp(enrolment / "utt2spk"))] if enrolment.name in stored else []
-    finder = Finder({"face": read_gallery(known)}, {"face": calibration}, settings.thresholds)
-    found = read_videos(read_scp(test / "vid.scp"), [stored[test.name]], settings.fps)
-    write_answers(work / ANSWERS, finder, found)
+    enrolment, test = prepare(work / "data", persons, videos, find_persons=True)
+    networks = chosen_networks(settings)
+    calibration = calibration_of(networks[1].card)  # without one there is no need to begin
+    sets = [data for data in (enrolment, test) if (data / "vid.scp").stat().st_size]
+    places = {data: _Places(work, data.name, networks) for data in sets}
+    tell(f"finding faces in photos and videos with {networks[0].card.name}")
+    for data, place in places.items():
+        cut_faces(data / "vid.scp", place.items, settings)
+    tell(f"comparing them with {networks[1].card.name}")
+    embedder = open_embedder(settings)
+    for data, place in places.items():
+        embed_faces(data / "vid.scp", place.items, place.embeddings, embedder, settings)
+    stored = {data: StoredPart("face", place.items, place.embeddings) for data, place in places.items()}
+    notes: list[PortraitNote] = []
+    gallery = read_gallery([(stored[data], read_scp(data / "utt2spk")) for data in sets if data != test], notes)
+    notes += gallery_notes(gallery, "face", calibration)
+    finder = Finder({"face": gallery}, {"face": calibration}, settings.thresholds)
+    answers = work / "who" / f"{test.name}_who.jsonl"
+    write_answers(answers, finder, read_videos(read_scp(test / "vid.scp"), [stored[test]], settings.fps, test))
+    write_portrait_notes(notes_path(answers), notes, [enrolment])
     tell("writing the answer")
-    names = read_names([enrolment], test)
-    source = Source(read_answers(work / ANSWERS), names, {"face": parts[test.name]}, test.name)
-    write_answer_files([source], output_dir)
-    return summarise(output_dir / "who.json")
+    names, told = read_names([enrolment], test), read_notes(notes_path(answers))
+    write_answer_files([Source(read_answers(answers), names, {"face": places[test].items}, test.name)], output_dir)
+    pages = PageSource(read_answers(answers), names, media_of(test), test.name)
+    made = Made(made_on(answers), call, networks=[network_of(network) for network in networks])
+    write_who_page([pages], output_dir, skipped_portraits(told, names.persons), made)
+    return list(dict.fromkeys(note.text for note in told))
+
+
+class _Places:
+    """Where what stages 2 and 3 make of a set is."""
+
+    def __init__(self, work: Path, name: str, networks: Sequence[InstalledModel]) -> None:
+        self.items = work / "face_det" / networks[0].card.name / name
+        self.embeddings = work / "face_embed" / networks[1].card.name / name
 
 
 def cut_faces(scp: Path, output_dir: Path, settings: Settings) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from vidperson.answers import VideoAnswer
+from vidperson.answers import PortraitNote, VideoAnswer
 from vidperson.io.answers import Names, best_name, file_names
 from vidperson.io.atomic import atomic_write
 from vidperson.io.lines import read_scp
@@ -121,6 +121,12 @@ def media_of(data: Path) -> dict[str, Path]:
         if (data / name).is_file():
             found |= {segment: data / path for segment, path in read_scp(data / name).items()}
     return found
+
+
+def skipped_portraits(notes: Iterable[PortraitNote], persons: Mapping[str, str]) -> list[Skipped]:
+    """What the page tells of portraits, each once. persons: id -> name as typed."""
+    told = (Skipped("portrait", persons.get(note.person, note.person), note.text) for note in notes)
+    return list(dict.fromkeys(told))
 
 
 def made_on(path: Path) -> str:
