@@ -26,7 +26,7 @@ from vidperson.answers import Appearance, Track
 from vidperson.errors import MediaError
 from vidperson.media.decoder import open_container, video_stream
 from vidperson.media.image import kind_of_image
-from vidperson.media.lettering import label_image
+from vidperson.media.lettering import Colour, label_image
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.other_files import read_head
 from vidperson.media.sampling import UniformSampling
@@ -56,13 +56,15 @@ _OPTIONS = {"preset": "veryfast", "crf": "21", "threads": "2"}  # the number of 
 class Drawing:
     """Draws boxes and names into successive frames: a box moves evenly between the times at which it is known.
 
-    Names of what is only heard are written in the lower left corner.
+    Of an appearance that has several boxes at a time, such as of a face and a body, the first one has the name. Names
+    of what is only heard are written in the lower left corner.
     """
 
     def __init__(self, labels: Labels) -> None:
-        shown = [(track, found.decision, text) for found, text in labels for track in found.tracks]
+        self._labels = labels
+        shown = [(track, number) for number, (found, _) in enumerate(labels) for track in found.tracks]
         self._left = deque(sorted(shown, key=lambda item: item[0].start_s))
-        self._there: list[tuple[Track, str, str]] = []
+        self._there: list[tuple[Track, int]] = []
 
     def draw(self, image: Image, time_s: float) -> Image:
         """A copy of a frame with what is there at its time. Times must not fall from call to call."""
@@ -75,17 +77,17 @@ class Drawing:
         image = image.copy()
         height, width = image.shape[:2]
         letters = max(_LEAST_HEIGHT, min(height, width) // _LETTERS)
-        heard: dict[str, str] = {}
-        for track, decision, text in self._there:
-            if track.boxes:
-                _draw_box(image, _box_at(track, time_s), label_image(text, letters, _INK, _COLOURS[decision]), decision)
-            else:
-                heard[text] = decision
         below = height
-        for text, decision in heard.items():
-            label = label_image(text, letters, _INK, _COLOURS[decision])
-            below -= len(label) + 2
-            _paste(image, label, 2, below)
+        for number in dict.fromkeys(number for _, number in self._there):
+            found, text = self._labels[number]
+            colour = _COLOURS[found.decision]
+            label = label_image(text, letters, _INK, colour)
+            boxes = [_box_at(track, time_s) for track, other in self._there if other == number and track.boxes]
+            for place, box in enumerate(boxes):
+                _draw_box(image, box, None if place else label, colour)
+            if not boxes:
+                below -= len(label) + 2
+                _paste(image, label, 2, below)
         return image
 
 
@@ -103,14 +105,15 @@ def _box_at(track: Track, time_s: float) -> tuple[float, ...]:
     return tuple(a + share * (b - a) for a, b in zip(one[1:], other[1:], strict=True))
 
 
-def _draw_box(image: Image, box: tuple[float, ...], label: Image, decision: str) -> None:
+def _draw_box(image: Image, box: tuple[float, ...], label: Image | None, colour: Colour) -> None:
     height, width = image.shape[:2]
     line = max(2, min(height, width) // _LINES)
     limit = 8 * max(width, height)  # OpenCV's integer coordinates overflow on boxes far outside the image
     x1, y1, x2, y2 = (round(max(-limit, min(limit, side))) for side in box)
-    cv2.rectangle(image, (x1, y1), (x2, y2), _COLOURS[decision], line)
-    above = y1 - len(label)
-    _paste(image, label, x1 - line // 2, above if above >= 0 else y2)
+    cv2.rectangle(image, (x1, y1), (x2, y2), colour, line)
+    if label is not None:
+        above = y1 - len(label)
+        _paste(image, label, x1 - line // 2, above if above >= 0 else y2)
 
 
 def _paste(image: Image, label: Image, x: int, y: int) -> None:
