@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -247,15 +248,27 @@ def test_several_sets_keep_their_unknown_persons_apart(tmp_path):
     assert "../../report.html" in Links((tmp_path / "videos/one/a.html").read_text()).links
 
 
-def test_photos_are_in_the_order_in_which_they_were_taken(tmp_path):
-    from dataclasses import replace
+def photos(**taken):
+    """Name of a photo -> answer with Anna in it; taken: by name of the photo, when it was taken."""
+    return {f"x/{name}.jpg": replace(video(name, 0, appearance("Anna", 0, 0)), taken=at) for name, at in taken.items()}
 
-    answers = {f"{name}.jpg": video(name, 0, appearance("Anna", 0, 0)) for name in "abc"}
-    for name, taken in (("a.jpg", ""), ("b.jpg", "2024-05-02T10:00:00"), ("c.jpg", "2024-05-01T10:00:00")):
-        answers[name] = replace(answers[name], taken=taken)
-    write(tmp_path / "r", answers)
+
+def test_photos_are_in_the_order_in_which_they_were_taken(tmp_path):
+    write(tmp_path / "r", photos(a="", b="2024-05-02T10:00:00", c="2024-05-01T10:00:00"))
     text = (tmp_path / "r" / "report.html").read_text()
-    assert re.findall(r"videos/(\w)\.html", text.partition('id="pictures"')[2]) == ["c", "b", "a"]
+    assert re.findall(r"videos/x/(\w)\.html", text.partition('id="pictures"')[2]) == ["c", "b", "a"]
+
+
+def test_photos_that_were_taken_at_once_are_one_burst(tmp_path):
+    times = {"a": "10:00:00", "b": "10:00:00.6", "c": "10:00:01.5", "d": "10:00:03", "e": "10:00:03.5+02:00"}
+    answers = photos(**{name: f"2024-05-01T{time}" for name, time in times.items()}, f="", g="")
+    answers["x/b.jpg"] = replace(answers["x/b.jpg"], appearances=(appearance("Ben", 0, 0), appearance("Anna", 0, 0)))
+    answers["y/z.jpg"] = photos(z="2024-05-01T10:00:00.3")["x/z.jpg"]
+    write(tmp_path / "r", answers)
+    text = (tmp_path / "r" / "report.html").read_text().partition('id="pictures"')[2]
+    assert text.count("<article") == 8 - 2 and "burst of 3 photos" in text
+    titles = re.findall(r'<h3><a href="videos/(\w/\w)\.html', text)
+    assert titles == ["x/b", "y/z", "x/d", "x/e", "x/f", "x/g"]
 
 
 @pytest.mark.parametrize(

@@ -107,14 +107,14 @@ def _shown(
     for answer in source.answers:
         segment = answer.segment
         stem = os.path.join(prefix, stems.get(segment, segment))
-        copy = f"annotated/{stem}.mp4"
+        copies = (f"annotated/{stem}{suffix}" for suffix in (".mp4", ".jpg"))
         media = source.media.get(segment)
         yield Shown(
             answer=answer,
             name=source.names.video(segment),
             page=stem,
             media=media_link(media, output_dir) if media else "",
-            annotated=quote(copy) if (output_dir / copy).is_file() else "",
+            annotated=next((quote(copy) for copy in copies if (output_dir / copy).is_file()), ""),
             test_set=source.test_set,
             first_frame_s=first.get((source.test_set, segment), 0.0),
         )
