@@ -55,12 +55,12 @@ class SourceOptions:
     """What stages 2 and 3 have of the sets by a modality."""
 
     modality: str = cli.option(help="what is compared, as in the config variable modalities")
-    cue: str = cli.option("identity", "appearance: portraits do not show it, it only joins", choices=CUES)
     embed_dir: Path = cli.option(help="folder with the embeddings of each part")
     items_dir: Path = cli.option(help="folder with what stage 2 found in each part")
     model: Path = cli.option(help="folder of the installed embedder")
     enroll_parts: str = cli.option(help="parts with the portraits, one per enrolment set; may be empty")
     test_part: str = cli.option(help="part with the test segments")
+    cue: str = cli.option("identity", "appearance: portraits do not show it, it only joins tracks", choices=CUES)
 
     def calibration(self) -> Calibration:
         """That of the installed card, or of the shipped one of this name. Raises ModelError where neither has one."""

@@ -317,8 +317,8 @@ who_options() {
       enroll_parts+=("${parts%% *}")   # of labelled persons these, not everybody
     done
     parts=$(parts_of "$test")
-    word=(--modality "$modality" --cue "$cue" --embed-dir "$embed_dir" --items-dir "$items_dir" --model "$models_dir/$embedder"
-      --enroll-parts "${enroll_parts[*]}" --test-part "${parts##* }")
+    word=(--modality "$modality" --embed-dir "$embed_dir" --items-dir "$items_dir" --model "$models_dir/$embedder"
+      --cue "$cue" --enroll-parts "${enroll_parts[*]}" --test-part "${parts##* }")
     sources+=("${word[*]@Q}")
     items+=("$modality=$items_dir/${parts##* }")
   done
