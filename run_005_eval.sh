@@ -52,7 +52,7 @@ if [ ${#searches[@]} != 0 ]; then
 fi
 answer_options
 if [ ${#answers[@]} != 0 ]; then   # then report.html tells who is in the videos
-  python steps/write_answers.py "${report[@]}" --sources "${answers[@]}"
+  python steps/write_answers.py "${report[@]}" --sources "${answers[@]}" --annotate "$annotate"
   python steps/make_who_page.py "${report[@]}" --sources "${answers[@]}" --models "${answer_models[@]}"
   exit 0
 fi

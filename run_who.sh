@@ -61,7 +61,7 @@ run_stage() {
   echo "$1 ..." >&2
   "${@:2}" "${options[@]}" || code=$?
   if [ $code != 0 ]; then
-    echo "$0: ended at ${2}; its output is in $log" >&2
+    echo "$0: stopped while $1; more is in $log" >&2
     exit $code
   fi
 }

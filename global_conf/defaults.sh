@@ -192,8 +192,11 @@ find_persons=false           # true: answer who is in each video of the test set
 
 ## Who is where (stages 4 who)
 person_prior=0.5             # [>0..1] prior probability that somebody in a video is in the gallery
-min_probability=0.95         # [>0..1] lowest probability of the decision yes
-unsure_probability=0.5       # [>0..1] lowest probability of the decision unsure; below: unknown
+min_probability=0.8          # [>0..1] lowest probability of the decision yes
+unsure_probability=0.5       # [>0..1] lowest, of anybody of the gallery, for unsure; below: unknown
+
+## Who is where (stages 5 who)
+annotate=false               # true: copy each video with boxes and names drawn in
 
 ## Scores and evaluation (stage 5)
 priors="0.05 0.01 0.005 0.001"  # target priors of the detection costs

@@ -60,7 +60,7 @@ def picked(worst: Sequence[int], reasons: Sequence[str]) -> dict[str, list[int]]
 
 def noisy_table(worst: Sequence[int], decisions: Decisions) -> tuple[list[str], list[list[str]]]:
     """The noisy segments, as many as a page lists."""
-    from vidperson.report.html import MOST_LISTED
+    from vidperson.report.tables import MOST_LISTED
 
     head = ["segment", "label", "wrong", "reason", "proposed", *decisions.modalities]
     lines = []

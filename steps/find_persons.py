@@ -2,8 +2,8 @@
 """Who is in each video of a test set, and when: tracks, probabilities and decisions.
 
 Inputs:
-  DATA_DIR/<test set>/vid.scp, wav.scp or frames.scp
-      the segments, which are answered in C-locale order
+  DATA_DIR/<test set>/vid.scp, wav.scp or frames.scp, vid2dur, vid2taken
+      the segments, which are answered in C-locale order; how long they last, and when they were taken
   DATA_DIR/<enrolment set>/utt2spk, names
       <segment> <person>, of each of ENROLL_SETS; none: everybody is unknown; names as typed
   Per word of SOURCES, which holds the options of a modality:
@@ -90,8 +90,10 @@ class DecisionOptions:
     """When a person is named."""
 
     person_prior: float = cli.option(0.5, "prior probability that somebody is in the gallery", convert=cli.share)
-    min_probability: float = cli.option(0.95, "lowest probability of the decision yes", convert=cli.share)
-    unsure_probability: float = cli.option(0.5, "lowest probability of the decision unsure", convert=cli.share)
+    min_probability: float = cli.option(0.8, "lowest probability of the decision yes", convert=cli.share)
+    unsure_probability: float = cli.option(
+        0.5, "lowest probability that it is anybody of the gallery, for the decision unsure", convert=cli.share
+    )
 
     def thresholds(self) -> Thresholds:
         """Raises ScoringError for values that cannot be."""
@@ -115,6 +117,10 @@ class FindOptions:
     @property
     def target(self) -> Path:
         return self.scores_dir / "who" / self.experiment / f"{self.test_set}_who.jsonl"
+
+    @property
+    def test_data(self) -> Path:
+        return self.data_dir / self.test_set
 
     def enrolment(self) -> list[Path]:
         """The data folders of the enrolment sets."""
@@ -153,8 +159,8 @@ def find_persons(options: FindOptions) -> None:
     notes_planned.note()
     finder = Finder(galleries, calibrations, options.decisions.thresholds())
     parts = [source.stored(source.test_part) for source in sources]
-    segments = listed_segments(options.data_dir / options.test_set)
-    write_answers(options.target, finder, read_videos(segments, parts, options.fps))
+    segments = listed_segments(options.test_data)
+    write_answers(options.target, finder, read_videos(segments, parts, options.fps, options.test_data))
     planned.note()
 
 

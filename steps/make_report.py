@@ -38,7 +38,6 @@ Example:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,12 +55,13 @@ from steps.search import SearchPairOptions, SearchSystemOptions
 from vidperson import cli
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from vidperson.backends.systems import System
-    from vidperson.report.html import Section
+    from vidperson.report.evaluation import Section
     from vidperson.report.tables import Row, Table
 
 SHEET_WIDTH = 1400
-INTERVALS = "Error rates with 95 % intervals"
 _ABOUT = ("submean_set", "snorm_cohort", "calibrated_on", "quality_measures")
 """What parts systems of one embedder and back-end."""
 
@@ -210,7 +210,7 @@ def write_report(
     import json
 
     from vidperson.io.atomic import atomic_write
-    from vidperson.report import html, tables
+    from vidperson.report import evaluation, tables
     from vidperson.report.searches import search_rows
 
     results: list[dict[str, Any]] = []
@@ -224,7 +224,7 @@ def write_report(
         of_set, section = _search_section(results_dir, folders, name, embedders)
         searched += of_set
         sections.append(section)
-    named, summary = _head_tables(results, searched)
+    named = _named_tables(results, searched)
     gathered: dict[str, Any] = {"results": tables.result_rows(results)} if results else {}
     gathered |= {"searches": search_rows(searched)} if searched else {}
     rows = [row for kind in gathered.values() for row in kind]
@@ -233,7 +233,7 @@ def write_report(
         named.append((f"{items.capitalize()} found", table, ""))
         sections.append(section)
     named = [(title, table, note) for title, table, note in named if table[1]]
-    sections.insert(0, html.Section("Results", summary))
+    sections.insert(0, evaluation.Section("Results", evaluation.summary(results, searched)))
     outputs = {
         "results.txt": "\n".join(tables.text_table(each) + (note + "\n" if note else "") for _, each, note in named),
         "results.md": "\n".join(
@@ -242,7 +242,7 @@ def write_report(
         ),
         "results.csv": tables.csv_table(rows),
         "results.json": json.dumps(gathered, indent=1, ensure_ascii=False) + "\n",
-        "report.html": html.page(*_titles(results, searched, remark), sections),
+        "report.html": evaluation.evaluation_page(*_titles(results, searched, remark), sections),
     }
     for name, content in outputs.items():
         with atomic_write(results_dir / name) as stream:
@@ -252,33 +252,26 @@ def write_report(
     return [results_dir / name for name in outputs]
 
 
-def _head_tables(
+def _named_tables(
     results: Sequence[dict[str, Any]], searched: Sequence[dict[str, Any]]
-) -> tuple[list[tuple[str, Table, str]], list[str]]:
-    """Title, table and note of what is true of all sets, and the same as markup."""
-    from vidperson.report import html, searches, tables
+) -> list[tuple[str, Table, str]]:
+    """Title, table and note of what is true of all sets."""
+    from vidperson.report import evaluation, searches, tables
 
-    named, markup = [], []
+    named = []
     if results:
         named += [
             ("Results", tables.result_table(results), tables.result_note(results)),
-            (INTERVALS, tables.interval_table(results), tables.interval_note(results)),
-            ("Detection costs at each prior", tables.dcf_table(results), ""),
+            (evaluation.INTERVALS, tables.interval_table(results), tables.interval_note(results)),
+            (evaluation.COSTS, tables.dcf_table(results), ""),
             ("Trials", tables.trial_table(results), ""),
         ]
-        markup += _summary(named)
     if searched:
-        head = [searches.map_table(searched), searches.open_set_table(searched)]
-        notes = searches.open_set_notes(searched)
-        texts = (searches.map_note(searched) if head[0][1] else "", "\n".join(notes))
-        named += list(zip(("Ranked lists", "Strangers"), head, texts, strict=True))
-        markup += [html.table(head[0]), html.note(texts[0])] if head[0][1] else []
-        markup += [html.heading("Strangers"), html.table(head[1])] if head[1][1] else []
-        markup += map(html.note, notes)
-        for title, table in searches.count_tables(searched):
-            named.append((title, table, ""))
-            markup += [html.heading(title), html.table(table)]
-    return named, markup
+        ranked, strangers = searches.map_table(searched), searches.open_set_table(searched)
+        named.append(("Ranked lists", ranked, searches.map_note(searched) if ranked[1] else ""))
+        named.append(("Strangers", strangers, "\n".join(searches.open_set_notes(searched))))
+        named += [(title, table, "") for title, table in searches.count_tables(searched)]
+    return named
 
 
 def _titles(
@@ -300,52 +293,40 @@ def _titles(
     return f"{modalities.capitalize()} {tasks} with {networks}", ". ".join(filter(None, (", ".join(counts), note)))
 
 
-def _summary(named: Sequence[tuple[str, Table, str]]) -> list[str]:
-    """The tables at the top of the report: results, their intervals, detection costs, trials."""
-    from vidperson.report import html
-
-    (_, results, note), (title, spans, of_spans), (folded, costs, _), (last, trials, _) = named
-    markup = [html.table(results), html.note(note)]
-    if spans[1]:
-        markup += [html.heading(title), html.table(spans), html.note(of_spans), html.folded(folded, costs)]
-    return [*markup, html.heading(last), html.table(trials)]
-
-
 def _set_section(
     results_dir: Path, systems: Sequence[str], name: str, embedders: Sequence[str]
 ) -> tuple[list[dict[str, Any]], Section]:
     """The results of all systems for a test set, and the part of the report about it."""
     from vidperson.errors import DataError
-    from vidperson.report import html, tables
+    from vidperson.report import evaluation, tables
 
     def check(result: dict[str, Any]) -> None:
         tables.result_rows([result])
         tables.label(result)
 
     results = _read_results(results_dir, systems, name, "evaluate.py", check)
+    picked = _picks(results_dir / "trials", embedders, name, "pick_trials.py", evaluation.trials)
     try:
-        parts = _plots(results)
+        part = evaluation.test_set(results, picked)
     except (KeyError, TypeError, ValueError) as error:
         every = results_dir / "*" / f"{name}.json"
         raise DataError(f"not results of evaluate.py ({error!r}); delete them or evaluate again", every) from None
-    parts += _picks(results_dir / "trials", embedders, name, "pick_trials.py", _trials)
-    return results, html.Section(f"Test set {name}", parts)
+    return results, evaluation.Section(f"Test set {name}", [part])
 
 
 def _search_section(
     results_dir: Path, systems: Sequence[str], name: str, embedders: Sequence[str]
 ) -> tuple[list[dict[str, Any]], Section]:
     """The results of all systems for a searched set, and the part of the report about it."""
-    from vidperson.report import casts, html, searches
+    from vidperson.report import casts, evaluation, searches
 
     def check(result: dict[str, Any]) -> None:
         searches.search_rows([result])
 
     results = _read_results(results_dir, systems, name, "evaluate_searches.py", check)
-    parts = _picks(results_dir, ["casts"], name, "pick_casts.py", casts.cast_parts)
-    parts += _search_plots(results)
-    parts += _picks(results_dir / "picks", embedders, name, "pick_ranks.py", _picked)
-    return results, html.Section(f"Searched set {name}", parts)
+    picked = _picks(results_dir, ["casts"], name, "pick_casts.py", casts.cast_part)
+    persons = _picks(results_dir / "picks", embedders, name, "pick_ranks.py", evaluation.ranked_persons)
+    return results, evaluation.Section(f"Searched set {name}", [evaluation.searched_set(results, picked, persons)])
 
 
 def _read_results(
@@ -366,8 +347,8 @@ def _read_results(
 
 
 def _picks(
-    folder: Path, below: Sequence[str], name: str, writer: str, show: Callable[[dict[str, Any]], list[str]]
-) -> list[str]:
+    folder: Path, below: Sequence[str], name: str, writer: str, show: Callable[[dict[str, Any]], Markup]
+) -> list[Markup]:
     """What was picked of a set in these folders below one, where it was, as parts of the report."""
     from vidperson.errors import DataError
 
@@ -375,55 +356,9 @@ def _picks(
     for picked in (folder / each / f"{name}.json" for each in below):
         if picked.is_file():
             try:
-                parts += show(_read_json(picked, writer))
+                parts.append(show(_read_json(picked, writer)))
             except (KeyError, TypeError, ValueError) as error:
                 raise DataError(f"not written by {writer} ({error!r}); delete it", picked) from None
-    return parts
-
-
-def _search_plots(results: Sequence[dict[str, Any]]) -> list[str]:
-    """Open-set curves and CMC of the systems of a searched set, best first."""
-    from vidperson.report import html, plots, searches
-
-    keyed = [result for result in searches.best_first(results) if result.get("segments")]
-    if not keyed:
-        return [html.note("There is no key, so there are no figures: here are the lists.")]
-    shown = keyed[: plots.MOST_PANELS]
-    left_out = f" The best {len(shown)} of {len(keyed)} systems." if len(shown) < len(keyed) else ""
-    curves = dict(zip(searches.curve_names(shown), (result["segments"] for result in shown), strict=True))
-    figures = []
-    if any("curve" in segments for segments in curves.values()):
-        caption = (
-            "Misses (FNIR): segments with a person without the right one at the threshold, over the share of strangers "
-            "that somebody is named for (FPIR)."
-        )
-        rates = {name: segments["curve"] for name, segments in curves.items() if "curve" in segments}
-        figures.append(html.figure(caption + left_out, plots.open_set_curves(rates, keyed[0]["fpirs"])))
-    caption = "CMC: share of the segments with a person that have the right one so far up."
-    drawn = plots.match_curves({name: segments["cmc"] for name, segments in curves.items()})
-    figures.append(html.figure(caption + left_out, drawn))
-    return [html.heading("Strangers and ranks"), html.side_by_side(figures)]
-
-
-def _picked(picked: dict[str, Any]) -> list[str]:
-    """The persons that went worst and best, and the two lists."""
-    from vidperson.report import html, searches
-
-    items = items_of(picked["modality"])
-    parts = []
-    if picked["worst"] or picked["best"]:
-        parts.append(html.heading(f"Persons that went worst, by {picked['system']}"))
-        parts.append(html.note(f"{searches.picked_note(picked)} The {items} are the heaviest of their tracks."))
-        worst = searches.picked_persons(picked["worst"], picked["names"])
-        parts.append(worst or html.note("All persons have an AP of 100 %."))
-    if picked["best"]:
-        best = searches.picked_persons(picked["best"], picked["names"])
-        parts.append(html.folded_parts("Persons that went best", [best]))
-    for (title, total, table), rest in (
-        (searches.persons_table(picked), picked["files"]["ranks"]),
-        (searches.segments_table(picked), picked["files"]["persons"]),
-    ):
-        parts.append(html.searchable(title, table, total, rest))
     return parts
 
 
@@ -444,65 +379,6 @@ def _read_json(path: Path, writer: str) -> dict[str, Any]:
     return content
 
 
-def _plots(results: Sequence[dict[str, Any]]) -> list[str]:
-    """DET curves, histograms and calibration of the systems of one set."""
-    from vidperson.report import html, plots, tables
-
-    several = len({result["system"] for result in results if not tables.is_fusion(result)}) > 1
-    modalities = tables.several_modalities(results)
-    keyed = {tables.label(result, several, modalities): result for result in results if result["has_key"]}
-    if not keyed:
-        return [html.note("There is no key: nothing to evaluate.")]
-    priors = next(iter(keyed.values()))["primary"]
-    shown = dict(list(keyed.items())[: plots.MOST_PANELS])
-    left_out = f" The first {len(shown)} of {len(keyed)} systems." if len(shown) < len(keyed) else ""
-    thresholds = priors["thresholds"]
-    return [
-        html.heading("DET curves"),
-        html.figure(
-            "Misses over false alarms, on axes of normal deviates. Systems with the same curve share a line: "
-            "calibration alone does not move it. A curve that is not seen makes fewer errors than the axes show.",
-            plots.det_curves({name: result["det"] for name, result in keyed.items()}),
-        ),
-        html.heading("Scores"),
-        html.figure(
-            "Scores of target and non-target trials, and the Bayes threshold of the evaluation for log-likelihood "
-            f"ratios: {', '.join(f'{threshold:.2f}' for threshold in thresholds)}.{left_out}",
-            plots.score_histograms({name: result["histogram"] for name, result in shown.items()}, thresholds),
-        ),
-        html.heading("Calibration"),
-        html.figure(
-            "Actual and minimum DCF (normalised Bayes error rate) over the log-odds of the prior: what lies between "
-            "the curves is lost by calibration. Above 1, guessing is better. Dotted: the evaluation's prior."
-            f"{left_out}",
-            plots.calibration_curves(
-                {name: result["dcf_over_log_odds"] for name, result in shown.items()},
-                [math.log(prior / (1 - prior)) for prior in priors["priors"]],
-            ),
-        ),
-    ]
-
-
-def _trials(picked: dict[str, Any]) -> list[str]:
-    """The instructive trials of a set."""
-    from vidperson.report import html, sounds, tables
-    from vidperson.types import HEARD
-
-    items = items_of(picked["modality"])
-    system = tables.label({"system": "", **picked})
-    if items in HEARD:
-        seconds = f"the first {sounds.SHOWN_S:g} s of what was compared, up to 8 kHz"
-        why = f"Shown is the {items} of each side: {seconds}. Its level is that of all of it, to full scale."
-    elif picked["pair_gave_score"]:
-        why = f"The {items} shown are those that gave the score."
-    else:
-        why = f"This system compares more than one pair of {items}; shown is the pair with the largest cosine."
-    parts = [html.heading(f"Instructive trials of {system}: {items}"), html.note(why)]
-    for title, group in picked["groups"].items():
-        parts += [html.heading(title.capitalize()), html.trials(group)]
-    return parts
-
-
 def _by_items(found: Sequence[tuple[str, Path]]) -> dict[str, list[Path]]:
     """What was found -> the folders, each once: test sets may share their enrolment set."""
     folders: dict[str, list[Path]] = {}
@@ -513,21 +389,20 @@ def _by_items(found: Sequence[tuple[str, Path]]) -> dict[str, list[Path]]:
 
 def _items_section(items: str, folders: Sequence[Path]) -> tuple[list[Row], Table, Section]:
     """Statistics of all parts of stage 2 of a modality, as rows, table and section of the report."""
-    from vidperson.report import html, tables
+    from vidperson.report import evaluation, tables
 
-    parts = [_items_part(items, folder) for folder in folders]
-    rows = [row for row, _ in parts]
-    table = tables.status_table(rows, items)
-    markup = [html.table(table), *(line for _, lines in parts for line in lines)]
-    return rows, table, html.Section(items.capitalize(), markup)
+    found = [_items_part(items, folder) for folder in folders]
+    rows = [row for row, _ in found]
+    part = evaluation.items_found(items, rows, [part for _, part in found])
+    return rows, tables.status_table(rows, items), evaluation.Section(items.capitalize(), [part])
 
 
-def _items_part(items: str, folder: Path) -> tuple[Row, list[str]]:
-    """Statistics of a part, and markup about it."""
+def _items_part(items: str, folder: Path) -> tuple[Row, dict[str, Any]]:
+    """Statistics of a part of stage 2, and what the page shows of it."""
     from vidperson.errors import DataError
     from vidperson.io.lines import read_scp
     from vidperson.io.record import checked
-    from vidperson.report import html, tables
+    from vidperson.report import tables
     from vidperson.report.pictures import shrunken_jpeg
 
     statuses = read_scp(checked(folder / "status"))
@@ -536,7 +411,7 @@ def _items_part(items: str, folder: Path) -> tuple[Row, list[str]]:
     if (folder / f"{items}.scp").is_file():
         count = sum(map(len, checked_matrices(folder, items).values()))
     row = tables.status_row(name, statuses, items, count) | {"problems": tables.problems(statuses)}
-    parts = [html.heading(name)]
+    folds = []
     for state in tables.states_of(items, statuses.values())[1:]:
         listed = [
             [segment, status.partition(": ")[2] or "-"]
@@ -544,20 +419,15 @@ def _items_part(items: str, folder: Path) -> tuple[Row, list[str]]:
             if status.partition(":")[0] == state
         ]
         if listed:
-            parts.append(
-                html.folded(f"{state}: {len(listed)} of {len(statuses)} segments", (["segment", "why"], listed))
-            )
-    sheet = folder / "contact_sheet.jpg"
+            folds.append((f"{state}: {len(listed)} of {len(statuses)} segments", (["segment", "why"], listed)))
+    sheet, content = folder / "contact_sheet.jpg", None
     if sheet.is_file():
         try:
-            content = checked(sheet).read_bytes()
-            last = ", the unsure ones last" if row.get("unsure") else ""
-            parts.append(html.figure(f"Some segments of {name}{last}", shrunken_jpeg(content, SHEET_WIDTH), "sheet"))
+            content = shrunken_jpeg(checked(sheet).read_bytes(), SHEET_WIDTH)
         except OSError as error:
             raise DataError(f"not an image ({error}); run steps/make_contact_sheet.py again", sheet) from None
-    if len(parts) == 1:
-        parts.append(html.note("All segments are ok."))
-    return row, parts
+    last = ", the unsure ones last" if row.get("unsure") else ""
+    return row, {"name": name, "folds": folds, "sheet": content, "caption": f"Some segments of {name}{last}"}
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ def picked_content(lists: Lists, scores: Scores, searched: Searched, count: int)
     scores: model -> (segment, score), best first. count: persons of each kind.
     """
     from vidperson.metrics.ranking import average_precisions
-    from vidperson.report.html import MOST_LISTED
+    from vidperson.report.tables import MOST_LISTED
 
     precisions = average_precisions(lists.ranked, lists.relevant) if lists.relevant else {}
     keyed = sorted(precisions, key=lambda model: (precisions[model], model))

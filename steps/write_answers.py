@@ -16,8 +16,9 @@ Outputs in OUTPUT_DIR:
                        subtitles with the names; boxes for CVAT
   faces/<segment>_<number>.jpg
                        the best item of each appearance
-  annotated/<video>.mp4
-                       with --annotate true: a copy of each video with boxes and names
+  annotated/<video>.mp4, .jpg
+                       with --annotate true: a copy of each video or image with boxes and
+                       names, with its record; without it there are none
   who.csv.record.json  how all of this was made; what is there, intact and of the same inputs is kept
 The table and a summary go to stdout. Equal inputs give equal bytes.
 
@@ -65,6 +66,7 @@ class SourceOptions:
 class WriteAnswersOptions:
     sources: list[str] = cli.option(help="a word per test set: its options, see the example")
     output_dir: Path = cli.option(help="results folder")
+    annotate: bool = cli.option(False, "true: copy each video with boxes and names drawn in")
     most_rows: int = cli.option(100, "lines of the table that is printed", convert=cli.whole(1))
 
 
@@ -79,6 +81,7 @@ def write_answers(options: WriteAnswersOptions) -> None:
 
     read = [cli.parse(SourceOptions, None, shlex.split(word)) for word in options.sources]
     make(read, options.output_dir)
+    copy_videos(read if options.annotate else [], options.output_dir)
     table = who_table(read_who_csv(options.output_dir / "who.csv"), options.most_rows)
     for line in [*portrait_notes(read), *table, "", *summarise(options.output_dir / "who.json").lines()]:
         print(line)
@@ -122,6 +125,23 @@ def make(read: Sequence[SourceOptions], output_dir: Path) -> None:
     write_answer_files(sources, output_dir)
     made = [path for name in FOLDERS for path in sorted((output_dir / name).rglob("*")) if path.is_file()]
     write_record(target, command, inputs, [*(output_dir / name for name in FILES), *made])
+
+
+def copy_videos(read: Sequence[SourceOptions], output_dir: Path) -> None:
+    """Copy the videos of these sets with names drawn in, unless they are there; copies of others are removed."""
+    from vidperson.io.answers import read_answers, read_names
+    from vidperson.io.lines import read_paths
+    from vidperson.io.record import checked
+    from vidperson.who.files import annotate_videos, remove_annotated
+
+    copies: set[Path] = set()
+    for source in read:
+        scp = source.test_data / "vid.scp"
+        media = {segment: Path(path) for segment, path in read_paths(scp).items()} if scp.is_file() else {}
+        names = read_names(source.enroll_data, source.test_data)
+        folder = source.test_data.name if len(read) > 1 else ""
+        copies.update(annotate_videos(read_answers(checked(source.answers)), names, media, output_dir, folder))
+    remove_annotated(output_dir, copies)
 
 
 def inputs_of(source: SourceOptions) -> list[Path]:

@@ -8,7 +8,8 @@ Outputs, in --output-dir, joined over the jobs by utils/segment_jobs.py:
          bodies.ark   per segment (N, 7) float32: frame, time_s, x1 y1 x2 y2 as given, score 1
          quality.ark  per segment (N, 2) float32: height of the box in pixels, share of it that lies
                       outside the frame
-         shots.ark    per segment (S, 1) float32: seconds at which shots begin, among these frames
+         shots.ark    per segment (S, 3) float32: seconds at which shots begin, among these frames, and
+                      their width and height
          crops.tar    N lossless PNG of 256 x 128 RGB per segment, black outside the frame
          thumbs.tar   one JPEG per segment for the contact sheet: its first frame with the box
          journal.jsonl  the finished segments with their status; a killed job resumes after them

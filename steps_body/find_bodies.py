@@ -8,7 +8,8 @@ Outputs, in --output-dir, joined over the jobs by utils/segment_jobs.py:
                       each frame the best score first
          quality.ark  per segment (N, 2) float32: height of the box in pixels, and 0, as boxes end
                       where the frame does
-         shots.ark    per segment (S, 1) float32: seconds at which shots begin, among these frames
+         shots.ark    per segment (S, 3) float32: seconds at which shots begin, among these frames, and
+                      their width and height
          crops.tar    N lossless PNG of 256 x 128 RGB per segment
          thumbs.tar   one JPEG per segment for the contact sheet: its best frame with the boxes
          journal.jsonl  the finished segments with their status; a killed job resumes after them

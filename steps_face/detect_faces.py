@@ -9,8 +9,8 @@ Outputs, in --output-dir, joined over the jobs by utils/segment_jobs.py:
                       5 landmarks x y
          quality.ark  per segment (N, 2) float32: distance of the eyes in pixels, share of black
                       pixels in the crop
-         shots.ark    per segment (S, 1) float32: seconds at which shots begin, among the frames that
-                      were searched
+         shots.ark    per segment (S, 3) float32: seconds at which shots begin, among the frames that
+                      were searched, and their width and height
          crops.tar    N lossless PNG of 112 x 112 RGB per segment
          thumbs.tar   one JPEG per segment for the contact sheet: its best frame with faces drawn
          journal.jsonl  the finished segments with their status; a killed job resumes after them

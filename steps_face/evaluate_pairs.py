@@ -9,6 +9,8 @@ Inputs:
                    Al_Gore/Al_Gore_0001
   THRESHOLD_PAIRS  another such list, of which the threshold of `accuracy` is learnt (LFW View 1:
                    DevTrain)
+  CARD             a .yaml file, optional: its `calibration` is learnt of every two images of
+                   THRESHOLD_PAIRS, or of PAIRS without them, and written into it
 Output, as JSON to OUTPUT if it is given, and in words to the log:
   eer, tar_at_far (true accept rate per false accept rate), ten_fold_accuracy and ten_fold_std
   (threshold of each fold from the nine others), accuracy and threshold (with THRESHOLD_PAIRS);
@@ -27,12 +29,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps.options import EngineOptions
 from vidperson import cli
 
 if TYPE_CHECKING:
+    from vidperson.face.pairs import Embed
     from vidperson.io.pairs import Pairs
     from vidperson.io.pictures import Pictures
     from vidperson.types import Float, Image
@@ -46,6 +50,7 @@ class PairsOptions:
     pictures: str = cli.option(help="folder or tar of aligned faces")
     pairs: str = cli.option(help="list of pairs to measure on")
     threshold_pairs: str = cli.option("", "list of pairs to learn the threshold of")
+    card: str = cli.option("", "model card to write the network's calibration into")
     output: str = cli.option("", "JSON file to write")
     embed_batch: int = cli.option(16, "crops per call of the network", convert=cli.whole(1))
     engine: EngineOptions = cli.group(EngineOptions)
@@ -96,12 +101,28 @@ def evaluate_pairs(options: PairsOptions) -> dict[str, Any]:
     installed, engine, batch = installed_model(options.model), options.engine, options.embed_batch
     network = open_network(installed, engine.engine, engine.device, engine.threads, engine.precision, batch)
     embed = FaceEmbedder(network, installed.card).embed
-    figures = measure_pairs(embed, list_pictures(options.pictures), pairs, threshold_pairs, batch, with_intervals=True)
+    pictures = list_pictures(options.pictures)
+    figures = measure_pairs(embed, pictures, pairs, threshold_pairs, batch, with_intervals=True)
     logging.info("%s: %s", installed.card.name, describe(figures))
+    if options.card:
+        name = options.threshold_pairs or options.pairs
+        _calibrate(Path(options.card), embed, pictures, threshold_pairs or pairs, batch, name)
     if options.output:
         with atomic_write(options.output) as stream:
             stream.write(json.dumps({"network": installed.card.name, **figures}, indent=1) + "\n")
     return figures
+
+
+def _calibrate(card: Path, embed: Embed, pictures: Pictures, pairs: Pairs, batch: int, name: str) -> None:
+    """Write the calibration of every two images of a list into a card."""
+    from vidperson.backends.calibration import calibration_of_scores
+    from vidperson.face.pairs import cross_scores
+    from vidperson.networks.card import write_calibration
+
+    measured_on = f"every two images of {Path(name).name}"
+    found = calibration_of_scores(*cross_scores(embed, pictures, pairs, batch), measured_on)
+    write_calibration(card, found)
+    logging.info("%s: log-likelihood ratio = %g * cosine + %g, %s", card, found.slope, found.offset, measured_on)
 
 
 if __name__ == "__main__":

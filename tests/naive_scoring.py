@@ -179,8 +179,8 @@ def snorm(value, against_test, against_enrolment, ncoh, discard):
     return total / math.sqrt(2), error / math.sqrt(2)
 
 
-def tracks(rows, faces, gap=2.5, overlap=0.1, similarity=0.5):
-    """Frame by frame, the likeliest link first."""
+def tracks(rows, faces, gap=2.5, overlap=0.1, similarity=0.5, cuts=(), near_s=0.0):
+    """Frame by frame, the likeliest link first. cuts: seconds. near_s: as of the package's link."""
     found: list[list[int]] = []
     for frame in sorted(set(faces[:, 0])):
         here = [i for i in range(len(rows)) if faces[i, 0] == frame]
@@ -188,8 +188,12 @@ def tracks(rows, faces, gap=2.5, overlap=0.1, similarity=0.5):
         for track in found:
             for i in here:
                 cos = cosine(rows[track[-1]], rows[i])
-                near = faces[i, 1] - faces[track[-1], 1] <= gap
-                if near and iou(faces[track[-1], 2:6], faces[i, 2:6]) >= overlap and cos >= similarity:
+                then, now = faces[track[-1], 1], faces[i, 1]
+                if any(then < cut <= now for cut in cuts):
+                    continue
+                common = iou(faces[track[-1], 2:6], faces[i, 2:6])
+                alike = now - then <= gap and common >= overlap and cos >= similarity
+                if alike or (now - then <= near_s and common >= 0.4 and cos >= 0.1):
                     links.append((cos, track, i))
         used: list[int] = []
         continued: list[int] = []

@@ -91,15 +91,16 @@ def test_faces_and_embeddings_of_photo_and_video_are_the_bytes_of_stages_2_and_3
     )
     merge_jobs([jobs[1]], done[1], ["embed.ark"], STATES, files)
     statuses = read_scp(done[0] / "status")
-    rows, quality = (load_matrices(done[0] / f"{name}.scp") for name in ("faces", "quality"))
+    rows, quality, all_shots = (load_matrices(done[0] / f"{name}.scp") for name in ("faces", "quality", "shots"))
     embeddings = load_matrices(done[1] / "embed.scp")
     for name, path in files.items():
-        status, found = app.found(path)
+        status, shots, found = app.found(path)
         assert status == statuses[name] == "ok"
         assert len(found.rows) > 1
         assert found.rows.tobytes() == rows[name].tobytes()
         assert found.quality is not None and found.quality.tobytes() == quality[name].tobytes()
         assert found.embeddings.tobytes() == embeddings[name].tobytes()
+        assert shots.tobytes() == all_shots[name].tobytes()
 
 
 def test_faces_of_an_array_are_those_of_its_file(app: App, photos: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 from searched_set import write_archive
-from test_report import Page, in_browser
+from test_report import Page
 
 from steps.evaluate_searches import EvaluateSearchesOptions, evaluate_searches
 from steps.make_report import ReportOptions, make_report
@@ -26,7 +26,7 @@ from steps.search_cast import CastPairOptions, CastSystemOptions, SearchCastOpti
 from vidperson.errors import DataError, ScoringError
 from vidperson.io.crops import TAR_END, tar_entry
 from vidperson.io.ranks import REASONS, read_ranks, read_reasons, read_relevant
-from vidperson.report.casts import cast_parts
+from vidperson.report.casts import cast_part
 
 # film -> cast member -> its candidates; the others show nobody of the cast
 CAST = {"A": {"A_p": ["A_0", "A_2", "A_4"], "A_<q>": ["A_1"]}, "B": {"B_p": ["B_0", "B_2"]}}
@@ -254,7 +254,7 @@ def test_picture_is_the_body_in_its_shape_with_the_box_of_its_face(shown):
 
 def test_report_tells_reasons_evidence_and_portraits_without_a_face_and_escapes_names(shown, tmp_path):
     pick_casts(few_options(shown.world, "original", tmp_path / "original.json", ranked=3))
-    markup = "\n".join(cast_parts(json.loads((tmp_path / "original.json").read_text())))
+    markup = cast_part(json.loads((tmp_path / "original.json").read_text()))
     text = Page(markup).text
     for told in (
         "#1 7.996 \N{CHECK MARK}face: portraitA_2",
@@ -267,31 +267,22 @@ def test_report_tells_reasons_evidence_and_portraits_without_a_face_and_escapes_
         assert told in text.replace("\n", ""), told
     assert "A_<q>" not in markup
     markup = shown.markup
-    assert markup.count('<section class="person">') == 3 and markup.count('<details class="group" open>') == 2
+    assert markup.count('<section class="person" data-item>') == 3
+    assert markup.count('<details class="group" data-group open>') == 2
     assert not list((shown.world.results / "picks").rglob("*.json"))
 
 
-FILTER = """<script>
-addEventListener("load", () => {
-  const input = document.querySelector(".searchable input"), groups = [...document.querySelectorAll("details.group")];
-  const probe = {errors: window.errors, wide: document.documentElement.scrollWidth > innerWidth};
-  probe.broken = [...document.images].filter(image => !image.naturalWidth).length;
-  groups.forEach(group => { group.open = false; });
-  input.value = "b_P";
-  input.dispatchEvent(new Event("input"));
-  probe.groups = groups.map(group => [group.hidden, group.open]);
-  probe.persons = [...document.querySelectorAll(".person")].filter(one => !one.hidden).length;
-  document.body.innerHTML = "";
-  document.body.append(JSON.stringify(probe));
-});
-</script></body>"""
-
-
-def test_box_in_a_browser_leaves_the_films_and_persons_with_the_words(shown, tmp_path, monkeypatch):
-    monkeypatch.setattr("test_report.PROBE", FILTER)
-    probe, console = in_browser(shown.markup, tmp_path)
-    assert probe["errors"] == console == [] and probe["broken"] == 0 and not probe["wide"]
-    assert probe["groups"] == [[True, False], [False, True]] and probe["persons"] == 1
+def test_box_in_a_browser_leaves_the_films_and_persons_with_the_words(shown, browser, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(shown.markup)
+    page = browser.open(path)
+    assert page.troubles() == page.broken_images() == page.findings() == [] and not page.is_wide()
+    page.value("document.querySelectorAll('details[data-group]').forEach(group => { group.open = false; })")
+    assert page.count(".person") == 0
+    page.type(".searchable input", "b_P")
+    groups = "[...document.querySelectorAll('details[data-group]')].map(group => [group.hidden, group.open])"
+    assert page.value(groups) == [[True, False], [False, True]] and page.count(".person") == 1
+    page.close()
 
 
 def test_without_a_key_the_last_system_is_shown_with_counts_lists_and_pictures_but_no_marks(world, caplog):

@@ -27,7 +27,6 @@ from vidperson.backends.cleansing import Centres, View, calibrate, cleanse, judg
 from vidperson.corpora import voxceleb
 from vidperson.errors import DataError, ScoringError
 from vidperson.io.data_dir import validate, write_subset
-from vidperson.report import cleansing as report
 from vidperson.report.sounds import small_wav
 
 NAMES = ["m0", "m1"]
@@ -308,12 +307,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     return root, wrong, said.getvalue()
 
 
-@pytest.fixture
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take most of the time, and are compared where the whole report is."""
-    monkeypatch.setattr(report, "score_histograms", lambda *given: b"\x89PNG" + bytes(20))
-
-
 def options(root: Path, **values: object) -> CleanseOptions:
     views = [
         f"--modality {modality} --embed-dir {root}/exp/{modality}_embed/{network} --part train"
@@ -394,7 +387,7 @@ def test_second_run_keeps_everything_and_one_that_was_killed_or_edited_gives_the
 
 
 def test_relabelling_keeps_what_surely_is_of_another_label_with_that_label(
-    made: dict[str, str], tmp_path: Path, no_plots: None
+    made: dict[str, str], tmp_path: Path
 ) -> None:
     cleanse_list(options(tmp_path, relabel=True))
     lines = dict(line.split() for line in (tmp_path / "data/clean/utt2spk").read_text().splitlines())
@@ -404,7 +397,7 @@ def test_relabelling_keeps_what_surely_is_of_another_label_with_that_label(
 
 
 def test_modality_without_any_item_tells_nothing_and_without_both_the_set_is_refused(
-    made: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture, no_plots: None
+    made: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     empty = {name: np.zeros((0, 0), np.float32) for name in made}
     write_archive(tmp_path / "exp/face_embed/looks/train", "embed", empty.items())

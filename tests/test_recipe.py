@@ -161,8 +161,9 @@ def test_demo_result_tables_agree_with_each_other_and_the_report_is_one_file(dem
         assert sum(line.count("demo_eval_test") for line in (results / name).read_text().splitlines()) > systems
     page = (results / "report.html").read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
-    # Three plots of each set, six sheets, and two faces of each instructive trial, unless a video shows nobody.
-    assert 2 * 3 + 6 + 2 * 6 * 2 < page.count("data:image/") <= 2 * 3 + 6 + 2 * 2 * 6 * 2
+    # Six sheets, and two faces of each instructive trial, unless a video shows nobody; curves, and two plots a system.
+    assert 6 + 2 * 6 * 2 < page.count("data:image/") <= 6 + 2 * 2 * 6 * 2
+    assert page.count('<figure class="plot') == 2 * (1 + 2 * systems)
 
 
 def test_demo_fusion_names_its_systems_and_gives_a_score_per_trial(demo: Recipe) -> None:

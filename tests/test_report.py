@@ -13,11 +13,13 @@ import sys
 import tarfile
 import wave
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image as Picture
 from PIL import ImageFont
+from scipy import stats
 
 from steps.evaluate import CostOptions, evaluate_scores
 from steps.make_contact_sheet import ContactSheetOptions, make_contact_sheet
@@ -28,7 +30,7 @@ from vidperson.errors import DataError
 from vidperson.io.crops import TAR_END, tar_entry
 from vidperson.io.matrices import matrix_bytes
 from vidperson.io.record import read_record, write_record
-from vidperson.report import contact_sheet, html, plots, tables
+from vidperson.report import contact_sheet, evaluation, page, plots, tables
 from vidperson.report.contact_sheet import Tile, compose, decode_picture, evenly_spaced, shortened
 
 NASTY = "<script>alert(1)</script>&\"'"  # an id that a list may hold
@@ -153,7 +155,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tags, self.text, self.open, self.links = [], "", [], []
-        self.feed(text)
+        self.feed(str(text))
         self.close()
         assert not self.open
 
@@ -167,7 +169,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text += data
+        if self.open[-1:] not in (["script"], ["style"]):
+            self.text += data
 
 
 SETS = ["dev_test", "eval_test", "nokey_test"]
@@ -360,13 +363,43 @@ def test_make_report_html_parses_needs_no_network_and_escapes_names(results):
     page = Page(html)
     assert page.tags.count("script") == 1 and "alert(1)</script>" not in html
     assert NASTY in page.text and "3 frames lost" in page.text and "dev_test" in page.text
-    assert page.links and all(link.startswith(("data:image/", "#part")) for link in page.links)
+    images = [link for link in page.links if link.startswith("data:image/")]
+    assert {link for link in page.links if link not in images} == {
+        "data:,",
+        "#content",
+        *(f"#part{i}" for i in range(5)),
+    }
     markup = re.sub(r"base64,[A-Za-z0-9+/=]*", "", html)
-    assert "//" not in markup and "url(" not in markup and "@import" not in markup
-    images = [link for link in page.links if link.startswith("data:")]
+    assert "://" not in markup and "url(" not in markup and "@import" not in markup
     pictures = [decode_picture(base64.b64decode(link.partition(",")[2])) for link in images]
-    # Plots of two sets with a key, faces of six and six trials of these and six of the other, a contact sheet.
-    assert len(pictures) == 2 * 3 + 2 * (12 + 12 + 6) + 1 and all(picture.size for picture in pictures)
+    # Faces of six and six trials of two sets with a key and six of the other, a contact sheet.
+    assert len(pictures) == 2 * (12 + 12 + 6) + 1 and all(picture.size for picture in pictures)
+    assert html.count('<figure class="plot') == 2 * (1 + 2 * len(SYSTEMS))  # curves of a set, two plots of each system
+
+
+def test_make_report_shows_the_best_system_of_each_set_first_and_folds_the_others(results):
+    folder, faces = results
+    report(folder, list(SYSTEMS), SETS, faces)
+    markup = (folder / "report.html").read_text()
+    listed = {name: [] for name in SETS}
+    for path in folder.glob("*/*_test.json"):
+        result = json.loads(path.read_text())
+        if result.get("has_key"):
+            listed[path.stem].append((result["primary"]["min"], result["eer"], result["primary"]["act"], result))
+    summary, *sections = markup.split("<section ")[1:]
+    for section, name in zip(sections, SETS[:2], strict=False):
+        *_, best = min(listed[name], key=lambda found: found[:3])
+        label = tables.label(best)
+        assert f"Best system: <b>{label}</b>" in section
+        before = section.partition("<details")[0]
+        assert f"Scores of {label}" in before and before.count('<figure class="plot') == 3
+        others = section.partition("Plots of the other systems: 2")[2]
+        assert others.count('<figure class="plot') == 4 and f'"Scores of {label}"' not in others
+        row = [name, label, f"{100 * best['eer']:.3f}", f"{best['primary']['min']:.4f}"]
+        assert all(f">{text}</t" in summary for text in row)
+    assert "nokey_test has no key" in summary and ">nokey_test<" not in summary
+    assert "<caption><span>The best system of each test set" in summary
+    assert '<th scope="row"' in summary and '<th scope="col"' in summary
 
 
 def test_make_report_run_again_gives_equal_bytes_and_does_not_read_its_own_output(results):
@@ -385,7 +418,8 @@ def test_make_report_without_detected_sets_contact_sheet_or_trials_still_reports
     for path in (folder / "trials/net").iterdir():
         path.unlink()
     report(folder, ["max"], SETS, faces)
-    assert (folder / "report.html").read_text().count("<img") == 2 * 3
+    markup = (folder / "report.html").read_text()
+    assert "<img" not in markup and markup.count('<figure class="plot') == 2 * 3
     assert json.loads((folder / "results.json").read_text())["faces"][0]["faces"] is None
     report(folder, ["max"], SETS)
     assert "Faces" not in Page((folder / "report.html").read_text()).text
@@ -503,22 +537,74 @@ def test_make_report_of_edited_scores_or_statuses_is_refused_by_name(experiment,
 
 
 def test_folded_long_list_is_cut_off_and_says_so():
-    markup = html.folded("no_face", (["segment"], [[f"s{i}"] for i in range(html.MOST_LISTED + 5)]))
-    assert markup.count("<td") == html.MOST_LISTED and "first 1000 of 1005" in markup
+    lines = [[f"s{i}", "-"] for i in range(tables.MOST_LISTED + 5)]
+    part = {"name": "set", "folds": [("no_face", (["segment", "why"], lines))], "sheet": None, "caption": ""}
+    markup = evaluation.items_found("faces", [], [part])
+    assert markup.count("<td") == tables.MOST_LISTED and "first 1000 of 1005; results.json has all" in markup
+
+
+def points_of(path):
+    """The corners of a line of SVG."""
+    assert re.fullmatch(r"M-?[\d.]+ -?[\d.]+(L-?[\d.]+ -?[\d.]+)*(h0)?", path), path
+    return np.array(
+        [[float(value) for value in pair.split()] for pair in re.split("[ML]", path.removesuffix("h0"))[1:]]
+    )
+
+
+def test_det_plot_has_the_rates_on_normal_deviates_and_equal_curves_once():
+    rates = {"p_miss": [0.3, 0.2, 0.1, 0.02], "p_fa": [0.01, 0.05, 0.1, 0.3]}
+    plot = plots.det_plot({"one <b>": rates, "same": rates, "worse": {"p_miss": [0.4, 0.25], "p_fa": [0.2, 0.3]}}, "t")
+    assert [curve.name for curve in plot.curves] == ["one <b> = same", "worse"]
+    assert plot.curves[0].kind != plot.curves[1].kind and "best" in plot.curves[0].kind
+    low, high = stats.norm.ppf([0.004, 0.6])
+    expected = 330 * (stats.norm.ppf([rates["p_fa"], rates["p_miss"]]) - low) / (high - low)
+    np.testing.assert_allclose(points_of(plot.curves[0].path).T, [expected[0], 330 - expected[1]], atol=0.06)
+    assert [text for _, text in plot.x.ticks] == ["0.5", "2", "5", "10", "20", "40", "60"] and plot.x.size == 330
+    drawn = page.environment().get_template("macros.html.j2").module.plot(plot, "caption")
+    root = ElementTree.fromstring(drawn)
+    assert [key.text for key in root.iterfind(".//li[@class='key']/span")] == ["one <b> = same", "worse"]
+
+
+def test_histogram_plot_has_the_share_of_each_bin_and_says_where_thresholds_are():
+    histogram = {"edges": [-1.0, 0.0, 1.0], "targets": [0, 3], "nontargets": [6, 2]}
+    plot = plots.histogram_plot(histogram, [-2.0, 0.5, 3.0], "t")
+    nontargets, targets = (points_of(curve.path) for curve in plot.curves)
+    heights = 120 * (1 - nontargets[:, 1] / 180)  # the highest bin has all targets: 100 %, and there is room above
+    np.testing.assert_allclose(heights, [0, 75, 75, 25, 25, 0], atol=0.1)
+    np.testing.assert_allclose(nontargets[:, 0], [0, 0, 150, 150, 300, 300])
+    assert targets[:, 1].min() == pytest.approx(180 * (1 - 100 / 120))
+    assert [mark.at for mark in plot.marks] == [225]
+    arrow = " \N{RIGHTWARDS ARROW}"
+    assert [(note.anchor, note.text.removesuffix(arrow)[-5:]) for note in plot.notes] == [
+        ("start", "-2.00"),
+        ("end", " 3.00"),
+    ]
 
 
 def test_plots_without_errors_with_one_bin_or_many_systems_are_drawn():
     perfect = {"p_miss": [0.0, 0.0, 1.0], "p_fa": [1.0, 0.0, 0.0]}
     useless = {"p_miss": [0.0, 1.0], "p_fa": [1.0, 0.0]}
-    for curves in (
-        {"perfect $x$": perfect},
-        {"same": useless, "again": useless},
-        {f"s{i}": perfect for i in range(15)},
-    ):
-        assert decode_picture(plots.det_curves(curves)).std() > 1
-    histogram = {"edges": [-1.0, 0.0, 1.0], "targets": [0, 3], "nontargets": [5, 0]}
-    shown = plots.score_histograms({f"s{i}": histogram for i in range(plots.MOST_PANELS)}, [-2.0, 0.5, 3.0])
-    assert decode_picture(shown).shape[0] > 800
+    many = {f"s{i}": {"p_miss": [0.0, i / 100], "p_fa": [1.0, i / 100]} for i in range(1, 33)}
+    assert len({curve.kind for curve in plots.det_plot(many, "t").curves}) == 32  # each is told from the others
+    for curves in ({"perfect": perfect}, {"same": useless, "again": useless}):
+        (curve,) = plots.det_plot(curves, "t").curves
+        assert len(points_of(curve.path)) >= 2
+    empty = {"edges": [0.0, 1.0], "targets": [0], "nontargets": [0]}
+    assert plots.histogram_plot(empty, (), "t").y.ticks
+    flat = {"log_odds": [-1.0, 1.0], "min": [0.0, 0.0], "act": [0.0, 1e9]}
+    assert points_of(plots.calibration_plot(flat, [0.5, 7.0], "t").curves[0].path)[0].tolist() == [0.0, 175.3]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (-7.3, 10.9, [-5, 0, 5, 10]),
+        (0.0021, 0.0043, [0.0025, 0.003, 0.0035, 0.004]),
+    ],
+)
+def test_round_values_are_few_and_within(low, high, expected):
+    assert plots.round_values(low, high) == pytest.approx(expected)
 
 
 def pick(tmp_path, scores, trials, count=2, enroll_parts="enrol", **about):
@@ -531,6 +617,11 @@ def pick(tmp_path, scores, trials, count=2, enroll_parts="enrol", **about):
     pair = pair_of(tmp_path, "tested", enroll_parts)
     pick_trials(PickOptions(tmp_path / "scores", output=output, pair=pair, count=count, **{"backend": "max", **about}))
     return json.loads(output.read_text())
+
+
+def shown_trials(*picked):
+    """Trials as the page shows them."""
+    return page.part("trials.html.j2", heading="", why="", groups={"some": picked})
 
 
 def shade(face):
@@ -569,7 +660,7 @@ def test_pick_trials_finds_highest_nontargets_lowest_targets_and_the_faces_that_
     assert fallen_back["enrolment"]["segment"] == "n-a" and shade(fallen_back["enrolment"]) == 150
     assert shade(fallen_back["test"]) == 30
     assert fallen_back["mean_enrolled"] and not best["mean_enrolled"]
-    assert "the mean of all" in html.trials([fallen_back]) and "the mean of all" not in html.trials([best])
+    assert "the mean of all" in shown_trials(fallen_back) and "the mean of all" not in shown_trials(best)
     assert picked["groups"]["lowest targets"][1]["why"] == "no face in the test video"
 
 
@@ -585,78 +676,52 @@ def test_pick_trials_without_key_fallback_and_crops_says_so_in_place(small_faces
     assert one["why"] == "no face in the enrolment" and one["cosine"] is None
     assert "crops are missing" in pair["test"]["why"] and pair["test"]["jpeg"] is None
     assert "cannot be read" in pair["enrolment"]["why"] and pair["enrolment"]["time_s"] is None
-    markup = html.trials(picked["groups"]["highest scores"])
+    markup = shown_trials(*picked["groups"]["highest scores"])
     assert "crops are missing" in markup and "no face in the enrolment" in markup and "<img" not in markup
 
 
-# What a browser makes of the report, written into the page by a script that runs after the report's own.
-PROBE = """<script>
-addEventListener("load", () => {
-  const images = [...document.images], heads = [...document.querySelectorAll("table")[0].tHead.rows[0].cells];
-  const column = heads.findIndex(head => head.textContent === "EER %");
-  const lines = document.querySelectorAll("table")[0].tBodies[0].rows;
-  const values = () => [...lines].map(row => row.cells[column].textContent);
-  const probe = {errors: window.errors, before: values(), broken: images.filter(i => !i.naturalWidth).length};
-  heads[column].querySelector("button").click();
-  probe.ascending = values();
-  heads[column].querySelector("button").click();
-  probe.descending = values();
-  probe.images = images.length;
-  probe.requests = performance.getEntriesByType("resource").map(r => r.name).filter(n => !n.startsWith("data:"));
-  probe.wide = document.documentElement.scrollWidth > innerWidth;
-  document.body.innerHTML = "";
-  document.body.append(JSON.stringify(probe));
-});
-</script></body>"""
-LISTENER = """<head><script>
-window.errors = [];
-addEventListener("error", event => errors.push(String(event.message)), true);
-addEventListener("securitypolicyviolation", event => errors.push(event.violatedDirective + " " + event.blockedURI));
-</script>"""
-
-
-def in_browser(markup, folder):
-    """What PROBE found out about a page in headless Chromium, and what was written to its console."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("needs a Chromium: apt-get install chromium")
-    probed = folder / "probed.html"
-    probed.write_text(markup.replace("<head>", LISTENER, 1).replace("</body>", PROBE, 1))
-    command = [
-        chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", f"--user-data-dir={folder}/profile",
-        "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1200,900", "--enable-logging=stderr",
-        "--virtual-time-budget=20000", "--dump-dom", probed.as_uri(),
-    ]  # fmt: skip
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert shown.returncode == 0, shown.stderr[-2000:]
-    content = Page(shown.stdout[shown.stdout.index("<body") : shown.stdout.index("</body>") + 7]).text
-    return json.loads(content), [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
-
-
-def test_report_in_a_browser_shows_all_images_sorts_and_asks_for_nothing(results, tmp_path):
+def test_report_in_a_browser_sorts_folds_hides_curves_and_asks_for_nothing(results, browser):
     folder, faces = results
     report(folder, list(SYSTEMS), SETS, faces)
-    markup = (folder / "report.html").read_text()
-    probe, console = in_browser(markup, tmp_path)
-    assert probe["errors"] == console == probe["requests"] == []
-    assert probe["broken"] == 0 and probe["images"] == markup.count("<img") > 60
-    numbers = [float(value) for value in probe["before"] if value != "-"]
-    assert numbers != sorted(numbers)
-    for turned, order in (("ascending", False), ("descending", True)):
-        assert probe[turned][-3:] == ["-"] * 3
-        assert [float(value) for value in probe[turned][:-3]] == sorted(numbers, reverse=order)
-    assert not probe["wide"]
+    page = browser.open(folder / "report.html")
+    assert page.troubles() == page.broken_images() == page.findings() == [] and not page.is_wide()
+    assert page.count("details figure.plot") == 0, "the plots of other systems are there before one asks for them"
+    page.click("#part1 summary", 1)
+    page.click("#part1 details details summary")
+    assert page.count("#part1 details figure.plot") == 2
+    page.click("#part1 summary")
+    table = "#part1 details table"
+    eer = f"[...document.querySelector('{table}').tBodies[0].rows].map(row => row.cells[4].textContent)"
+    numbers = [float(value) for value in page.value(eer)]
+    for order in (False, True):
+        page.click(f"{table} th:nth-child(5) button")
+        assert [float(value) for value in page.value(eer)] == sorted(numbers, reverse=order) and len(numbers) == 3
+    key = "#part1 .chosen .key button"
+    page.click(key)
+    curves = "[...document.querySelectorAll('#part1 .chosen g[data-curve]')]"
+    hidden = f"{curves}.map(curve => getComputedStyle(curve).display === 'none')"
+    assert page.value(hidden)[0] and page.value(f"document.querySelector('{key}').ariaPressed") == "false"
+    page.click(key)
+    assert not any(page.value(hidden))
+    page.close()
 
 
-def test_report_in_a_browser_with_another_picture_and_a_broken_script_is_found_out(tmp_path):
-    broken = '<img src="http://127.0.0.1:9/outside.png"><script>there.is.no(such)</script>'
-    page = html.page("t", "s", [html.Section("one", [html.table((["EER %"], [["2"], ["1"]])), broken])])
-    probe, console = in_browser(page, tmp_path)
-    assert probe["broken"] == 1 and probe["descending"] == ["2", "1"]
-    for trace in ("img-src http://127.0.0.1:9/outside.png", "there is not defined"):
-        assert any(trace in error for error in probe["errors"])
-    assert len(console) >= 2
+def test_report_in_a_browser_is_narrow_dark_and_on_paper_all_there(results, browser):
+    folder, faces = results
+    report(folder, list(SYSTEMS), SETS, faces)
+    page = browser.open(folder / "report.html", width=400, dark=True)
+    assert page.findings() == [] and not page.is_wide()
+    smallest = "Math.min(...[...document.querySelectorAll('.plot text')].filter(t => t.checkVisibility())"
+    assert page.value(f"{smallest}.map(t => parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a))") > 10
+    page.show(dark=True, media="print")
+    page.resize(718)  # A4 less its margins
+    wide = (
+        "[...document.querySelectorAll('table, figure, img')].filter(e => e.getBoundingClientRect().right > 719).length"
+    )
+    assert page.value(wide) == 0 and page.count("details figure.plot") == 2 * 2 * 2
+    assert page.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert "best face 0.43, det_threshold is 0.9" in page.text("main")
+    page.close()
 
 
 @pytest.fixture
@@ -705,7 +770,7 @@ def test_pick_trials_of_voices_shows_what_was_heard_and_says_what_is_missing(voi
     assert no_sound["test"]["jpeg"] is None and "the sound cannot be read" in no_sound["test"]["why"]
     assert "wav.scp does not name it" in not_there["test"]["why"]
     assert nobody["why"] == "no speaker in the enrolment"
-    markup = html.trials([target, *picked["highest non-targets"]])
+    markup = shown_trials(target, *picked["highest non-targets"])
     assert markup.count('<img class="sound"') == 4 and "3.0 s of sound, -10 dB" in markup
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import math
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from searched_set import PER_PERSON, PERSONS, STRANGERS, SearchedSet, write_tanh_identifier
-from test_report import NASTY, Page, in_browser, shade
+from test_report import NASTY, Page, points_of, shade
 
 from steps.calibrate_search import CalibrateSearchOptions, calibrate_search
 from steps.evaluate_ranks import Lists
@@ -27,7 +28,7 @@ from vidperson.errors import DataError, ScoringError
 from vidperson.io.lines import read_scp
 from vidperson.io.ranks import read_scored_ranks
 from vidperson.io.record import read_record, write_record
-from vidperson.report import html, plots, searches
+from vidperson.report import evaluation, page, plots, tables
 from vidperson.report.contact_sheet import decode_picture
 
 ABOUT = {"modality": "face", "system": "net", "backend": "class-mean", "snorm_cohort": None, "calibrated_on": None}
@@ -307,7 +308,7 @@ def test_set_without_any_item_has_figures_and_picked_persons(world):
     assert result["segments"]["decided"]["misses"] == 1 and result["segments"]["decided"]["false alarms"] == 0
     picked = world.pick()
     assert {case["kind"] for person in picked["worst"] for case in person["cases"]} == {"missed"}
-    assert "no right segment listed" in searches.picked_persons(picked["worst"], {})
+    assert "no right segment listed" in evaluation.ranked_persons(picked)
 
 
 def test_json_that_is_no_result_or_was_not_picked_is_refused_by_name(world):
@@ -325,40 +326,48 @@ def test_json_that_is_no_result_or_was_not_picked_is_refused_by_name(world):
 
 
 def test_long_list_that_can_be_searched_is_cut_off_and_says_where_the_rest_is():
-    lines = [[f"s{i}", NASTY] for i in range(html.MOST_LISTED)]
-    markup = html.searchable("Segments", (["segment", "shows"], lines), 5000, "exp/scores/x_persons")
+    lines = [[f"s{i}", NASTY] for i in range(tables.MOST_LISTED)]
+    macros = page.environment().get_template("macros.html.j2").module
+    markup = macros.searchable("Segments", (["segment", "shows"], lines), 5000, "exp/scores/x_persons")
     assert "The first 1000 of 5000; exp/scores/x_persons has all." in Page(markup).text and NASTY not in markup
+
+
+def test_open_set_plot_steps_down_where_a_stranger_passes_and_merges_equal_curves():
+    curves = {"a": {"fpir": [0.0, 0.1, 1.0], "fnir": [0.5, 0.25, 0.0]}}
+    plot = plots.open_set_plot(curves | {"b <i>": curves["a"]}, [0.01, 0.001], "t")
+    (curve,) = plot.curves
+    assert curve.name == "a = b <i>"
+    x = [330 * (math.log10(rate) - math.log10(0.0005)) / -math.log10(0.0005) for rate in (0.0005, 0.1, 1)]
+    y = [240 * (1 - 100 * miss / 52.5) for miss in (0.5, 0.25, 0)]
+    corners = [(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[2], y[1]), (x[2], y[2])]
+    np.testing.assert_allclose(points_of(curve.path), corners, atol=0.06)
+    assert [text for _, text in plot.x.ticks] == ["0.1", "1", "10", "100"] and len(plot.marks) == 2
+    assert plot.bands[0].to == pytest.approx(x[1], abs=0.01)
 
 
 def test_curves_without_misses_ties_or_strangers_are_drawn():
     perfect, useless = {"fpir": [0.0, 0.5, 1.0], "fnir": [0.0, 0.0, 0.0]}, {"fpir": [0.0, 1.0], "fnir": [1.0, 0.0]}
-    for curves in ({"a $x$": perfect, "b": perfect, "c": useless}, {"none listed": {"fpir": [0.0], "fnir": [1.0]}}):
-        assert decode_picture(plots.open_set_curves(curves, [0.01, 0.001])).std() > 1
-    assert decode_picture(plots.match_curves({"a": [1.0], "b": [0.2, 0.9]})).std() > 1
+    for curves, lines in (
+        ({"a $x$": perfect, "b": perfect, "c": useless}, 2),
+        ({"none listed": {"fpir": [0.0], "fnir": [1.0]}}, 1),
+    ):
+        assert len(plots.open_set_plot(curves, [0.01, 0.001], "t").curves) == lines
+    one, two = plots.match_plot({"a": [1.0], "b": [0.2, 0.9]}, "t").curves
+    assert one.path == "M0.0 0.0h0" and points_of(two.path)[1].tolist() == [330, pytest.approx(28.2, abs=0.1)]
 
 
-FILTER = """<script>
-addEventListener("load", () => {
-  const box = document.querySelector(".searchable"), input = box.querySelector("input");
-  const rows = [...box.querySelectorAll("tbody tr")];
-  const probe = {errors: window.errors, all: rows.filter(row => !row.hidden).length};
-  input.value = "T-Two p0";
-  input.dispatchEvent(new Event("input"));
-  probe.shown = rows.filter(row => !row.hidden).map(row => row.cells[0].textContent);
-  probe.count = box.querySelector("span").textContent;
-  probe.wide = document.documentElement.scrollWidth > innerWidth;
-  document.body.innerHTML = "";
-  document.body.append(JSON.stringify(probe));
-});
-</script></body>"""
-
-
-def test_box_in_a_browser_leaves_the_lines_with_all_words(shown, tmp_path, monkeypatch):
-    monkeypatch.setattr("test_report.PROBE", FILTER)
-    probe, console = in_browser(shown.report, tmp_path)
-    assert probe["errors"] == console == []
-    assert (probe["all"], probe["shown"], probe["count"]) == (PERSONS, ["p0"], f"1 of {PERSONS}")
-    assert not probe["wide"]
+def test_box_in_a_browser_leaves_the_lines_with_all_words(shown, browser, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(shown.report)
+    page = browser.open(path)
+    assert page.troubles() == page.broken_images() == page.findings() == [] and not page.is_wide()
+    lines = "[data-label='show only persons with these words'] tbody th"
+    assert page.count(lines) == PERSONS
+    page.type(".searchable input", "T-Two p0")
+    assert page.texts(lines) == ["p0"] and page.text(".searchable .search span") == f"1 of {PERSONS}"
+    page.type(".searchable input", "")
+    assert page.count(lines) == PERSONS
+    page.close()
 
 
 def test_pictures_of_cases_are_those_of_the_crops(shown):

@@ -110,9 +110,10 @@ def sampled_starts(frames: list[Array], fps: float = 5.0) -> list[float]:
     shots = SampledShots()
     for number, frame in enumerate(frames):
         shots.add(frame, number / fps)
-    starts = shots.starts()
-    assert starts.dtype == np.float32 and starts.shape == (len(starts), 1)
-    return starts[:, 0].tolist()
+    rows = shots.rows()
+    assert rows.dtype == np.float32 and rows.shape == (len(rows), 3)
+    assert (rows[:, 1:] == frames[0].shape[1::-1]).all()
+    return rows[:, 0].tolist()
 
 
 @pytest.mark.parametrize("size", [(108, 192), (192, 108), (40, 31)])
@@ -145,8 +146,8 @@ def test_sampled_frames_of_a_further_look_do_not_count_and_none_give_no_shot() -
     for number, frame in enumerate(one):
         shots.add(frame, number / 5)
         shots.add(other[number], number / 5 - 0.1)
-    assert shots.starts().tolist() == [[0.0]]
-    assert SampledShots().starts().shape == (0, 1)
+    assert shots.rows()[:, 0].tolist() == [0.0]
+    assert SampledShots().rows().shape == (0, 3)
 
 
 def test_sampled_cuts_of_a_real_clip_are_where_they_are_seen(shared: Path) -> None:
@@ -155,7 +156,7 @@ def test_sampled_cuts_of_a_real_clip_are_where_they_are_seen(shared: Path) -> No
     with FrameReader(shared / "data/video/hamilton/short_hamilton_clip.mp4", UniformSampling(5)) as reader:
         for frame in reader:
             found.add(frame.image, frame.time_s)
-    assert found.starts()[:, 0].tolist() == pytest.approx([0, 0.8, 2.8, 7.21], abs=0.01)
+    assert found.rows()[:, 0].tolist() == pytest.approx([0, 0.8, 2.8, 7.21], abs=0.01)
 
 
 # -------------------------------------------------------------------------------------------------------- key frames

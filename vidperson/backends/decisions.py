@@ -24,12 +24,13 @@ class Thresholds:
     """When a person is named.
 
     person_prior: 0..1, how probable it is that somebody in a video is in the gallery.
-    yes, unsure: the lowest probabilities of the decisions ``yes`` and ``unsure``; below it is ``unknown``.
+    yes: the lowest probability of a person that is named. unsure: the lowest probability that it is anybody of the
+        gallery; below it is ``unknown``.
     Raises ScoringError for values that cannot be.
     """
 
     person_prior: float = 0.5
-    yes: float = 0.95
+    yes: float = 0.8
     unsure: float = 0.5
 
     def __post_init__(self) -> None:
@@ -41,9 +42,13 @@ class Thresholds:
                 f"unsure_probability, min_probability: expected 0 < one <= the other <= 1, found {found}"
             )
 
-    def decide(self, probability: float) -> str:
-        """The decision for the most probable person."""
-        return "yes" if probability >= self.yes else "unsure" if probability >= self.unsure else "unknown"
+    def decide(self, probability: float, nobody: float) -> str:
+        """The decision for the most probable person.
+
+        nobody: the probability that it is nobody of the gallery. Somebody whom the gallery has under two names has
+        half of the probability under each, and is not unknown.
+        """
+        return "yes" if probability >= self.yes else "unsure" if 1 - nobody >= self.unsure else "unknown"
 
 
 def posteriors(llrs: Double, person_prior: float, persons: int, others: float = -math.inf) -> tuple[Double, float]:

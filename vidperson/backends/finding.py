@@ -19,8 +19,7 @@ from vidperson.backends.clustering import average_linkage
 from vidperson.backends.decisions import Thresholds, posteriors
 from vidperson.backends.exact import Double, length_normalise
 from vidperson.backends.gallery import Gallery, Portrait
-from vidperson.backends.identification import item_weights
-from vidperson.backends.tracks import link, unit_means
+from vidperson.backends.tracks import tracks_of
 from vidperson.errors import ScoringError
 from vidperson.types import ITEMS, LINKED, Calibration
 
@@ -53,8 +52,9 @@ class Found:
 class Video:
     """A segment of the test set.
 
-    status: that of stage 2. duration_s, width, height: 0 where they are not known.
-    shots: (S,) seconds at which shots begin. interval_s: seconds between the frames that were searched.
+    status: that of stage 2. duration_s, width, height: 0 where they are not known; an image lasts 0 s.
+    shots: (S, 1) float32 seconds at which shots begin; None: there is one shot.
+    interval_s: seconds between the frames that were searched. taken: see :class:`~vidperson.answers.VideoAnswer`.
     """
 
     segment: str
@@ -62,41 +62,24 @@ class Video:
     duration_s: float = 0.0
     width: int = 0
     height: int = 0
-    shots: tuple[float, ...] = ()
+    shots: Float | None = None
     interval_s: float = 0.2
+    taken: str = ""
 
 
-def tracks_of(found: Found, video: Video) -> tuple[list[Track], Double]:
-    """The tracks of a segment, and their (T, D) unit vectors."""
-    count = len(found.embeddings)
-    if not count:
-        return [], np.zeros((0, found.embeddings.shape[1]))
-    linked = ITEMS[found.modality] in LINKED
-    weights = item_weights(count, found.rows if linked else None, found.quality)
-    weights = weights * np.sqrt(np.square(found.embeddings, dtype=np.float64).sum(axis=1))
-    units = length_normalise(found.embeddings)
-    labels = link(units, found.rows) if linked else np.arange(count)
-    tracks = [_track(found, labels == label, weights, video) for label in range(labels.max() + 1)]
-    return tracks, unit_means(units, labels, weights)
-
-
-def _track(found: Found, mine: NDArray[np.bool_], weights: Double, video: Video) -> Track:
-    numbers = np.flatnonzero(mine)
-    if ITEMS[found.modality] not in LINKED:
-        start, end = found.rows[numbers, :2].astype(np.float64)[0].tolist()
-        return Track(found.modality, round(start, 3), round(end, 3), tuple(numbers.tolist()), (), 0)
-    numbers = numbers[np.argsort(found.rows[numbers, 1], kind="stable")]
-    rows = found.rows[numbers].astype(np.float64)
-    boxes = tuple(tuple(round(value, 3) for value in row) for row in rows[:, 1:6].tolist())
-    end = rows[-1, 1] + video.interval_s
-    end = min(end, video.duration_s) if video.duration_s else end
-    best = int(np.argmax(weights[numbers] * (rows[:, 4:6] - rows[:, 2:4]).prod(axis=1)))
-    return Track(found.modality, boxes[0][0], round(float(end), 3), tuple(numbers.tolist()), boxes, best)
+def tracks_in(found: Found, video: Video) -> tuple[list[Track], Double]:
+    """The tracks of a segment by one modality, and their (T, D) unit vectors; see ``tracks.tracks_of``."""
+    times = video.interval_s, video.duration_s
+    try:
+        tracks, units, _ = tracks_of(found.modality, found.rows, found.quality, found.embeddings, video.shots, *times)
+    except ScoringError as error:
+        raise ScoringError(f"segment '{video.segment}': {error}") from None
+    return tracks, units
 
 
 def portrait(segment: str, person: str, found: Found, status: str = "ok") -> Portrait:
     """A segment of the enrolment set: of several tracks that with the largest boxes counts, or which lasts longest."""
-    tracks, units = tracks_of(found, Video(segment, ""))
+    tracks, units = tracks_in(found, Video(segment, status))
     if not tracks:
         return Portrait(segment, person, None, status, 0)
     linked = ITEMS[found.modality] in LINKED
@@ -131,7 +114,7 @@ class Finder:
         """
         named: list[tuple[Appearance, str, Double]] = []
         for one in found:
-            tracks, units = tracks_of(one, video)
+            tracks, units = tracks_in(one, video)
             named += [
                 (appearance, one.modality, unit)
                 for appearance, unit in zip(self._named(one.modality, tracks, units), units, strict=True)
@@ -140,7 +123,7 @@ class Finder:
         unknown = [(modality, unit) for each, modality, unit in named if each.decision == "unknown"]
         appearances = tuple(each for each, _, _ in named)
         size = video.duration_s, video.width, video.height
-        return VideoAnswer(video.segment, video.status, *size, appearances), unknown
+        return VideoAnswer(video.segment, video.status, *size, appearances, video.taken), unknown
 
     def _named(self, modality: str, tracks: Sequence[Track], units: Double) -> list[Appearance]:
         gallery, calibration = self.galleries[modality], self.calibrations[modality]
@@ -158,7 +141,7 @@ class Finder:
             for i in order.tolist()
         )
         best = candidates[0] if candidates else Candidate("", math.nan, 0.0)
-        decision = self.thresholds.decide(best.probability)
+        decision = self.thresholds.decide(best.probability, nobody)
         person, probability = best.person, best.probability
         if decision == "unknown":
             person, probability = "", round(nobody, _DIGITS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ TRACK_QUALITIES = ("items", "size", "score", "norm", "coherence")
 """Of a track: number of items; median distance of the eyes or height of the body in pixels, or seconds of speech; mean
 score of the detector, of speech its signal-to-noise ratio in dB; mean length of the embeddings; mean cosine of the
 items with the vector of the track."""
+_NEAR_OVERLAP, _NEAR_COSINE = 0.4, 0.1
+_NEAR_S = 0.5, 1.25  # the least, and the most; between them 1.25 intervals
 _FACES_AT_ONCE = 64
 _SHOT = 6
 _SCORE = 6
@@ -83,7 +86,8 @@ def tracks_of(
         begins, ends, weights = rows[:, 0], rows[:, 1].astype(np.float64), rows[:, 1] - rows[:, 0]
         sizes, scores = weights, rows[:, SPEECH_COLUMNS.index("snr_db")]
     else:
-        labels = link(units, rows, link_cosine, shots)
+        near_s = min(max(_NEAR_S[0], 1.25 * interval_s), _NEAR_S[1])
+        labels = link(units, rows, link_cosine, shots, near_s)
         begins, scores = rows[:, 1], rows[:, _SCORE]
         ends = _ends(begins, _starts(shots), interval_s, duration_s)
         sizes = rows[:, 5] - rows[:, 3] if quality is None else quality[:, 0]
@@ -144,7 +148,9 @@ def track_means(rows: Float, faces: Float) -> Double:
     return means_by_label(rows, link(length_normalise(rows), faces))
 
 
-def link(units: Double, faces: Float, min_cosine: float = MIN_COSINE, shots: Float | None = None) -> Index:
+def link(
+    units: Double, faces: Float, min_cosine: float = MIN_COSINE, shots: Float | None = None, near_s: float = 0.0
+) -> Index:
     """(N,) int64 number of the track of each face.
 
     Frame by frame, a face goes on with the track whose last face is at most 2.5 s old, has a box that overlaps
@@ -152,18 +158,22 @@ def link(units: Double, faces: Float, min_cosine: float = MIN_COSINE, shots: Flo
     ``min_cosine``. Of all the links possible in a frame those with the largest cosines are taken first; a track has one
     face per frame.
     shots: (S, 1) float32 seconds at which shots begin, ascending; a cut ends all tracks. None: there is one shot.
+    near_s: up to so many seconds a box that overlaps by 0.4 or more is the same face even if the embedding differs, as
+        of one that turns away; only a cosine below 0.1 tells that it is another. Without a cut nobody takes the place
+        of another so fast. 0: the embedding always counts.
     """
+    rule = _Rule(min_cosine, near_s)
     shot = np.searchsorted(_starts(shots), faces[:, 1], side="right")
     faces = np.column_stack([faces[:, :_SHOT], shot]).astype(np.float32)
     order = np.lexsort(faces[:, [5, 4, 3, 2, 0]].T)  # by frame, then by box: not as they were listed
     units, faces = units[order], faces[order]
     labels = np.zeros(len(units), dtype=np.int64)
-    if _is_chain(units, faces, min_cosine):
+    if _is_chain(units, faces, rule):
         return labels
     starts = np.flatnonzero(np.diff(faces[:, 0], prepend=np.nan)).tolist()  # of the frames
     last = np.zeros(0, dtype=np.int64)  # the last face of each track
     for frames in _in_parts([*starts, len(faces)], _FACES_AT_ONCE):
-        last = _link_some(units, faces, frames, last, labels, min_cosine)
+        last = _link_some(units, faces, frames, last, labels, rule)
     by_list = np.empty_like(labels)
     by_list[order] = labels
     return by_list
@@ -183,6 +193,19 @@ def unit_means(units: Double, labels: Index, weights: Double) -> Double:
     return length_normalise(np.concatenate(means))
 
 
+class _Rule(NamedTuple):
+    """When a face may go on with a track, see :func:`link`."""
+
+    min_cosine: float
+    near_s: float
+
+    def allows(self, cosines: Double, overlaps: Double, gaps: Float) -> NDArray[np.bool_]:
+        """By the cosine and the overlap with the last face of the track, and the seconds since then."""
+        alike = (cosines >= self.min_cosine) & (overlaps >= MIN_OVERLAP) & (gaps <= MAX_GAP_S)
+        near = (cosines >= _NEAR_COSINE) & (overlaps >= _NEAR_OVERLAP) & (gaps <= self.near_s)
+        return np.asarray(alike | near)
+
+
 def _in_parts(bounds: list[int], size: int) -> Iterator[list[int]]:
     """Cut frames, given by the bounds of their faces, into runs of frames with about ``size`` faces."""
     first = 0
@@ -192,7 +215,7 @@ def _in_parts(bounds: list[int], size: int) -> Iterator[list[int]]:
             first = i
 
 
-def _link_some(units: Double, faces: Float, frames: list[int], last: Index, labels: Index, min_cosine: float) -> Index:
+def _link_some(units: Double, faces: Float, frames: list[int], last: Index, labels: Index, rule: _Rule) -> Index:
     """Give the faces of some frames their tracks.
 
     units, faces: by frame, the shot in column 6 of faces. frames: where each frame begins, and the end. last: the last
@@ -203,10 +226,10 @@ def _link_some(units: Double, faces: Float, frames: list[int], last: Index, labe
     recent = np.flatnonzero(times[0] - faces[last, 1] <= MAX_GAP_S)
     known = np.concatenate([last[recent], np.arange(begin, end)])
     cosines = units[begin:end] @ units[known].T
-    allowed = (cosines >= min_cosine) & (known < np.arange(begin, end)[:, None])
-    allowed &= times[:, None] - faces[known, 1] <= MAX_GAP_S
+    overlaps = _overlaps(faces[begin:end, None, 2:6], faces[None, known, 2:6])
+    allowed = rule.allows(cosines, overlaps, times[:, None] - faces[known, 1])
+    allowed &= known < np.arange(begin, end)[:, None]
     allowed &= faces[begin:end, None, _SHOT] == faces[None, known, _SHOT]
-    allowed &= _overlaps(faces[begin:end, None, 2:6], faces[None, known, 2:6]) >= MIN_OVERLAP
     places = np.append(0, np.cumsum(allowed.sum(axis=1))).tolist()
     earlier, alike = np.nonzero(allowed)[1].tolist(), (-cosines[allowed]).tolist()
     track_of = [*recent.tolist(), *[-1] * (end - begin)]  # of known faces that are the last of a track
@@ -238,7 +261,7 @@ def _link_some(units: Double, faces: Float, frames: list[int], last: Index, labe
     return np.array(tracks, dtype=np.int64)
 
 
-def _is_chain(units: Double, faces: Float, min_cosine: float) -> bool:
+def _is_chain(units: Double, faces: Float, rule: _Rule) -> bool:
     """Whether each face goes on with the one before it, and no frame has two: the common case, without a loop.
 
     units, faces: as for :func:`link`, by frame.
@@ -248,7 +271,7 @@ def _is_chain(units: Double, faces: Float, min_cosine: float) -> bool:
     if np.ptp(faces[:, _SHOT]):
         return False
     cosines = (units[:-1] * units[1:]).sum(axis=1)  # exact, see length_normalise
-    return bool((cosines >= min_cosine).all() and (_overlaps(faces[:-1, 2:6], faces[1:, 2:6]) >= MIN_OVERLAP).all())
+    return bool(rule.allows(cosines, _overlaps(faces[:-1, 2:6], faces[1:, 2:6]), np.diff(faces[:, 1])).all())
 
 
 def _overlaps(left: Float, right: Float) -> Double:

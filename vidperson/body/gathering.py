@@ -66,7 +66,7 @@ class Bodies:
         rows = np.array(self._rows, np.float32).reshape(-1, len(BODY_COLUMNS))
         quality = np.array(self._quality, np.float32).reshape(-1, 2)
         crops = self._spool.read(range(len(self)))
-        return item_entries("bodies", segment, rows, quality, self._shots.starts(), crops, self._thumbnail)
+        return item_entries("bodies", segment, rows, quality, self._shots.rows(), crops, self._thumbnail)
 
 
 def _drawn(image: Image, boxes: Sequence[Box]) -> Image:

@@ -32,7 +32,7 @@ class SelectedFaces:
     """What is kept of a segment.
 
     rows: (N, 17) float32, columns ``vidperson.types.FACE_COLUMNS``.
-    shots: (S, 1) float32 seconds at which shots begin among the frames that were searched.
+    shots: (S, 3) float32 of the frames that were searched: seconds at which shots begin, width, height.
     quality: (N, 2) float32: eye distance in pixels, share of black pixels.
     crops: N PNG files of 112 x 112 RGB, to be read once.
     thumbnail: (height, 320, 3) uint8 RGB of the frame with the best face, narrower where it would be higher than 1280;

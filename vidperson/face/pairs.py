@@ -15,6 +15,7 @@ from vidperson.media.image import decode_intact_image
 from vidperson.types import Float, Image
 
 Embed = Callable[[Image], Float]
+Scores = NDArray[np.float64]
 AT_ONCE = 10_000  # pairs whose embeddings are laid side by side
 
 
@@ -44,6 +45,25 @@ def read_usable_pairs(path: str, pictures: Pictures) -> Pairs:
     return pairs
 
 
+def cross_scores(embed: Embed, pictures: Pictures, pairs: Pairs, batch: int) -> tuple[Scores, NDArray[np.bool_]]:
+    """(M,) cosines of every two images of a list of pairs, and whether they show one person; each is embedded once.
+
+    Persons are the images' folders. Raises DataError as :func:`pair_scores`, and where folders are not persons.
+    """
+    persons = pairs.persons()
+    if persons is None:
+        raise DataError("expected folders that are persons, found several of a person, or images of several in one")
+    person_of = dict(zip(pairs.first + pairs.second, persons, strict=True))
+    keys = sorted(person_of)
+    units = _unit_embeddings(embed, pictures, find_pictures(pictures, keys), batch)
+    names = np.unique([person_of[key] for key in keys], return_inverse=True)[1]
+    scores, same = [], []
+    for row in range(len(keys) - 1):
+        scores.append(units[row + 1 :] @ units[row])
+        same.append(names[row + 1 :] == names[row])
+    return np.concatenate(scores), np.concatenate(same)
+
+
 def pair_scores(embed: Embed, pictures: Pictures, pairs: Pairs, batch: int) -> NDArray[np.float64]:
     """(N,) float64 cosines of N pairs; each image is embedded once.
 
@@ -52,16 +72,21 @@ def pair_scores(embed: Embed, pictures: Pictures, pairs: Pairs, batch: int) -> N
     """
     numbers = find_pictures(pictures, pairs.first + pairs.second)
     used, where = np.unique(numbers, return_inverse=True)
-    rows = []
-    for start in range(0, len(used), batch):
-        crops = [aligned_face(pictures, index) for index in used[start : start + batch].tolist()]
-        rows.append(embed(np.stack(crops)).astype(np.float64))
-    embeddings = np.concatenate(rows)
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    embeddings = np.divide(embeddings, lengths, out=embeddings, where=lengths > 0)
+    embeddings = _unit_embeddings(embed, pictures, used, batch)
     first, second = where[: len(pairs)], where[len(pairs) :]
     scores = np.empty(len(pairs))
     for start in range(0, len(pairs), AT_ONCE):
         part = slice(start, start + AT_ONCE)
         scores[part] = np.einsum("nd,nd->n", embeddings[first[part]], embeddings[second[part]])
     return scores
+
+
+def _unit_embeddings(embed: Embed, pictures: Pictures, numbers: NDArray[np.int64], batch: int) -> Scores:
+    """(N, D) embeddings of images, of length 1; one without a length stays 0."""
+    rows = []
+    for start in range(0, len(numbers), batch):
+        crops = [aligned_face(pictures, index) for index in numbers[start : start + batch].tolist()]
+        rows.append(embed(np.stack(crops)).astype(np.float64))
+    embeddings = np.concatenate(rows)
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return np.divide(embeddings, lengths, out=embeddings, where=lengths > 0)

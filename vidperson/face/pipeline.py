@@ -387,7 +387,7 @@ class _UnderWay:
         found = [segment.result(self._end) for segment in self._segments]
         if self._end.with_faces is None:
             return found
-        shots = self._shots.starts()
+        shots = self._shots.rows()
         return [each._replace(faces=replace(each.faces, shots=shots)) for each in found]
 
 

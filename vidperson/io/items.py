@@ -23,7 +23,7 @@ from vidperson.io.matrices import load_matrices, matrix_bytes
 from vidperson.io.record import checked
 from vidperson.types import HEARD, Float, Image
 
-NO_SHOTS = np.zeros((0, 1), np.float32)
+NO_SHOTS = np.zeros((0, 3), np.float32)
 _STAGE = "run stage 2"
 _IN_MEMORY = 1 << 18  # bytes of a spool that need no file: segments may be many, and have an item or two
 
@@ -69,7 +69,7 @@ def item_entries(
 ) -> dict[str, Iterator[bytes]]:
     """The bytes that a segment adds to each archive, to be read once.
 
-    rows: (N, columns), the frame in the first one. quality: (N, 2). shots: (S, 1). crops: N PNG files.
+    rows: (N, columns), the frame in the first one. quality: (N, 2). shots: (S, 3). crops: N PNG files.
     thumbnail: a JPEG file.
     """
     names = (f"{segment}/{number:05d}_{int(frame):07d}.png" for number, frame in enumerate(rows[:, 0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -22,8 +23,11 @@ def webvtt(listed: Listed) -> str:
 def caption(found: Appearance, name: str) -> str:
     """``Name (97 %)``; ``Name? (61 %)`` of one that is not sure; ``unknown 1`` of nobody of the gallery.
 
-    name: of the person, as typed. What would be rounded to 100 % is told as >99 %.
+    name: of the person, as typed; a mark after one that is written from right to left keeps what follows behind it.
+    What would be rounded to 100 % is told as >99 %.
     """
+    if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name):
+        name += "\N{LEFT-TO-RIGHT MARK}"
     if found.decision == "unknown":
         return name
     percent = round(100 * found.probability)

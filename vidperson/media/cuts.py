@@ -108,19 +108,21 @@ class SampledShots:
         self._finder = _CutFinder(_SAMPLED)
         self._waiting: deque[float] = deque()  # times of the frames that are not judged yet
         self._last_s = -np.inf
+        self._size = (0, 0)
         self._starts: list[float] = []
 
     def add(self, image: Image, time_s: float) -> None:
         """Take the next frame. One that comes late, as of a further look at the video, does not count."""
         if time_s > self._last_s:
             self._last_s = time_s
+            self._size = image.shape[1], image.shape[0]
             self._waiting.append(time_s)
             self._note(self._finder.add(small_image(image)))
 
-    def starts(self) -> Float:
-        """(S, 1) float32: seconds at which shots begin, ascending; call it once, at the end."""
+    def rows(self) -> Float:
+        """(S, 3) float32: seconds at which shots begin, ascending, width and height of the frames; once, at the end."""
         self._note(self._finder.end())
-        return np.array(self._starts, np.float32).reshape(-1, 1)
+        return np.array([(start, *self._size) for start in self._starts], np.float32).reshape(-1, 3)
 
     def _note(self, judged: Iterable[bool]) -> None:
         for first in judged:

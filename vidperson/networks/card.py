@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import yaml
 
 from vidperson.errors import ModelError
+from vidperson.io.atomic import atomic_write
 from vidperson.types import Calibration
 
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
@@ -524,11 +525,33 @@ def picture_input(card: ModelCard) -> PictureInput:
 def calibration_of(card: ModelCard) -> Calibration:
     """That of a card or, where it was installed before it had one, of the card of the zoo with its name.
 
-    Raises ModelError where there is none.
+    Raises ModelError, with the command that measures it, where there is none.
     """
     if card.calibration is not None:
         return card.calibration
     shipped = load_card(card.name).calibration if card.name in card_names() else None
     if shipped is None:
-        raise ModelError(f"{card.name}: the card has no calibration, which makes probabilities of cosines")
+        step = f"steps_{card.modality}/evaluate_pairs.py"
+        if not os.path.isfile(step):
+            step = "steps/measure_calibration.py"
+        raise ModelError(
+            f"{card.name}: its card has no calibration, which makes probabilities of cosines; measure it on pairs that"
+            f" you have: python {step} --card {card_path(card.name) if card.name in card_names() else 'CARD'} ...,"
+            " see docs/who.md"
+        )
     return shipped
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Put a calibration into the file of a card, in place of the one that it has; the other lines stay as they are.
+
+    Raises ModelError where the file is no card.
+    """
+    load_card(path)
+    fields = {name: value for name, value in dataclasses.asdict(calibration).items() if value}
+    block = yaml.safe_dump({"calibration": fields}, sort_keys=False, allow_unicode=True, width=120)
+    text = re.sub(r"(?m)^calibration:.*\n(?:[ \t].*\n?)*", "", path.read_text(encoding="utf-8"))
+    text = text if text.endswith("\n") else text + "\n"
+    with atomic_write(path) as stream:
+        stream.write(text + block)
+    load_card(path)

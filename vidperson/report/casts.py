@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vidperson.report import html
+from vidperson.report import page
 from vidperson.report.searches import reason_name
 from vidperson.report.tables import Table, cell
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 Content = Mapping[str, Any]
 
@@ -19,15 +20,18 @@ USABLE = ("ok", "unsure")
 CHECK, CROSS, DOT, NUMBER = "\N{CHECK MARK}", "\N{MULTIPLICATION X}", " \N{MIDDLE DOT} ", "#"
 
 
-def cast_parts(picked: Content) -> list[str]:
-    """The parts of the report about a searched set, as steps/pick_casts.py wrote them."""
-    groups, names = picked["groups"], picked["names"]
-    parts = [html.heading(f"Who was found, by {picked['system']}"), html.note(cast_note(picked))]
-    if len(groups) > 1:
-        table = group_table(groups, names)
-        parts.append(html.table(table) if len(groups) <= MOST_OPEN else html.folded(f"All {len(groups)} groups", table))
+def cast_part(picked: Content) -> Markup:
+    """The part of the report about a searched set, as steps/pick_casts.py wrote it."""
+    groups = picked["groups"]
     shown = [_group(group, picked, place == 0 or len(groups) <= MOST_OPEN) for place, group in enumerate(groups)]
-    return [*parts, '<div class="searchable">', *shown, "</div>"]
+    return page.part(
+        "casts.html.j2",
+        system=picked["system"],
+        note=cast_note(picked),
+        table=group_table(groups, picked["names"]),
+        groups=shown,
+        most_open=MOST_OPEN,
+    )
 
 
 def cast_note(picked: Content) -> str:
@@ -79,23 +83,20 @@ def model_table(group: Content, picked: Content) -> Table:
     return head, body
 
 
-def _group(group: Content, picked: Content, is_open: bool) -> str:
+def _group(group: Content, picked: Content, is_open: bool) -> dict[str, Any]:
     facts = [f"{group['num_models']} persons", f"{group['num_segments']} segments"]
     if group["mean_average_precision"] is not None:
         facts.append(f"mAP {_percent(group['mean_average_precision'])} %")
-    summary = f'{escape(_named(group["group"], picked["names"]))} <span class="facts">{DOT.join(facts)}</span>'
-    shown = [_model(model, picked, group["group"]) for model in group["models"] if "best" in model]
-    table = html.table(model_table(group, picked))
-    return "\n".join(
-        [
-            f'<details class="group"{" open" if is_open else ""}><summary>{summary}</summary>',
-            *shown,
-            f'<div class="members">{table}</div></details>',
-        ]
-    )
+    return {
+        "name": _named(group["group"], picked["names"]),
+        "facts": DOT.join(facts),
+        "open": is_open,
+        "models": [_model(model, picked, group["group"]) for model in group["models"] if "best" in model],
+        "table": model_table(group, picked),
+    }
 
 
-def _model(model: Content, picked: Content, group: str) -> str:
+def _model(model: Content, picked: Content, group: str) -> dict[str, Any]:
     facts = []
     if model["average_precision"] is not None:
         facts.append(f"AP {_percent(model['average_precision'])} %")
@@ -103,42 +104,42 @@ def _model(model: Content, picked: Content, group: str) -> str:
         facts.append("no right segment listed" if first is None else f"first right segment at rank {first}")
         facts.append(f"right segments: {model['relevant']}")
     facts.append(f"listed: {model['listed']}")
-    name = escape(_named(model["model"], picked["names"]))
-    parts = [f'<h4>{name} <span class="facts">{DOT.join(facts)}</span></h4>', '<div class="strip">']
-    parts.append(_portrait(model["portrait"]))
-    parts += [_case(case, picked, model, group) for case in model["best"]] or [html.note("no segment is listed")]
-    parts.append("</div>")
-    if model["missed"]:
-        of = "" if len(model["missed"]) == model["not_found"] else f", {len(model['missed'])} of {model['not_found']}"
-        parts.append(f'<p class="note">Right segments that were ranked last{of}</p><div class="strip">')
-        parts += [_case(case, picked, model, group, missed=True) for case in model["missed"]]
-        parts.append("</div>")
-    return '<section class="person">' + "\n".join(parts) + "</section>"
+    missed = model["missed"]
+    of = "" if len(missed) == model["not_found"] else f", {len(missed)} of {model['not_found']}"
+    return {
+        "name": _named(model["model"], picked["names"]),
+        "facts": DOT.join(facts),
+        "portrait": _portrait(model["portrait"]),
+        "best": [_case(case, picked, model, group) for case in model["best"]],
+        "missed": [_case(case, picked, model, group, missed=True) for case in missed],
+        "missed_title": f"Right segments that were ranked last{of}",
+    }
 
 
-def _portrait(portrait: Content | None) -> str:
+def _portrait(portrait: Content | None) -> dict[str, Any]:
     """A portrait; its status, unless it is usable, and how many others there are."""
+    nothing = {"kind": "portrait", "rank": "", "score": ""}
     if portrait is None:
-        return _picture({"segment": "", "jpeg": None, "why": "no portrait", "boxes": []}, "portrait", ["portrait"])
+        return {"segment": "", "jpeg": None, "why": "no portrait", "boxes": [], "lines": ["portrait"], **nothing}
     state, _, why = portrait["status"].partition(": ")
     line = "portrait" if state in USABLE else f"portrait, {state.replace('_', ' ')}{': ' if why else ''}{why}"
     line += f" (1 of {portrait['others'] + 1})" if portrait["others"] else ""
-    return _picture(portrait, "portrait", [escape(line)])
+    return {**portrait, "lines": [line], **nothing}
 
 
-def _case(case: Content, picked: Content, model: Content, group: str, missed: bool = False) -> str:
+def _case(case: Content, picked: Content, model: Content, group: str, missed: bool = False) -> dict[str, Any]:
     """A segment with its rank, score and reason."""
     evidence = _evidence(case, model["portrait"])
     mark = {True: f" {CHECK}", False: f" {CROSS}", None: ""}[None if missed else case["right"]]
-    rank = "not listed" if case["rank"] is None else f"{NUMBER}{case['rank']}"
     score = "" if case["score"] is None else f" {case['score']:.3f}"
-    lines = [f"<b>{rank}</b>{score}{mark}"]
-    lines += [
-        escape(text)
-        for text in ([why_missed(case, picked, evidence)] if missed else why_ranked(case, picked, evidence, group))
-    ]
     kind = {True: "right", False: "wrong", None: "unknown"}[case["right"]]
-    return _picture(case, "missed" if missed else kind, lines)
+    return {
+        **case,
+        "kind": "missed" if missed else kind,
+        "rank": "not listed" if case["rank"] is None else f"{NUMBER}{case['rank']}",
+        "score": f"{score}{mark}",
+        "lines": [why_missed(case, picked, evidence)] if missed else why_ranked(case, picked, evidence, group),
+    }
 
 
 def why_ranked(case: Content, picked: Content, evidence: str, group: str) -> list[str]:
@@ -170,22 +171,6 @@ def _evidence(case: Content, portrait: Content | None) -> str:
     if portrait is not None and case["evidence"] == portrait["segment"]:
         return ": portrait"
     return f" {NUMBER}{case['evidence_rank']}" if case["evidence_rank"] else f": {case['evidence']}"
-
-
-def _picture(item: Content, kind: str, lines: Sequence[str]) -> str:
-    """A picture with boxes on it and lines of markup below, the name of its segment last."""
-    name = escape(item["segment"])
-    if item["jpeg"] is None:
-        picture = f'<div class="missing">{escape(item["why"])}</div>'
-    else:
-        boxes = "".join(
-            f'<i style="left:{x:g}%;top:{y:g}%;width:{width:g}%;height:{height:g}%"></i>'
-            for x, y, width, height in item["boxes"]
-        )
-        uri = html.data_uri(base64.b64decode(item["jpeg"]))
-        picture = f'<span class="boxed"><img alt="{name}" src="{uri}">{boxes}</span>'
-    caption = "<br>".join([*lines, f'<span class="id">{name}</span>'])
-    return f'<figure class="{kind}">{picture}<figcaption>{caption}</figcaption></figure>'
 
 
 def _named(name: str, names: Mapping[str, str]) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
-from vidperson.report import html
-from vidperson.report.plots import score_histograms
+from vidperson.report import page
+from vidperson.report.plots import Plot, histogram_plot
 from vidperson.report.tables import Table, cell
 
 Content = Mapping[str, Any]
@@ -28,21 +27,32 @@ def why(reason: str) -> str:
 
 
 def cleansing_page(summary: Content, shown: Mapping[str, Sequence[Content]], noisy: Table) -> str:
-    """The whole file. summary: what results.json holds. shown: reason -> segments, see :func:`card`.
+    """The whole file. summary: what results.json holds. noisy: the noisy segments, as many as a page can show, the
+    likeliest to be wrong first.
 
-    noisy: the noisy segments, the likeliest to be wrong first, as many as a page can show.
+    shown: reason -> noisy segments, each beside a good one of its label, or of the label that is proposed: segment,
+    label, wrong, similarity (text), proposed; ``sides``, each title, segment, pictures (items of steps/pick_trials.py)
+    and ``sound``, a WAV file or None.
     """
     share = 100 * summary["noisy"] / summary["segments"]
-    subtitle = f"{summary['segments']} segments of {summary['labels']} labels; {summary['noisy']} ({share:.2f} %) noisy"
-    sections = [
-        html.Section(
-            "Summary", [html.table(reason_table(summary)), html.table(modality_table(summary)), *_notes(summary)]
-        ),
-        html.Section("Similarities", _histograms(summary)),
-        html.Section("Labels", _labels(summary)),
-        html.Section("Segments", [*_cards(shown), html.searchable("Noisy", noisy, summary["noisy"], "decisions.tsv")]),
-    ]
-    return html.page(f"Cleansing of {summary['set']}", subtitle, sections)
+    labels, counts = label_table(summary), f"{summary['segments']} segments of {summary['labels']} labels"
+    splits = [[each["label"], each["proposed"], str(each["segments"])] for each in summary["splits"]]
+    merges = [[each["label"], each["other"], f"{100 * each['share']:.0f}"] for each in summary["merges"]]
+    return page.render(
+        "cleansing.html.j2",
+        title=f"Cleansing of {summary['set']}",
+        subtitle=f"{counts}; {summary['noisy']} ({share:.2f} %) noisy",
+        reasons=reason_table(summary),
+        modalities=modality_table(summary),
+        notes=_notes(summary),
+        histograms=_histograms(summary),
+        labels=labels,
+        splits=(["label", "proposed", "segments"], splits),
+        merges=(["label", "other label", "alike, %"], merges),
+        shown=[(f"{reason}: {why(reason)}", segments) for reason, segments in shown.items()],
+        noisy=noisy,
+        num_noisy=summary["noisy"],
+    )
 
 
 def reason_table(summary: Content) -> Table:
@@ -79,15 +89,12 @@ def _notes(summary: Content) -> list[str]:
         lines.append(f"{summary['relabelled']} noisy segments are in the clean set, with another label.")
     if summary["labels_without_clean"]:
         lines.append(f"{len(summary['labels_without_clean'])} labels have no clean segment left.")
-    return [html.note(line) for line in lines]
+    return lines
 
 
-def _histograms(summary: Content) -> list[str]:
+def _histograms(summary: Content) -> list[Plot]:
     found = {name: about["histogram"] for name, about in summary["modalities"].items() if "histogram" in about}
-    if not found:
-        return [html.note("No modality could tell right from wrong.")]
-    caption = "Similarity to the centre of the own label (target) and to those of other labels (non-target)."
-    return [html.figure(caption, score_histograms(found, ()))]
+    return [histogram_plot(histogram, (), f"Similarities of {name}") for name, histogram in found.items()]
 
 
 def label_table(summary: Content) -> Table:
@@ -101,43 +108,3 @@ def label_table(summary: Content) -> Table:
             rows.append((noisy / total, [label, str(total), str(noisy), f"{100 * noisy / total:.1f}", *figures]))
     rows.sort(key=lambda row: -row[0])
     return ["label", "segments", "noisy", "noisy, %", *reasons], [row for _, row in rows]
-
-
-def _labels(summary: Content) -> list[str]:
-    content = label_table(summary)
-    parts = [html.searchable("Labels with noisy segments", content, len(content[1]), "results.json")]
-    if summary["splits"]:
-        rows = [[each["label"], each["proposed"], str(each["segments"])] for each in summary["splits"]]
-        parts += [html.heading("May be several persons"), html.table((["label", "proposed", "segments"], rows))]
-    if summary["merges"]:
-        rows = [[each["label"], each["other"], f"{100 * each['share']:.0f}"] for each in summary["merges"]]
-        parts += [html.heading("May be one person"), html.table((["label", "other label", "alike, %"], rows))]
-    return parts
-
-
-def _cards(shown: Mapping[str, Sequence[Content]]) -> list[str]:
-    parts = []
-    for reason, segments in shown.items():
-        parts.append(html.heading(f"{reason}: {why(reason)}"))
-        parts.append('<div class="trials">\n' + "\n".join(map(card, segments)) + "\n</div>")
-    return parts
-
-
-def card(content: Content) -> str:
-    """A noisy segment beside a good one of its label, or of the label that is proposed.
-
-    content: segment, label, wrong, similarity (text), proposed; ``sides``, each title, segment, pictures as of
-    ``html.item`` and, where there is one, ``sound``, a WAV file.
-    """
-    text = f"{escape(content['segment'])}, labelled {escape(content['label'])}<br>wrong <b>{content['wrong']:.3f}</b>"
-    text += f" \N{MIDDLE DOT} {escape(content['similarity'])}"
-    if content["proposed"]:
-        text += f" \N{MIDDLE DOT} proposed: {escape(content['proposed'])}"
-    sides = "".join(f"<div>{_side(side)}</div>" for side in content["sides"])
-    return f'<article class="trial"><p>{text}</p><div class="pair">{sides}</div></article>'
-
-
-def _side(side: Content) -> str:
-    parts = [html.item(side["title"], picture) for picture in side["pictures"]]
-    parts = parts or [f"<p>{escape(side['title'])}: {escape(side['segment'])}</p>"]
-    return "".join([*parts, html.sound(side["sound"]) if side["sound"] else ""])

@@ -12,8 +12,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidperson.report.tables import MOST_LISTED, number_columns
+
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -26,12 +29,27 @@ def render(template: str, **values: Any) -> str:
     return environment().get_template(template).render(values)
 
 
+def part(template: str, **values: Any) -> Markup:
+    """A part of a page, from a template; another template shows it as it is.
+
+    Raises KeyError for a value that the template uses and nobody gave.
+    """
+    from jinja2 import UndefinedError
+    from markupsafe import Markup
+
+    try:
+        return Markup(render(template, **values))
+    except UndefinedError as error:
+        raise KeyError(str(error)) from None
+
+
 @functools.cache
 def environment() -> Environment:
     """The templates, with what they may call.
 
-    ``data_uri(content)``: a PNG, JPEG or WAV file as the page holds it. ``inline(name)``: a file beside the templates,
-    as it is: style and script. ``name | breakable``: may be broken behind its signs.
+    ``data_uri(content)``: a PNG, JPEG or WAV file as the page holds it; ``encoded_uri(text)``: likewise of its Base64.
+    ``inline(name)``: a file beside the templates, as it is: style and script. ``number_columns(table)`` and
+    ``most_listed``: those of ``tables``. ``name | breakable``: may be broken behind its signs.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -44,7 +62,8 @@ def environment() -> Environment:
         keep_trailing_newline=True,
         auto_reload=False,
     )
-    made.globals.update(data_uri=data_uri, inline=inline)
+    made.globals.update(data_uri=data_uri, encoded_uri=encoded_uri, inline=inline)
+    made.globals.update(number_columns=number_columns, most_listed=MOST_LISTED)
     made.filters["breakable"] = breakable
     return made
 
@@ -53,6 +72,11 @@ def data_uri(content: bytes) -> str:
     """A PNG, JPEG or WAV file as the page holds it."""
     kinds = {b"\x89PNG": "image/png", b"RIFF": "audio/wav"}
     return f"data:{kinds.get(content[:4], 'image/jpeg')};base64,{base64.b64encode(content).decode()}"
+
+
+def encoded_uri(text: str) -> str:
+    """A PNG, JPEG or WAV file that is given in Base64, as the page holds it. Raises ValueError for other text."""
+    return data_uri(base64.b64decode(text, validate=True))
 
 
 @functools.cache

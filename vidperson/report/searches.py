@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
-from vidperson.report import html
 from vidperson.report.tables import Result, Row, Table, cell, several_modalities
 
 MODEL_RANKS = (1, 5, 10)
+REASONS = "Reasons"
 
 
 def search_rows(results: Sequence[Result]) -> list[Row]:
@@ -154,7 +153,7 @@ def reason_table(results: Sequence[Result]) -> Table:
 
 def count_tables(results: Sequence[Result]) -> list[tuple[str, Table]]:
     """Titles and tables of what was counted, those with lines."""
-    titles = {"Searched sets": set_table, "Reasons": reason_table, "Status of what is searched": cue_table}
+    titles = {"Searched sets": set_table, REASONS: reason_table, "Status of what is searched": cue_table}
     made = [(title, table(results)) for title, table in titles.items()]
     return [(title, table) for title, table in made if table[1]]
 
@@ -312,44 +311,34 @@ def segments_table(picked: Mapping[str, Any]) -> tuple[str, int, Table]:
     return "Segments", picked["num_segments"], (head, body)
 
 
-def picked_persons(persons: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
-    """The persons with the items that decided. names: id -> original name, where there is one."""
-    return "\n".join(_person(person, names) for person in persons)
+def shown_person(person: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """What the page says of a person and of the items that decided. names: id -> original name, where there is one.
 
-
-def _person(person: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    Gives ``name``, ``facts`` and ``cases``, each with what it was given and ``title``, ``shows`` and ``note``.
+    """
     first = (
         "no right segment listed"
         if person["first_hit"] is None
         else f"first right segment at rank {person['first_hit']}"
     )
-    facts = f"AP {100 * person['average_precision']:.1f} % \N{MIDDLE DOT} {first} \N{MIDDLE DOT} "
-    facts += f"right segments: {person['relevant']} \N{MIDDLE DOT} enrolled with {person['enrolled']}"
-    parts = [f'<h4>{escape(_named(person["model"], names))} <span class="facts">{escape(facts)}</span></h4>']
-    if person["cases"]:
-        parts.append('<div class="trials">')
-        parts += map(_case, person["cases"])
-        parts.append("</div>")
-    return '<section class="person">' + "\n".join(parts) + "</section>"
+    facts = [f"AP {100 * person['average_precision']:.1f} %", first, f"right segments: {person['relevant']}"]
+    facts.append(f"enrolled with {person['enrolled']}")
+    return {
+        "name": _named(person["model"], names),
+        "facts": " \N{MIDDLE DOT} ".join(facts),
+        "cases": [_case(case) for case in person["cases"]],
+    }
 
 
 _KINDS = {"right": "right, ranked best", "wrong": "wrong", "missed": "right, ranked too low"}
 
 
-def _case(case: Mapping[str, Any]) -> str:
-    listed = case["rank"] is not None
-    kind = _KINDS[case["kind"]] if listed else "right, not listed"
-    facts = [f"rank <b>{case['rank']}</b>"] if listed else []
-    facts += [] if case["score"] is None else [f"score <b>{case['score']:.3f}</b>"]
-    shows = "" if case["kind"] != "wrong" else f" \N{MIDDLE DOT} shows {escape(' '.join(case['shows']) or 'nobody')}"
-    head = f'<p><span class="kind {case["kind"]}">{kind}</span>{", ".join(facts)}{shows}</p>'
-    if case["why"]:
-        content = f'<p class="note">{escape(case["segment"])}: {escape(case["why"])}</p>'
-    else:
-        pair = html.item("enrolled", case["enrolment"]) + html.item("searched", case["test"])
-        content = f'<div class="pair">{pair}</div>'
-        if case["cosine"] is not None:
-            tracks = f", 1 of {case['tracks']} tracks" if case["tracks"] > 1 else ""
-            of = "two tracks" if case["compares"] else "two tracks' embeddings"
-            content += html.note(f"cosine {case['cosine']:.3f} of the {of}{tracks}")
-    return f'<article class="trial">{head}{content}</article>'
+def _case(case: Mapping[str, Any]) -> dict[str, Any]:
+    title = _KINDS[case["kind"]] if case["rank"] is not None else "right, not listed"
+    shows = (" ".join(case["shows"]) or "nobody") if case["kind"] == "wrong" else ""
+    note = ""
+    if not case["why"] and case["cosine"] is not None:
+        tracks = f", 1 of {case['tracks']} tracks" if case["tracks"] > 1 else ""
+        of = "two tracks" if case["compares"] else "two tracks' embeddings"
+        note = f"cosine {case['cosine']:.3f} of the {of}{tracks}"
+    return {**case, "title": title, "shows": shows, "note": note}

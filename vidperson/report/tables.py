@@ -25,6 +25,9 @@ _RARE = ("submean_set", "quality_measures")
 INTERVAL_PRIORS = (0.05, 0.01)
 """Priors of the min DCF that reports on speaker verification give."""
 
+MOST_LISTED = 1000
+"""Lines of a long list beyond which a page cuts it off, with a word on where the rest is."""
+
 Row = dict[str, Any]
 Result = Mapping[str, Any]
 """What evaluate.py writes for one system and set."""
@@ -104,6 +107,35 @@ def result_table(results: Sequence[Result]) -> Table:
         cells = [cell(value, 3 if i == 0 else 4) for i, value in enumerate(figures)]
         body.append(_names(result, several) + cells)
     return head, body
+
+
+def best_first(results: Sequence[Result]) -> list[Result]:
+    """Those with a key: by the minimum of C_primary, of equals by EER, then by the actual C_primary."""
+    keyed = [result for result in results if result["has_key"]]
+    return sorted(keyed, key=lambda one: (one["primary"]["min"], one["eer"], one["primary"]["act"]))
+
+
+def best_table(results: Sequence[Result]) -> Table:
+    """The best system of each set that has a key, with its main figures and the number of trials."""
+    best = {result["name"]: result for result in reversed(best_first(results))}
+    sets = [name for name in dict.fromkeys(result["name"] for result in results) if name in best]
+    several = len({result["system"] for result in results if not is_fusion(result)}) > 1
+    modalities = several_modalities(results)
+    head = ["set", "best system", "EER %", "95 %", "min Cp", "act Cp", "Cllr", "trials", "targets"]
+    body = []
+    for result in map(best.__getitem__, sets):
+        primary = result["primary"]
+        line = [result["name"], label(result, several, modalities), cell(100 * result["eer"], 3)]
+        line += [_span(_interval(result, "eer"), 100, 2), cell(primary["min"], 4), cell(primary["act"], 4)]
+        body.append([*line, cell(result["cllr"], 4), str(result["num_trials"]), str(result["num_targets"])])
+    return head, body
+
+
+def without(table: Table, name: str) -> Table:
+    """The table without the column of that name, if it has one."""
+    head, lines = table
+    kept = [place for place, text in enumerate(head) if text != name]
+    return [head[place] for place in kept], [[line[place] for place in kept] for line in lines]
 
 
 def interval_table(results: Sequence[Result]) -> Table:
@@ -264,7 +296,8 @@ def is_number(text: str) -> bool:
     return True
 
 
-def _numeric_columns(table: Table) -> list[bool]:
+def number_columns(table: Table) -> list[bool]:
+    """Which columns hold numbers only; the first one tells of what they are."""
     head, body = table
     return [i > 0 and all(is_number(line[i]) for line in body) for i in range(len(head))]
 
@@ -276,7 +309,7 @@ def text_table(table: Table) -> str:
     rows = [
         "  ".join(
             text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(line, widths, _numeric_columns(table), strict=True)
+            for text, width, right in zip(line, widths, number_columns(table), strict=True)
         ).rstrip()
         for line in lines
     ]
@@ -290,7 +323,7 @@ def markdown_table(table: Table) -> str:
         return "| " + " | ".join(_literal(text) for text in cells) + " |\n"
 
     head, body = table
-    rule = ["--:" if right else "---" for right in _numeric_columns(table)]
+    rule = ["--:" if right else "---" for right in number_columns(table)]
     return line(head) + "|" + "|".join(rule) + "|\n" + "".join(map(line, body))
 
 

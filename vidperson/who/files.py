@@ -7,26 +7,33 @@ does not grow with their number.
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidperson.answers import BEST_FOLDER, DECISIONS, VideoAnswer
-from vidperson.errors import DataError
-from vidperson.io.answers import Listed, Names, WhoCsv, WhoJson, best_name, file_names, read_who_json
+from vidperson.answers import BEST_FOLDER, DECISIONS, Appearance, VideoAnswer
+from vidperson.errors import DataError, MediaError
+from vidperson.io.answers import Listed, Names, WhoCsv, WhoJson, answer_line, best_name, file_names, read_who_json
 from vidperson.io.coco import Coco
 from vidperson.io.cvat import cvat_xml
 from vidperson.io.items import StoredItems
+from vidperson.io.planned import Planned
+from vidperson.io.record import MISSING, RECORD
 from vidperson.io.rttm import Rttm
-from vidperson.io.subtitles import webvtt
-from vidperson.types import BODY_COLUMNS, FACE_COLUMNS, HEARD, ITEMS, Image
+from vidperson.io.subtitles import caption, webvtt
+from vidperson.types import BODY_COLUMNS, FACE_COLUMNS, HEARD, IMAGE_SUFFIXES, ITEMS, Image
+
+log = logging.getLogger(__name__)
 
 FILES = ("who.csv", "who.json", "who.rttm", "coco.json")
 FOLDERS = ("subtitles", "cvat", BEST_FOLDER)
+ANNOTATED = "annotated"
 QUALITY = 92  # of the JPEG files
 _COLUMNS = {"faces": len(FACE_COLUMNS), "bodies": len(BODY_COLUMNS)}
 _SHOWN = 5  # videos that are named for something
@@ -116,6 +123,91 @@ def write_answer_files(sources: Sequence[Source], output_dir: Path) -> None:
     for name in (*FOLDERS, *FILES):
         _replace(partial / name, output_dir / name)
     partial.rmdir()
+
+
+def annotate_videos(
+    answers: Iterable[VideoAnswer], names: Names, media: Mapping[str, Path], output_dir: Path, test_set: str = ""
+) -> list[Path]:
+    """Copy the videos and images in which somebody is into ``annotated/`` of a folder, with boxes and names drawn in.
+
+    media: segment -> file; a segment without one, as of sound only, is left out. test_set: where there are several.
+    A copy that is there, intact, of the same file and the same answer is kept. What cannot be read is named in the log.
+    Returns the copies.
+    """
+    from vidperson.media.lettering import undrawable
+
+    stems, copies, failed, boxes = file_names(names.videos), list[Path](), 0, ""
+    for answer in answers:
+        if answer.segment not in media or not answer.appearances:
+            continue
+        path, labels = media[answer.segment], _labels(answer, names)
+        copy = _copy_of(
+            answer, names, path, output_dir / ANNOTATED / test_set / stems.get(answer.segment, answer.segment)
+        )
+        if not copy.reasons():
+            copies.append(copy.target)
+            continue
+        copy.remove()
+        try:
+            damage = _annotate(path, copy.target, labels)
+        except MediaError as error:
+            log.warning("%s: no copy with names: %s", path, error)
+            failed += 1
+            continue
+        if damage:
+            log.warning("%s: a part is not in the copy with names: %s", path, damage)
+        copy.note()
+        copies.append(copy.target)
+        boxes += undrawable("".join(text for _, text in labels if not boxes))
+    if boxes:
+        log.warning("no font of this machine has the letters %s: install one, such as Noto, and run again", boxes)
+    log.info("%s: %d copies with names, %d failed", output_dir / ANNOTATED, len(copies), failed)
+    return copies
+
+
+def remove_annotated(output_dir: Path, but: Collection[Path] = ()) -> None:
+    """Remove the copies of :func:`annotate_videos` but some; what else is in the folder stays."""
+    for record in sorted((output_dir / ANNOTATED).rglob(f"*.{RECORD}")):
+        target = record.with_name(record.name.removesuffix(f".{RECORD}"))
+        if target not in but:
+            Planned(target, (), ()).remove()
+
+
+def _labels(answer: VideoAnswer, names: Names) -> list[tuple[Appearance, str]]:
+    return [(found, caption(found, names.person(found.person))) for found in answer.appearances]
+
+
+def _copy_of(answer: VideoAnswer, names: Names, path: Path, stem: Path) -> Planned:
+    """The copy of a file, with what decides its content. stem: its path without an ending."""
+    still = path.suffix.lower() in IMAGE_SUFFIXES
+    captions = "\n".join(text for _, text in _labels(answer, names))
+    digest = hashlib.sha256(answer_line(answer) + captions.encode()).hexdigest()
+    try:
+        stat = path.stat()
+        state = f"{stat.st_size} {stat.st_mtime_ns}"
+    except OSError:
+        state = MISSING
+    command = ["annotate", "--answer", digest, "--file", state]
+    return Planned(stem.with_name(f"{stem.name}{'.jpg' if still else '.mp4'}"), command, [])
+
+
+def _annotate(path: Path, target: Path, labels: list[tuple[Appearance, str]]) -> str | None:
+    """Make a copy whole or not at all; what was lost. Raises MediaError, and OSError where it cannot be written."""
+    from vidperson.media.annotated import annotate_image, annotate_video
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.tmp")
+    try:
+        if target.suffix == ".jpg":
+            partial.write_bytes(annotate_image(path, labels))
+            damage = None
+        else:
+            damage = annotate_video(path, partial, labels)
+        os.replace(partial, target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return damage
 
 
 def _has_boxes(listed: Listed) -> bool:

@@ -21,7 +21,7 @@ from vidperson.io.matrices import checked_matrices
 from vidperson.io.portrait_notes import write_notes
 from vidperson.io.record import checked
 from vidperson.report.portrait_notes import note_text
-from vidperson.types import ITEMS
+from vidperson.types import IMAGE_SUFFIXES, ITEMS, Float
 
 
 class StoredPart:
@@ -37,7 +37,12 @@ class StoredPart:
         self.statuses = read_scp(checked(items / "status"))
         self._rows = checked_matrices(items, ITEMS[modality])
         self._quality = checked_matrices(items, "quality") if (items / "quality.scp").is_file() else None
+        self._shots = checked_matrices(items, "shots") if (items / "shots.scp").is_file() else None
         self._embeddings = checked_matrices(embeddings, "embed")
+
+    def shots(self, segment: str) -> Float | None:
+        """(S, 3) float32: seconds at which shots begin, width, height; None where stage 2 did not note them."""
+        return self._shots[segment] if self._shots is not None and segment in self._shots else None
 
     def found(self, segment: str) -> Found:
         """Raises DataError for a segment that is not there, or with other items than embeddings."""
@@ -87,16 +92,31 @@ def write_portrait_notes(target: str | os.PathLike[str], notes: Iterable[Portrai
 
 
 def read_videos(
-    segments: Iterable[str], parts: Sequence[StoredPart], fps: float
+    segments: Iterable[str], parts: Sequence[StoredPart], fps: float, data: Path
 ) -> Iterator[tuple[Video, list[Found]]]:
     """Each segment with what there is of it by each modality.
 
     parts: of the same set, one a modality. fps: frames per second that stage 2 searched.
+    data: data folder; ``vid2dur`` and ``vid2taken`` in it tell how long videos last, and when they were taken.
     Raises DataError as :meth:`StoredPart.found`.
     """
+    seconds, taken, paths = (
+        read_scp(data / name) if (data / name).is_file() else {} for name in ("vid2dur", "vid2taken", "vid.scp")
+    )
     for segment in segments:
         status = next((part.statuses[segment] for part in parts if segment in part.statuses), "unreadable: no status")
-        yield Video(segment, status, interval_s=1 / fps), [part.found(segment) for part in parts]
+        shots = next((rows for part in parts if (rows := part.shots(segment)) is not None), None)
+        is_image = paths.get(segment, "").lower().endswith(IMAGE_SUFFIXES)
+        duration_s = 0.0 if is_image else round(float(seconds.get(segment, 0.0)), 3)
+        video = video_of(segment, status, shots, duration_s, fps, taken.get(segment, ""))
+        yield video, [part.found(segment) for part in parts]
+
+
+def video_of(segment: str, status: str, shots: Float | None, duration_s: float, fps: float, taken: str = "") -> Video:
+    """shots: (S, 3) as of :meth:`StoredPart.shots`. duration_s: 0 for an image. fps: frames searched per second."""
+    width, height = (0, 0) if shots is None or not len(shots) else map(int, shots[0, 1:].tolist())
+    starts = None if shots is None else shots[:, :1]
+    return Video(segment, status, duration_s, width, height, starts, 1 / fps, taken)
 
 
 def write_answers(

@@ -18,6 +18,7 @@ from vidperson.app import EMBED_BATCH, Settings, chosen_networks, find_tasks, op
 from vidperson.backends.finding import Finder
 from vidperson.backends.portrait_notes import gallery_notes
 from vidperson.corpora.folder import prepare
+from vidperson.durations import FILE_TIMEOUT_S, write_durations
 from vidperson.embedding import ARCHIVE, embed_segments
 from vidperson.face.crops import FaceCrops
 from vidperson.face.detection import ARCHIVES, STATES, open_store, store_faces
@@ -61,6 +62,7 @@ def find_in_folders(
     tell("reading the folders")
     work = output_dir / "work"
     enrolment, test = prepare(work / "data", persons, videos, find_persons=True)
+    write_durations(test, FILE_TIMEOUT_S)
     networks = chosen_networks(settings)
     calibration = calibration_of(networks[1].card)  # without one there is no need to begin
     sets = [data for data in (enrolment, test) if (data / "vid.scp").stat().st_size]
@@ -78,7 +80,7 @@ def find_in_folders(
     notes += gallery_notes(gallery, "face", calibration)
     finder = Finder({"face": gallery}, {"face": calibration}, settings.thresholds)
     answers = work / "who" / f"{test.name}_who.jsonl"
-    write_answers(answers, finder, read_videos(read_scp(test / "vid.scp"), [stored[test]], settings.fps))
+    write_answers(answers, finder, read_videos(read_scp(test / "vid.scp"), [stored[test]], settings.fps, test))
     write_portrait_notes(notes_path(answers), notes, [enrolment])
     tell("writing the answer")
     names, told = read_names([enrolment], test), read_notes(notes_path(answers))
