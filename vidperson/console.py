@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     cli.main(command, argparse.Namespace(**given))
 
 
-def who(persons: str, videos: str, output_dir: Path, most_rows: int, call: str, **settings: Any) -> None:
+def who(
+    persons: str, videos: str, output_dir: Path, annotate: bool, most_rows: int, call: str, **settings: Any
+) -> None:
     """Answer for folders, and print the table. Raises as :func:`~vidperson.who.folders.find_in_folders`."""
     from vidperson.app import Settings
     from vidperson.io.answers import read_who_csv
@@ -62,7 +64,7 @@ def who(persons: str, videos: str, output_dir: Path, most_rows: int, call: str, 
     def tell(what: str) -> None:
         print(f"{what} ...", file=sys.stderr)
 
-    for note in find_in_folders(Settings(**settings), persons, videos, output_dir, tell, call):
+    for note in find_in_folders(Settings(**settings), persons, videos, output_dir, tell, call, annotate):
         print(note, file=sys.stderr)
     for line in who_table(read_who_csv(output_dir / "who.csv"), most_rows):
         print(line)
@@ -148,6 +150,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     folders.add_argument("persons", help="folder with one folder per person")
     folders.add_argument("videos", help="folder of videos and images, or one of them")
     folders.add_argument("--output-dir", type=Path, default=Path("who"), help="folder of the answer")
+    folders.add_argument(
+        "--annotate", type=cli.flag, default=False, help="true: copy each video with boxes and names drawn in"
+    )
     folders.add_argument("--most-rows", type=cli.whole(1), default=100, help="lines of the table that is printed")
     two = add("compare", compare, COMPARE, FaceSettings)
     two.add_argument("first", help="image or video")

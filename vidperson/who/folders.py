@@ -35,7 +35,7 @@ from vidperson.networks.install import InstalledModel
 from vidperson.progress import Progress
 from vidperson.report.who import Made
 from vidperson.supervision import Watch, run_supervised
-from vidperson.who.files import Source, write_answer_files
+from vidperson.who.files import Source, annotate_videos, remove_annotated, write_answer_files
 from vidperson.who.finding import StoredPart, read_gallery, read_videos, write_answers, write_portrait_notes
 from vidperson.who.pages import PageSource, made_on, media_of, network_of, skipped_portraits, write_who_page
 
@@ -50,11 +50,13 @@ def find_in_folders(
     output_dir: Path,
     tell: Callable[[str], None] = logging.info,
     call: str = "",
+    annotate: bool = False,
 ) -> list[str]:
     """Write who.csv, report.html and the other answer files into a folder.
 
     persons: one folder per person with photos or videos in it; empty, or a folder without any: everybody is unknown.
     videos: a folder of videos and images, or one file. tell: is told what begins. call: the command, for the page.
+    annotate: copy each video and image with boxes and names drawn in.
     Call it before other threads or engines are started: files are decoded in a child process.
     Returns what the user should know of the portraits, a sentence each. A file that cannot be read costs only itself.
     Raises DataError for a folder that is missing or has no video, and as :func:`~vidperson.app.load`.
@@ -85,6 +87,8 @@ def find_in_folders(
     tell("writing the answer")
     names, told = read_names([enrolment], test), read_notes(notes_path(answers))
     write_answer_files([Source(read_answers(answers), names, {"face": places[test].items}, test.name)], output_dir)
+    copies = annotate_videos(read_answers(answers), names, media_of(test), output_dir) if annotate else []
+    remove_annotated(output_dir, copies)
     pages = PageSource(read_answers(answers), names, media_of(test), test.name)
     made = Made(made_on(answers), call, networks=[network_of(network) for network in networks])
     write_who_page([pages], output_dir, skipped_portraits(told, names.persons), made)
