@@ -69,6 +69,7 @@ def make_who_page(options: WhoPageOptions) -> None:
     from vidperson.io.record import checked
     from vidperson.who.pages import PageSource, media_of, write_who_page
 
+    _expect_answers(options.output_dir / "who.csv")
     record_path(target).unlink(missing_ok=True)
     read = [
         PageSource(
@@ -82,6 +83,18 @@ def make_who_page(options: WhoPageOptions) -> None:
     pages = write_who_page(read, options.output_dir, _skipped(sources), _made(options, sources))
     write_record(target, command, inputs, pages)
     logging.info("%s: %d pages", target, len(pages))
+
+
+def _expect_answers(who_csv: Path) -> None:
+    """Raises DataError where the answer files or the images are not as they were written."""
+    from vidperson.errors import DataError
+    from vidperson.io.record import damaged_outputs, read_record
+
+    record = read_record(who_csv)
+    if record is None:
+        raise DataError("no answer files; run steps/write_answers.py with the same sources first", who_csv)
+    if damaged := damaged_outputs(who_csv, record, thorough=False):
+        raise DataError(f"expected the file as it was written; {record.cure}", who_csv.parent / damaged[0])
 
 
 def _made(options: WhoPageOptions, sources: Sequence[SourceOptions]) -> Made:

@@ -77,7 +77,7 @@ def write_answers(options: WriteAnswersOptions) -> None:
     """
     from vidperson.io.answers import read_who_csv
     from vidperson.report.who_table import who_table
-    from vidperson.who.files import summarise
+    from vidperson.who.summary import summarise
 
     read = [cli.parse(SourceOptions, None, shlex.split(word)) for word in options.sources]
     make(read, options.output_dir)
@@ -129,6 +129,8 @@ def make(read: Sequence[SourceOptions], output_dir: Path) -> None:
 
 def copy_videos(read: Sequence[SourceOptions], output_dir: Path) -> None:
     """Copy the videos of these sets with names drawn in, unless they are there; copies of others are removed."""
+    if not read and not (output_dir / "annotated").is_dir():
+        return
     from vidperson.io.answers import read_answers, read_names
     from vidperson.io.lines import read_paths
     from vidperson.io.record import checked

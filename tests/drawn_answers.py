@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 
 from vidperson.answers import Appearance, Candidate, Track, VideoAnswer
+from vidperson.io.answers import best_name
 
 SKIN = ((246, 214, 186), (228, 184, 148), (186, 130, 92), (132, 88, 62), (252, 226, 204))
 HAIR = ((52, 38, 30), (110, 70, 40), (196, 150, 84), (30, 30, 36), (150, 60, 40), (160, 160, 164))
@@ -87,3 +89,50 @@ def video(segment: str, duration_s: float, *appearances: Appearance, status: str
     """A video of 1280 x 720 pixels; an image where it lasts 0 s."""
     ordered = sorted(appearances, key=lambda one: one.start_s)
     return VideoAnswer(segment, status, duration_s, 1280, 720, tuple(ordered))
+
+
+PERSONS = {
+    "Anna": "Anna",
+    "Otto": "Grandpa Otto",
+    "Maria": "María José",
+    "Ben": "Ben",
+    "Zoe": "Zoë",
+    "Tom": "Uncle Tom",
+}
+"""Id -> name of those with a portrait; Tom is nowhere."""
+DRAWN = {
+    name: number for number, name in enumerate(("Otto", "unknown 2", "Zoe", "Anna", "Maria", "unknown 1", "Ben"), 2)
+}
+
+
+def family() -> dict[str, VideoAnswer]:
+    """Name of a video as typed -> what is in it."""
+    unsure = appearance("Anna", 150, 163.4, 0.6, "unsure", {"Zoe": 0.31})
+    party = [appearance("Anna", 3.2, 41, 0.985), appearance("Anna", 66, 93), unsure, appearance("Otto", 12, 60, 0.998)]
+    party += [appearance("Maria", 70, 120, 0.93), appearance("unknown 1", 130, 150, 0.9, "unknown")]
+    play = [appearance("Zoe", 30 + 290 * act, 100 + 290 * act, 0.95) for act in range(13)]
+    play += [appearance("Ben", 500, 900, 0.9), appearance("unknown 1", 1000, 1010.5, 0.9, "unknown")]
+    call = [appearance("Ben", 0, 60.4, 0.99), appearance("Ben", 61, 75, 0.9, modality="speaker")]
+    return {
+        "birthday party.mp4": video("party", 200, *party),
+        "school play.mov": video("play", 3900, *play),
+        "call with Ben.mp4": video("call", 75.5, *call),
+        "hall.mkv": video("hall", 12.4, appearance("Zoe", 1.2, 4.6, 0.88), appearance("Anna", 5, 11.8)),
+        "dog.mp4": video("dog", 33),
+        "old tape.avi": video("tape", 0, status="unreadable: the file ends after 12 of 4096 bytes"),
+        "holiday.mts": video("holiday", 61, appearance("Otto", 2, 30), status="damaged: frames 120 to 140 are missing"),
+        "beach/IMG_0001.JPG": video(
+            "beach1", 0, appearance("Anna", 0, 0), appearance("Otto", 0, 0), appearance("unknown 2", 0, 0, 1, "unknown")
+        ),
+        "beach/IMG_0002.HEIC": video("beach2", 0, appearance("Maria", 0, 0, 0.62, "unsure", {"Zoe": 0.3})),
+    }
+
+
+def write_faces(folder: Path, answers: Iterable[VideoAnswer]) -> None:
+    """``faces/<segment>_<number>.jpg`` of each appearance that is seen, as stage 5 names them."""
+    for answer in answers:
+        for number, one in enumerate(answer.appearances, 1):
+            if one.tracks[0].boxes:
+                path = folder / best_name(answer.segment, number)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(drawn_face(DRAWN.get(one.person, 1), number + len(answer.segment)))

@@ -58,8 +58,8 @@ def who(
     from vidperson.app import Settings
     from vidperson.io.answers import read_who_csv
     from vidperson.report.who_table import who_table
-    from vidperson.who.files import summarise
     from vidperson.who.folders import find_in_folders
+    from vidperson.who.summary import summarise
 
     def tell(what: str) -> None:
         print(f"{what} ...", file=sys.stderr)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
+from html import escape  # not that of xml.sax, which takes long to import
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape, quoteattr
 
 if TYPE_CHECKING:
     from vidperson.answers import Appearance, Track
@@ -39,11 +39,11 @@ def _lines(listed: Listed) -> Iterator[str]:
         yield f"<label><name>{escape(label)}</name><attributes>{attributes}</attributes></label>"
     yield f"</labels><original_size>{size}</original_size></task></meta>"
     if listed.is_still:
-        name = quoteattr(_clean(listed.video))
+        name = f'"{escape(_clean(listed.video))}"'
         yield f'<image id="0" name={name} width="{answer.width}" height="{answer.height}">'
     number = 0
     for found, frames in zip(answer.appearances, listed.frames, strict=True):
-        label = quoteattr(_label(listed, found))
+        label = f'"{escape(_label(listed, found))}"'
         for track, of_boxes in zip(found.tracks, frames, strict=True):
             if not track.boxes:
                 continue

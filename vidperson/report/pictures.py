@@ -33,3 +33,12 @@ def fitted_jpeg(content: bytes, shape: tuple[float, float], most: tuple[int, int
     with Picture.open(io.BytesIO(content)) as picture:
         picture.convert("RGB").resize((width, height), Picture.Resampling.LANCZOS).save(stream, "JPEG", quality=quality)
     return stream.getvalue()
+
+
+def narrow_jpeg(content: bytes, width: int) -> bytes:
+    """As :func:`shrunken_jpeg`; a JPEG file that is narrow enough is returned as it is, with what is damaged in it."""
+    from PIL import Image as Picture
+
+    with Picture.open(io.BytesIO(content)) as picture:
+        narrow = picture.format == "JPEG" and picture.width <= width
+    return content if narrow else shrunken_jpeg(content, width)

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 
 from vidperson.answers import VideoAnswer
 from vidperson.report.page import render
-from vidperson.report.pictures import shrunken_jpeg
+from vidperson.report.pictures import narrow_jpeg
 from vidperson.types import IMAGE_SUFFIXES
 
 MOST_CARDS = 60
@@ -243,8 +243,8 @@ class _Index:
         number = self._one("SELECT count(*) FROM video") + 1
         self._sets.add(shown.test_set)
         values = (number, shown.test_set, answer.segment, shown.name, shown.page, shown.media, shown.annotated)
-        about = (max([answer.duration_s, *ends]), answer.status, getattr(answer, "taken", ""), len(ends))
-        picture = about[0] == 0 and shown.name.lower().endswith(IMAGE_SUFFIXES)
+        about = (max([answer.duration_s, *ends]), answer.status, answer.taken, len(ends))
+        picture = answer.duration_s == 0 and shown.name.lower().endswith(IMAGE_SUFFIXES)
         self._db.execute(f"INSERT INTO video VALUES ({','.join('?' * 12)})", (*values, *about, picture))
         for place, one in enumerate(answer.appearances, 1):
             key = f"?{shown.test_set}\n{one.person}" if one.decision == "unknown" else f"+{one.person}"
@@ -442,7 +442,7 @@ class _Index:
         """The face of an appearance, small enough for a page; None where there is none or it is damaged."""
         content = self._face(test_set, segment, number)
         try:
-            return shrunken_jpeg(content, FACE_WIDTH) if content else None
+            return narrow_jpeg(content, FACE_WIDTH) if content else None
         except OSError:
             return None
 

@@ -11,15 +11,14 @@ import hashlib
 import logging
 import os
 import shutil
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from vidperson.answers import BEST_FOLDER, DECISIONS, Appearance, VideoAnswer
+from vidperson.answers import BEST_FOLDER, Appearance, VideoAnswer
 from vidperson.errors import DataError, MediaError
-from vidperson.io.answers import Listed, Names, WhoCsv, WhoJson, answer_line, best_name, file_names, read_who_json
+from vidperson.io.answers import Listed, Names, WhoCsv, WhoJson, answer_line, best_name, file_names
 from vidperson.io.coco import Coco
 from vidperson.io.cvat import cvat_xml
 from vidperson.io.items import StoredItems
@@ -36,7 +35,6 @@ FOLDERS = ("subtitles", "cvat", BEST_FOLDER)
 ANNOTATED = "annotated"
 QUALITY = 92  # of the JPEG files
 _COLUMNS = {"faces": len(FACE_COLUMNS), "bodies": len(BODY_COLUMNS)}
-_SHOWN = 5  # videos that are named for something
 
 
 @dataclass(frozen=True)
@@ -51,47 +49,6 @@ class Source:
     names: Names
     items: Mapping[str, Path]
     test_set: str = ""
-
-
-@dataclass
-class Summary:
-    """What was written, in numbers. failed: of videos that could not be read the first, with the reasons."""
-
-    videos: int = 0
-    empty: int = 0
-    decisions: Counter[str] = field(default_factory=Counter)
-    failures: int = 0
-    failed: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, video: str, status: str, decisions: Sequence[str]) -> None:
-        """decisions: of the appearances in the video."""
-        self.videos += 1
-        self.decisions.update(decisions)
-        state, _, why = status.partition(": ")
-        if state == "unreadable":
-            self.failures += 1
-            if len(self.failed) < _SHOWN:
-                self.failed.append((video, why))
-        elif not decisions:
-            self.empty += 1
-
-    def lines(self) -> list[str]:
-        """In words."""
-        told = [f"{self.decisions[decision]} {decision}" for decision in DECISIONS]
-        lines = [f"{self.videos} videos and images, appearances: {', '.join(told)}; nobody in {self.empty} of them"]
-        if self.failures:
-            more = f", and {self.failures - len(self.failed)} more" if self.failures > len(self.failed) else ""
-            names = "; ".join(f"{video} ({why})" for video, why in self.failed)
-            lines.append(f"{self.failures} could not be read: {names}{more}")
-        return lines
-
-
-def summarise(who_json: Path) -> Summary:
-    """The summary of a who.json. Raises DataError for another file."""
-    summary = Summary()
-    for video in read_who_json(who_json):
-        summary.add(video["video"], video["status"], [found["decision"] for found in video["appearances"]])
-    return summary
 
 
 def write_answer_files(sources: Sequence[Source], output_dir: Path) -> None:
