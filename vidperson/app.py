@@ -40,7 +40,7 @@ from vidperson.face.detection import uniform_tasks
 from vidperson.face.detector import MAX_SIZE, FaceDetector, make_detector
 from vidperson.face.embedder import FaceEmbedder
 from vidperson.face.pipeline import Task, find_faces
-from vidperson.face.selection import SelectionPolicy
+from vidperson.face.selection import SelectionPolicy, score_levels
 from vidperson.media.image import decode_intact_image
 from vidperson.media.sampling import UniformSampling
 from vidperson.networks.card import ModelCard, calibration_of
@@ -77,6 +77,14 @@ class FaceSettings:
     )
     threads: int = cli.option(0, "CPU threads; 0: as many as there are cores", convert=cli.whole(0))
 
+    def __post_init__(self) -> None:
+        """Raises VidPersonError or ValueError for values that cannot be; as options they are refused before."""
+        UniformSampling(self.fps)
+        score_levels(self.det_threshold)
+        if self.max_size < 1 or self.second_look < 0 or self.threads < 0:
+            found = f"{self.max_size}, {self.second_look} and {self.threads}"
+            raise ValueError(f"max_size, second_look, threads: expected at least 1, 0 and 0, found {found}")
+
     @property
     def num_threads(self) -> int:
         """1 or more."""
@@ -96,6 +104,10 @@ class Settings(FaceSettings):
     unsure_probability: float = cli.option(
         Thresholds.unsure, "lowest probability with which that is unsure", convert=cli.share
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.thresholds
 
     @property
     def thresholds(self) -> Thresholds:

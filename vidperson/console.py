@@ -7,6 +7,7 @@ vidperson faces photo.jpg           the faces in an image or a video
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import shlex
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     command, verbose = given.pop("command"), given.pop("verbose")
     if command is who:
         given["call"] = shlex.join(["vidperson", *(sys.argv[1:] if arguments is None else arguments)])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, stream=sys.stderr, format=cli.LOG_FORMAT)
     cli.main(command, argparse.Namespace(**given))
 

@@ -20,6 +20,7 @@ from vidperson.backends.portrait_notes import gallery_notes
 from vidperson.corpora.folder import prepare
 from vidperson.durations import FILE_TIMEOUT_S, write_durations
 from vidperson.embedding import ARCHIVE, embed_segments
+from vidperson.errors import DataError
 from vidperson.face.crops import FaceCrops
 from vidperson.face.detection import ARCHIVES, STATES, open_store, store_faces
 from vidperson.face.embedder import FaceEmbedder
@@ -59,8 +60,13 @@ def find_in_folders(
     annotate: copy each video and image with boxes and names drawn in.
     Call it before other threads or engines are started: files are decoded in a child process.
     Returns what the user should know of the portraits, a sentence each. A file that cannot be read costs only itself.
-    Raises DataError for a folder that is missing or has no video, and as :func:`~vidperson.app.load`.
+    Raises DataError for a folder that is missing or has no video, for an answer within one of them, and as
+    :func:`~vidperson.app.load`.
     """
+    for folder in (persons, videos):
+        if folder and output_dir.resolve().is_relative_to(Path(folder).resolve()):
+            message = f"the answer would be in {os.fspath(folder)}, and its images be searched; choose another folder"
+            raise DataError(message, output_dir)
     tell("reading the folders")
     work = output_dir / "work"
     enrolment, test = prepare(work / "data", persons, videos, find_persons=True)
