@@ -20,9 +20,10 @@ from vidperson.backends.clustering import NOBODY_APART, linked_clusters
 from vidperson.backends.decisions import Thresholds, posteriors
 from vidperson.backends.exact import Double, length_normalise
 from vidperson.backends.gallery import Gallery, Portrait
-from vidperson.backends.tracks import tracks_of
+from vidperson.backends.joining import Evidence, join_modalities
+from vidperson.backends.tracks import LINK_COSINE, SPEECH_LLR, TRACK_QUALITIES, tracks_of
 from vidperson.errors import ScoringError
-from vidperson.types import ITEMS, LINKED, Calibration
+from vidperson.types import HEARD, ITEMS, LINKED, Calibration
 
 Float = NDArray[np.float32]
 Index = NDArray[np.int64]
@@ -70,19 +71,24 @@ class Video:
     taken: str = ""
 
 
-def tracks_in(found: Found, video: Video) -> tuple[list[Track], Double]:
-    """The tracks of a segment by one modality, and their (T, D) unit vectors; see ``tracks.tracks_of``."""
+def tracks_in(found: Found, video: Video, calibration: Calibration | None = None) -> tuple[list[Track], Double, Double]:
+    """The tracks of a segment by one modality, their (T, D) unit vectors and (T, M) qualities: ``tracks.tracks_of``.
+
+    calibration: of the network; it tells which stretches of speech are one voice.
+    """
+    cosine = LINK_COSINE
+    if calibration is not None and ITEMS[found.modality] in HEARD:
+        cosine = calibration.cosine(SPEECH_LLR)
     times = video.interval_s, video.duration_s
     try:
-        tracks, units, _ = tracks_of(found.modality, found.rows, found.quality, found.embeddings, video.shots, *times)
+        return tracks_of(found.modality, found.rows, found.quality, found.embeddings, video.shots, *times, cosine)
     except ScoringError as error:
         raise ScoringError(f"segment '{video.segment}': {error}") from None
-    return tracks, units
 
 
 def portrait(segment: str, person: str, found: Found, status: str = "ok") -> Portrait:
     """A segment of the enrolment set: of several tracks that with the largest boxes counts, or which lasts longest."""
-    tracks, units = tracks_in(found, Video(segment, status))
+    tracks, units, _ = tracks_in(found, Video(segment, status))
     if not tracks:
         return Portrait(segment, person, None, status, 0)
     linked = ITEMS[found.modality] in LINKED
@@ -102,13 +108,19 @@ class Finder:
 
     galleries, calibrations: modality -> persons, and how its cosines become log-likelihood ratios. All galleries are of
     the same enrolment set; somebody may be missing in one.
+    joining: calibrations of modalities without gallery, which show what somebody wears; one without may lack.
     persons: of all galleries, in C-locale order.
     """
 
     def __init__(
-        self, galleries: Mapping[str, Gallery], calibrations: Mapping[str, Calibration], thresholds: Thresholds
+        self,
+        galleries: Mapping[str, Gallery],
+        calibrations: Mapping[str, Calibration],
+        thresholds: Thresholds,
+        joining: Mapping[str, Calibration] | None = None,
     ) -> None:
         self.galleries, self.calibrations, self.thresholds = galleries, calibrations, thresholds
+        self.joining = joining or {}
         everybody = {person for gallery in galleries.values() for person in gallery.persons}
         self.persons = tuple(sorted(everybody, key=str.encode))
         rows = {person: row for row, person in enumerate(self.persons)}
@@ -118,26 +130,43 @@ class Finder:
         }
 
     def answer(self, video: Video, found: Sequence[Found]) -> tuple[VideoAnswer, list[tuple[str, Double]]]:
-        """An appearance per track, in the order of their start; and of those that are ``unknown``, in that order,
-        modality and (D,) vector.
+        """An appearance per track, or per tracks of several modalities that are of one person (see ``joining``), in
+        the order of their start; and of those that are ``unknown``, in that order, modality and (D,) vector.
+
+        What shows only what somebody wears is left out where it carries no name.
 
         Raises ScoringError for embeddings of another size than the gallery's.
         """
-        seen = [(one.modality, *tracks_in(one, video)) for one in found if one.modality in self.calibrations]
-        rows, compared = self.compared({modality: units for modality, _, units in seen})
+        rows, evidence = self._evidence(video, found)
         named: list[tuple[Appearance, str, Double]] = []
-        for modality, tracks, units in seen:
-            llrs, others = compared[modality]
-            llrs = self.once_a_frame(llrs, others, seen_together(tracks))
-            named += [
-                (self._decided(track, rows, *each), modality, unit)
-                for track, unit, *each in zip(tracks, units, llrs, others, strict=True)
-            ]
+        for members, llrs, others in join_modalities(
+            list(evidence.values()), self.thresholds.person_prior, len(self.persons)
+        ):
+            tracks = tuple(evidence[modality].tracks[number] for modality, number in members)
+            modality, first = members[0]
+            appearance = self._decided(tracks, rows, llrs, others)
+            if modality in self.calibrations or appearance.decision != "unknown":
+                named.append((appearance, modality, evidence[modality].units[first]))
         named.sort(key=lambda each: _order(each[0]))
         unknown = [(modality, unit) for each, modality, unit in named if each.decision == "unknown"]
         appearances = tuple(each for each, _, _ in named)
         size = video.duration_s, video.width, video.height
         return VideoAnswer(video.segment, video.status, *size, appearances, video.taken), unknown
+
+    def _evidence(self, video: Video, found: Sequence[Found]) -> tuple[Index, dict[str, Evidence]]:
+        """(K,) rows of ``persons`` that come into question, and what each modality tells of the tracks."""
+        seen = {one.modality: tracks_in(one, video, self.calibrations.get(one.modality)) for one in found}
+        rows, compared = self.compared({name: seen[name][1] for name in seen if name in self.calibrations})
+        left = len(self.persons) - len(rows)
+        evidence = {}
+        for modality, (tracks, units, qualities) in seen.items():
+            calibration = self.calibrations.get(modality, self.joining.get(modality))
+            nothing = np.zeros((len(tracks), len(rows))), np.full(len(tracks), math.log(left) if left else -math.inf)
+            llrs, others = compared.get(modality, nothing)
+            llrs = self.once_a_frame(llrs, others, seen_together(tracks))
+            sizes = qualities[:, TRACK_QUALITIES.index("size")]
+            evidence[modality] = Evidence(modality, tracks, units, sizes, llrs, others, calibration)
+        return rows, evidence
 
     def compared(self, units: Mapping[str, Double]) -> tuple[Index, dict[str, tuple[Double, Double]]]:
         """Log-likelihood ratios of the tracks of a video.
@@ -186,7 +215,7 @@ class Finder:
             llrs[after, best] += math.log1p(shares[best] * (TWICE - 1))
         return llrs
 
-    def _decided(self, track: Track, rows: Index, llrs: Double, others: float) -> Appearance:
+    def _decided(self, tracks: tuple[Track, ...], rows: Index, llrs: Double, others: float) -> Appearance:
         probabilities, nobody = posteriors(llrs, self.thresholds.person_prior, len(self.persons), others)
         order = np.argsort(-llrs, kind="stable")[:NUM_CANDIDATES]
         candidates = tuple(
@@ -198,8 +227,8 @@ class Finder:
         person, probability = best.person, best.probability
         if decision == "unknown":
             person, probability = "", round(nobody, _DIGITS)
-        span = track.start_s, track.end_s
-        return Appearance(person, decision, probability, best.llr, *span, (track,), candidates)
+        span = min(track.start_s for track in tracks), max(track.end_s for track in tracks)
+        return Appearance(person, decision, probability, best.llr, *span, tracks, candidates)
 
 
 def seen_together(tracks: Sequence[Track]) -> Index:
