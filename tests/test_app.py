@@ -7,8 +7,10 @@ import math
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -364,6 +366,45 @@ def test_import_is_cheap_and_every_public_name_is_there() -> None:
     assert all(getattr(vidperson, name) for name in vidperson.__all__)
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         vidperson.lod  # noqa: B018
+
+
+def test_wheel_takes_every_file_of_the_package(repo: Path) -> None:
+    """What is no Python is taken by the patterns of ``package-data``."""
+    patterns = tomllib.loads((repo / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    listed = subprocess.run(["git", "ls-files", "vidperson"], cwd=repo, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git repository: nothing tells which files belong to it")
+    packages = {package.replace(".", "/"): globs for package, globs in patterns.items()}
+    left = [
+        name
+        for name in listed.stdout.split("\n")
+        if name
+        and not name.endswith(".py")
+        and not any(Path(name).match(glob) for glob in packages["*"])
+        and not any(Path(name).match(f"{package}/{glob}") for package, globs in packages.items() for glob in globs)
+    ]
+    assert left == []
+    assert all((repo / "vidperson" / name).is_file() for name in ("zoo/arcface_tiny.onnx", "py.typed"))
+
+
+@pytest.mark.campaign
+def test_wheel_works_where_there_is_no_repository(repo: Path, photos: Path, tmp_path: Path) -> None:
+    """Built, installed into a folder of its own, and called from elsewhere."""
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    source = tmp_path / "source"
+    shutil.copytree(repo / "vidperson", source / "vidperson")
+    for name in ("pyproject.toml", "LICENSE"):
+        shutil.copyfile(repo / name, source / name)
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(source)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)], check=True)
+    folders = Folders(tmp_path, photos, photos / "biden.jpg")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "HOME": str(tmp_path)}
+    call = [sys.executable, str(tmp_path / "site/bin/vidperson"), *folders.arguments()]
+    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Łucja, *" in done.stdout
+    assert (folders.out / "report.html").is_file() and not (tmp_path / ".cache/vidperson").exists()
 
 
 # -------------------------------------------------------------------------------------------------- on the command line
