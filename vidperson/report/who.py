@@ -399,7 +399,7 @@ class _Index:
             lanes.append(lane)
         facts = [seconds_text(video["duration_s"])] if video["duration_s"] else []
         facts += [_count(len(keys), "person")]
-        facts += [video["taken"].replace("T", " ")] if video["taken"] else []
+        facts += [video["taken"][:16].replace("T", " ")] if video["taken"] else []
         facts += [plain_status(video["status"])] if video["status"].partition(":")[0] in _SKIPPED else []
         return Card(
             name=video["name"],
