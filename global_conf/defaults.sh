@@ -148,6 +148,9 @@ speaker_detector=            # what finds speech: energy; empty: the whole sound
 ## Speaker (stage 2)
 speaker_shortest_s=0.3       # [>=0] seconds of sound that a segment needs
 
+## Speaker (stages 2 3)
+speaker_window_s=0.0         # [>=0] who talks when: a row per so many seconds of speech; 0: no
+
 ## Speaker (stages 0 3 4 5)
 speaker_embedder=ecapa_tiny  # embedding network, a folder of exp/speaker_models
 

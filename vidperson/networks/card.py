@@ -365,7 +365,10 @@ def _build(cls: Any, value: Any, path: str, where: str) -> Any:
             arguments[item.name] = _convert(hints[item.name], value[item.name], path, where + item.name)
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
             raise ModelError(f"{path}: {where}{item.name}: missing field")
-    return cls(**arguments)
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise ModelError(f"{path}: {where or 'card'}: {error}") from None
 
 
 def _input_class(value: dict[Any, Any], path: str, where: str) -> type[Input]:
@@ -425,6 +428,10 @@ def check_card(card: ModelCard, path: Path) -> None:
         good = len(set(card.input.embedders)) == len(card.input.embedders)
         expect(good, "input.embedders", "embedders that differ", card.input.embedders)
     _check_output(card, expect)
+    if card.calibration is not None:
+        expect(card.role == "embedder", "calibration", "no such field, as this is no embedder", card.kind)
+        counts = card.calibration.num_targets, card.calibration.num_nontargets
+        expect(min(counts) >= 0, "calibration.num_targets, calibration.num_nontargets", "numbers from 0 on", counts)
 
 
 def _check_files(card: ModelCard, expect: _Expect) -> None:
@@ -527,10 +534,8 @@ def calibration_of(card: ModelCard) -> Calibration:
 
     Raises ModelError, with the command that measures it, where there is none.
     """
-    if card.calibration is not None:
-        return card.calibration
-    shipped = load_card(card.name).calibration if card.name in card_names() else None
-    if shipped is None:
+    known = known_calibration(card)
+    if known is None:
         step = f"steps_{card.modality}/evaluate_pairs.py"
         if not os.path.isfile(step):
             step = "steps/measure_calibration.py"
@@ -539,7 +544,14 @@ def calibration_of(card: ModelCard) -> Calibration:
             f" you have: python {step} --card {card_path(card.name) if card.name in card_names() else 'CARD'} ...,"
             " see docs/who.md"
         )
-    return shipped
+    return known
+
+
+def known_calibration(card: ModelCard) -> Calibration | None:
+    """:func:`calibration_of`, None where there is none."""
+    if card.calibration is not None:
+        return card.calibration
+    return load_card(card.name).calibration if card.name in card_names() else None
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
