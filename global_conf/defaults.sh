@@ -148,6 +148,9 @@ speaker_detector=            # what finds speech: energy; empty: the whole sound
 ## Speaker (stage 2)
 speaker_shortest_s=0.3       # [>=0] seconds of sound that a segment needs
 
+## Speaker (stages 2 3)
+speaker_window_s=0.0         # [>=0] who talks when: a row per so many seconds of speech; 0: no
+
 ## Speaker (stages 0 3 4 5)
 speaker_embedder=ecapa_tiny  # embedding network, a folder of exp/speaker_models
 
@@ -187,13 +190,13 @@ primary_cost=sre19           # [sre19|sre21] C_primary: prior 0.05, or the mean 
 ## Scores and evaluation (stages 4 5 14 15)
 link_cosine=0.3              # [-1..1] lowest cosine of successive faces of a track, in a search
 
-## Who is where (stages 1 2 3 4 5)
+## Who is where (stages 1 4 5)
 find_persons=false           # true: answer who is in each video of the test sets, and when
 
 ## Who is where (stages 4 who)
-person_prior=0.5             # [>0..1] prior probability that somebody in a video is in the gallery
+person_prior=0.5             # [>0..1] prior that somebody in a video has a portrait
 min_probability=0.8          # [>0..1] lowest probability of the decision yes
-unsure_probability=0.5       # [>0..1] lowest, of anybody of the gallery, for unsure; below: unknown
+unsure_probability=0.5       # [>0..1] lowest, of all persons together, for unsure
 
 ## Who is where (stages 5 who)
 annotate=false               # true: copy each video with boxes and names drawn in

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from vidperson.types import Calibration
     from vidperson.who.finding import StoredPart
 
+CUES = ("identity", "appearance")
 CURE = "run stages 2 and 3 for the set"
 
 
@@ -59,6 +60,7 @@ class SourceOptions:
     model: Path = cli.option(help="folder of the installed embedder")
     enroll_parts: str = cli.option(help="parts with the portraits, one per enrolment set; may be empty")
     test_part: str = cli.option(help="part with the test segments")
+    cue: str = cli.option("identity", "appearance: portraits do not show it, it only joins tracks", choices=CUES)
 
     def calibration(self) -> Calibration:
         """That of the installed card, or of the shipped one of this name. Raises ModelError where neither has one."""
@@ -144,13 +146,14 @@ def find_persons(options: FindOptions) -> None:
     from vidperson.who.finding import read_videos, write_answers, write_portrait_notes
 
     sources = options.parsed()
-    calibrations = {source.modality: source.calibration() for source in sources}
+    known = [source for source in sources if source.cue == "identity"]
+    calibrations = {source.modality: source.calibration() for source in known}
     planned = plan(options, sources, calibrations)
     notes_planned = replace(planned, target=notes_path(options.target))
     if not to_make([planned, notes_planned], options.run):
         return
     notes: list[PortraitNote] = []
-    galleries = {source.modality: source.gallery(options.enrolment(), notes) for source in sources}
+    galleries = {source.modality: source.gallery(options.enrolment(), notes) for source in known}
     for modality, gallery in galleries.items():
         notes += gallery_notes(gallery, modality, calibrations[modality])
     planned.remove()
@@ -175,10 +178,13 @@ def plan(options: FindOptions, sources: Sequence[SourceOptions], calibrations: M
     inputs = [need(folder / "utt2spk", cure) for folder in options.enrolment()]
     inputs += [folder / "names" for folder in options.enrolment() if (folder / "names").is_file()]
     for source in sources:
-        calibration = calibrations[source.modality]
-        command += ["--sources", source.modality, str(source.embed_dir), f"{calibration.slope:g}"]
-        command += [f"{calibration.offset:g}", *source.enroll_parts.split(), source.test_part]
-        for part in (*source.enroll_parts.split(), source.test_part):
+        command += ["--sources", source.modality, str(source.embed_dir)]
+        parts = [source.test_part]
+        if calibration := calibrations.get(source.modality):
+            command += [f"{calibration.slope:g}", f"{calibration.offset:g}", *source.enroll_parts.split()]
+            parts += source.enroll_parts.split()
+        command.append(source.test_part)
+        for part in dict.fromkeys(parts):
             items = source.items_dir / part
             need(items / f"{items_of(source.modality)}.scp", CURE)
             refuse_damaged(items)

@@ -288,8 +288,8 @@ def _titles(
     for some, kind in ((results, "test"), (searched, "searched")):
         systems = {(result["system"], result["backend"], *map(result.get, _ABOUT)) for result in some}
         sets = {result["name"] for result in some}
-        end = "s" if len(sets) != 1 or kind == "test" else ""
-        counts += [f"{len(systems)} systems on {len(sets)} {kind} set{end}"] if some else []
+        ends = ["s" if len(each) > 1 else "" for each in (systems, sets)]
+        counts += [f"{len(systems)} system{ends[0]} on {len(sets)} {kind} set{ends[1]}"] if some else []
     return f"{modalities.capitalize()} {tasks} with {networks}", ". ".join(filter(None, (", ".join(counts), note)))
 
 

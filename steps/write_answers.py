@@ -110,7 +110,7 @@ def make(read: Sequence[SourceOptions], output_dir: Path) -> None:
         return
     from vidperson.io.answers import read_answers, read_names
     from vidperson.io.record import checked
-    from vidperson.who.files import FILES, FOLDERS, Source, write_answer_files
+    from vidperson.who.files import FILES, FOLDERS, Source, videos_of, write_answer_files
 
     sources = [
         Source(
@@ -118,6 +118,7 @@ def make(read: Sequence[SourceOptions], output_dir: Path) -> None:
             read_names(source.enroll_data, source.test_data),
             source.folders(),
             source.test_data.name,
+            videos_of(source.test_data),
         )
         for source in read
     ]
@@ -132,17 +133,18 @@ def copy_videos(read: Sequence[SourceOptions], output_dir: Path) -> None:
     if not read and not (output_dir / "annotated").is_dir():
         return
     from vidperson.io.answers import read_answers, read_names
-    from vidperson.io.lines import read_paths
     from vidperson.io.record import checked
-    from vidperson.who.files import annotate_videos, remove_annotated
+    from vidperson.who.files import annotate_videos, remove_annotated, videos_of
 
     copies: set[Path] = set()
     for source in read:
-        scp = source.test_data / "vid.scp"
-        media = {segment: Path(path) for segment, path in read_paths(scp).items()} if scp.is_file() else {}
         names = read_names(source.enroll_data, source.test_data)
         folder = source.test_data.name if len(read) > 1 else ""
-        copies.update(annotate_videos(read_answers(checked(source.answers)), names, media, output_dir, folder))
+        copies.update(
+            annotate_videos(
+                read_answers(checked(source.answers)), names, videos_of(source.test_data), output_dir, folder
+            )
+        )
     remove_annotated(output_dir, copies)
 
 

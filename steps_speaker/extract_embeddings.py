@@ -9,7 +9,8 @@ Outputs, in --output-dir, joined over the jobs by utils/segment_jobs.py:
          journal.jsonl  what is finished; a killed job resumes after it
 
 Equally long pieces go through the network together, so that nothing is filled up. Speech longer than
---longest-s is embedded in equal parts, and row 0 is their mean.
+--longest-s is embedded in equal parts, and row 0 is their mean. With --window-s above 0 there is
+instead a row per stretch of stage 2, in their order.
 
 Example:
   python steps_speaker/extract_embeddings.py --items-dir exp/speaker_det/given/talking_test \\
@@ -43,6 +44,7 @@ class SpeechEmbedOptions:
     output_dir: Path = cli.option(help="the job's own folder")
     crops: int = cli.option(0, "crops of 3 s that are embedded, too", convert=cli.whole(0))
     longest_s: float = cli.option(60.0, "seconds that are embedded at once", convert=cli.positive)
+    window_s: float = cli.option(0.0, "above 0: embed each stretch of stage 2 by itself", convert=cli.not_negative)
     embed_batch: int = cli.option(16, "pieces per call of the network", convert=cli.whole(1))
     network: EngineOptions = cli.group(EngineOptions)
     check: bool = cli.option(False, "true: only refuse wrong options, and import what the work needs")
@@ -66,7 +68,7 @@ def extract_embeddings(options: SpeechEmbedOptions) -> None:
     paths, speech = read_paths(options.scp), SpeechStretches(options.items_dir)
     speech.require(paths)
     embedder = SpeakerEmbedder(*open_model(options.model, options.network, options.embed_batch), options.embed_batch)
-    policy = CutPolicy(options.crops, options.longest_s)
+    policy = CutPolicy(options.crops, options.longest_s, each=options.window_s > 0)
     spans: dict[str, list[Span]] = {}
 
     def items_of(segment: str) -> Iterator[Float]:

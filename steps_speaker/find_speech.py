@@ -8,8 +8,9 @@ Outputs, in --output-dir, joined over the jobs by utils/segment_jobs.py:
          journal.jsonl  the finished segments with their status; a killed job resumes after them
 
 Without a detector there is one stretch, the whole sound. With `energy` there is one per stretch of
-loud sound. A segment is `silent` without any sound above -70 dB, `short` with less than --shortest-s,
-`no_audio` without a sound track. A file that crashes the decoder, or takes it longer than
+loud sound. With --window-s, longer stretches are cut into equal parts, to tell who talks when. A
+segment is `silent` without any sound above -70 dB, `short` with less than --shortest-s, `no_audio`
+without a sound track. A file that crashes the decoder, or takes it longer than
 --segment-timeout-s, costs only its own segment.
 
 Example:
@@ -39,6 +40,7 @@ class SpeechOptions:
     output_dir: str = cli.option(help="the job's own folder")
     detector: str = cli.option("", "what finds speech; empty: the whole sound is speech", choices=("", "energy"))
     shortest_s: float = cli.option(0.3, "seconds of sound that a segment needs", convert=cli.not_negative)
+    window_s: float = cli.option(0.0, "cut longer stretches into parts of up to this; 0: no", convert=cli.not_negative)
     limits: TimeLimitOptions = cli.group(TimeLimitOptions)
     check: bool = cli.option(False, "true: only refuse wrong options, and import what the work needs")
 
@@ -58,7 +60,8 @@ def find_speech(options: SpeechOptions, watch: Watch = UNWATCHED) -> None:
     from vidperson.io.matrices import matrix_bytes
     from vidperson.speaker import speech
 
-    policy, limits = speech.SpeechPolicy(options.detector == "energy", options.shortest_s), options.limits.of_media()
+    policy = speech.SpeechPolicy(options.detector == "energy", options.shortest_s, options.window_s)
+    limits = options.limits.of_media()
 
     def take(segment: str, path: str) -> tuple[str, dict[str, Iterator[bytes]]]:
         status, rows = speech.find_speech(path, policy, limits)

@@ -28,6 +28,7 @@ cut_items() {
   add_set --cmd "$cmd" --validate true --check true --media true --states "$speech_states" --archives speech.ark \
     --speed-args "--segment-timeout-s $segment_timeout_s" "$data_dir/$1/wav.scp" "$items_dir/$2" -- \
     python steps_speaker/find_speech.py --detector "$detector" --shortest-s "$speaker_shortest_s" \
+    --window-s "$speaker_window_s" \
     --max-duration-s "$max_duration_s"
 }
 
@@ -40,5 +41,5 @@ embed_items() {
     "${network_inputs[@]}" --per-segment "$items_dir/$2" --speed-args "$speed_args" \
     "$data_dir/$1/wav.scp" "$embed_dir/$2" -- \
     python steps_speaker/extract_embeddings.py --items-dir "$items_dir/$2" "${network_args[@]}" \
-    --crops "$speaker_crops" --longest-s "$speaker_longest_s"
+    --crops "$speaker_crops" --longest-s "$speaker_longest_s" --window-s "$speaker_window_s"
 }

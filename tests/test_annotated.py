@@ -73,6 +73,8 @@ def test_a_box_moves_evenly_between_its_times_and_is_gone_outside_of_them(tmp_pa
     assert annotate_video(path, tmp_path / "b", [(moving(), "Ann (97 %)")]) is None
     frames = decoded(tmp_path / "b")
     assert [round(time, 3) for time, _ in frames] == [number / RATE for number in range(20)]
+    with av.open(str(tmp_path / "b")) as copy:
+        assert copy.streams.video[0].duration * copy.streams.video[0].time_base == 2
     for time, image in frames:
         left = 20 + 40 * (min(time, 1.5) - 0.5)
         there = 0.5 <= time < 1.6
@@ -87,6 +89,20 @@ def test_names_of_what_is_only_heard_are_written_in_the_corner(tmp_path) -> None
     frames = decoded(tmp_path / "b")
     assert has_colour(frames[5][1][-5, 4], (200, 120, 0))
     assert not has_colour(frames[15][1][-5, 4], (200, 120, 0))
+
+
+def test_an_appearance_with_two_boxes_and_a_voice_has_its_name_once(tmp_path) -> None:
+    face, body = (
+        Track(modality, 0.0, 2.0, (0,), ((0.0, *box),), 0)
+        for modality, box in (("face", (20, 40, 40, 60)), ("body", (100, 40, 140, 110)))
+    )
+    heard = Track("speaker", 0.0, 2.0, (0,), (), 0)
+    found = Appearance("ann", "yes", 0.9, 3.0, 0.0, 2.0, (face, body, heard))
+    annotate_video(film(tmp_path / "a.mp4", frames=3), tmp_path / "b", [(found, "Ann")])
+    image = decoded(tmp_path / "b")[1][1]
+    assert has_colour(image[50, 20], GREEN) and has_colour(image[80, 100], GREEN)
+    assert has_colour(image[32, 21], GREEN)
+    assert not has_colour(image[32, 101], GREEN) and not has_colour(image[-5, 4], GREEN)
 
 
 def test_sound_that_mp4_may_hold_is_copied_packet_by_packet(tmp_path) -> None:

@@ -88,7 +88,8 @@ def write_items(folder: Path, counts: dict[str, int], items: str = "faces") -> P
             stream = io.BytesIO()
             Picture.new("RGB", (112, 112), (10 * number,) * 3).save(stream, "PNG")
             crops.append(stream.getvalue())
-        entries = item_entries(items, segment, rows, np.ones((count, 2), np.float32), crops, None)
+        shots = np.array([[0, 320, 240]], np.float32)
+        entries = item_entries(items, segment, rows, np.ones((count, 2), np.float32), shots, crops, None)
         for name, chunks in entries.items():
             skipped = len(f"{segment} ") if name.endswith(".ark") else 0
             places[name].append(f"{segment} {name}:{len(content[name]) + skipped}\n")
@@ -202,6 +203,17 @@ def test_subtitles_read_by_webvtt_py_name_who_is_there_at_each_moment(written) -
     ]
     assert "<b>" not in (written / "subtitles/deep/er/my clip.vtt").read_text(encoding="utf-8")
     assert not list(webvtt.read(written / "subtitles/empty.vtt"))
+
+
+def test_subtitles_of_a_clip_that_was_cut_out_of_a_film_are_in_the_time_of_players(shared, tmp_path, items) -> None:
+    """The first frame of this one is shown at 0.852 s: before it there is sound."""
+    media = {"clip": shared / "data/video/hamilton/short_hamilton_clip.mp4", "photo": tmp_path / "none.jpg"}
+    write_answer_files([Source([CLIP, STILL], Names(PERSONS, VIDEOS), {"face": items}, "test", media)], tmp_path)
+    cues = list(webvtt.read(tmp_path / "subtitles/deep/er/my clip.vtt"))
+    assert (cues[0].start, cues[-1].end) == ("00:00:01.852", "00:00:09.352")
+    videos = json.loads((tmp_path / "who.json").read_text(encoding="utf-8"))["videos"]
+    assert [video["first_frame_s"] for video in videos] == [0.852, 0.0]
+    assert next(read_who_csv(tmp_path / "who.csv")).start_s == 1.0
 
 
 def test_rttm_lines_have_ten_fields_and_times_that_last(written) -> None:
@@ -330,7 +342,7 @@ def test_the_step_prints_the_table_and_tells_what_could_not_be_read(tmp_path, it
     assert said[0].split() == list(WhoRow._fields[:-1])
     assert said[3].split() == ["Bob", "deep/er/my", "clip.mp4", "6.00", "8.50", "0.61", "unsure", "0", "6.00"]
     assert said[-2:] == [
-        "4 videos and images, appearances: 2 yes, 1 unsure, 1 unknown; nobody in 1 of them",
+        "4 videos and photos: 2 appearances recognised, 1 unsure, 1 unknown; 1 show nobody",
         "1 could not be read: broken.avi (not a media file)",
     ]
 

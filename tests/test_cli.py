@@ -179,6 +179,21 @@ def test_error_of_the_program_itself_keeps_its_stack_trace() -> None:
         cli.main(raise_error, argparse.Namespace(error=ZeroDivisionError()))
 
 
+@pytest.mark.parametrize(
+    ("quiet", "to_file", "told"), [("", False, True), ("true", False, False), ("true", True, True)]
+)
+def test_quiet_step_says_warnings_only_but_files_get_all(tmp_path: Path, quiet: str, to_file: bool, told: bool) -> None:
+    code = "import logging, argparse\nfrom vidperson import cli\n"
+    code += "def f():\n    logging.info('by the way')\n    logging.warning('beware')\ncli.main(f, argparse.Namespace())"
+    with open(tmp_path / "log", "w+") as log:
+        stream = log if to_file else subprocess.PIPE
+        environment = {**os.environ, "VIDPERSON_QUIET": quiet}
+        done = subprocess.run([sys.executable, "-c", code], stderr=stream, env=environment, text=True)
+        said = (tmp_path / "log").read_text() if to_file else done.stderr
+    assert ("by the way" in said) == told and "beware" in said
+    assert ("INFO" in said or "WARNING" in said) == told
+
+
 def test_progress_prints_first_and_last_line_with_counts(capsys: pytest.CaptureFixture[str]) -> None:
     progress = Progress(3, "segments", done=1, every_s=1000)
     progress.step()

@@ -230,3 +230,65 @@ def test_stage_that_prepares_data_waits_for_another_one_at_the_same_folder(
     assert [run.communicate(timeout=60)[0].count("segments") for run in runs] == [2, 2]
     assert [run.returncode for run in runs] == [0, 0]
     assert data_dir.validate(tmp_path / "data" / "folder_test") == []
+
+
+def test_folder_to_find_persons_in_has_trials_only_with_a_key(tmp_path: Path, roots: tuple[Path, Path]) -> None:
+    (tmp_path / "key").write_text("Ann 'O\"Neil\ta b.mp4\n")
+    _, test = folder.prepare(tmp_path / "data", *roots, tmp_path / "key", find_persons=True)
+    assert sum(read_trials(test / "trials").is_target or []) == 1
+    enroll, test = folder.prepare(tmp_path / "data", *roots, find_persons=True)
+    assert not (test / "trials").exists() and len(read_spk2utt(enroll / "spk2utt")) == 4
+    assert data_dir.validate(enroll) == data_dir.validate(test) == []
+
+
+@pytest.mark.parametrize("persons", ["p", ""])
+def test_folder_without_any_portrait_gives_empty_lists_and_says_that_all_are_unknown(
+    tmp_path: Path, roots: tuple[Path, Path], persons: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.prepare(tmp_path / "data", *roots, find_persons=True)  # portraits of an earlier run do not stay
+    _touch(tmp_path / "nobody", "Ann/readme.txt", "notes.txt")
+    portraits = tmp_path / "nobody" if persons else ""
+    enroll, test = folder.prepare(tmp_path / "data", portraits, roots[1], find_persons=True)
+    assert {path.name: path.read_bytes() for path in enroll.iterdir()} == dict.fromkeys(
+        ("names", "spk2utt", "utt2spk", "vid.scp"), b""
+    )
+    assert len(read_scp(test / "vid.scp")) == len(VIDEOS)
+    assert "no portrait of anybody, so everybody is unknown" in caplog.text
+
+
+def test_folder_portrait_beside_the_persons_folders_is_of_the_person_it_is_named_after(tmp_path: Path) -> None:
+    persons = _touch(
+        tmp_path / "p", "Zo\u00eb.JPG", "Ann.jpg", "Ann/b.jpg", "\u738b\u4f1f.png", ".hidden.jpg", "notes.txt"
+    )
+    enroll, _ = folder.prepare(tmp_path / "data", persons, _touch(tmp_path / "v", "x.mp4"), find_persons=True)
+    names, paths = read_scp(enroll / "names"), read_scp(enroll / "vid.scp")
+    persons_of = {names[model]: {paths[one] for one in own} for model, own in read_spk2utt(enroll / "spk2utt").items()}
+    assert persons_of == {
+        "Zo\u00eb": {f"{persons}/Zo\u00eb.JPG"},
+        "Ann": {f"{persons}/Ann.jpg", f"{persons}/Ann/b.jpg"},
+        "\u738b\u4f1f": {f"{persons}/\u738b\u4f1f.png"},
+    }
+
+
+def test_folder_of_videos_may_be_one_file(tmp_path: Path, roots: tuple[Path, Path]) -> None:
+    _, test = folder.prepare(tmp_path / "data", roots[0], roots[1] / "a b.mp4", find_persons=True)
+    assert read_scp(test / "vid.scp") == {"a_b": f"{roots[1]}/a b.mp4"} and read_scp(test / "names") == {
+        "a_b": "a b.mp4"
+    }
+
+
+@pytest.mark.parametrize(
+    ("persons", "videos", "message"),
+    [
+        ("typo", "v", "typo: no such folder; make it"),
+        ("p", "typo", "typo: no such folder"),
+        ("p", "p/empty", "put some"),
+    ],
+)
+def test_folder_that_is_not_there_is_refused_though_there_may_be_no_portrait(
+    tmp_path: Path, roots: tuple[Path, Path], persons: str, videos: str, message: str
+) -> None:
+    (roots[0] / "empty").mkdir()
+    with pytest.raises(DataError, match=message):
+        folder.prepare(tmp_path / "data", tmp_path / persons, tmp_path / videos, find_persons=True)
+    assert not (tmp_path / "data").exists()

@@ -246,7 +246,9 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
     assert {name for name, kind in kinds.items() if kind == "number"} == {
         "fps", "det_threshold", "nms_threshold", "max_centre_distance", "max_duration_s", "segment_timeout_s",
         "longest_gap_s", "clips_valid", "false_alarm_rate", "link_cosine", "person_threshold", "person_nms_threshold",
-        "speaker_shortest_s", "speaker_longest_s", "thr_ahc", "mem_gb", "train_scale", "train_margin",
+        "person_prior", "min_probability", "unsure_probability",
+        "speaker_shortest_s", "speaker_longest_s", "speaker_window_s", "thr_ahc", "mem_gb",
+        "train_scale", "train_margin",
         "cleanse_precision", "cleanse_duplicate",
         "train_sample_rate", "train_lr", "train_weight_decay",
         "train_decay", "train_warmup_epochs", "train_clip", "train_ema", "train_cosine_weight",
@@ -254,6 +256,17 @@ def test_options_every_number_of_the_recipe_is_whole_or_may_be_a_fraction(recipe
         "train_triplet_margin", "train_triplet_weight", "film_longest_s", "film_timeout_s", "train_stranger_weight",
         "train_crop_s",
     }  # fmt: skip
+
+
+def test_words_before_the_options_set_the_options_that_the_script_names(recipe: Path) -> None:
+    script = recipe / "stage.sh"
+    script.write_text(STAGE.replace(". ./utils/p", "declare -a po_words=(name_of_it detector)\n. ./utils/p"))
+    done = call(recipe, "$(touch pwned) b", "two words", "--fps", "2")
+    assert "name_of_it=$(touch pwned) b\n" in done.stdout and "detector=two words\n" in done.stdout
+    assert "fps=2\n" in done.stdout and not (recipe / "pwned").exists()
+    assert "name_of_it=a b\n" in call(recipe).stdout  # a word may be missing
+    for words in (("x", "y", "z"), ("--fps", "2", "x")):
+        assert f"expected options, found '{words[-1]}'" in call(recipe, *words).stderr
 
 
 def test_options_switch_with_other_value_in_config_is_refused_naming_the_config(recipe: Path) -> None:

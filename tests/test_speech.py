@@ -154,6 +154,24 @@ def test_background_below_speech_is_told_from_it_and_only_speech_is_kept(tmp_pat
     assert speech.find_speech(path, SpeechPolicy(detect=True, shortest_s=4.5))[0].startswith("short: 4.40 s of sound")
 
 
+@pytest.mark.parametrize("detect", [True, False])
+def test_windows_are_equal_parts_of_the_stretches_and_none_is_longer(tmp_path: Path, detect: bool) -> None:
+    sound = noise(10.0, 0.001)
+    for start, end in ((1.0, 6.0), (8.0, 9.0)):
+        sound[round(start * RATE) : round(end * RATE)] += noise(end - start, 0.1, 1)
+    path = written(tmp_path / "talk.wav", sound)
+    _, whole = speech.find_speech(path, SpeechPolicy(detect=detect))
+    _, rows = speech.find_speech(path, SpeechPolicy(detect=detect, window_s=2.0))
+    seconds = rows[:, 1] - rows[:, 0]
+    assert len(rows) == sum(int(np.ceil((end - start) / 2.0 - 1e-6)) for start, end in whole[:, :2]) > len(whole)
+    assert (seconds <= 2.0 + 1e-6).all() and set(whole[:, 0]) <= set(rows[:, 0]) and set(whole[:, 1]) <= set(rows[:, 1])
+    for start, end in whole[:, :2]:
+        parts = seconds[(rows[:, 0] >= start) & (rows[:, 1] <= end)]
+        assert parts.sum() == pytest.approx(end - start, abs=1e-4) and np.ptp(parts) <= 0.0201
+    level = 10 * np.log10(np.mean(sound[round(rows[0, 0] * RATE) : round(rows[0, 1] * RATE)].astype(float) ** 2))
+    assert rows[0, 2] == pytest.approx(level, abs=0.05)
+
+
 def test_estimated_ratio_follows_the_noise_that_is_added_to_real_speech(shared: Path) -> None:
     clean = read(sorted((shared / "data/speech/librispeech").rglob("*.flac"))[25])
     loud = np.repeat(speech.Loudness(speech.measure([clean])).is_loud(speech.measure([clean])), 320)[: len(clean)]
@@ -203,6 +221,19 @@ def test_speech_is_what_lies_in_the_stretches_whatever_the_blocks() -> None:
     for block in (7, 100, 1000):
         pieces = speech_of((sound[start : start + block] for start in range(0, 1000, block)), ranges)
         assert np.array_equal(np.concatenate(list(pieces)), expected)
+
+
+def test_each_stretch_is_its_own_row_whatever_is_left_out_between_them(tmp_path: Path) -> None:
+    sound = noise(70.0)
+    path = written(tmp_path / "long.wav", sound)
+    rows = np.zeros((3, len(SPEECH_COLUMNS)), np.float32)
+    rows[:, :2] = [[0.5, 2.0], [2.0, 4.0], [29.5, 65.0]]
+    found = list(read_spans(path, rows, RATE, CutPolicy(crops=5, longest_s=1.0, each=True)))
+    assert [(span.row, span.weight) for span, _ in found] == [(0, 1.0), (1, 1.0), (2, 1.0)]
+    for (_, cut), (start, end) in zip(found, rows[:, :2].tolist(), strict=True):
+        np.testing.assert_allclose(cut, sound[round(start * RATE) : round(end * RATE)], atol=1e-4)
+    means = [np.array([cut.mean()], np.float32) for _, cut in found]
+    assert join_rows([span for span, _ in found], means)[:, 0].tolist() == pytest.approx([m[0] for m in means])
 
 
 def test_embedding_of_long_sound_is_the_mean_of_its_parts_by_their_length() -> None:

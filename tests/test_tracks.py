@@ -29,7 +29,7 @@ def at(x, size=50.0):
     return [x, 10.0, x + size, 10.0 + size]
 
 
-def person(seed, count, noise=0.05, dim=16):
+def person(seed, count, noise=0.05, dim=128):
     rng = np.random.default_rng(seed)
     return (rng.standard_normal(dim) + noise * rng.standard_normal((count, dim))).astype(np.float32)
 
@@ -60,7 +60,7 @@ def test_face_that_turns_away_goes_on_and_one_that_takes_its_place_after_a_cut_d
     tracks, units, _ = tracks_of("face", faces, None, rows, np.array([[0.0], [8 / FPS]], np.float32), 1 / FPS, 2.4, 0.9)
     assert [track.rows for track in tracks] == [tuple(range(8)), (8, 9, 10, 11)]
     assert [(track.start_s, track.end_s) for track in tracks] == [(0.0, 1.6), (1.6, 2.4)]
-    assert units.shape == (2, 16)
+    assert units.shape == (2, 128)
 
 
 def test_tracks_begin_at_their_first_item_and_end_an_interval_after_the_last_or_with_shot_or_video():
@@ -130,3 +130,47 @@ def test_embedding_that_is_no_number_is_refused():
     rows[0, 3] = np.nan
     with pytest.raises(ScoringError, match="NaN or infinite embedding"):
         tracks_of("face", faces_at([0.0], [at(0.0)]), None, rows, None, 0.2, 0.0)
+
+
+def speech_at(spans):
+    rows = np.zeros((len(spans), 7), np.float32)
+    rows[:, :2], rows[:, 3] = spans, 20
+    return rows
+
+
+def test_voices_that_take_turns_become_tracks_and_a_long_pause_ends_one():
+    spans = [(0, 2), (2, 4), (4.2, 6), (6, 8), (8, 10), (12, 14)]
+    rows = np.concatenate([person(1, 2, 0.4), person(2, 2, 0.4), person(1, 2, 0.4)])
+    order = np.array([3, 0, 5, 1, 4, 2])
+    tracks, units, qualities = tracks_of("speaker", speech_at(spans)[order], None, rows[order], None, 0.2, 14.0, 0.5)
+    assert [(track.start_s, track.end_s) for track in tracks] == [(0, 4), (4.2, 8), (8, 10), (12, 14)]
+    assert [sorted(order[list(track.rows)].tolist()) for track in tracks] == [[0, 1], [2, 3], [4], [5]]
+    assert all(track.boxes == () for track in tracks) and units.shape == (4, 128)
+    assert qualities[:, TRACK_QUALITIES.index("size")] == pytest.approx([4, 3.8, 2, 2])
+
+
+def test_stretch_that_is_unlike_the_one_before_but_like_the_voice_as_a_whole_does_not_end_a_track():
+    rows = person(1, 6, 0.3)
+    rows[2] -= 0.7 * person(9, 1)[0]
+    rows[3] += 0.7 * person(9, 1)[0]
+    cosines = length_normalise(rows) @ length_normalise(rows).T
+    assert cosines[2, 3] < 0.5 < cosines[2:4][:, [0, 1, 4, 5]].min()
+    (track,), _, _ = tracks_of(
+        "speaker", speech_at([(2 * i, 2 * i + 2) for i in range(6)]), None, rows, None, 0.2, 0, 0.5
+    )
+    assert track.rows == tuple(range(6))
+
+
+def test_one_embedding_of_all_stretches_is_that_of_each_track():
+    spans = [(0, 2), (2.5, 4), (8, 9)]
+    tracks, units, _ = tracks_of("speaker", speech_at(spans), None, person(1, 1), None, 0.2, 9.0)
+    assert [(track.start_s, track.end_s) for track in tracks] == [(0, 4), (8, 9)] and (units[0] == units[1]).all()
+
+
+def test_many_stretches_are_clustered_in_parts_and_keep_their_voices(monkeypatch):
+    monkeypatch.setattr("vidperson.backends.tracks._STRETCHES_AT_ONCE", 4)
+    rows = np.concatenate([person(1, 6), person(2, 5)])
+    tracks, _, _ = tracks_of(
+        "speaker", speech_at([(2 * i, 2 * i + 2) for i in range(11)]), None, rows, None, 0.2, 0, 0.5
+    )
+    assert [track.rows for track in tracks] == [(0, 1, 2, 3), (4, 5), (6, 7), (8, 9, 10)]

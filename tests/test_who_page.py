@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -10,16 +11,16 @@ from urllib.parse import unquote, urlsplit
 import av
 import numpy as np
 import pytest
-from vidperson.who_page import PageSource, media_link, write_who_page
 
 from steps.make_who_page import WhoPageOptions, make_who_page
 from tests.drawn_answers import PERSONS, appearance, drawn_face, family, video, write_faces
-from vidperson import cli, who_page
+from vidperson import cli
 from vidperson.errors import DataError
 from vidperson.io.answers import Names, answer_line
 from vidperson.io.record import write_record
 from vidperson.report import who
 from vidperson.report.who import Made, Network, Skipped, clock, percent, seconds_text, span_text
+from vidperson.who.pages import PageSource, media_link, networks_of, write_who_page
 
 MADE = Made(
     "27 November 2026",
@@ -146,6 +147,16 @@ def test_click_on_a_time_opens_the_video_at_that_second(tmp_path, browser):
     page.close()
 
 
+def test_video_with_a_later_first_frame_opens_as_much_later(tmp_path):
+    answers = [video(segment, 9, appearance("Anna", 1.25, 6)) for segment in ("a", "b")]
+    lines = [b'{"test_set": "", "segment": "a", "first_frame_s": 0.852},', b'{"test_set": "", "segment": "b"}']
+    (tmp_path / "who.json").write_bytes(b"\n".join([b'{"persons": [],', b'"videos": [', *lines, b"]}", b""]))
+    media = {"a": Path("/m/a.mp4"), "b": Path("/m/b.mp4")}
+    write_who_page([PageSource(answers, Names({}, {}), media)], tmp_path)
+    links = {link for link in Links((tmp_path / "report.html").read_text()).links if link.startswith("file:")}
+    assert links == {"file:///m/a.mp4#t=2.102", "file:///m/b.mp4#t=1.25"}
+
+
 def test_every_link_of_every_page_leads_to_a_file(pages):
     written = [pages / "report.html", *pages.rglob("*/*.html")]
     assert len(written) == 1 + 5 + 2 + 7  # first page, persons, unknown persons, videos and pictures with somebody
@@ -237,15 +248,27 @@ def test_several_sets_keep_their_unknown_persons_apart(tmp_path):
     assert "../../report.html" in Links((tmp_path / "videos/one/a.html").read_text()).links
 
 
-def test_photos_are_in_the_order_in_which_they_were_taken(tmp_path):
-    from dataclasses import replace
+def photos(**taken):
+    """Name of a photo -> answer with Anna in it; taken: by name of the photo, when it was taken."""
+    return {f"x/{name}.jpg": replace(video(name, 0, appearance("Anna", 0, 0)), taken=at) for name, at in taken.items()}
 
-    answers = {f"{name}.jpg": video(name, 0, appearance("Anna", 0, 0)) for name in "abc"}
-    for name, taken in (("a.jpg", ""), ("b.jpg", "2024-05-02T10:00:00"), ("c.jpg", "2024-05-01T10:00:00")):
-        answers[name] = replace(answers[name], taken=taken)
-    write(tmp_path / "r", answers)
+
+def test_photos_are_in_the_order_in_which_they_were_taken(tmp_path):
+    write(tmp_path / "r", photos(a="", b="2024-05-02T10:00:00", c="2024-05-01T10:00:00"))
     text = (tmp_path / "r" / "report.html").read_text()
-    assert re.findall(r"videos/(\w)\.html", text.partition('id="pictures"')[2]) == ["c", "b", "a"]
+    assert re.findall(r"videos/x/(\w)\.html", text.partition('id="pictures"')[2]) == ["c", "b", "a"]
+
+
+def test_photos_that_were_taken_at_once_are_one_burst(tmp_path):
+    times = {"a": "10:00:00", "b": "10:00:00.6", "c": "10:00:01.5", "d": "10:00:03", "e": "10:00:03.5+02:00"}
+    answers = photos(**{name: f"2024-05-01T{time}" for name, time in times.items()}, f="", g="")
+    answers["x/b.jpg"] = replace(answers["x/b.jpg"], appearances=(appearance("Ben", 0, 0), appearance("Anna", 0, 0)))
+    answers["y/z.jpg"] = photos(z="2024-05-01T10:00:00.3")["x/z.jpg"]
+    write(tmp_path / "r", answers)
+    text = (tmp_path / "r" / "report.html").read_text().partition('id="pictures"')[2]
+    assert text.count("<article") == 8 - 2 and "burst of 3 photos" in text
+    titles = re.findall(r'<h3><a href="videos/(\w/\w)\.html', text)
+    assert titles == ["x/b", "y/z", "x/d", "x/e", "x/f", "x/g"]
 
 
 @pytest.mark.parametrize(
@@ -340,4 +363,4 @@ def test_step_without_answer_files_names_the_step_that_writes_them(stage):
 
 
 def test_networks_of_folders_without_a_network_are_none(tmp_path):
-    assert who_page.networks_of([tmp_path / "energy"]) == []
+    assert networks_of([tmp_path / "energy"]) == []

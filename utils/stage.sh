@@ -318,7 +318,7 @@ who_options() {
     done
     parts=$(parts_of "$test")
     word=(--modality "$modality" --embed-dir "$embed_dir" --items-dir "$items_dir" --model "$models_dir/$embedder"
-      --enroll-parts "${enroll_parts[*]}" --test-part "${parts##* }")
+      --cue "$cue" --enroll-parts "${enroll_parts[*]}" --test-part "${parts##* }")
     sources+=("${word[*]@Q}")
     items+=("$modality=$items_dir/${parts##* }")
   done

@@ -97,8 +97,8 @@ class Appearance:
 
     @property
     def num_faces(self) -> int:
-        """Items that are seen, of all tracks."""
-        return sum(len(track.boxes) for track in self.tracks)
+        """Items that are seen, of the tracks of the modality that is shown."""
+        return sum(len(track.boxes) for track in self.tracks if track.modality == self.tracks[0].modality)
 
     @property
     def best_time_s(self) -> float:

@@ -13,6 +13,7 @@ from vidperson.types import Calibration
 
 FALSE_NOTES = 0.05
 """How many pairs of different persons of a gallery are told to be the same one, at most, on average."""
+COPY_COSINE = 0.99
 _BLOCK = 2048
 
 
@@ -31,13 +32,14 @@ def gallery_notes(gallery: Gallery, modality: str, calibration: Calibration) -> 
     """Persons of whom no portrait shows anything, and pairs of persons who seem to be one, in C-locale order.
 
     A pair seems to be one where its log-likelihood ratio is so high that among all pairs of different persons at most
-    FALSE_NOTES are expected to reach it: a ratio of a or more has at most the probability 1 / a for them.
+    FALSE_NOTES are expected to reach it: a ratio of a or more has at most the probability 1 / a for them. Copies of a
+    portrait are told in any case.
     """
     notes = [PortraitNote("missing", modality, person) for person in gallery.missing]
     count = len(gallery)
     if count < 2:
         return notes
-    least = calibration.cosine(math.log(count * (count - 1) / 2 / FALSE_NOTES))
+    least = min(calibration.cosine(math.log(count * (count - 1) / 2 / FALSE_NOTES)), COPY_COSINE)
     vectors = gallery.vectors.astype(np.float32)
     for start in range(0, count, _BLOCK):
         cosines = vectors[start : start + _BLOCK] @ vectors[start:].T

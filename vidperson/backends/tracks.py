@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.answers import Track
+from vidperson.backends.clustering import average_linkage
 from vidperson.backends.exact import Double, length_normalise, shares, with_lengths
 from vidperson.backends.pooling import means_by_label
 from vidperson.errors import ScoringError
@@ -22,6 +23,9 @@ MAX_GAP_S = 2.5
 MIN_OVERLAP = 0.1
 MIN_COSINE = 0.5
 LINK_COSINE = 0.3
+SPEECH_LLR = -2.5
+"""Log-likelihood ratio of utterances, the cosine of which is the ``link_cosine`` of stretches of 2 s: they are less
+alike than utterances."""
 TRACK_QUALITIES = ("items", "size", "score", "norm", "coherence")
 """Of a track: number of items; median distance of the eyes or height of the body in pixels, or seconds of speech; mean
 score of the detector, of speech its signal-to-noise ratio in dB; mean length of the embeddings; mean cosine of the
@@ -33,6 +37,7 @@ _SHOT = 6
 _SCORE = 6
 _DIGITS = 3  # of seconds
 _MAX_PAUSE_S = 1.0  # within a track of speech
+_STRETCHES_AT_ONCE, _CLUSTER_BYTES = 1024, 1 << 26
 
 
 def tracks_of(
@@ -56,7 +61,8 @@ def tracks_of(
     shots: (S, 1) float32 seconds at which shots begin; None: there is one shot.
     interval_s: seconds from one frame that is searched to the next.
     duration_s: of the video; 0 for an image, and where it is not known.
-    link_cosine: the lowest cosine of successive items of a track.
+    link_cosine: the lowest cosine of successive items of a track; of what is heard the lowest average cosine of the
+        stretches of a voice, see ``SPEECH_LLR``.
 
     A track begins at its first item and ends ``interval_s`` after its last one, or where the shot or the video does.
     Returns T tracks, (T, D) float64 vectors of length 1, and (T, 5) float64 values named in ``TRACK_QUALITIES``. A
@@ -130,12 +136,20 @@ def _ends(times: Float, starts: Float, interval_s: float, duration_s: float) -> 
 
 
 def _link_speech(units: Double, rows: Float, min_cosine: float) -> Index:
-    """(N,) int64 number of the track of each stretch: one goes on with the one before it after a short pause."""
+    """(N,) int64 number of the track of each stretch: one goes on with the one before it if the voice is the same.
+
+    Voices of a segment are clusters of average linkage, which short stretches mislead less than the one before does.
+    A long segment is taken in parts.
+    """
     order = np.lexsort((rows[:, 1], rows[:, 0]))
-    pauses = rows[order[1:], 0] - rows[order[:-1], 1]
-    goes_on = (pauses <= _MAX_PAUSE_S) & ((units[order[1:]] * units[order[:-1]]).sum(axis=1) >= min_cosine)
+    changes = np.ones(len(rows), bool)
+    for begin in range(0, len(rows), _STRETCHES_AT_ONCE):
+        some = order[begin : begin + _STRETCHES_AT_ONCE]
+        voices = average_linkage(units[some], min_cosine, _CLUSTER_BYTES)
+        pauses = rows[some[1:], 0] - rows[some[:-1], 1]
+        changes[begin + 1 : begin + len(some)] = (np.diff(voices) != 0) | (pauses > _MAX_PAUSE_S)
     labels = np.empty(len(rows), np.int64)
-    labels[order] = np.append(0, np.cumsum(~goes_on))
+    labels[order] = np.cumsum(changes) - 1
     return labels
 
 

@@ -125,6 +125,7 @@ class Listed:
     test_set: that it is of. stem: name of the files about it, without an ending. names: of persons and videos.
     best: per appearance the path of the image of its best item, relative to who.csv; empty where there is none.
     frames: per appearance and track the number of each box's frame, from 0.
+    first_frame_s: seconds after which a player shows the first frame, from which all times count.
     """
 
     answer: VideoAnswer
@@ -133,6 +134,7 @@ class Listed:
     names: Names
     best: tuple[str, ...]
     frames: tuple[tuple[tuple[int, ...], ...], ...]
+    first_frame_s: float = 0.0
 
     @property
     def video(self) -> str:
@@ -224,6 +226,7 @@ def _as_json(listed: Listed) -> dict[str, Any]:
         "test_set": listed.test_set,
         "status": answer.status,
         "duration_s": round(answer.duration_s, 3),
+        "first_frame_s": round(listed.first_frame_s, 3),
         "width": answer.width,
         "height": answer.height,
         "files": listed.stem,

@@ -16,7 +16,9 @@ _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\u200e": "&lr
 
 
 def webvtt(listed: Listed) -> str:
-    """The subtitles of a video: while the same persons are there, a cue that names each of them on a line."""
+    """The subtitles of a video: while the same persons are there, a cue that names each of them on a line.
+
+    Times are those of a player."""
     return "".join(["WEBVTT\n", *(f"\n{cue}\n" for cue in _cues(listed))])
 
 
@@ -35,7 +37,10 @@ def caption(found: Appearance, name: str) -> str:
 
 
 def _cues(listed: Listed) -> Iterator[str]:
-    timed = [(_milliseconds(one.start_s), _milliseconds(one.end_s), one) for one in listed.answer.appearances]
+    timed = [
+        (_milliseconds(listed.first_frame_s + one.start_s), _milliseconds(listed.first_frame_s + one.end_s), one)
+        for one in listed.answer.appearances
+    ]
     bounds = sorted({bound for start, end, _ in timed for bound in (start, end)})
     left = deque(sorted(timed, key=lambda item: item[0]))
     there: list[tuple[int, Appearance]] = []  # until when, and who

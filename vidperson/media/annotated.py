@@ -19,13 +19,14 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.codec.context import Flags
 from av.video.reformatter import Colorspace, VideoReformatter
 
 from vidperson.answers import Appearance, Track
 from vidperson.errors import MediaError
 from vidperson.media.decoder import open_container, video_stream
 from vidperson.media.image import kind_of_image
-from vidperson.media.lettering import label_image
+from vidperson.media.lettering import Colour, label_image
 from vidperson.media.limits import USUAL_LIMITS, Limits
 from vidperson.media.other_files import read_head
 from vidperson.media.sampling import UniformSampling
@@ -38,6 +39,7 @@ Labels = Sequence[tuple[Appearance, str]]
 _COLOURS = {"yes": (30, 150, 60), "unsure": (200, 120, 0), "unknown": (110, 110, 110)}
 _INK = (255, 255, 255)
 _CLOCK = 90_000  # ticks a second
+_USUAL_S = 0.04  # how long a frame is shown that is the only one
 _EVERY_FRAME = 100_000.0  # frames a second: more than any video has
 _BOX_LATE_S = 0.0005  # times of boxes are rounded
 _LINES = 240  # of a picture per pixel of the width of a line
@@ -54,13 +56,15 @@ _OPTIONS = {"preset": "veryfast", "crf": "21", "threads": "2"}  # the number of 
 class Drawing:
     """Draws boxes and names into successive frames: a box moves evenly between the times at which it is known.
 
-    Names of what is only heard are written in the lower left corner.
+    Of an appearance that has several boxes at a time, such as of a face and a body, the first one has the name. Names
+    of what is only heard are written in the lower left corner.
     """
 
     def __init__(self, labels: Labels) -> None:
-        shown = [(track, found.decision, text) for found, text in labels for track in found.tracks]
+        self._labels = labels
+        shown = [(track, number) for number, (found, _) in enumerate(labels) for track in found.tracks]
         self._left = deque(sorted(shown, key=lambda item: item[0].start_s))
-        self._there: list[tuple[Track, str, str]] = []
+        self._there: list[tuple[Track, int]] = []
 
     def draw(self, image: Image, time_s: float) -> Image:
         """A copy of a frame with what is there at its time. Times must not fall from call to call."""
@@ -73,17 +77,17 @@ class Drawing:
         image = image.copy()
         height, width = image.shape[:2]
         letters = max(_LEAST_HEIGHT, min(height, width) // _LETTERS)
-        heard: dict[str, str] = {}
-        for track, decision, text in self._there:
-            if track.boxes:
-                _draw_box(image, _box_at(track, time_s), label_image(text, letters, _INK, _COLOURS[decision]), decision)
-            else:
-                heard[text] = decision
         below = height
-        for text, decision in heard.items():
-            label = label_image(text, letters, _INK, _COLOURS[decision])
-            below -= len(label) + 2
-            _paste(image, label, 2, below)
+        for number in dict.fromkeys(number for _, number in self._there):
+            found, text = self._labels[number]
+            colour = _COLOURS[found.decision]
+            label = label_image(text, letters, _INK, colour)
+            boxes = [_box_at(track, time_s) for track, other in self._there if other == number and track.boxes]
+            for place, box in enumerate(boxes):
+                _draw_box(image, box, None if place else label, colour)
+            if not boxes:
+                below -= len(label) + 2
+                _paste(image, label, 2, below)
         return image
 
 
@@ -101,14 +105,15 @@ def _box_at(track: Track, time_s: float) -> tuple[float, ...]:
     return tuple(a + share * (b - a) for a, b in zip(one[1:], other[1:], strict=True))
 
 
-def _draw_box(image: Image, box: tuple[float, ...], label: Image, decision: str) -> None:
+def _draw_box(image: Image, box: tuple[float, ...], label: Image | None, colour: Colour) -> None:
     height, width = image.shape[:2]
     line = max(2, min(height, width) // _LINES)
     limit = 8 * max(width, height)  # OpenCV's integer coordinates overflow on boxes far outside the image
     x1, y1, x2, y2 = (round(max(-limit, min(limit, side))) for side in box)
-    cv2.rectangle(image, (x1, y1), (x2, y2), _COLOURS[decision], line)
-    above = y1 - len(label)
-    _paste(image, label, x1 - line // 2, above if above >= 0 else y2)
+    cv2.rectangle(image, (x1, y1), (x2, y2), colour, line)
+    if label is not None:
+        above = y1 - len(label)
+        _paste(image, label, x1 - line // 2, above if above >= 0 else y2)
 
 
 def _paste(image: Image, label: Image, x: int, y: int) -> None:
@@ -150,12 +155,25 @@ def _copy(path: Any, target: Any, frames: Iterable[Frame], shape: tuple[int, int
     with ExitStack() as stack:
         output = stack.enter_context(av.open(f"file:{os.fspath(target)}", "w", format="mp4"))
         video, sound = _Video(output, shape), _Sound(path, output, stack)
-        for frame in frames:
+        for frame, seconds in _lasting(frames):
             sound.mux_until(frame.time_s)
-            video.write(drawing.draw(frame.image, frame.time_s), frame.time_s)
+            video.write(drawing.draw(frame.image, frame.time_s), frame.time_s, seconds)
         sound.mux_until(math.inf)
         video.close()
         return sound.damage
+
+
+def _lasting(frames: Iterable[Frame]) -> Iterator[tuple[Frame, float]]:
+    """Each frame with the seconds that it is shown: until the next one; the last one as long as the one before."""
+    held: Frame | None = None
+    seconds = _USUAL_S
+    for frame in frames:
+        if held is not None:
+            seconds = frame.time_s - held.time_s
+            yield held, seconds
+        held = frame
+    if held is not None:
+        yield held, seconds
 
 
 class _Video:
@@ -168,12 +186,13 @@ class _Video:
         self._stream.pix_fmt = "yuv420p"
         context = self._stream.codec_context
         context.time_base = Fraction(1, _CLOCK)
+        context.flags |= Flags.frame_duration.value
         context.colorspace, context.color_range = Colorspace.ITU709.value, 1
         context.color_primaries = context.color_trc = 1
         self._reformatter, self._last = VideoReformatter(), -1
 
-    def write(self, image: Image, time_s: float) -> None:
-        """Encode a frame, (height, width, 3) uint8 RGB."""
+    def write(self, image: Image, time_s: float, seconds: float) -> None:
+        """Encode a frame, (height, width, 3) uint8 RGB, that is shown from a time on for so many seconds."""
         if image.shape[:2] != self._shape:  # a stream may change its size
             image = np.asarray(cv2.resize(image, self._shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
         height, width = self._shape
@@ -182,7 +201,7 @@ class _Video:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         picture = self._reformatter.reformat(picture, format="yuv420p", dst_colorspace=Colorspace.ITU709, threads=1)
         self._last = picture.pts = max(round(time_s * _CLOCK), self._last + 1)
-        picture.time_base = Fraction(1, _CLOCK)
+        picture.duration, picture.time_base = max(1, round(seconds * _CLOCK)), Fraction(1, _CLOCK)
         self._output.mux(self._stream.encode(picture))
 
     def close(self) -> None:

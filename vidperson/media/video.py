@@ -246,6 +246,23 @@ def probe(path: str | os.PathLike[str]) -> Probed:
         return Probed(duration_s, duration_s * rate * stream.width * stream.height / 1e6)
 
 
+def first_frame_s(path: str | os.PathLike[str]) -> float:
+    """Seconds after which a player of a video shows its first frame; 0 for almost all, images and folders too.
+
+    It is more where a clip was cut out of a film without coding it again: its sound, or an edit list, begins earlier.
+    By the headers only: MP4 files count from 0, others from where their first stream begins. Raises MediaError as
+    :func:`probe`.
+    """
+    if os.path.isdir(path) or kind_of_image(read_head(path)):
+        return 0.0
+    with open_container(path) as container:
+        stream = video_stream(container, path)
+        begin = Fraction(stream.start_time or 0) * (stream.time_base or 0)
+        if "mp4" not in container.format.name.split(","):
+            begin -= Fraction(container.start_time or 0, av.time_base)
+        return max(0.0, float(begin))
+
+
 def _content(path: str | os.PathLike[str]) -> bytes:
     """All bytes of an image. Raises MediaError if there are too many, or they cannot be read."""
     try:

@@ -365,7 +365,10 @@ def _build(cls: Any, value: Any, path: str, where: str) -> Any:
             arguments[item.name] = _convert(hints[item.name], value[item.name], path, where + item.name)
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
             raise ModelError(f"{path}: {where}{item.name}: missing field")
-    return cls(**arguments)
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise ModelError(f"{path}: {where or 'card'}: {error}") from None
 
 
 def _input_class(value: dict[Any, Any], path: str, where: str) -> type[Input]:
@@ -425,6 +428,10 @@ def check_card(card: ModelCard, path: Path) -> None:
         good = len(set(card.input.embedders)) == len(card.input.embedders)
         expect(good, "input.embedders", "embedders that differ", card.input.embedders)
     _check_output(card, expect)
+    if card.calibration is not None:
+        expect(card.role == "embedder", "calibration", "no such field, as this is no embedder", card.kind)
+        counts = card.calibration.num_targets, card.calibration.num_nontargets
+        expect(min(counts) >= 0, "calibration.num_targets, calibration.num_nontargets", "numbers from 0 on", counts)
 
 
 def _check_files(card: ModelCard, expect: _Expect) -> None:

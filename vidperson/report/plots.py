@@ -10,7 +10,7 @@ import io
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -126,7 +126,7 @@ def round_values(low: float, high: float, most: int = 6) -> list[float]:
 
 def _path(points: Iterable[tuple[float, float]]) -> str:
     """Path data of a line through points in pixels; points that fall together are left out."""
-    kept = list(dict.fromkeys((f"{x:.1f}", f"{y:.1f}") for x, y in points))
+    kept = [point for point, _ in groupby((f"{x:.1f}", f"{y:.1f}") for x, y in points)]
     return "M" + "L".join(f"{x} {y}" for x, y in kept) + ("h0" if len(kept) == 1 else "")  # one point is a dot
 
 
@@ -166,7 +166,9 @@ def det_plot(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str) ->
         for i, ((p_miss, p_fa), names) in enumerate(merged.items())
     ]
     sides = x.side("false alarms, %", _RATES, _percent), y.side("misses, %", _RATES, _percent)
-    return Plot(title, *sides, drawn, guides=f"M0 {y.size}L{x.size} 0", chosen=True)
+    beyond = all(any(max(pair) < low for pair in zip(*rates, strict=True)) for rates in merged)
+    notes = [Note("end", "fewer errors than the axes show")] if beyond else []
+    return Plot(title, *sides, drawn, notes=notes, guides=f"M0 {y.size}L{x.size} 0", chosen=True)
 
 
 def _percent(rate: float) -> str:

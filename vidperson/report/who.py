@@ -9,7 +9,8 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -28,6 +29,8 @@ MOST_FACES, FACE_WIDTH = 300, 112
 """Faces that a page of its own shows, and their width in pixels; of the others it has the times."""
 SHORT_S = 10.0
 """Times of what is shorter are written to a tenth of a second."""
+BURST_S = 1.0
+"""Photos of one folder that follow each other as fast as this are one burst."""
 
 _SKIPPED = ("unreadable", "missing", "damaged")
 _STATES = {
@@ -47,6 +50,7 @@ class Shown:
     name: as typed. page: its own page below ``videos/``, without its suffix; unique among all videos.
     media: link to the file, as a browser takes it, absolute or relative to the first page; empty where it is unknown.
     annotated: likewise, to the copy with boxes and names. test_set: where the segment's id is from.
+    first_frame_s: the time at which a player shows the first frame, from which the answer counts.
     """
 
     answer: VideoAnswer
@@ -55,6 +59,7 @@ class Shown:
     media: str = ""
     annotated: str = ""
     test_set: str = ""
+    first_frame_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,11 @@ class Lane:
 
 @dataclass(frozen=True)
 class Card:
-    """A person or a video with its lanes. more: how many lanes there are beyond these. words: what finds it."""
+    """A person or a video with its lanes.
+
+    more: how many lanes there are beyond these. words: what finds it. burst: names and links of the photos that were
+    taken with it.
+    """
 
     name: str
     href: str
@@ -149,6 +158,7 @@ class Card:
     media: str = ""
     annotated: str = ""
     decision: str = ""
+    burst: Sequence[tuple[str, str]] = ()
 
 
 def who_pages(
@@ -168,10 +178,11 @@ def who_pages(
 
 def _first_page(index: _Index, skipped: Sequence[Skipped], made: Made) -> str:
     known, unknown = index.persons(False), index.persons(True)
-    films, pictures = index.videos(False), index.videos(True)
+    films, bursts = index.videos(False), index.bursts()
+    later = [number for burst in bursts[MOST_CARDS:] for number in burst]
     return render(
         "who.html.j2",
-        title="Who is in these videos?" if films or not pictures else "Who is in these pictures?",
+        title="Who is in these videos?" if films or not bursts else "Who is in these pictures?",
         subtitle=index.summary(len(known), len(unknown)),
         persons=[index.person_card(key) for key in known[:MOST_CARDS]],
         more_persons=[index.person_line(key) for key in known[MOST_CARDS:][:MOST_LISTED]],
@@ -179,8 +190,9 @@ def _first_page(index: _Index, skipped: Sequence[Skipped], made: Made) -> str:
         more_unknown=[index.person_line(key) for key in unknown[MOST_CARDS:][:MOST_LISTED]],
         videos=[index.video_card(number) for number in films[:MOST_CARDS]],
         more_videos=[index.video_line(number) for number in films[MOST_CARDS:][:MOST_LISTED]],
-        pictures=[index.video_card(number) for number in pictures[:MOST_CARDS]],
-        more_pictures=[index.video_line(number) for number in pictures[MOST_CARDS:][:MOST_LISTED]],
+        pictures=[index.burst_card(burst) for burst in bursts[:MOST_CARDS]],
+        num_pictures=sum(map(len, bursts)),
+        more_pictures=[index.video_line(number) for number in later[:MOST_LISTED]],
         nobody=index.without_anybody(MOST_LISTED),
         absent=index.absent(MOST_LISTED),
         skipped=[*index.skipped(), *skipped],
@@ -208,7 +220,7 @@ def _video_pages(index: _Index) -> Iterator[tuple[str, str]]:
 _TABLES = """
 CREATE TABLE video(
   number INTEGER PRIMARY KEY, test_set, segment, name, page, media, annotated, duration_s, status, taken, found,
-  picture);
+  picture, first_frame_s);
 CREATE TABLE appearance(
   person, video INTEGER, number INTEGER, decision, probability, start_s, end_s, seen, others,
   PRIMARY KEY (person, video, number)) WITHOUT ROWID;
@@ -245,7 +257,9 @@ class _Index:
         values = (number, shown.test_set, answer.segment, shown.name, shown.page, shown.media, shown.annotated)
         about = (max([answer.duration_s, *ends]), answer.status, answer.taken, len(ends))
         picture = answer.duration_s == 0 and shown.name.lower().endswith(IMAGE_SUFFIXES)
-        self._db.execute(f"INSERT INTO video VALUES ({','.join('?' * 12)})", (*values, *about, picture))
+        self._db.execute(
+            f"INSERT INTO video VALUES ({','.join('?' * 13)})", (*values, *about, picture, shown.first_frame_s)
+        )
         for place, one in enumerate(answer.appearances, 1):
             key = f"?{shown.test_set}\n{one.person}" if one.decision == "unknown" else f"+{one.person}"
             others = [(each.person, each.probability) for each in one.candidates if each.person != one.person]
@@ -270,6 +284,21 @@ class _Index:
             (pictures,),
         )
         return [number for (number,) in rows]
+
+    def bursts(self) -> list[list[int]]:
+        """The pictures of :meth:`videos`; those that were taken right after each other are together."""
+        groups: list[list[int]] = []
+        latest: dict[str, tuple[datetime | None, list[int]]] = {}  # by folder
+        for number in self.videos(True):
+            name, taken = self._db.execute("SELECT name, taken FROM video WHERE number = ?", (number,)).fetchone()
+            folder, now = name.rpartition("/")[0], _time(taken)
+            before, group = latest.get(folder, (None, []))
+            if _seconds_between(before, now) > BURST_S:
+                group = []
+                groups.append(group)
+            group.append(number)
+            latest[folder] = now, group
+        return groups
 
     def skipped(self) -> list[Skipped]:
         """Files that could not be read, or not as a whole."""
@@ -361,9 +390,7 @@ class _Index:
     def video_card(self, number: int, root: str = "", most: float = MOST_LANES) -> Card:
         """A video with a lane per person; arguments as of :meth:`person_card`."""
         video = self._db.execute("SELECT * FROM video WHERE number = ?", (number,)).fetchone()
-        order = "ORDER BY substr(person, 1, 1), min(appearance.number)"
-        grouped = f"SELECT person FROM appearance WHERE video = ? GROUP BY person {order}"
-        keys = [key for (key,) in self._db.execute(grouped, (number,))]
+        keys = self._persons_in(number)
         lanes, whole = [], most == math.inf
         faces = MOST_FACES if whole else len(keys)
         for key in keys if whole else keys[: int(most)]:
@@ -384,6 +411,17 @@ class _Index:
             media=_below(root, video["media"]),
             annotated=_below(root, video["annotated"]),
         )
+
+    def burst_card(self, burst: Sequence[int]) -> Card:
+        """The picture of a burst with the most persons, with the names of the others."""
+        persons = {number: self._persons_in(number) for number in burst}
+        card = self.video_card(max(burst, key=lambda number: len(persons[number])))
+        if len(burst) == 1:
+            return card
+        lines = [self.video_line(number) for number in burst]
+        keys = dict.fromkeys(key for each in persons.values() for key in each)
+        words = " ".join([*(name for name, _ in lines), *map(self.name_of, keys)])
+        return replace(card, words=words, burst=lines[:MOST_LISTED])
 
     def _lane(
         self, video: sqlite3.Row, rows: Sequence[sqlite3.Row], root: str, whole: bool, faces: int, person: str = ""
@@ -417,7 +455,7 @@ class _Index:
         return Span(
             left=round(100 * row["start_s"] / length, 3) if length else 0,
             width=round(100 * (row["end_s"] - row["start_s"]) / length, 3) if length else 100,
-            href=media if still or not media else f"{media}#t={row['start_s']:g}",
+            href=media if still or not media else f"{media}#t={round(row['start_s'] + video['first_frame_s'], 3):g}",
             time="" if still else span_text(row["start_s"], row["end_s"]),
             sure="" if row["decision"] == "unknown" else percent(row["probability"]),
             decision=row["decision"],
@@ -425,6 +463,12 @@ class _Index:
             others=_joined(list(names)[:3], "or") if row["decision"] == "unsure" else "",
             face=self._small(video["test_set"], video["segment"], row["number"]) if with_face and row["seen"] else None,
         )
+
+    def _persons_in(self, number: int) -> list[str]:
+        """Keys of the persons of a video, by when they are first there; the unknown ones last."""
+        order = "ORDER BY substr(person, 1, 1), min(number)"
+        found = f"SELECT person FROM appearance WHERE video = ? GROUP BY person {order}"
+        return [key for (key,) in self._db.execute(found, (number,))]
 
     def _videos_of(self, key: str, most: float) -> list[sqlite3.Row]:
         """Videos of a person, as :meth:`videos` orders them, the pictures last; -1: all."""
@@ -506,6 +550,20 @@ def _natural(name: str) -> tuple[Any, ...]:
     import re
 
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name.casefold()))
+
+
+def _time(taken: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(taken)
+    except ValueError:
+        return None
+
+
+def _seconds_between(one: datetime | None, other: datetime | None) -> float:
+    """Infinite where one is not known, or only one has a time zone."""
+    if one is None or other is None or (one.tzinfo is None) != (other.tzinfo is None):
+        return math.inf
+    return abs((other - one).total_seconds())
 
 
 def _root(page: str) -> str:

@@ -30,16 +30,18 @@ class CutPolicy:
 
     crops: so many of 3 s at equal steps, after the whole. longest_s: longer sound is embedded in equal parts, none of
     them longer; the embedding of the whole is their mean by duration.
+    each: instead, every stretch is embedded by itself, whatever its length.
     """
 
     crops: int = 0
     longest_s: float = 60.0
+    each: bool = False
 
 
 class Span(NamedTuple):
     """Samples of the speech of an utterance, counted without what lies between its stretches.
 
-    row: of the utterance's embeddings, 0 for the whole. weight: its share in that row.
+    row: of the utterance's embeddings, 0 for the whole; or the number of the stretch. weight: its share in that row.
     least: if there are fewer samples, they are repeated.
     """
 
@@ -68,6 +70,11 @@ def plan_spans(samples: int, rate: int, policy: CutPolicy) -> list[Span]:
     starts = np.linspace(0, max(0, samples - length), policy.crops).astype(int).tolist()
     crops = [Span(at, min(at + length, samples), row, 1.0, length) for row, at in enumerate(starts, 1)]
     return sorted((*spans, *crops), key=lambda span: (span.end, span.row))
+
+
+def _each(ranges: Sequence[tuple[int, int]]) -> list[Span]:
+    ends = np.cumsum([end - start for start, end in ranges]).tolist()
+    return [Span(start, end, row, 1.0) for row, (start, end) in enumerate(pairwise([0, *ends]))]
 
 
 def ranges_of(rows: Float, rate: int) -> list[tuple[int, int]]:
@@ -118,7 +125,7 @@ def read_spans(path: str, rows: Float, rate: int, policy: CutPolicy | None = Non
     """
     ranges = ranges_of(rows, rate)
     planned = sum(end - start for start, end in ranges)
-    spans = plan_spans(planned, rate, policy or CutPolicy())
+    spans = _each(ranges) if policy and policy.each else plan_spans(planned, rate, policy or CutPolicy())
     if not spans:
         return
     counted = 0
@@ -141,7 +148,7 @@ def read_spans(path: str, rows: Float, rate: int, policy: CutPolicy | None = Non
 
 
 def join_rows(spans: Sequence[Span], found: Sequence[Float]) -> Float:
-    """(1 + crops, D) float32: the embeddings of spans, each as its share of its row."""
+    """(rows, D) float32: the embeddings of spans, each as its share of its row."""
     rows = np.zeros((1 + max(span.row for span in spans), len(found[0])))
     for span, embedding in zip(spans, found, strict=True):
         rows[span.row] += span.weight * embedding.astype(np.float64)

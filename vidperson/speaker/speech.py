@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -39,10 +40,12 @@ class SpeechPolicy:
 
     detect: only stretches in which somebody talks, by their level; or else the whole sound.
     shortest_s: what is shorter in all is not used.
+    window_s: longer stretches are cut into equal parts that are not longer, to tell who talks when; 0: they are not.
     """
 
     detect: bool = False
     shortest_s: float = 0.3
+    window_s: float = 0.0
 
 
 class Levels(NamedTuple):
@@ -158,13 +161,22 @@ def stretches(loud: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(max(0, start - _MARGIN_FRAMES), min(len(loud), end + _MARGIN_FRAMES)) for start, end in kept]
 
 
+def windows(found: Iterable[tuple[int, int]], longest_s: float) -> Iterator[tuple[int, int]]:
+    """Stretches, in frames, in as few equal parts as are not longer than so many seconds each; 0: as they are."""
+    longest = max(1, round(longest_s / FRAME_S))
+    for start, end in found:
+        parts = max(1, -(-(end - start) // longest)) if longest_s else 1
+        bounds = [start + (end - start) * part // parts for part in range(parts + 1)]
+        yield from pairwise(bounds)
+
+
 def _rows(levels: Levels, loudness: Loudness, policy: SpeechPolicy, rate: int) -> Float:
     """The stretches; none of sound that is silent from end to end."""
     if loudness.loudest_db < _SILENCE_DB:
         return _NOTHING
     loud, total_s, ratio = loudness.is_loud(levels), levels.samples / SAMPLE_RATE, loudness.snr_db()
     rows = []
-    for start, end in stretches(loud) if policy.detect else [(0, len(loud))]:
+    for start, end in windows(stretches(loud) if policy.detect else [(0, len(loud))], policy.window_s):
         power = sum(float(_POWER[part].sum()) for part in _parts(levels.below[start:end])) / (end - start)
         times = start * FRAME_S, min(end * FRAME_S, total_s)
         shares = float(levels.clipped[start:end].mean()) / _ALL, float(loud[start:end].mean())

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidperson.answers import BEST_FOLDER, Appearance, VideoAnswer
@@ -22,6 +22,7 @@ from vidperson.io.answers import Listed, Names, WhoCsv, WhoJson, answer_line, be
 from vidperson.io.coco import Coco
 from vidperson.io.cvat import cvat_xml
 from vidperson.io.items import StoredItems
+from vidperson.io.lines import read_paths
 from vidperson.io.planned import Planned
 from vidperson.io.record import MISSING, RECORD
 from vidperson.io.rttm import Rttm
@@ -42,13 +43,21 @@ class Source:
     """The answers of a test set.
 
     answers: its videos, to be read once. items: modality -> folder of stage 2 with the items of the set; of those that
-    are seen, their images and the numbers of their frames are taken from there.
+    are seen, their images and the numbers of their frames are taken from there. media: segment -> file, of which the
+    subtitles take when its first frame is shown.
     """
 
     answers: Iterable[VideoAnswer]
     names: Names
     items: Mapping[str, Path]
     test_set: str = ""
+    media: Mapping[str, Path] = field(default_factory=dict)
+
+
+def videos_of(data: Path) -> dict[str, Path]:
+    """Segment -> its video or image, of a data folder; none in a set of sounds. Raises DataError for a wrong list."""
+    scp = data / "vid.scp"
+    return {segment: Path(path) for segment, path in read_paths(scp).items()} if scp.is_file() else {}
 
 
 def write_answer_files(sources: Sequence[Source], output_dir: Path) -> None:
@@ -123,7 +132,9 @@ def annotate_videos(
 
 
 def remove_annotated(output_dir: Path, but: Collection[Path] = ()) -> None:
-    """Remove the copies of :func:`annotate_videos` but some; what else is in the folder stays."""
+    """Remove the copies of :func:`annotate_videos` but some, and what a killed run left; other files stay."""
+    for left in (output_dir / ANNOTATED).rglob("*.tmp"):
+        left.unlink()
     for record in sorted((output_dir / ANNOTATED).rglob(f"*.{RECORD}")):
         target = record.with_name(record.name.removesuffix(f".{RECORD}"))
         if target not in but:
@@ -212,8 +223,21 @@ def _listed(source: Source, several: bool) -> Iterator[tuple[Listed, dict[str, b
             if shown.boxes:
                 wanted[best[-1]] = shown.modality, shown.rows[shown.best]
         frames = _frames(answer, stored)
-        listed = Listed(answer, source.test_set, stem, source.names, tuple(best), frames)
+        first_frame_s = _first_frame_s(source.media.get(answer.segment)) if answer.appearances else 0.0
+        listed = Listed(answer, source.test_set, stem, source.names, tuple(best), frames, first_frame_s)
         yield listed, _images(answer.segment, wanted, stored)
+
+
+def _first_frame_s(path: Path | None) -> float:
+    """0 also where the file is not there any more, or there was none."""
+    if path is None or path.suffix.lower() in IMAGE_SUFFIXES:
+        return 0.0
+    from vidperson.media.video import first_frame_s
+
+    try:
+        return first_frame_s(path)
+    except MediaError:
+        return 0.0
 
 
 def _frames(answer: VideoAnswer, stored: Mapping[str, StoredItems]) -> tuple[tuple[tuple[int, ...], ...], ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from vidperson.answers import PortraitNote, VideoAnswer
-from vidperson.io.answers import Names, best_name, file_names
+from vidperson.io.answers import Names, best_name, file_names, read_who_json
 from vidperson.io.atomic import atomic_write
 from vidperson.io.lines import read_scp
 from vidperson.io.record import record_path
@@ -72,11 +72,12 @@ def write_who_page(
     shutil.rmtree(partial, ignore_errors=True)
     for name in FOLDERS:
         (partial / name).mkdir(parents=True)
-    written, first = [], ""
-    videos = (shown for source in sources for shown in _shown(source, output_dir, several))
+    written, first_page = [], ""
+    first = _first_frames(output_dir / "who.json")
+    videos = (shown for source in sources for shown in _shown(source, output_dir, several, first))
     for name, text in who_pages(videos, gallery, face, skipped, made):
         if name == FIRST_PAGE:
-            first = text
+            first_page = text
             continue
         path = partial / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,25 +88,35 @@ def write_who_page(
         os.replace(partial / name, output_dir / name)
     partial.rmdir()
     with atomic_write(output_dir / FIRST_PAGE) as stream:
-        stream.write(first)
+        stream.write(first_page)
     return [*written, output_dir / FIRST_PAGE]
 
 
-def _shown(source: PageSource, output_dir: Path, several: bool) -> Iterator[Shown]:
+def _first_frames(who_json: Path) -> dict[tuple[str, str], float]:
+    """Test set and segment -> seconds at which a player shows the first frame, of those where it is not 0."""
+    videos = read_who_json(who_json) if who_json.is_file() else iter(())
+    times = ((each["test_set"], each["segment"], each.get("first_frame_s", 0.0)) for each in videos)
+    return {(test_set, segment): time_s for test_set, segment, time_s in times if time_s}
+
+
+def _shown(
+    source: PageSource, output_dir: Path, several: bool, first: Mapping[tuple[str, str], float]
+) -> Iterator[Shown]:
     prefix = source.test_set if several else ""
     stems = file_names(source.names.videos)
     for answer in source.answers:
         segment = answer.segment
         stem = os.path.join(prefix, stems.get(segment, segment))
-        copy = f"annotated/{stem}.mp4"
+        copies = (f"annotated/{stem}{suffix}" for suffix in (".mp4", ".jpg"))
         media = source.media.get(segment)
         yield Shown(
             answer=answer,
             name=source.names.video(segment),
             page=stem,
             media=media_link(media, output_dir) if media else "",
-            annotated=quote(copy) if (output_dir / copy).is_file() else "",
+            annotated=next((quote(copy) for copy in copies if (output_dir / copy).is_file()), ""),
             test_set=source.test_set,
+            first_frame_s=first.get((source.test_set, segment), 0.0),
         )
 
 

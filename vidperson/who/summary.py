@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidperson.answers import DECISIONS
 from vidperson.io.answers import read_who_json
 
 _SHOWN = 5  # videos that are named for something
@@ -37,8 +36,9 @@ class Summary:
 
     def lines(self) -> list[str]:
         """In words."""
-        told = [f"{self.decisions[decision]} {decision}" for decision in DECISIONS]
-        lines = [f"{self.videos} videos and images, appearances: {', '.join(told)}; nobody in {self.empty} of them"]
+        told = f"{self.decisions['yes']} appearances recognised, {self.decisions['unsure']} unsure"
+        told += f", {self.decisions['unknown']} unknown; {self.empty} show nobody"
+        lines = [f"{self.videos} videos and photos: {told}"]
         if self.failures:
             more = f", and {self.failures - len(self.failed)} more" if self.failures > len(self.failed) else ""
             names = "; ".join(f"{video} ({why})" for video, why in self.failed)

@@ -33,6 +33,7 @@ for (const box of document.querySelectorAll(".searchable")) {
   const count = document.createElement("span");
   line.className = "search";
   line.setAttribute("role", "search");
+  line.setAttribute("aria-label", box.dataset.label ?? "search");
   count.className = "note";
   count.setAttribute("role", "status");
   input.type = "search";

@@ -1,0 +1,311 @@
+"""Tracks of several modalities in a video become persons: who is seen by the face, from behind, or heard.
+
+What is heard and what shows only what somebody wears say less than a face. So they join a face where they can, or carry
+on the name of one:
+
+- A face inside the box of a body in the same frames is of the same person. Such a body adds its time.
+- A body in which no face was found is compared with the other bodies of the video: people keep their clothes. It takes
+  over the name of the one that is most like it, as probable as it is that both are one person.
+- A voice joins who is seen while it talks, if that is more probable than not: by the number of those who are seen, and
+  by whether both are probably the same person of the gallery, or both nobody of it.
+- A voice that joins nobody takes over the name of the most similar voice of the video that did.
+
+Log-likelihood ratios of a face and a voice that belong together are added, each times its trust over that of the better
+one: a small face does not outvote a long utterance, nor a short one a large face. That the quality of what was found
+guides the fusion is the idea of F. Liu et al., "Person Recognition at Altitude and Range: Fusion of Face, Body Shape
+and Gait" (FarSight, arXiv 2505.04616); its estimator is trained, this one is a rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+
+from vidperson.answers import Track
+from vidperson.backends.decisions import posteriors
+from vidperson.backends.exact import Double
+from vidperson.types import CUT_BY_BOX, HEARD, ITEMS, Calibration
+
+GOOD_SIZE = {"faces": 20.0, "bodies": 100.0, "speech": 3.0}
+"""What is found -> the size from which on it is trusted in full: distance of the eyes or height in pixels, seconds."""
+TALKER_IS_SEEN = 0.7
+"""How probable it is that one of those who are seen is the one who talks."""
+SAME_CLOTHES = 0.2
+"""How probable it is, before they are compared, that two bodies of a video are one person."""
+SAME_VOICE = 0.5
+"""The same of two voices."""
+_INSIDE = 0.8  # of the box of a face that is inside that of its body
+_COMMON = 0.5  # of a face's frames in which it is there; of a voice's time in which somebody is seen
+_ALIKE = 0.0  # log-likelihood ratio of two faces from which on they may be in one body
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of T tracks of a video by one modality.
+
+    units: (T, D) unit vectors. sizes: (T,) as in ``GOOD_SIZE``.
+    llrs: (T, K) log-likelihood ratios of the K persons that come into question, the same ones for all modalities; 0 for
+        persons of whom nothing is known by this modality. others: (T,) ln of the sum of the ratios of all others.
+    calibration: how cosines of two tracks become log-likelihood ratios; None: not known, so they carry on no name.
+    """
+
+    modality: str
+    tracks: Sequence[Track]
+    units: Double
+    sizes: Double
+    llrs: Double
+    others: Double
+    calibration: Calibration | None
+
+    @property
+    def trust(self) -> Double:
+        """(T,) 0..1 by the size."""
+        return np.minimum(1.0, self.sizes / GOOD_SIZE[ITEMS[self.modality]])
+
+
+class Joined(NamedTuple):
+    """Tracks that are of one person and belong together.
+
+    members: modality and number of each track, the one to show first.
+    llrs: (K,) and others: as of :class:`Evidence`, of all together.
+    """
+
+    members: tuple[tuple[str, int], ...]
+    llrs: Double
+    others: float
+
+
+class _Group(NamedTuple):
+    """A person so far: see :class:`Joined`. spans: start and end of each member. trust: of the best one."""
+
+    members: tuple[tuple[str, int], ...]
+    spans: tuple[tuple[float, float], ...]
+    llrs: Double
+    others: float
+    trust: float
+
+
+@dataclass(frozen=True)
+class _Gallery:
+    """prior: that somebody is of the gallery. persons: how many are in it. compared: K of them."""
+
+    prior: float
+    persons: int
+    compared: int
+
+    def shares(self, llrs: Double, others: float) -> Double:
+        """(K + 2,) probabilities of the persons, of nobody of the gallery, and of its other persons together."""
+        found, nobody = posteriors(llrs, self.prior, self.persons, others)
+        return np.array([*found, nobody, max(0.0, 1.0 - float(found.sum()) - nobody)])
+
+    @property
+    def before(self) -> Double:
+        """(K + 2,) the same before anything was seen."""
+        if not self.persons:
+            return np.array([1.0, 0.0])
+        each = self.prior / self.persons
+        return np.array([*[each] * self.compared, 1 - self.prior, each * (self.persons - self.compared)])
+
+    def agreement(self, one: Double, other: Double) -> float:
+        """How many times more probable two tracks are if they are one person, by their shares; 1: they do not tell."""
+        before = self.before
+        there = before > 0
+        return float((one[there] * other[there] / before[there]).sum())
+
+    def carried(self, shares: Double, sure: float) -> tuple[Double, float]:
+        """Log-likelihood ratios of who is, as probable as ``sure``, the person with these shares: (K,), and others."""
+        before = self.before
+        mixed = sure * shares + (1 - sure) * before
+        with np.errstate(divide="ignore"):
+            nobody = mixed[-2] / before[-2]
+            ratios = np.log(mixed[:-2] / before[:-2] / nobody)
+            rest = mixed[-1] / nobody / (self.prior / self.persons) if self.persons > self.compared else 0.0
+            return ratios, float(np.log(rest)) if rest else -math.inf
+
+
+def join_modalities(evidence: Sequence[Evidence], person_prior: float, persons: int) -> list[Joined]:
+    """The persons of a video: each track is in one of them, and each of them has a track.
+
+    evidence: one a modality; of one only, each track is by itself. person_prior: see ``decisions.posteriors``.
+    persons: of the gallery.
+    """
+    kinds = [(one, ITEMS[one.modality]) for one in evidence]
+    heard = [one for one, items in kinds if items in HEARD]
+    around = [one for one, items in kinds if items in CUT_BY_BOX]
+    seen = [one for one, items in kinds if items not in HEARD and items not in CUT_BY_BOX]
+    if len(evidence) == 1:
+        return [Joined(each.members, each.llrs, each.others) for each in _singles(evidence[0])]
+    gallery = _Gallery(person_prior, persons, evidence[0].llrs.shape[1] if evidence else 0)
+    groups = list(chain.from_iterable(_singles(one) for one in seen))
+    for bodies in around:
+        groups = _with_bodies(groups, seen, bodies, gallery)
+    for voices in heard:
+        groups = _with_voices(groups, voices, gallery)
+    return [Joined(group.members, group.llrs, group.others) for group in groups]
+
+
+def _singles(one: Evidence) -> list[_Group]:
+    return [_single(one, number) for number in range(len(one.tracks))]
+
+
+def _single(one: Evidence, number: int) -> _Group:
+    track = one.tracks[number]
+    span = track.start_s, track.end_s
+    return _Group(((one.modality, number),), (span,), one.llrs[number], float(one.others[number]), one.trust[number])
+
+
+def _with_bodies(groups: list[_Group], seen: Sequence[Evidence], bodies: Evidence, gallery: _Gallery) -> list[_Group]:
+    """Groups of faces, joined where they are in one body, with the bodies; and bodies without a face."""
+    by_modality = {one.modality: one for one in seen}
+    of_body: list[list[int]] = [[] for _ in bodies.tracks]  # groups
+    for place, group in enumerate(groups):
+        ((modality, number),) = group.members
+        body = _body_around(by_modality[modality].tracks[number], bodies.tracks)
+        if body is not None:
+            of_body[body].append(place)
+    joined, gone = list[_Group](), set[int]()
+    sources = list[tuple[int, _Group]]()
+    for body, places in enumerate(of_body):
+        if places:
+            inside = _consistent([groups[place] for place in places], by_modality)
+            gone |= {place for place in places if any(groups[place] is one for one in inside)}
+            joined.append(_together(inside, bodies, body, by_modality))
+            sources.append((body, joined[-1]))
+    alone = [
+        _carried(bodies, body, sources, SAME_CLOTHES, gallery) for body, places in enumerate(of_body) if not places
+    ]
+    return [*joined, *(group for place, group in enumerate(groups) if place not in gone), *alone]
+
+
+def _body_around(track: Track, bodies: Sequence[Track]) -> int | None:
+    """The body that a face is in for at least half of its frames, the one with the most; None: there is none."""
+    faces = {box[0]: box[1:] for box in track.boxes}
+    counts = [
+        sum(_share_inside(faces[time], around) >= _INSIDE for time, *around in body.boxes if time in faces)
+        for body in bodies
+    ]
+    best = int(np.argmax(counts)) if counts else -1
+    return best if best >= 0 and counts[best] >= max(1.0, _COMMON * len(faces)) else None
+
+
+def _share_inside(box: Sequence[float], around: Sequence[float]) -> float:
+    """How much of the area of a box is inside another one."""
+    width = min(box[2], around[2]) - max(box[0], around[0])
+    height = min(box[3], around[3]) - max(box[1], around[1])
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return max(width, 0.0) * max(height, 0.0) / area if area > 0 else 0.0
+
+
+def _consistent(groups: Sequence[_Group], by_modality: dict[str, Evidence]) -> list[_Group]:
+    """Of faces in one body those that are alike, and not seen at the same time: the track of a body may change persons.
+
+    The face that is seen longest is one of them.
+    """
+    order = sorted(groups, key=lambda group: (group.spans[0][0] - group.spans[0][1], group.spans))
+    kept = [order[0]]
+    (modality, first), evidence = order[0].members[0], by_modality[order[0].members[0][0]]
+    for group in order[1:]:
+        start, end = group.spans[0]
+        apart = all(end <= begin or start >= last for one in kept for begin, last in one.spans)
+        other_modality, number = group.members[0]
+        cosine = float(evidence.units[number] @ evidence.units[first]) if other_modality == modality else -1.0
+        alike = evidence.calibration is not None and evidence.calibration.llr(np.array(cosine)) >= _ALIKE
+        if apart and alike:
+            kept.append(group)
+    return kept
+
+
+def _together(inside: Sequence[_Group], bodies: Evidence, body: int, by_modality: dict[str, Evidence]) -> _Group:
+    """Faces in one body: their ratios by trust and number of items, since they tell the same and not more."""
+    weights = []
+    for group in inside:
+        modality, number = group.members[0]
+        weights.append(float(by_modality[modality].trust[number]) * len(by_modality[modality].tracks[number].rows))
+    shares = np.array(weights) / math.fsum(weights) if math.fsum(weights) > 0 else np.full(len(inside), 1 / len(inside))
+    order = np.argsort(-shares, kind="stable").tolist()
+    llrs = sum(shares[place] * inside[place].llrs for place in order)
+    others = math.fsum(shares[place] * inside[place].others for place in order)
+    track = bodies.tracks[body]
+    return _Group(
+        (*(inside[place].members[0] for place in order), (bodies.modality, body)),
+        (*(inside[place].spans[0] for place in order), (track.start_s, track.end_s)),
+        np.asarray(llrs),
+        others,
+        max(group.trust for group in inside),
+    )
+
+
+def _carried(
+    one: Evidence,
+    number: int,
+    sources: Sequence[tuple[int, _Group]],
+    before: float,
+    gallery: _Gallery,
+    own: bool = False,
+) -> _Group:
+    """A track by itself, with the name of the one of the same modality that is most like it.
+
+    sources: numbers of tracks that belong to groups. before: how probable it is that two tracks are one person.
+    own: what the track itself tells of persons counts, too.
+    """
+    single = _single(one, number)
+    llrs, others = (single.llrs, single.others) if own else (np.zeros_like(single.llrs), _nothing(gallery))
+    if sources and one.calibration is not None:
+        ratios = one.calibration.llr(one.units[[source for source, _ in sources]] @ one.units[number])
+        best = int(np.argmax(ratios))
+        odds = math.exp(min(50.0, float(ratios[best]))) * before / (1 - before)
+        more, rest = gallery.carried(gallery.shares(sources[best][1].llrs, sources[best][1].others), odds / (1 + odds))
+        llrs, others = llrs + more, others + rest - _nothing(gallery) if math.isfinite(others) else others
+    return single._replace(llrs=llrs, others=others)
+
+
+def _nothing(gallery: _Gallery) -> float:
+    """The sum of the ratios of the other persons where nothing is known: 1 each."""
+    left = gallery.persons - gallery.compared
+    return math.log(left) if left else -math.inf
+
+
+def _with_voices(groups: list[_Group], voices: Evidence, gallery: _Gallery) -> list[_Group]:
+    """Each voice with whom it belongs to, or by itself."""
+    shares = [gallery.shares(group.llrs, group.others) for group in groups]
+    of_group: list[list[int]] = [[] for _ in groups]
+    alone = list[int]()
+    for number, track in enumerate(voices.tracks):
+        visible = [place for place, group in enumerate(groups) if _common(track, group) >= _COMMON]
+        ours = gallery.shares(voices.trust[number] * voices.llrs[number], float(voices.others[number]))
+        odds = [TALKER_IS_SEEN / len(visible) * gallery.agreement(shares[place], ours) for place in visible]
+        best = int(np.argmax(odds)) if odds else -1
+        if odds and odds[best] > math.fsum(odds) - odds[best] + 1 - TALKER_IS_SEEN:
+            of_group[visible[best]].append(number)
+        else:
+            alone.append(number)
+    joined = [
+        _with_own_voices(group, voices, numbers) if numbers else group
+        for group, numbers in zip(groups, of_group, strict=True)
+    ]
+    known = [(number, group) for group, numbers in zip(joined, of_group, strict=True) for number in numbers]
+    return [*joined, *(_carried(voices, number, known, SAME_VOICE, gallery, own=True) for number in alone)]
+
+
+def _common(track: Track, group: _Group) -> float:
+    """The share of a track's time in which a group is there."""
+    both = [max(0.0, min(track.end_s, end) - max(track.start_s, start)) for start, end in group.spans]
+    return max(both) / max(track.end_s - track.start_s, 1e-6)
+
+
+def _with_own_voices(group: _Group, voices: Evidence, numbers: Sequence[int]) -> _Group:
+    """Voices of one person tell the same and not more, so their mean by duration counts, once."""
+    tracks = [voices.tracks[number] for number in numbers]
+    spans = tuple((track.start_s, track.end_s) for track in tracks)
+    sizes = voices.sizes[list(numbers)]
+    shares = sizes / sizes.sum() if sizes.sum() > 0 else np.full(len(sizes), 1 / len(sizes))
+    trust = min(1.0, float(sizes.sum()) / GOOD_SIZE[ITEMS[voices.modality]])
+    most = max(group.trust, trust) or 1.0
+    llrs = group.trust / most * group.llrs + trust / most * (shares @ voices.llrs[list(numbers)])
+    members = tuple((voices.modality, number) for number in numbers)
+    return group._replace(members=group.members + members, spans=group.spans + spans, llrs=llrs, trust=most)
