@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +25,7 @@ from steps_face.extract_embeddings import extract_embeddings
 from vidperson import cli, console
 from vidperson.app import App, Face, Settings
 from vidperson.engines.processor import processor_features
-from vidperson.errors import DataError, ModelError
+from vidperson.errors import DataError, ModelError, VidPersonError
 from vidperson.face.detection import ARCHIVES, STATES
 from vidperson.io.answers import read_who_csv
 from vidperson.io.lines import read_scp
@@ -91,15 +94,16 @@ def test_faces_and_embeddings_of_photo_and_video_are_the_bytes_of_stages_2_and_3
     )
     merge_jobs([jobs[1]], done[1], ["embed.ark"], STATES, files)
     statuses = read_scp(done[0] / "status")
-    rows, quality = (load_matrices(done[0] / f"{name}.scp") for name in ("faces", "quality"))
+    rows, quality, all_shots = (load_matrices(done[0] / f"{name}.scp") for name in ("faces", "quality", "shots"))
     embeddings = load_matrices(done[1] / "embed.scp")
     for name, path in files.items():
-        status, found = app.found(path)
+        status, shots, found = app.found(path)
         assert status == statuses[name] == "ok"
         assert len(found.rows) > 1
         assert found.rows.tobytes() == rows[name].tobytes()
         assert found.quality is not None and found.quality.tobytes() == quality[name].tobytes()
         assert found.embeddings.tobytes() == embeddings[name].tobytes()
+        assert shots.tobytes() == all_shots[name].tobytes()
 
 
 def test_faces_of_an_array_are_those_of_its_file(app: App, photos: Path) -> None:
@@ -285,7 +289,10 @@ def test_folders_without_a_person_or_a_video_are_answered_in_words(
     (folders.videos / "signing.mkv").unlink()
     assert folders.find() == []
     assert {row.person for row in read_who_csv(folders.out / "who.csv")} == {"unknown 1", "unknown 2"}
-    folders.videos = tmp_path / "nobody"
+    folders.out = folders.videos / "answer"
+    with pytest.raises(DataError, match="answer: the answer would be in .*videos, and its images be searched"):
+        folders.find()
+    folders.videos, folders.out = tmp_path / "nobody", tmp_path / "who"
     with pytest.raises(DataError, match="no video or image in it"):
         folders.find()
 
@@ -330,14 +337,13 @@ def test_precision_auto_is_that_of_the_stages(
 
 def test_defaults_are_those_of_the_config_for_folders(repo: Path) -> None:
     script = ". global_conf/defaults.sh; . global_conf/config_folder.sh; "
-    script += "echo $fps $max_size $det_threshold $second_look $device $engine $precision"
+    script += "echo $fps $max_size $det_threshold $second_look $person_prior $min_probability $unsure_probability"
+    script += " $device $engine $precision"
     told = subprocess.run(["bash", "-c", script], cwd=repo, capture_output=True, text=True, check=True).stdout.split()
-    settings = Settings()
-    ours = [settings.max_size, settings.second_look]
-    assert [int(told[1]), int(told[3])] == ours and [float(told[0]), float(told[2])] == [
-        settings.fps, settings.det_threshold,
-    ]  # fmt: skip
-    assert told[4:] == [settings.device, settings.engine, settings.precision]
+    ours = Settings()
+    numbers = [ours.fps, ours.max_size, ours.det_threshold, ours.second_look, ours.person_prior]
+    assert [float(word) for word in told[:7]] == [*numbers, ours.min_probability, ours.unsure_probability]
+    assert told[7:] == [ours.device, ours.engine, ours.precision]
 
 
 def test_load_refuses_unknown_networks_and_those_of_another_kind() -> None:
@@ -347,6 +353,9 @@ def test_load_refuses_unknown_networks_and_those_of_another_kind() -> None:
         vidperson.load(detector=EMBEDDER)
     with pytest.raises(TypeError, match="colour"):
         vidperson.load(colour="red")
+    for wrong in ({"fps": 0}, {"det_threshold": 2}, {"max_size": 0}, {"threads": -1}, {"min_probability": 0.1}):
+        with pytest.raises((ValueError, VidPersonError), match="expected"):
+            vidperson.load(**wrong)
 
 
 def test_import_is_cheap_and_every_public_name_is_there() -> None:
@@ -357,6 +366,45 @@ def test_import_is_cheap_and_every_public_name_is_there() -> None:
     assert all(getattr(vidperson, name) for name in vidperson.__all__)
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         vidperson.lod  # noqa: B018
+
+
+def test_wheel_takes_every_file_of_the_package(repo: Path) -> None:
+    """What is no Python is taken by the patterns of ``package-data``."""
+    patterns = tomllib.loads((repo / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    listed = subprocess.run(["git", "ls-files", "vidperson"], cwd=repo, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git repository: nothing tells which files belong to it")
+    packages = {package.replace(".", "/"): globs for package, globs in patterns.items()}
+    left = [
+        name
+        for name in listed.stdout.split("\n")
+        if name
+        and not name.endswith(".py")
+        and not any(Path(name).match(glob) for glob in packages["*"])
+        and not any(Path(name).match(f"{package}/{glob}") for package, globs in packages.items() for glob in globs)
+    ]
+    assert left == []
+    assert all((repo / "vidperson" / name).is_file() for name in ("zoo/arcface_tiny.onnx", "py.typed"))
+
+
+@pytest.mark.campaign
+def test_wheel_works_where_there_is_no_repository(repo: Path, photos: Path, tmp_path: Path) -> None:
+    """Built, installed into a folder of its own, and called from elsewhere."""
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    source = tmp_path / "source"
+    shutil.copytree(repo / "vidperson", source / "vidperson")
+    for name in ("pyproject.toml", "LICENSE"):
+        shutil.copyfile(repo / name, source / name)
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(source)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)], check=True)
+    folders = Folders(tmp_path, photos, photos / "biden.jpg")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "HOME": str(tmp_path)}
+    call = [sys.executable, str(tmp_path / "site/bin/vidperson"), *folders.arguments()]
+    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Łucja, *" in done.stdout
+    assert (folders.out / "report.html").is_file() and not (tmp_path / ".cache/vidperson").exists()
 
 
 # -------------------------------------------------------------------------------------------------- on the command line
@@ -407,6 +455,14 @@ def test_command_faces_goes_on_after_a_broken_file_and_counts_it(run: Run, photo
     first = json.loads(out.splitlines()[0])
     assert code == 0 and len(first["embedding"]) == 128 and first["file"] == str(odd)
     assert float(lines[0][2]) == pytest.approx(first["box"][0], abs=0.06)
+
+
+def test_command_faces_prints_a_name_that_is_no_text(run: Run, photos: Path, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    os.symlink(os.fsencode(photos / "two_people.jpg"), name)
+    call = [sys.executable, "-m", "vidperson.console", "faces", os.fsdecode(name), "--max-size", "200"]
+    done = subprocess.run(call, capture_output=True)
+    assert done.returncode == 0 and b"/caf\\udce9.jpg\t0.000" in done.stdout, done.stderr
 
 
 def test_command_that_is_wrong_is_refused_with_what_is_valid(run: Run) -> None:

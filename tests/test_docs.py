@@ -86,7 +86,8 @@ def known_options() -> set[str]:
     for path in [*ROOT.glob("global_conf/*defaults.sh"), *ROOT.glob("run_*.sh")]:
         names |= set(re.findall(r"^([a-z]\w*)=", path.read_text(), re.MULTILINE))
     programs = [*ROOT.glob("utils/*"), *ROOT.glob("steps*/*"), *ROOT.glob("local/*/*"), *ROOT.glob("benchmarks/*")]
-    programs += [ROOT / "vidperson/cli.py", *ROOT.glob("vidperson/training/*.py")]
+    programs += [ROOT / "vidperson" / name for name in ("app.py", "cli.py", "console.py")]
+    programs += ROOT.glob("vidperson/training/*.py")
     for path in (path for path in programs if path.suffix in (".py", ".sh")):
         text = path.read_text()
         names |= set(re.findall(r"""["'( |]--([a-z][a-z0-9-]*)["') |]""", text))  # as a program asks for it

@@ -26,6 +26,7 @@ EVERYTHING = {
     "body",
     "cli",
     "corpora",
+    "durations",
     "embedding",
     "engines",
     "errors",
@@ -60,6 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     "networks": {"engines", "io", *NEUTRAL},
     "embedding": {"io", "progress", *NEUTRAL},
     "corpora": {"io", *NEUTRAL},
+    "durations": {"io", "media", "supervision", *NEUTRAL},
     "training": {"networks", "io", "cli", "progress", *NEUTRAL},
     **dict.fromkeys(("face", "speaker", "body"), MODALITY),
     # The facade and the console call what the steps call.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from recipe import PUBLISHED, SHIPPED, STAGES, Recipe, link, published
 
+import vidperson
+from vidperson.io.answers import read_answers, read_names
 from vidperson.io.lines import read_scp
 from vidperson.io.matrices import load_matrices
 
@@ -78,6 +81,26 @@ def test_folder_without_key_is_scored_and_reported_without_numbers(hamilton: Rec
     (row,) = json.loads((results / "results.json").read_text())["results"]
     assert row["num_trials"] == 4 and row["eer"] is None
     assert "no key" in (results / "report.html").read_text()
+
+
+def test_folder_answer_of_the_stages_is_that_of_the_package(hamilton: Recipe, models: Path) -> None:
+    """Who, when, how probable, and all boxes, to the last digit; only ids are names."""
+    data = hamilton.work / "data"
+    names = read_names([data / "folder_enroll"], data / "folder_test")
+    (stages,) = read_answers(hamilton.work / "exp/scores/who/folder/folder_test_who.jsonl")
+    app = vidperson.load(detector=PUBLISHED[0], embedder=PUBLISHED[1], models_dir=models)
+    gallery = app.gallery(hamilton.work / "my persons")
+    (package,) = gallery.find_all([hamilton.work / "my videos" / name for name in names.videos.values()])
+    assert len(gallery.persons) == 4 and len(package.appearances) > 3
+    named = [
+        replace(
+            one,
+            person=names.person(one.person),
+            candidates=tuple(replace(other, person=names.person(other.person)) for other in one.candidates),
+        )
+        for one in stages.appearances
+    ]
+    assert package == replace(stages, segment=package.segment, appearances=tuple(named))
 
 
 @pytest.mark.parametrize(

@@ -26,20 +26,21 @@ from vidperson import cli
 from vidperson.answers import PortraitNote, VideoAnswer
 from vidperson.backends.decisions import Thresholds, posteriors
 from vidperson.backends.exact import Double
-from vidperson.backends.finding import Finder, Found, Unknown, Video, join, portrait
+from vidperson.backends.finding import Finder, Found, Unknown, join, portrait
 from vidperson.backends.gallery import Gallery as Vectors
 from vidperson.backends.gallery import Portrait
 from vidperson.backends.portrait_notes import gallery_notes, noted
 from vidperson.corpora.folder import media_of_persons
+from vidperson.durations import figures_of
 from vidperson.engines import ENGINES, PRECISIONS, Network
 from vidperson.engines.processor import processor_features
-from vidperson.errors import DataError, ModelError
+from vidperson.errors import DataError, MediaError, ModelError
 from vidperson.face.candidates import Candidates, SelectedFaces
 from vidperson.face.detection import uniform_tasks
 from vidperson.face.detector import MAX_SIZE, FaceDetector, make_detector
 from vidperson.face.embedder import FaceEmbedder
 from vidperson.face.pipeline import Task, find_faces
-from vidperson.face.selection import SelectionPolicy
+from vidperson.face.selection import SelectionPolicy, score_levels
 from vidperson.media.image import decode_intact_image
 from vidperson.media.sampling import UniformSampling
 from vidperson.networks.card import ModelCard, calibration_of
@@ -47,7 +48,8 @@ from vidperson.networks.choice import best_at_hand
 from vidperson.networks.install import InstalledModel, install_model, shipped_model
 from vidperson.networks.opening import AUTO, auto_precision, open_network
 from vidperson.report.portrait_notes import note_text
-from vidperson.types import Calibration, Float, Frame, Image
+from vidperson.types import IMAGE_SUFFIXES, Calibration, Float, Frame, Image
+from vidperson.who.finding import video_of
 
 Source = str | os.PathLike[str] | Image
 """A file, a folder of images, or (height, width, 3) uint8 RGB."""
@@ -75,6 +77,14 @@ class FaceSettings:
     )
     threads: int = cli.option(0, "CPU threads; 0: as many as there are cores", convert=cli.whole(0))
 
+    def __post_init__(self) -> None:
+        """Raises VidPersonError or ValueError for values that cannot be; as options they are refused before."""
+        UniformSampling(self.fps)
+        score_levels(self.det_threshold)
+        if self.max_size < 1 or self.second_look < 0 or self.threads < 0:
+            found = f"{self.max_size}, {self.second_look} and {self.threads}"
+            raise ValueError(f"max_size, second_look, threads: expected at least 1, 0 and 0, found {found}")
+
     @property
     def num_threads(self) -> int:
         """1 or more."""
@@ -94,6 +104,10 @@ class Settings(FaceSettings):
     unsure_probability: float = cli.option(
         Thresholds.unsure, "lowest probability with which that is unsure", convert=cli.share
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.thresholds
 
     @property
     def thresholds(self) -> Thresholds:
@@ -206,10 +220,10 @@ class App:
         finder = Finder({"face": vectors}, {"face": self.calibration}, self.settings.thresholds)
         return Gallery(self, finder, tuple(note_text(note, {}) for note in notes))
 
-    def found(self, source: Source) -> tuple[str, Found]:
-        """What stages 2 and 3 have of a file: its status, and rows, quality and embeddings of its faces."""
+    def found(self, source: Source) -> tuple[str, Float, Found]:
+        """What stages 2 and 3 have of a file: its status, its shots, and rows, quality and embeddings of its faces."""
         status, found = self._selected(source)
-        return status, Found("face", found.rows, found.quality, self._embedded(found)[1])
+        return status, found.shots, Found("face", found.rows, found.quality, self._embedded(found)[1])
 
     def _readable(self, source: Source) -> tuple[SelectedFaces, list[Image], Float]:
         """What was found, with aligned crops and embeddings. Raises DataError for a file that cannot be read."""
@@ -223,7 +237,8 @@ class App:
             candidates = Candidates(self._policy)
             frame = Frame(source, 0, 0.0)
             candidates.add(frame, self.detector.detect([source], candidates.min_score)[0])
-            return "ok", candidates.select()
+            shots = np.array([(0, *source.shape[1::-1])], np.float32)
+            return "ok", replace(candidates.select(), shots=shots)
         tasks = find_tasks({"": os.path.abspath(source)}, self.settings)
         with closing(find_faces(tasks, self.detector, self._policy, threads=self.settings.num_threads)) as results:
             result = next(results)
@@ -238,7 +253,7 @@ class App:
         return crops, np.concatenate(embeddings)
 
     def _portrait(self, source: Source, person: str) -> Portrait:
-        status, found = self.found(source)
+        status, _, found = self.found(source)
         return portrait(_name(source), person, found, status)
 
     def _person(self, source: Source, notes: list[str]) -> Double:
@@ -280,8 +295,9 @@ class Gallery:
         unknown = Unknown(self._finder.calibrations)
         answers = []
         for source in sources:
-            status, found = self._app.found(source)
-            video = Video(_name(source), status, interval_s=1 / self._app.settings.fps)
+            status, shots, found = self._app.found(source)
+            duration_s, taken = _figures(source)
+            video = video_of(_name(source), status, shots, duration_s, self._app.settings.fps, taken)
             answer, vectors = self._finder.answer(video, [found])
             unknown.add(answer, vectors)
             answers.append(answer)
@@ -362,6 +378,18 @@ def _name(source: Source) -> str:
 def _portraits(root: Path) -> dict[str, list[Source]]:
     found = media_of_persons(root)
     return {person: [root / person / name for name in names] for person, names in found.items()}
+
+
+def _figures(source: Source) -> tuple[float, str]:
+    """Seconds that it lasts, 0 for an image, and when it was taken."""
+    if isinstance(source, np.ndarray):
+        return 0.0, ""
+    try:
+        found = figures_of(os.path.abspath(source))
+    except (DataError, MediaError):
+        return 0.0, ""
+    is_image = os.fspath(source).lower().endswith(IMAGE_SUFFIXES)
+    return 0.0 if is_image else round(found.seconds, 3), found.taken
 
 
 def _require_readable(source: Source, status: str) -> None:

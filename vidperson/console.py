@@ -7,6 +7,7 @@ vidperson faces photo.jpg           the faces in an image or a video
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import shlex
@@ -47,11 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     command, verbose = given.pop("command"), given.pop("verbose")
     if command is who:
         given["call"] = shlex.join(["vidperson", *(sys.argv[1:] if arguments is None else arguments)])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, stream=sys.stderr, format=cli.LOG_FORMAT)
     cli.main(command, argparse.Namespace(**given))
 
 
-def who(persons: str, videos: str, output_dir: Path, most_rows: int, call: str, **settings: Any) -> None:
+def who(
+    persons: str, videos: str, output_dir: Path, annotate: bool, most_rows: int, call: str, **settings: Any
+) -> None:
     """Answer for folders, and print the table. Raises as :func:`~vidperson.who.folders.find_in_folders`."""
     from vidperson.app import Settings
     from vidperson.io.answers import read_who_csv
@@ -62,7 +67,7 @@ def who(persons: str, videos: str, output_dir: Path, most_rows: int, call: str, 
     def tell(what: str) -> None:
         print(f"{what} ...", file=sys.stderr)
 
-    for note in find_in_folders(Settings(**settings), persons, videos, output_dir, tell, call):
+    for note in find_in_folders(Settings(**settings), persons, videos, output_dir, tell, call, annotate):
         print(note, file=sys.stderr)
     for line in who_table(read_who_csv(output_dir / "who.csv"), most_rows):
         print(line)
@@ -148,6 +153,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     folders.add_argument("persons", help="folder with one folder per person")
     folders.add_argument("videos", help="folder of videos and images, or one of them")
     folders.add_argument("--output-dir", type=Path, default=Path("who"), help="folder of the answer")
+    folders.add_argument(
+        "--annotate", type=cli.flag, default=False, help="true: copy each video with boxes and names drawn in"
+    )
     folders.add_argument("--most-rows", type=cli.whole(1), default=100, help="lines of the table that is printed")
     two = add("compare", compare, COMPARE, FaceSettings)
     two.add_argument("first", help="image or video")

@@ -107,11 +107,16 @@ def read_videos(
         status = next((part.statuses[segment] for part in parts if segment in part.statuses), "unreadable: no status")
         shots = next((rows for part in parts if (rows := part.shots(segment)) is not None), None)
         is_image = paths.get(segment, "").lower().endswith(IMAGE_SUFFIXES)
-        width, height = (0, 0) if shots is None or not len(shots) else map(int, shots[0, 1:].tolist())
         duration_s = 0.0 if is_image else round(float(seconds.get(segment, 0.0)), 3)
-        starts = None if shots is None else shots[:, :1]
-        video = Video(segment, status, duration_s, width, height, starts, 1 / fps, taken.get(segment, ""))
+        video = video_of(segment, status, shots, duration_s, fps, taken.get(segment, ""))
         yield video, [part.found(segment) for part in parts]
+
+
+def video_of(segment: str, status: str, shots: Float | None, duration_s: float, fps: float, taken: str = "") -> Video:
+    """shots: (S, 3) as of :meth:`StoredPart.shots`. duration_s: 0 for an image. fps: frames searched per second."""
+    width, height = (0, 0) if shots is None or not len(shots) else map(int, shots[0, 1:].tolist())
+    starts = None if shots is None else shots[:, :1]
+    return Video(segment, status, duration_s, width, height, starts, 1 / fps, taken)
 
 
 def write_answers(

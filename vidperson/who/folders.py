@@ -18,7 +18,9 @@ from vidperson.app import EMBED_BATCH, Settings, chosen_networks, find_tasks, op
 from vidperson.backends.finding import Finder
 from vidperson.backends.portrait_notes import gallery_notes
 from vidperson.corpora.folder import prepare
+from vidperson.durations import FILE_TIMEOUT_S, write_durations
 from vidperson.embedding import ARCHIVE, embed_segments
+from vidperson.errors import DataError
 from vidperson.face.crops import FaceCrops
 from vidperson.face.detection import ARCHIVES, STATES, open_store, store_faces
 from vidperson.face.embedder import FaceEmbedder
@@ -34,7 +36,7 @@ from vidperson.networks.install import InstalledModel
 from vidperson.progress import Progress
 from vidperson.report.who import Made
 from vidperson.supervision import Watch, run_supervised
-from vidperson.who.files import Source, write_answer_files
+from vidperson.who.files import Source, annotate_videos, remove_annotated, write_answer_files
 from vidperson.who.finding import StoredPart, read_gallery, read_videos, write_answers, write_portrait_notes
 from vidperson.who.pages import PageSource, made_on, media_of, network_of, skipped_portraits, write_who_page
 
@@ -49,18 +51,26 @@ def find_in_folders(
     output_dir: Path,
     tell: Callable[[str], None] = logging.info,
     call: str = "",
+    annotate: bool = False,
 ) -> list[str]:
     """Write who.csv, report.html and the other answer files into a folder.
 
     persons: one folder per person with photos or videos in it; empty, or a folder without any: everybody is unknown.
     videos: a folder of videos and images, or one file. tell: is told what begins. call: the command, for the page.
+    annotate: copy each video and image with boxes and names drawn in.
     Call it before other threads or engines are started: files are decoded in a child process.
     Returns what the user should know of the portraits, a sentence each. A file that cannot be read costs only itself.
-    Raises DataError for a folder that is missing or has no video, and as :func:`~vidperson.app.load`.
+    Raises DataError for a folder that is missing or has no video, for an answer within one of them, and as
+    :func:`~vidperson.app.load`.
     """
+    for folder in (persons, videos):
+        if folder and output_dir.resolve().is_relative_to(Path(folder).resolve()):
+            message = f"the answer would be in {os.fspath(folder)}, and its images be searched; choose another folder"
+            raise DataError(message, output_dir)
     tell("reading the folders")
     work = output_dir / "work"
     enrolment, test = prepare(work / "data", persons, videos, find_persons=True)
+    write_durations(test, FILE_TIMEOUT_S)
     networks = chosen_networks(settings)
     calibration = calibration_of(networks[1].card)  # without one there is no need to begin
     sets = [data for data in (enrolment, test) if (data / "vid.scp").stat().st_size]
@@ -85,6 +95,7 @@ def find_in_folders(
     media = media_of(test)
     source = Source(read_answers(answers), names, {"face": places[test].items}, test.name, media)
     write_answer_files([source], output_dir)
+    remove_annotated(output_dir, annotate_videos(read_answers(answers), names, media, output_dir) if annotate else [])
     pages = PageSource(read_answers(answers), names, media, test.name)
     made = Made(made_on(answers), call, networks=[network_of(network) for network in networks])
     write_who_page([pages], output_dir, skipped_portraits(told, names.persons), made)
