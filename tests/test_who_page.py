@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -18,6 +19,7 @@ from vidperson import cli
 from vidperson.errors import DataError
 from vidperson.io.answers import Names, answer_line
 from vidperson.io.record import write_record
+from vidperson.networks.install import install_model
 from vidperson.report import who
 from vidperson.report.who import Made, Network, Skipped, clock, percent, seconds_text, span_text
 from vidperson.who.pages import PageSource, media_link, networks_of, write_who_page
@@ -389,5 +391,8 @@ def test_step_without_answer_files_names_the_step_that_writes_them(stage):
         make_who_page(stage)
 
 
-def test_networks_of_folders_without_a_network_are_none(tmp_path):
-    assert networks_of([tmp_path / "energy"]) == []
+def test_networks_tell_licence_and_hash_of_what_is_installed(tmp_path):
+    installed = install_model("arcface_tiny", tmp_path)
+    folders = [tmp_path / "energy", tmp_path / "arcface_tiny", tmp_path / "arcface_tiny"]
+    digest = hashlib.sha256(installed.network.read_bytes()).hexdigest()
+    assert networks_of(folders) == [Network("arcface_tiny", "face embedder", digest, installed.card.licence)]
