@@ -170,8 +170,11 @@ def test_every_link_of_every_page_leads_to_a_file(pages):
 
 def test_print_shows_what_is_folded(report):
     assert "Uncle Tom" not in " ".join(report.texts("#persons"))
+    late = "58:30 – 59:40"
+    assert late not in " ".join(report.texts("#videos")) and "9 more" in " ".join(report.texts("#videos"))
     report.show(dark=False, media="print")
     assert "Uncle Tom" in " ".join(report.texts("#persons"))
+    assert late in " ".join(report.texts("#videos")) and "9 more" not in " ".join(report.texts("#videos"))
     text = " ".join(report.texts("#made"))
     assert "./run_who.sh persons videos" in text and "ab" * 32 in text and "27 November 2026" in text
 
