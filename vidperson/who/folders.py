@@ -95,8 +95,7 @@ def find_in_folders(
     media = media_of(test)
     source = Source(read_answers(answers), names, {"face": places[test].items}, test.name, media)
     write_answer_files([source], output_dir)
-    copies = annotate_videos(read_answers(answers), names, media, output_dir) if annotate else []
-    remove_annotated(output_dir, copies)
+    remove_annotated(output_dir, annotate_videos(read_answers(answers), names, media, output_dir) if annotate else [])
     pages = PageSource(read_answers(answers), names, media, test.name)
     made = Made(made_on(answers), call, networks=[network_of(network) for network in networks])
     write_who_page([pages], output_dir, skipped_portraits(told, names.persons), made)
