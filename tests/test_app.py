@@ -195,6 +195,12 @@ def test_gallery_of_nobody_finds_strangers_and_a_folder_without_faces_is_refused
     (one,) = app.gallery({}).find(photos / "biden.jpg").appearances
     assert (one.person, one.decision) == ("unknown 1", "unknown") and math.isnan(one.llr)
     (tmp_path / "persons" / "Wall").mkdir(parents=True)
+    assert app.gallery(tmp_path / "persons").persons == ()
+    (tmp_path / "persons" / "Joe.jpg").symlink_to(photos / "biden.jpg")  # beside the folders: named as the person
+    beside = app.gallery(tmp_path / "persons").find_all(str(photos / "biden.jpg"))
+    assert beside == app.gallery({"Joe": photos / "biden.jpg"}).find_all([str(photos / "biden.jpg")])
+    assert beside[0].appearances[0].person == "Joe"
+    (tmp_path / "persons" / "Joe.jpg").unlink()
     blank.rename(tmp_path / "persons" / "Wall" / "wall.png")
     with pytest.raises(DataError, match="no face found in any photo or video of: Wall"):
         app.gallery(tmp_path / "persons")
