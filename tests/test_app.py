@@ -472,6 +472,7 @@ def test_command_faces_prints_a_name_that_is_no_text(run: Run, photos: Path, tmp
 
 
 def test_command_that_is_wrong_is_refused_with_what_is_valid(run: Run) -> None:
+    assert run()[0] == 2 and "vidperson who persons/ videos/" in run()[2]
     assert "invalid choice: 'fases'" in run("fases", "x.jpg")[2]
     assert "--det-threshold" in run("faces", "x.jpg", "--threshold", "1")[2]
     assert "expected a number above 0 and below 1, found 2" in run("compare", "a", "b", "--prior", "2")[2]
