@@ -25,7 +25,7 @@ import subprocess
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,9 +33,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.who_clips import (
+    SILENT,
     Portrait,
     Shown,
     compose,
+    compose_voices,
     frame_at,
     labels_of,
     read_labels,
@@ -63,6 +65,7 @@ class Options:
     shared: str = cli.option(os.environ.get("VIDPERSON_SHARED", "../shared"), "folder of the real media")
     portraits: bool = cli.option(True, "give portraits; without them all persons are unknown", convert=cli.flag)
     composed: bool = cli.option(True, "also measure on composed clips", convert=cli.flag)
+    voices: bool = cli.option(False, "also give videos as portraits, and clips with voices", convert=cli.flag)
     results: str = cli.option("", "folder with who.csv and who.json to judge; nothing is run")
     who_options: str = cli.option("", "further options of ./run_who.sh, as one word")
     verbose: bool = cli.option(True, "name the persons missed and the wrong rows", convert=cli.flag)
@@ -88,8 +91,8 @@ class Seen:
 
     @property
     def sure(self) -> tuple[Shown, ...]:
-        """The parts that are large enough."""
-        return tuple(part for part in self.parts if part.face_px >= LEAST_PX)
+        """The parts that are large enough, or heard."""
+        return tuple(part for part in self.parts if part.is_heard or part.face_px >= LEAST_PX)
 
     @property
     def is_wanted(self) -> bool:
@@ -106,7 +109,9 @@ class Seen:
         """Whether the row may be of this person in this place: seen during at least half of it."""
         start, end = self.span
         shared = min(end, row.end_s) - max(start, row.start_s)
-        is_there = np.isnan(row.place) or any(part.left <= row.place <= part.right for part in self.parts)
+        is_there = np.isnan(row.place) or any(
+            part.left <= row.place <= part.right and not part.is_heard for part in self.parts
+        )
         return is_there and shared >= (row.end_s - row.start_s) / 2
 
     def overlap(self, rows: Sequence[Row]) -> float:
@@ -301,6 +306,8 @@ def lay_out(options: Options, work: Path) -> list[Shown]:
     if options.portraits:
         for number, portrait in enumerate(read_portraits(options.half)):
             put_portrait(portrait, data, persons / portrait.person, number)
+            if options.voices and portrait.time_s is not None and not portrait.file.startswith(SILENT):
+                put_portrait(replace(portrait, time_s=None), data, persons / portrait.person, number)
     for clip in sorted({one.clip for one in shown}):
         target = videos / clip
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -309,7 +316,10 @@ def lay_out(options: Options, work: Path) -> list[Shown]:
     if not options.composed:
         return shown
     found = list(shown)
-    for composed in compose(shown, SEEDS[options.half]):
+    made = compose(shown, SEEDS[options.half])
+    if options.voices:
+        made += compose_voices(shown, SEEDS[options.half])
+    for composed in made:
         sizes = {panel.clip: _size(data / panel.clip) for panel in composed.panels}
         found += labels_of(composed, shown, sizes)
         target = videos / composed.name
@@ -350,6 +360,13 @@ def answered(options: Options, work: Path) -> Path:
     return (ROOT / answer.stdout.splitlines()[-2].split()[-1]).parent
 
 
+def kind_of(clip: str) -> str:
+    """The group of clips to which a clip belongs."""
+    if not clip.startswith("composed/"):
+        return "real clips"
+    return "voices of others" if clip.startswith("composed/voice") else "composed clips"
+
+
 def who(options: Options) -> None:
     """Lay out the clips, answer, and print the figures."""
     work = Path(options.out_dir).resolve()
@@ -357,10 +374,9 @@ def who(options: Options) -> None:
     rows = read_rows(Path(options.results) if options.results else answered(options, work))
     print(f"half {options.half}: {len({one.clip for one in shown})} clips, {len(rows)} rows")
     figures = judge(shown, rows)
-    for title, is_composed in (("real clips", False), ("composed clips", True)):
+    for title in ("real clips", "composed clips", "voices of others"):
         part = judge(
-            [one for one in shown if one.clip.startswith("composed/") == is_composed],
-            [row for row in rows if row.clip.startswith("composed/") == is_composed],
+            [one for one in shown if kind_of(one.clip) == title], [row for row in rows if kind_of(row.clip) == title]
         )
         if part.wanted or part.named:
             print(f"{title}:", *part.lines(), sep="\n  ")

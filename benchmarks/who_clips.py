@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 RATE = 25
 WIDTH, HEIGHT = 640, 360  # of a panel
-CUTS, BESIDE = 8, 6  # composed clips of each kind, per half
+CUTS, BESIDE, VOICES = 8, 6, 6  # composed clips of each kind, per half
+SILENT = ("video/mead/", "clips/")
+SOUND_RATE = 16000
 PIECES = 5  # of a clip with cuts
 LENGTHS_S = (1.4, 2.4)  # of a piece
 BESIDE_S = 4.0
@@ -41,7 +43,7 @@ FOLDER = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Shown:
-    """A face that is seen: a line of who_labels.tsv."""
+    """A face that is seen: a line of who_labels.tsv. is_heard: a voice without a face."""
 
     clip: str
     person: str
@@ -50,6 +52,7 @@ class Shown:
     face_px: int
     left: float = 0.0
     right: float = 1.0
+    is_heard: bool = False
 
     @property
     def is_stranger(self) -> bool:
@@ -78,10 +81,11 @@ class Panel:
 
 @dataclass(frozen=True)
 class Composed:
-    """A clip made of others: beside each other in columns, after each other, or both."""
+    """A clip made of others, in columns, after each other, or both. sound: what is heard."""
 
     name: str
     panels: tuple[Panel, ...]
+    sound: Panel | None = None
 
     @property
     def columns(self) -> int:
@@ -141,6 +145,21 @@ def compose(shown: Sequence[Shown], seed: int) -> list[Composed]:
     return found
 
 
+def compose_voices(shown: Sequence[Shown], seed: int) -> list[Composed]:
+    """Silent clips of a person with the voice of another one, who has to be found by it."""
+    draw = random.Random(seed)
+    single = [one for one in shown if not one.is_stranger and one.end_s > LENGTHS_S[1] and one.face_px]
+    faces = [one for one in single if one.clip.startswith(SILENT)]
+    voices = [one for one in single if one.clip.startswith(("video/talks/", "video/avspeech/", "video/grid/"))]
+    found = []
+    for number in range(VOICES):
+        (face,), (voice,) = _drawn(faces, 1, draw), _drawn(voices, 1, draw)
+        seconds = round(min(BESIDE_S, face.end_s, voice.end_s) * RATE - 1) / RATE
+        panel, sound = (Panel(one.clip, 0.0, 0.0, seconds) for one in (face, voice))
+        found.append(Composed(f"composed/voice_{number}.mp4", (panel,), sound))
+    return found
+
+
 def _drawn(pool: Sequence[Shown], count: int, draw: random.Random) -> list[Shown]:
     """So many clips, in a random order, neighbours of different persons."""
     by_person = {one.person: [other for other in pool if other.person == one.person] for one in pool}
@@ -171,6 +190,9 @@ def labels_of(composed: Composed, shown: Sequence[Shown], sizes: dict[str, tuple
                 found.append(
                     Shown(composed.name, one.person, round(start + shift, 2), round(end + shift, 2), px, left, right)
                 )
+    if composed.sound:
+        heard = next(one.person for one in shown if one.clip == composed.sound.clip)
+        found.append(Shown(composed.name, heard, 0.0, composed.sound.seconds, 0, is_heard=True))
     return sorted(found, key=lambda one: (one.start_s, one.left))
 
 
@@ -189,6 +211,7 @@ def write_composed(composed: Composed, data: Path, target: Path) -> None:
         container = stack.enter_context(av.open(os.fspath(target), "w"))
         stream = container.add_stream("libx264", RATE, options={"preset": "veryfast", "crf": "20"})
         stream.width, stream.height, stream.pix_fmt = WIDTH * composed.columns, HEIGHT, "yuv420p"
+        sound = container.add_stream("aac", SOUND_RATE, layout="mono") if composed.sound else None
         for number in range(round(composed.seconds * RATE)):
             picture = np.zeros((HEIGHT, WIDTH * composed.columns, 3), np.uint8)
             for panel, reader in readers.items():
@@ -198,6 +221,22 @@ def write_composed(composed: Composed, data: Path, target: Path) -> None:
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+        if sound and composed.sound:
+            container.mux(sound.encode(_sound(composed.sound, data)))
+            container.mux(sound.encode(None))
+
+
+def _sound(panel: Panel, data: Path) -> av.AudioFrame:
+    """The sound of a clip from start_s on, as long as the panel."""
+    import av
+
+    from vidperson.media.audio import read
+
+    first = round(panel.start_s * SOUND_RATE)
+    samples = read(data / panel.clip, SOUND_RATE)[first : first + round(panel.seconds * SOUND_RATE)]
+    frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1).astype(np.float32), "fltp", "mono")
+    frame.sample_rate, frame.pts = SOUND_RATE, 0
+    return frame
 
 
 def _panel(panel: Panel, data: Path, stack: ExitStack) -> Iterator[NDArray[np.uint8]]:

@@ -68,6 +68,12 @@ class SourceOptions:
 
         return calibration_of(load_card(self.model / f"{self.model.name}.yaml"))
 
+    def joining(self) -> Calibration | None:
+        """The same, None where there is none: nobody is named by this modality, it only joins."""
+        from vidperson.networks.card import known_calibration, load_card
+
+        return known_calibration(load_card(self.model / f"{self.model.name}.yaml"))
+
     def stored(self, part: str) -> StoredPart:
         """What there is of a part. Raises DataError for files that were edited."""
         from vidperson.who.finding import StoredPart
@@ -148,7 +154,8 @@ def find_persons(options: FindOptions) -> None:
     sources = options.parsed()
     known = [source for source in sources if source.cue == "identity"]
     calibrations = {source.modality: source.calibration() for source in known}
-    planned = plan(options, sources, calibrations)
+    joining = {source.modality: found for source in sources if source not in known and (found := source.joining())}
+    planned = plan(options, sources, {**calibrations, **joining})
     notes_planned = replace(planned, target=notes_path(options.target))
     if not to_make([planned, notes_planned], options.run):
         return
@@ -160,7 +167,7 @@ def find_persons(options: FindOptions) -> None:
     notes_planned.remove()
     write_portrait_notes(notes_planned.target, notes, options.enrolment())
     notes_planned.note()
-    finder = Finder(galleries, calibrations, options.decisions.thresholds())
+    finder = Finder(galleries, calibrations, options.decisions.thresholds(), joining)
     parts = [source.stored(source.test_part) for source in sources]
     segments = listed_segments(options.test_data)
     write_answers(options.target, finder, read_videos(segments, parts, options.fps, options.test_data))
@@ -181,7 +188,9 @@ def plan(options: FindOptions, sources: Sequence[SourceOptions], calibrations: M
         command += ["--sources", source.modality, str(source.embed_dir)]
         parts = [source.test_part]
         if calibration := calibrations.get(source.modality):
-            command += [f"{calibration.slope:g}", f"{calibration.offset:g}", *source.enroll_parts.split()]
+            command += [f"{calibration.slope:g}", f"{calibration.offset:g}"]
+        if source.cue == CUES[0]:
+            command += source.enroll_parts.split()
             parts += source.enroll_parts.split()
         command.append(source.test_part)
         for part in dict.fromkeys(parts):

@@ -108,10 +108,14 @@ def make(read: Sequence[SourceOptions], output_dir: Path) -> None:
     record = read_record(target)
     if record and not differences(record, command, inputs) and not damaged_outputs(target, record, thorough=False):
         return
+    from vidperson.errors import DataError
     from vidperson.io.answers import read_answers, read_names
     from vidperson.io.record import checked
     from vidperson.who.files import FILES, FOLDERS, Source, videos_of, write_answer_files
 
+    for source in read:
+        if not source.answers.is_file():
+            raise DataError("no such file; run ./run_004_score.sh with find_persons=true", source.answers)
     sources = [
         Source(
             read_answers(checked(source.answers)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,50 +12,72 @@ import numpy as np
 from vidperson.answers import Appearance, Candidate, Track, VideoAnswer
 from vidperson.io.answers import best_name
 
-SKIN = ((246, 214, 186), (228, 184, 148), (186, 130, 92), (132, 88, 62), (252, 226, 204))
-HAIR = ((52, 38, 30), (110, 70, 40), (196, 150, 84), (30, 30, 36), (150, 60, 40), (160, 160, 164))
-SHIRT = ((86, 128, 170), (176, 96, 92), (104, 150, 116), (196, 160, 92), (128, 110, 168), (92, 104, 120))
 BACK = ((226, 232, 238), (238, 230, 220), (222, 234, 226), (236, 226, 232), (228, 228, 240))
 SIDE = 112
 
+Colour = tuple[int, int, int]
 
-def drawn_face(number: int, shot: int = 0) -> bytes:
-    """A JPEG file, 112 x 112 pixels, of person ``number``; ``shot``: turns the head a little and changes the light."""
+
+@dataclass(frozen=True)
+class Look:
+    """What a person looks like; ``wide``: the face, in pixels."""
+
+    skin: Colour
+    hair: Colour
+    shirt: Colour
+    long: bool = False
+    curly: bool = False
+    glasses: bool = False
+    beard: bool = False
+    wide: float = 52
+
+
+LOOKS = {
+    "Anna": Look((246, 214, 186), (110, 70, 40), (86, 128, 170), long=True),
+    "Otto": Look((250, 222, 198), (176, 176, 180), (104, 120, 110), glasses=True, beard=True, wide=54),
+    "Maria": Look((214, 162, 122), (34, 30, 34), (176, 96, 92), long=True, curly=True, wide=50),
+    "Ben": Look((132, 88, 62), (30, 26, 26), (196, 160, 92), curly=True, wide=51),
+    "Zoe": Look((252, 226, 204), (168, 70, 44), (104, 150, 116), wide=48),
+    "unknown 1": Look((228, 184, 148), (52, 38, 30), (92, 104, 120), beard=True, wide=53),
+    "unknown 2": Look((186, 130, 92), (40, 34, 34), (128, 110, 168), long=True, glasses=True, wide=50),
+}
+
+
+def drawn_face(person: str, shot: int = 0) -> bytes:
+    """A JPEG file, 112 x 112 pixels; ``shot``: turns the head a little and changes the light and what is behind."""
     from PIL import Image, ImageDraw
 
-    rng = np.random.default_rng([number, 7])
-    skin, hair, shirt = (table[number * step % len(table)] for table, step in ((SKIN, 2), (HAIR, 1), (SHIRT, 5)))
-    long, curly, glasses, beard = number % 2 == 1, number % 3 == 0, number % 5 == 2, number % 4 == 2
-    turn = np.random.default_rng([number, shot]).normal(0, 9)
+    look = LOOKS.get(person, LOOKS["Anna"])
+    turn = np.random.default_rng([len(person), shot]).normal(0, 8)
     scale = 4
-    picture = Image.new("RGB", (SIDE * scale, SIDE * scale), BACK[(number + shot) % len(BACK)])
+    picture = Image.new("RGB", (SIDE * scale, SIDE * scale), BACK[shot % len(BACK)])
     draw = ImageDraw.Draw(picture)
 
-    def oval(x: float, y: float, width: float, height: float, colour: tuple[int, ...]) -> None:
+    def oval(x: float, y: float, width: float, height: float, colour: Colour) -> None:
         left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
         draw.ellipse([scale * side for side in (left, top, right, bottom)], fill=colour)
 
-    width, height = 52 + rng.uniform(-4, 4), 64 + rng.uniform(-4, 5)
-    dark = tuple(int(0.82 * part) for part in skin)
-    oval(56, 122, 104, 70, shirt)
-    if long:
-        oval(56, 66, width + 26, height + 34, hair)
+    width, height = look.wide, 66
+    dark = (int(0.82 * look.skin[0]), int(0.82 * look.skin[1]), int(0.82 * look.skin[2]))
+    oval(56, 122, 104, 70, look.shirt)
+    if look.long:
+        oval(56, 66, width + 26, height + 34, look.hair)
     draw.rectangle([scale * side for side in (46, 80, 66, 98)], fill=dark)
-    oval(56, 50 if long else 46, width + (12 if curly else 8), height + 6, hair)
-    if curly:
+    oval(56, 50 if look.long else 46, width + (12 if look.curly else 8), height + 6, look.hair)
+    if look.curly:
         for angle in np.linspace(np.pi, 2 * np.pi, 9):
-            oval(56 + 31 * np.cos(angle), 42 + 27 * np.sin(angle), 20, 20, hair)
-    oval(56, 58, width, height, skin)
-    oval(56 - turn / 4, 58 - 0.44 * height, width * 0.86, height * 0.36, hair)
+            oval(56 + 31 * np.cos(angle), 42 + 27 * np.sin(angle), 20, 20, look.hair)
+    oval(56, 58, width, height, look.skin)
+    oval(56 - turn / 4, 58 - 0.44 * height, width * 0.86, height * 0.36, look.hair)
     middle = 56 + turn / 2
-    if beard:
-        oval(middle, 58 + 0.36 * height, width * 0.74, height * 0.34, hair)
+    if look.beard:
+        oval(middle, 58 + 0.36 * height, width * 0.74, height * 0.34, look.hair)
     for side in (-1, 1):
         x = middle + 11.5 * side
         oval(x, 56, 9, 6.5, (252, 252, 252))
         oval(x + turn / 20, 56, 4.6, 5.4, (44, 44, 52))
-        draw.line([scale * value for value in (x - 5, 49.5, x + 5, 48.8)], fill=hair, width=2 * scale)
-        if glasses:
+        draw.line([scale * value for value in (x - 5, 49.5, x + 5, 48.8)], fill=look.hair, width=2 * scale)
+        if look.glasses:
             box = [scale * value for value in (x - 9, 48.5, x + 9, 63.5)]
             draw.rounded_rectangle(box, radius=5 * scale, outline=(60, 60, 70), width=scale + 2)
     draw.line([scale * value for value in (middle, 58, middle + turn / 6 + 1.5, 66)], fill=dark, width=2 * scale)
@@ -100,9 +123,6 @@ PERSONS = {
     "Tom": "Uncle Tom",
 }
 """Id -> name of those with a portrait; Tom is nowhere."""
-DRAWN = {
-    name: number for number, name in enumerate(("Otto", "unknown 2", "Zoe", "Anna", "Maria", "unknown 1", "Ben"), 2)
-}
 
 
 def family() -> dict[str, VideoAnswer]:
@@ -135,4 +155,4 @@ def write_faces(folder: Path, answers: Iterable[VideoAnswer]) -> None:
             if one.tracks[0].boxes:
                 path = folder / best_name(answer.segment, number)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(drawn_face(DRAWN.get(one.person, 1), number + len(answer.segment)))
+                path.write_bytes(drawn_face(one.person, number + len(answer.segment)))

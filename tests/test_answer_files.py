@@ -21,7 +21,7 @@ from pycocotools.coco import COCO
 
 from steps.write_answers import WriteAnswersOptions, write_answers
 from vidperson.answers import Appearance, Candidate, Track, VideoAnswer, WhoRow
-from vidperson.errors import DataError
+from vidperson.errors import DataError, ScoringError
 from vidperson.io.answers import (
     Names,
     WhoCsv,
@@ -33,6 +33,7 @@ from vidperson.io.answers import (
 )
 from vidperson.io.crops import TAR_END
 from vidperson.io.items import archives_of, item_entries
+from vidperson.io.record import write_record
 from vidperson.io.rttm import rttm_names
 from vidperson.report.who_table import display_width, who_table
 from vidperson.who.files import Source, write_answer_files
@@ -345,6 +346,21 @@ def test_the_step_prints_the_table_and_tells_what_could_not_be_read(tmp_path, it
         "4 videos and photos: 2 appearances recognised, 1 unsure, 1 unknown; 1 show nobody",
         "1 could not be read: broken.avi (not a media file)",
     ]
+
+
+def test_answers_that_are_not_there_or_edited_are_refused_by_name(tmp_path, items) -> None:
+    data_folders(tmp_path)
+    word = f"--answers {tmp_path}/who.jsonl --test-data {tmp_path}/data/test --items face={items}"
+    options = WriteAnswersOptions([word], tmp_path / "results")
+    with pytest.raises(DataError, match=r"who\.jsonl: no such file; run ./run_004_score\.sh"):
+        write_answers(options)
+    (tmp_path / "who.jsonl").write_bytes(answer_line(EMPTY))
+    write_record(tmp_path / "who.jsonl", ["x"], [], [tmp_path / "who.jsonl"])
+    (tmp_path / "who.jsonl").write_bytes(answer_line(BROKEN))
+    with pytest.raises(DataError, match=r"who\.jsonl: expected SHA-256"):
+        write_answers(options)
+    with pytest.raises(ScoringError, match="--items: expected <modality>=<folder>.*found 'nose=x'"):
+        write_answers(WriteAnswersOptions([f"{word} nose=x"], tmp_path / "results"))
 
 
 def test_a_second_run_writes_nothing_and_says_the_same(tmp_path, items, capsys) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import Browser
 from numpy.typing import NDArray
 
 from benchmarks.pseudo_clips import write_archive
@@ -363,6 +364,17 @@ def test_summary_counts_what_the_report_shows_with_sounds_and_nothing_from_elsew
     assert len(sounds) == 1, "of two that are there one is shown: files that are missing stop nothing"
     with wave.open(io.BytesIO(base64.b64decode(sounds[0]))) as stream:
         assert (stream.getframerate(), stream.getsampwidth(), stream.getnframes()) == (8000, 1, 20_000)
+
+
+def test_report_in_a_browser_has_no_faults_and_finds_a_noisy_segment(
+    finished: tuple[Path, dict[str, str], str], browser: Browser
+) -> None:
+    page = browser.open(finished[0] / "out/report.html", width=400)
+    assert page.troubles() == page.broken_images() == page.findings() == [] and not page.is_wide()
+    noisy = "[data-label='show only noisy with these words']"
+    page.type(f"{noisy} input", "like_other id09")
+    assert page.texts(f"{noisy} tbody th") == ["id00-u004"] and page.count("figure.plot svg.inside") == 2
+    page.close()
 
 
 def test_second_run_keeps_everything_and_one_that_was_killed_or_edited_gives_the_same_bytes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import wave
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -21,11 +22,13 @@ from benchmarks.who_clips import (
     Panel,
     Shown,
     compose,
+    compose_voices,
     labels_of,
     read_labels,
     read_portraits,
     write_composed,
 )
+from vidperson.media.audio import read
 
 
 def row(person: str, start: float, end: float, decision: str = "yes", place: float = 0.5, clip: str = "a.mp4") -> Row:
@@ -81,6 +84,12 @@ def test_unsure_rows_find_nobody_but_are_counted_beside() -> None:
     assert (figures.found, figures.found_unsure, figures.unsure_right) == (0, 1, 1)
 
 
+def test_voice_has_to_be_found_without_a_face_and_is_wrong_with_one() -> None:
+    labels = [seen("Ann", 0, 4), Shown("a.mp4", "Eve", 0, 4, 0, is_heard=True)]
+    figures = judge(labels, [row("Ann", 0, 4), row("Eve", 0, 4, place=math.nan), row("Eve", 0, 4)])
+    assert (figures.wanted, figures.found, figures.wrong) == (2, 2, 1)
+
+
 def test_clusters_of_unknown_persons_have_the_b_cubed_values_of_a_worked_example() -> None:
     labels = [seen("?x", 0, 3), seen("?y", 3, 6)]
     rows = [row("unknown 1", 0, 1), row("unknown 1", 1, 2), row("unknown 2", 2, 3), row("unknown 1", 3, 6)]
@@ -117,6 +126,8 @@ def test_composed_clips_are_the_same_each_time_with_different_neighbours() -> No
     found = compose(shown, 2)
     assert found == compose(shown, 2) and Counter(one.columns for one in found) == {1: 8, 2: 6}
     person = {one.clip: one.person for one in shown}
+    for clip in compose_voices(shown, 2):
+        assert clip.sound and person[clip.sound.clip] != person[clip.panels[0].clip]
     for clip in found:
         assert all(person[one.clip] != person[other.clip] for one, other in pairwise(clip.panels))
 
@@ -131,14 +142,22 @@ def test_composed_clip_shows_what_its_labels_say(tmp_path: Path) -> None:
                 frame = av.VideoFrame.from_ndarray(np.full((180, 320, 3), level, np.uint8), "rgb24")
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
-    clip = Composed("both.mp4", (Panel("dark.mp4", 0.4, 0, 1), Panel("light.mp4", 0, 0.4, 1.2, 1)))
+    with wave.open(str(tmp_path / "tone.wav"), "wb") as tone:
+        tone.setparams((1, 2, 16000, 0, "NONE", ""))
+        tone.writeframes((9000 * np.sin(np.arange(32000) / 5)).astype("<i2").tobytes())
+    sound = Panel("tone.wav", 0.5, 0, 1.2)
+    clip = Composed("both.mp4", (Panel("dark.mp4", 0.4, 0, 1), Panel("light.mp4", 0, 0.4, 1.2, 1)), sound)
     write_composed(clip, tmp_path, tmp_path / "both.mp4")
     shown = [Shown("dark.mp4", "Ann", 0, 1.2, 40, 0.25, 0.75), Shown("light.mp4", "Bob", 0.2, 2, 50, 0, 1)]
+    shown.append(Shown("tone.wav", "Eve", 0, 2, 0))
     labels = labels_of(clip, shown, dict.fromkeys(grey, (320, 180)))
     assert labels == [
+        Shown("both.mp4", "Eve", 0, 1.2, 0, is_heard=True),
         Shown("both.mp4", "Ann", 0, 0.8, 80, 0.125, 0.375),
         Shown("both.mp4", "Bob", 0.6, 1.6, 100, 0.5, 1),
     ]
+    heard = read(tmp_path / "both.mp4", 16000)
+    assert len(heard) / 16000 == pytest.approx(1.2, abs=0.1) and 0.1 < np.abs(heard[2000:18000]).mean() < 0.3
     with av.open(str(tmp_path / "both.mp4")) as container:
         pictures = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
     assert len(pictures) == 1.6 * RATE and pictures[0].shape == (HEIGHT, 2 * WIDTH)

@@ -225,6 +225,33 @@ def test_more_videos_and_persons_than_a_page_shows_are_listed_and_have_pages(tmp
     assert sum(link.startswith("file:") for link in links) == 2 * 2 * 3  # bar and time, of persons and of videos
 
 
+def test_person_in_many_videos_has_further_pages(tmp_path, monkeypatch):
+    monkeypatch.setattr(who, "MOST_VIDEOS", 5)
+    answers = {f"{number:02d}.mp4": video(f"v{number:02d}", 9, appearance("Anna", 1, 2)) for number in range(12)}
+    write(tmp_path / "r", answers)
+    found = []
+    for name in ("Anna.html", "Anna/2.html", "Anna/3.html"):
+        page = tmp_path / "r" / "persons" / name
+        links = Links(page.read_text()).links
+        found += [link.rpartition("/")[2] for link in links if "/videos/" in link]
+        assert all((page.parent / link).is_file() for link in links if not link.startswith(("#", "file:")))
+        assert len([link for link in links if "persons/" in link]) == 3
+    assert found == [f"{number:02d}.html" for number in range(12)] and not (page.parent / "4.html").exists()
+
+
+def test_more_names_than_a_list_shows_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(who, "MOST_LISTED", 4)
+    write(tmp_path / "r", {"a.mp4": video("a", 5)}, {f"p{number}": f"Person {number}" for number in range(9)})
+    text = (tmp_path / "r" / "report.html").read_text()
+    assert "Not found in any video: 9 of" in text and "The first 4 of 9" in text and text.count("<li>Person") == 4
+
+
+def test_name_that_is_no_utf8_is_shown_with_a_sign_in_its_place(tmp_path):
+    write(tmp_path / "r", {"caf\udce9.mp4": video("a", 5, appearance("Anna", 1, 2))}, {"Anna": "Ann\udce9"})
+    text = (tmp_path / "r" / "report.html").read_text()
+    assert "Ann\N{REPLACEMENT CHARACTER}" in text and "caf%E9.mp4#t=1" in text
+
+
 def test_face_that_is_no_image_is_left_out(tmp_path):
     folder = tmp_path / "r"
     write_faces(folder, family().values())
@@ -239,7 +266,7 @@ def test_several_sets_keep_their_unknown_persons_apart(tmp_path):
         answers = [video("a", 5, appearance("unknown 1", 0, 5, 1, "unknown"), appearance("Anna", 1, 2))]
         sources.append(PageSource(answers, Names({"Anna": "Anna"}, {"a": "a.mp4"}), {}, test_set))
     (tmp_path / "faces").mkdir()
-    (tmp_path / "faces" / "two_a_001.jpg").write_bytes(drawn_face(1))
+    (tmp_path / "faces" / "two_a_001.jpg").write_bytes(drawn_face("Anna"))
     write_who_page(sources, tmp_path)
     text = (tmp_path / "report.html").read_text()
     assert "1 person and 2 unknown persons in 2 videos." in text and "unknown 1 of two" in text

@@ -21,6 +21,7 @@ from vidperson.types import Calibration
 OF_CARDS_PRIOR = 0.1
 """Weight of the targets for the calibration of a network: on the other half of LFW's View 1 the log-likelihood ratios
 of three networks cost least (Cllr) with 0.1 to 0.5, and with 0.1 too many fewer pairs are false alarms."""
+_OF_CARDS_L2 = 1e-9  # slopes of cosines are large: the usual penalty takes 5 % of them away
 _MOST_NONTARGETS = 1_000_000  # what more of them tell is not worth the time
 _DIGITS = 4
 _MOST_STEPS = 100
@@ -172,7 +173,8 @@ def calibration_of_scores(scores: ArrayLike, is_target: ArrayLike, measured_on: 
     others = values[~target]
     others = others[:: max(1, -(-len(others) // _MOST_NONTARGETS))]
     values = np.concatenate([values[target], others])
-    found = train_linear(values, np.arange(len(values)) < len(values) - len(others), ("cosine",), OF_CARDS_PRIOR)
+    is_first = np.arange(len(values)) < len(values) - len(others)
+    found = train_linear(values, is_first, ("cosine",), OF_CARDS_PRIOR, _OF_CARDS_L2)
     if not found.weights[0] > 0:
         raise ScoringError("pairs of one person have no higher cosines than others; is the key that of these scores?")
     slope, offset = round(found.weights[0], _DIGITS), round(found.offset, _DIGITS)

@@ -36,6 +36,7 @@ TWICE = 0.01
 FEWEST_UNKNOWN = 100
 """Two of U tracks of nobody in the gallery are of one person with the prior probability 1 / U, or one in this many."""
 _DIGITS = 4
+_TELLS = 0.1  # log-likelihood ratio below which nothing is known of anybody; then the prior decides nothing, either
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,8 @@ class Finder:
             for i in order.tolist()
         )
         best = candidates[0] if candidates else Candidate("", math.nan, 0.0)
-        decision = self.thresholds.decide(best.probability, nobody)
+        tells = bool(np.abs(llrs).max(initial=0.0) >= _TELLS)  # a voice does not where no portrait has sound
+        decision = self.thresholds.decide(best.probability, nobody) if tells else "unknown"
         person, probability = best.person, best.probability
         if decision == "unknown":
             person, probability = "", round(nobody, _DIGITS)

@@ -11,7 +11,7 @@ from vidperson.answers import PortraitNote
 from vidperson.backends.gallery import Gallery, Portrait
 from vidperson.types import Calibration
 
-FALSE_NOTES = 0.05
+FALSE_NOTES = 0.001
 """How many pairs of different persons of a gallery are told to be the same one, at most, on average."""
 COPY_COSINE = 0.99
 _BLOCK = 2048

@@ -20,7 +20,7 @@ import av
 import cv2
 import numpy as np
 from av.codec.context import Flags
-from av.video.reformatter import Colorspace, VideoReformatter
+from av.video.reformatter import Colorspace
 
 from vidperson.answers import Appearance, Track
 from vidperson.errors import MediaError
@@ -187,9 +187,9 @@ class _Video:
         context = self._stream.codec_context
         context.time_base = Fraction(1, _CLOCK)
         context.flags |= Flags.frame_duration.value
-        context.colorspace, context.color_range = Colorspace.ITU709.value, 1
+        context.colorspace, context.color_range = Colorspace.ITU601.value, 1
         context.color_primaries = context.color_trc = 1
-        self._reformatter, self._last = VideoReformatter(), -1
+        self._last = -1
 
     def write(self, image: Image, time_s: float, seconds: float) -> None:
         """Encode a frame, (height, width, 3) uint8 RGB, that is shown from a time on for so many seconds."""
@@ -198,8 +198,8 @@ class _Video:
         height, width = self._shape
         if height % 2 or width % 2:
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        picture = self._reformatter.reformat(picture, format="yuv420p", dst_colorspace=Colorspace.ITU709, threads=1)
+        planes = np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2YUV_I420), np.uint8)  # BT.601
+        picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         self._last = picture.pts = max(round(time_s * _CLOCK), self._last + 1)
         picture.duration, picture.time_base = max(1, round(seconds * _CLOCK)), Fraction(1, _CLOCK)
         self._output.mux(self._stream.encode(picture))

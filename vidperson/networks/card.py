@@ -534,10 +534,8 @@ def calibration_of(card: ModelCard) -> Calibration:
 
     Raises ModelError, with the command that measures it, where there is none.
     """
-    if card.calibration is not None:
-        return card.calibration
-    shipped = load_card(card.name).calibration if card.name in card_names() else None
-    if shipped is None:
+    known = known_calibration(card)
+    if known is None:
         step = f"steps_{card.modality}/evaluate_pairs.py"
         if not os.path.isfile(step):
             step = "steps/measure_calibration.py"
@@ -546,7 +544,14 @@ def calibration_of(card: ModelCard) -> Calibration:
             f" you have: python {step} --card {card_path(card.name) if card.name in card_names() else 'CARD'} ...,"
             " see docs/who.md"
         )
-    return shipped
+    return known
+
+
+def known_calibration(card: ModelCard) -> Calibration | None:
+    """:func:`calibration_of`, None where there is none."""
+    if card.calibration is not None:
+        return card.calibration
+    return load_card(card.name).calibration if card.name in card_names() else None
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:

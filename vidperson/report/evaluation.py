@@ -85,7 +85,7 @@ def test_set(results: Sequence[Result], picked: Sequence[Markup] = ()) -> Markup
             "systems": [_system(name, result) for name, result in named.items()],
             "tables_title": f"Tables of all systems: {len(ordered)}",
             "others_title": f"Plots of the other systems: {len(ordered) - 1}",
-            "tables": _set_tables(ordered),
+            "tables": _set_tables(named),
         }
     return page.part("test_set.html.j2", **values)
 
@@ -120,14 +120,16 @@ def _system(name: str, result: Result) -> SystemPlots:
     )
 
 
-def _set_tables(ordered: Sequence[Result]) -> list[tuple[str, Table, str]]:
+def _set_tables(named: Mapping[str, Result]) -> list[tuple[str, Table, str]]:
     """Title, table and note of all figures of a set."""
+    results = list(named.values())
+    systems = [f"{name} (on itself)" if tables.on_itself(result) else name for name, result in named.items()]
     found = [
-        ("Error rates", tables.result_table(ordered), ""),
-        (INTERVALS, tables.interval_table(ordered), tables.interval_note(ordered)),
-        (COSTS, tables.dcf_table(ordered), ""),
+        ("Error rates", tables.result_table(results), ""),
+        (INTERVALS, tables.interval_table(results), tables.interval_note(results)),
+        (COSTS, tables.dcf_table(results), ""),
     ]
-    return [(title, tables.without(table, "set"), note) for title, table, note in found]
+    return [(title, tables.with_labels(table, results, systems), note) for title, table, note in found]
 
 
 def trials(picked: Mapping[str, Any]) -> Markup:

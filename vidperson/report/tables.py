@@ -131,11 +131,16 @@ def best_table(results: Sequence[Result]) -> Table:
     return head, body
 
 
-def without(table: Table, name: str) -> Table:
-    """The table without the column of that name, if it has one."""
+def on_itself(result: Result) -> bool:
+    """Whether the figures of a result are too good, as its scores were calibrated on the same set."""
+    return bool(result["calibrated_on"] == result["name"])
+
+
+def with_labels(table: Table, results: Sequence[Result], labels: Sequence[str]) -> Table:
+    """A table with a line per result of one set, whose systems are named by one label each in place of columns."""
+    names = len(_head(several_modalities(results)))
     head, lines = table
-    kept = [place for place, text in enumerate(head) if text != name]
-    return [head[place] for place in kept], [[line[place] for place in kept] for line in lines]
+    return ["system", *head[names:]], [[one, *line[names:]] for one, line in zip(labels, lines, strict=True)]
 
 
 def interval_table(results: Sequence[Result]) -> Table:
@@ -236,7 +241,7 @@ def _head(several: bool) -> list[str]:
 
 def _names(result: Result, several: bool) -> list[str]:
     trained_on = result["calibrated_on"]
-    calibrated = "no" if not trained_on else "on itself" if trained_on == result["name"] else "yes"
+    calibrated = "no" if not trained_on else "on itself" if on_itself(result) else "yes"
     if result.get("quality_measures"):
         calibrated += f", by {result['quality_measures']}"
     return [

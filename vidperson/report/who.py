@@ -11,13 +11,15 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 from vidperson.answers import VideoAnswer
 from vidperson.report.page import render
 from vidperson.report.pictures import narrow_jpeg
 from vidperson.types import IMAGE_SUFFIXES
+
+T = TypeVar("T")
 
 MOST_CARDS = 60
 """Persons, and videos, that the first page shows with their time lines; the others are listed there by name."""
@@ -27,6 +29,8 @@ MOST_LISTED = 20_000
 """Names in a list of the first page."""
 MOST_FACES, FACE_WIDTH = 300, 112
 """Faces that a page of its own shows, and their width in pixels; of the others it has the times."""
+MOST_VIDEOS = 300
+"""Videos on the page of a person; further pages have the others."""
 SHORT_S = 10.0
 """Times of what is shorter are written to a tenth of a second."""
 BURST_S = 1.0
@@ -161,6 +165,14 @@ class Card:
     burst: Sequence[tuple[str, str]] = ()
 
 
+@dataclass(frozen=True)
+class Listing:
+    """Names and links, at most MOST_LISTED, and how many there are in all."""
+
+    lines: Sequence[tuple[str, str]]
+    total: int
+
+
 def who_pages(
     videos: Iterable[Shown], gallery: Gallery, face: Face, skipped: Sequence[Skipped], made: Made
 ) -> Iterator[tuple[str, str]]:
@@ -184,29 +196,41 @@ def _first_page(index: _Index, skipped: Sequence[Skipped], made: Made) -> str:
         "who.html.j2",
         title="Who is in these videos?" if films or not bursts else "Who is in these pictures?",
         subtitle=index.summary(len(known), len(unknown)),
+        num_persons=len(known),
         persons=[index.person_card(key) for key in known[:MOST_CARDS]],
-        more_persons=[index.person_line(key) for key in known[MOST_CARDS:][:MOST_LISTED]],
+        more_persons=_listing(known[MOST_CARDS:], index.person_line),
+        num_unknown=len(unknown),
         unknown=[index.person_card(key) for key in unknown[:MOST_CARDS]],
-        more_unknown=[index.person_line(key) for key in unknown[MOST_CARDS:][:MOST_LISTED]],
+        more_unknown=_listing(unknown[MOST_CARDS:], index.person_line),
+        num_videos=len(films),
         videos=[index.video_card(number) for number in films[:MOST_CARDS]],
-        more_videos=[index.video_line(number) for number in films[MOST_CARDS:][:MOST_LISTED]],
-        pictures=[index.burst_card(burst) for burst in bursts[:MOST_CARDS]],
+        more_videos=_listing(films[MOST_CARDS:], index.video_line),
         num_pictures=sum(map(len, bursts)),
-        more_pictures=[index.video_line(number) for number in later[:MOST_LISTED]],
-        nobody=index.without_anybody(MOST_LISTED),
-        absent=index.absent(MOST_LISTED),
+        pictures=[index.burst_card(burst) for burst in bursts[:MOST_CARDS]],
+        more_pictures=_listing(later, index.video_line),
+        nobody=_listing(index.without_anybody(), lambda line: line),
+        absent=_listing(index.absent(), lambda name: (name, "")),
         skipped=[*index.skipped(), *skipped],
         made=made,
-        has_gallery=bool(index.gallery.names),
     )
 
 
+def _listing(keys: Sequence[T], line_of: Callable[[T], tuple[str, str]]) -> Listing:
+    return Listing([line_of(key) for key in keys[:MOST_LISTED]], len(keys))
+
+
 def _person_pages(index: _Index) -> Iterator[tuple[str, str]]:
+    """A page of each person, and more where the person is in many videos: the first one has the links to all."""
     for key in [*index.persons(False), *index.persons(True)]:
-        page = index.page_of(key)
-        root = _root(page)
-        card = index.person_card(key, root, math.inf)
-        yield unquote(page), render("who_person.html.j2", title=card.name, subtitle="", card=card, root=root)
+        first = index.page_of(key)
+        count = max(1, -(-index.num_videos_of(key) // MOST_VIDEOS))
+        pages = [first, *(f"{first.removesuffix('.html')}/{number}.html" for number in range(2, count + 1))]
+        for number, page in enumerate(pages):
+            root = _root(page)
+            card = index.person_card(key, root, math.inf, number * MOST_VIDEOS)
+            others = [(root + link, link == page) for link in pages] if count > 1 else []
+            text = render("who_person.html.j2", title=card.name, subtitle="", card=card, root=root, others=others)
+            yield unquote(page), text
 
 
 def _video_pages(index: _Index) -> Iterator[tuple[str, str]]:
@@ -309,15 +333,15 @@ class _Index:
             if status.partition(":")[0] in _SKIPPED
         ]
 
-    def without_anybody(self, most: int) -> list[tuple[str, str]]:
+    def without_anybody(self) -> list[tuple[str, str]]:
         """Name and link of videos that were read, and in which nobody was found."""
         rows = self._db.execute("SELECT name, media, status FROM video WHERE NOT found ORDER BY number")
-        return [(name, media) for name, media, status in rows if status.partition(":")[0] not in _SKIPPED][:most]
+        return [(name, media) for name, media, status in rows if status.partition(":")[0] not in _SKIPPED]
 
-    def absent(self, most: int) -> list[str]:
+    def absent(self) -> list[str]:
         """Names of the gallery's persons that appear nowhere."""
         here = {key for (key,) in self._db.execute("SELECT DISTINCT person FROM appearance")}
-        return [name for person, name in self.gallery.names.items() if f"+{person}" not in here][:most]
+        return [name for person, name in self.gallery.names.items() if f"+{person}" not in here]
 
     def summary(self, known: int, unknown: int) -> str:
         """What was found, in a sentence."""
@@ -352,8 +376,11 @@ class _Index:
         name, page = self._db.execute("SELECT name, page FROM video WHERE number = ?", (number,)).fetchone()
         return name, f"videos/{quote(page)}.html"
 
-    def person_card(self, key: str, root: str = "", most: float = MOST_LANES) -> Card:
-        """A person with a lane per video. root: from the page to the first page. most: lanes, inf for a whole page."""
+    def person_card(self, key: str, root: str = "", most: float = MOST_LANES, skip: int = 0) -> Card:
+        """A person with a lane per video.
+
+        root: from the page to the first page. most: lanes, inf for a whole page. skip: videos on pages before it.
+        """
         films, pictures, seconds = self._db.execute(
             "SELECT count(DISTINCT CASE WHEN NOT picture THEN video END), "
             "count(DISTINCT CASE WHEN picture THEN video END), total(end_s - start_s) "
@@ -365,7 +392,7 @@ class _Index:
         facts += [f"{seconds_text(seconds)} in all"] if films else []
         lanes, words, whole = [], [self.name_of(key)], most == math.inf
         faces = MOST_FACES if whole else 0
-        for video in self._videos_of(key, most if not whole else -1):
+        for video in self._videos_of(key, MOST_VIDEOS if whole else int(most), skip):
             lane = self._lane(video, self._of(key, video["number"]), root, whole, faces)
             faces -= len(lane.spans)
             lanes.append(lane)
@@ -381,7 +408,7 @@ class _Index:
             href=root + self.page_of(key),
             facts=facts,
             lanes=lanes,
-            more=films + pictures - len(lanes),
+            more=films + pictures - len(lanes) if not whole else 0,
             words=" ".join(words),
             face=self._small(*best) if best else None,
             decision="unknown" if key.startswith("?") else "yes",
@@ -399,7 +426,7 @@ class _Index:
             lanes.append(lane)
         facts = [seconds_text(video["duration_s"])] if video["duration_s"] else []
         facts += [_count(len(keys), "person")]
-        facts += [video["taken"].replace("T", " ")] if video["taken"] else []
+        facts += [video["taken"][:16].replace("T", " ")] if video["taken"] else []
         facts += [plain_status(video["status"])] if video["status"].partition(":")[0] in _SKIPPED else []
         return Card(
             name=video["name"],
@@ -470,12 +497,17 @@ class _Index:
         found = f"SELECT person FROM appearance WHERE video = ? GROUP BY person {order}"
         return [key for (key,) in self._db.execute(found, (number,))]
 
-    def _videos_of(self, key: str, most: float) -> list[sqlite3.Row]:
-        """Videos of a person, as :meth:`videos` orders them, the pictures last; -1: all."""
+    def num_videos_of(self, key: str) -> int:
+        """Videos and pictures of a person."""
+        found = self._db.execute("SELECT count(DISTINCT video) FROM appearance WHERE person = ?", (key,))
+        return int(found.fetchone()[0])
+
+    def _videos_of(self, key: str, most: int, skip: int) -> list[sqlite3.Row]:
+        """Videos of a person, as :meth:`videos` orders them, the pictures last."""
         return self._db.execute(
             "SELECT * FROM video WHERE number IN (SELECT video FROM appearance WHERE person = ?) "
-            "ORDER BY picture, taken = '', taken, number LIMIT ?",
-            (key, int(most)),
+            "ORDER BY picture, taken = '', taken, number LIMIT ? OFFSET ?",
+            (key, most, skip),
         ).fetchall()
 
     def _of(self, key: str, number: int) -> list[sqlite3.Row]:

@@ -57,7 +57,7 @@ def write_who_page(
     The faces are those of :func:`vidperson.who.files.write_answer_files` in that folder.
     """
     several = len(sources) > 1
-    persons = {person: name for source in sources for person, name in source.names.persons.items()}
+    persons = {person: _readable(name) for source in sources for person, name in source.names.persons.items()}
     gallery = Gallery(persons, {person: person.replace("/", "_") for person in persons})
     made = made or Made()
     if not made.files:
@@ -111,13 +111,18 @@ def _shown(
         media = source.media.get(segment)
         yield Shown(
             answer=answer,
-            name=source.names.video(segment),
+            name=_readable(source.names.video(segment)),
             page=stem,
             media=media_link(media, output_dir) if media else "",
             annotated=next((quote(copy) for copy in copies if (output_dir / copy).is_file()), ""),
             test_set=source.test_set,
             first_frame_s=first.get((source.test_set, segment), 0.0),
         )
+
+
+def _readable(name: str) -> str:
+    """A name with a sign for each byte that is no UTF-8, as Python holds them in names of files."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def media_link(path: Path, folder: Path) -> str:
