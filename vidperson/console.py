@@ -1,5 +1,6 @@
 """Recognise persons in photos and videos.
 
+vidperson who persons/ videos/      who is in these videos, and when?
 vidperson compare a.jpg b.jpg       is it the same person?
 vidperson faces photo.jpg           the faces in an image or a video
 """
