@@ -158,20 +158,29 @@ class _Drawing:
         self._paint(self.dark, 110, 0.014, *sockets, (x, y + height * 0.77, 0.09, 0.01))
         self._paint(self.dark, 80, 0.01, (x + 0.022, y + 0.06, 0.016, 0.06))
         light = _mixed(self.look.skin, (255, 255, 255), 0.35)
-        self._paint(light, 110, 0.02, (x - 0.02, y - height * 0.58, 0.07, 0.04), (x - width * 0.5, y + 0.08, 0.045, 0.035))
+        self._paint(
+            light, 110, 0.02, (x - 0.02, y - height * 0.58, 0.07, 0.04), (x - width * 0.5, y + 0.08, 0.045, 0.035)
+        )
         self._paint(light, 120, 0.006, (x - 0.004, y + 0.04, 0.009, 0.05))
         self.pen = ImageDraw.Draw(self.image)
 
     def _fringe(self) -> None:
         look = self.look
         box = self._at(
-            self.x - look.width - 0.01, self.y - look.height - 0.03, self.x + look.width + 0.01, self.y + look.height / 2
+            self.x - look.width - 0.01,
+            self.y - look.height - 0.03,
+            self.x + look.width + 0.01,
+            self.y + look.height / 2,
         )
         self.pen.chord(box, 180 + look.parting[0], 360 - look.parting[1], fill=look.hair)
 
     def _eye(self, x: float) -> None:
         y = self.eye_y
-        for rx, ry, colour in ((0.045, 0.021, (238, 236, 232)), (0.02, 0.02, self.look.iris), (0.01, 0.01, (15, 12, 12))):
+        for rx, ry, colour in (
+            (0.045, 0.021, (238, 236, 232)),
+            (0.02, 0.02, self.look.iris),
+            (0.01, 0.01, (15, 12, 12)),
+        ):
             self.pen.ellipse(self._around(x, y, rx, ry), fill=colour)
         self.pen.ellipse(self._around(x + 0.007, y - 0.007, 0.004, 0.004), fill=(250, 250, 250))
         self.pen.arc(self._at(x - 0.05, y - 0.03, x + 0.05, y + 0.04), 190, 350, (50, 35, 30), self._width(0.008))

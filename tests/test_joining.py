@@ -99,6 +99,24 @@ def test_faces_before_and_after_turning_away_are_one_person_and_another_face_in_
     assert together.llrs.tolist() == pytest.approx([(10 * 8 + 5 * 2) / 15, 0])
 
 
+def test_face_whose_body_is_found_in_two_pieces_has_both_and_of_two_at_once_the_better_one():
+    faces = evidence("face", [seen("face", 0, 4, FACE_BOX)], [(9, -5)])
+    pieces = [seen("body", 0, 1, BODY_BOX), seen("body", 2, 4, BODY_BOX), seen("body", 2.4, 3, BODY_BOX)]
+    found = joined(faces, evidence("body", pieces, [UNSURE] * 3, directions=[3, 4, 5]))
+    assert set(found) == {(("face", 0), ("body", 1), ("body", 0)), (("body", 2),)}
+
+
+def test_body_beside_the_one_like_it_is_not_that_person_and_a_small_one_tells_less():
+    faces = evidence("face", [seen("face", 0, 1, FACE_BOX)], [(9, -5)])
+    beside = [seen("body", 0, 1, BODY_BOX), seen("body", 0.4, 2, OTHER_BODY)]
+    found = joined(faces, evidence("body", beside, [UNSURE] * 2, directions=[0, 0]))
+    assert found[(("body", 1),)].llrs.tolist() == [0, 0]
+    later = [seen("body", 0, 1, BODY_BOX), seen("body", 5, 6, OTHER_BODY)]
+    small = joined(faces, evidence("body", later, [UNSURE] * 2, directions=[0, 0], sizes=[200.0, 20.0]))
+    odds = math.exp(10.0 * 0.2) * SAME_CLOTHES / (1 - SAME_CLOTHES)
+    assert shares(small[(("body", 1),)].llrs) == pytest.approx(carried((9, -5), odds / (1 + odds)), abs=1e-9)
+
+
 @pytest.mark.parametrize("direction", [0, 5])
 def test_body_from_behind_takes_over_the_name_of_the_one_like_it_as_probable_as_that_is(direction):
     faces = evidence("face", [seen("face", 0, 1, FACE_BOX)], [(9, -5)])

@@ -162,35 +162,45 @@ def _single(one: Evidence, number: int) -> _Group:
 def _with_bodies(groups: list[_Group], seen: Sequence[Evidence], bodies: Evidence, gallery: _Gallery) -> list[_Group]:
     """Groups of faces, joined where they are in one body, with the bodies; and bodies without a face."""
     by_modality = {one.modality: one for one in seen}
-    of_body: list[list[int]] = [[] for _ in bodies.tracks]  # groups
+    pairs = []
     for place, group in enumerate(groups):
         ((modality, number),) = group.members
-        body = _body_around(by_modality[modality].tracks[number], bodies.tracks)
-        if body is not None:
-            of_body[body].append(place)
-    joined, gone = list[_Group](), set[int]()
-    sources = list[tuple[int, _Group]]()
-    for body, places in enumerate(of_body):
-        if places:
-            inside = _consistent([groups[place] for place in places], by_modality)
-            gone |= {place for place in places if any(groups[place] is one for one in inside)}
-            joined.append(_together(inside, bodies, body, by_modality))
-            sources.append((body, joined[-1]))
-    alone = [
-        _carried(bodies, body, sources, SAME_CLOTHES, gallery) for body, places in enumerate(of_body) if not places
-    ]
-    return [*joined, *(group for place, group in enumerate(groups) if place not in gone), *alone]
+        counts = _counts_inside(by_modality[modality].tracks[number], bodies.tracks)
+        pairs += [(-count, place, body) for body, count in enumerate(counts) if count]
+    clusters: list[tuple[list[int], list[int]]] = []  # places of groups, and bodies
+    for _, place, body in sorted(pairs):
+        having = next((one for one in clusters if place in one[0] or body in one[1]), None)
+        if having is None:
+            clusters.append(([place], [body]))
+            continue
+        faces, around = having
+        if body in around and not any(place in one for one, _ in clusters):
+            faces += [place] if _fits(groups[place], [groups[one] for one in faces], by_modality) else []
+        elif place in faces and not any(body in one for _, one in clusters):
+            fits = all(_apart(bodies.tracks[body], bodies.tracks[one]) for one in around)
+            around += [body] if fits else []
+    joined = [_together([groups[place] for place in faces], bodies, around, by_modality) for faces, around in clusters]
+    sources = [(body, one) for one, (_, around) in zip(joined, clusters, strict=True) for body in around]
+    taken = {place for faces, _ in clusters for place in faces}
+    left = [group for place, group in enumerate(groups) if place not in taken]
+    known = {body for body, _ in sources}
+    alone = [body for body in range(len(bodies.tracks)) if body not in known]
+    return [*joined, *left, *(_carried(bodies, body, sources, SAME_CLOTHES, gallery) for body in alone)]
 
 
-def _body_around(track: Track, bodies: Sequence[Track]) -> int | None:
-    """The body that a face is in for at least half of its frames, the one with the most; None: there is none."""
+def _counts_inside(track: Track, bodies: Sequence[Track]) -> list[int]:
+    """Per body how many frames the face is inside of it, 0 if these are less than half of those that have both."""
     faces = {box[0]: box[1:] for box in track.boxes}
-    counts = [
-        sum(_share_inside(faces[time], around) >= _INSIDE for time, *around in body.boxes if time in faces)
-        for body in bodies
-    ]
-    best = int(np.argmax(counts)) if counts else -1
-    return best if best >= 0 and counts[best] >= max(1.0, _COMMON * len(faces)) else None
+    counts = []
+    for body in bodies:
+        inside = [_share_inside(faces[time], around) >= _INSIDE for time, *around in body.boxes if time in faces]
+        counts.append(sum(inside) if sum(inside) >= _COMMON * len(inside) else 0)
+    return counts
+
+
+def _apart(one: Track, other: Track) -> bool:
+    """Whether two tracks are never there at the same time."""
+    return one.end_s <= other.start_s or other.end_s <= one.start_s
 
 
 def _share_inside(box: Sequence[float], around: Sequence[float]) -> float:
@@ -201,27 +211,24 @@ def _share_inside(box: Sequence[float], around: Sequence[float]) -> float:
     return max(width, 0.0) * max(height, 0.0) / area if area > 0 else 0.0
 
 
-def _consistent(groups: Sequence[_Group], by_modality: dict[str, Evidence]) -> list[_Group]:
-    """Of faces in one body those that are alike, and not seen at the same time: the track of a body may change persons.
+def _fits(group: _Group, kept: Sequence[_Group], by_modality: dict[str, Evidence]) -> bool:
+    """Whether a face is one more of a person: like the first one, and at no time beside another one.
 
-    The face that is seen longest is one of them.
+    The track of a body may change persons.
     """
-    order = sorted(groups, key=lambda group: (group.spans[0][0] - group.spans[0][1], group.spans))
-    kept = [order[0]]
-    (modality, first), evidence = order[0].members[0], by_modality[order[0].members[0][0]]
-    for group in order[1:]:
-        start, end = group.spans[0]
-        apart = all(end <= begin or start >= last for one in kept for begin, last in one.spans)
-        other_modality, number = group.members[0]
-        cosine = float(evidence.units[number] @ evidence.units[first]) if other_modality == modality else -1.0
-        alike = evidence.calibration is not None and evidence.calibration.llr(np.array(cosine)) >= _ALIKE
-        if apart and alike:
-            kept.append(group)
-    return kept
+    (modality, number), (first_modality, first) = group.members[0], kept[0].members[0]
+    evidence = by_modality[modality]
+    if modality != first_modality or evidence.calibration is None:
+        return False
+    alike = float(evidence.calibration.llr(evidence.units[number] @ evidence.units[first])) >= _ALIKE
+    (start, end), spans = group.spans[0], [span for one in kept for span in one.spans]
+    return alike and all(end <= begin or start >= last for begin, last in spans)
 
 
-def _together(inside: Sequence[_Group], bodies: Evidence, body: int, by_modality: dict[str, Evidence]) -> _Group:
-    """Faces in one body: their ratios by trust and number of items, since they tell the same and not more."""
+def _together(
+    inside: Sequence[_Group], bodies: Evidence, around: Sequence[int], by_modality: dict[str, Evidence]
+) -> _Group:
+    """Faces in the bodies of one person: their mean ratios by trust and number of items, as they tell the same."""
     weights = []
     for group in inside:
         modality, number = group.members[0]
@@ -230,10 +237,10 @@ def _together(inside: Sequence[_Group], bodies: Evidence, body: int, by_modality
     order = np.argsort(-shares, kind="stable").tolist()
     llrs = sum(shares[place] * inside[place].llrs for place in order)
     others = math.fsum(shares[place] * inside[place].others for place in order)
-    track = bodies.tracks[body]
+    tracks = [bodies.tracks[body] for body in around]
     return _Group(
-        (*(inside[place].members[0] for place in order), (bodies.modality, body)),
-        (*(inside[place].spans[0] for place in order), (track.start_s, track.end_s)),
+        (*(inside[place].members[0] for place in order), *((bodies.modality, body) for body in around)),
+        (*(inside[place].spans[0] for place in order), *((track.start_s, track.end_s) for track in tracks)),
         np.asarray(llrs),
         others,
         max(group.trust for group in inside),
@@ -250,13 +257,17 @@ def _carried(
 ) -> _Group:
     """A track by itself, with the name of the one of the same modality that is most like it.
 
-    sources: numbers of tracks that belong to groups. before: how probable it is that two tracks are one person.
+    sources: numbers of tracks that belong to groups. before: how probable it is that two tracks are one person. Who is
+    seen at the same time is somebody else. Small items tell less of whether they are alike.
     own: what the track itself tells of persons counts, too.
     """
     single = _single(one, number)
+    sources = [(source, group) for source, group in sources if own or _apart(one.tracks[number], one.tracks[source])]
     llrs, others = (single.llrs, single.others) if own else (np.zeros_like(single.llrs), _nothing(gallery))
     if sources and one.calibration is not None:
-        ratios = one.calibration.llr(one.units[[source for source, _ in sources]] @ one.units[number])
+        numbers = [source for source, _ in sources]
+        ratios = one.calibration.llr(one.units[numbers] @ one.units[number])
+        ratios = ratios * np.minimum(one.trust[numbers], one.trust[number])
         best = int(np.argmax(ratios))
         odds = math.exp(min(50.0, float(ratios[best]))) * before / (1 - before)
         more, rest = gallery.carried(gallery.shares(sources[best][1].llrs, sources[best][1].others), odds / (1 + odds))
