@@ -5,7 +5,7 @@ on the name of one:
 
 - A face inside the box of a body in the same frames is of the same person. Such a body adds its time.
 - A body in which no face was found is compared with the other bodies of the video: people keep their clothes. It takes
-  over the name of the one that is most like it, as probable as it is that both are one person.
+  over the name of the one that is most likely the same person, as probable as that is.
 - A voice joins who is seen while it talks, if that is more probable than not: by the number of those who are seen, and
   by whether both are probably the same person of the gallery, or both nobody of it.
 - A voice that joins nobody takes over the name of the most similar voice of the video that did.
@@ -18,6 +18,7 @@ and Gait" (FarSight, arXiv 2505.04616); its estimator is trained, this one is a 
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,10 +36,13 @@ GOOD_SIZE = {"faces": 20.0, "bodies": 100.0, "speech": 3.0}
 """What is found -> the size from which on it is trusted in full: distance of the eyes or height in pixels, seconds."""
 TALKER_IS_SEEN = 0.7
 """How probable it is that one of those who are seen is the one who talks."""
-SAME_CLOTHES = 0.2
-"""How probable it is, before they are compared, that two bodies of a video are one person."""
+SAME_CLOTHES, SAME_CLOTHES_LATER = 0.2, 0.01
+"""How probable it is, before they are compared, that two bodies are one person: in one shot, and in two of a video.
+
+Networks for bodies mistake many for each other in dark scenes and in crowds, to which a shot often cuts."""
 SAME_VOICE = 0.5
 """The same of two voices."""
+_MILLISECOND = 0.001  # to which times of tracks are rounded
 _INSIDE = 0.8  # of the box of a face that is inside that of its body
 _COMMON = 0.5  # of a face's frames in which it is there; of a voice's time in which somebody is seen
 _ALIKE = 0.0  # log-likelihood ratio of two faces from which on they may be in one body
@@ -128,11 +132,13 @@ class _Gallery:
             return ratios, float(np.log(rest)) if rest else -math.inf
 
 
-def join_modalities(evidence: Sequence[Evidence], person_prior: float, persons: int) -> list[Joined]:
+def join_modalities(
+    evidence: Sequence[Evidence], person_prior: float, persons: int, starts: Sequence[float] = ()
+) -> list[Joined]:
     """The persons of a video: each track is in one of them, and each of them has a track.
 
     evidence: one a modality; of one only, each track is by itself. person_prior: see ``decisions.posteriors``.
-    persons: of the gallery.
+    persons: of the gallery. starts: seconds at which shots begin, ascending; none: there is one shot.
     """
     kinds = [(one, ITEMS[one.modality]) for one in evidence]
     heard = [one for one, items in kinds if items in HEARD]
@@ -143,7 +149,7 @@ def join_modalities(evidence: Sequence[Evidence], person_prior: float, persons: 
     gallery = _Gallery(person_prior, persons, evidence[0].llrs.shape[1] if evidence else 0)
     groups = list(chain.from_iterable(_singles(one) for one in seen))
     for bodies in around:
-        groups = _with_bodies(groups, seen, bodies, gallery)
+        groups = _with_bodies(groups, seen, bodies, gallery, starts)
     for voices in heard:
         groups = _with_voices(groups, voices, gallery)
     return [Joined(group.members, group.llrs, group.others) for group in groups]
@@ -159,7 +165,9 @@ def _single(one: Evidence, number: int) -> _Group:
     return _Group(((one.modality, number),), (span,), one.llrs[number], float(one.others[number]), one.trust[number])
 
 
-def _with_bodies(groups: list[_Group], seen: Sequence[Evidence], bodies: Evidence, gallery: _Gallery) -> list[_Group]:
+def _with_bodies(
+    groups: list[_Group], seen: Sequence[Evidence], bodies: Evidence, gallery: _Gallery, starts: Sequence[float]
+) -> list[_Group]:
     """Groups of faces, joined where they are in one body, with the bodies; and bodies without a face."""
     by_modality = {one.modality: one for one in seen}
     pairs = []
@@ -185,7 +193,9 @@ def _with_bodies(groups: list[_Group], seen: Sequence[Evidence], bodies: Evidenc
     left = [group for place, group in enumerate(groups) if place not in taken]
     known = {body for body, _ in sources}
     alone = [body for body in range(len(bodies.tracks)) if body not in known]
-    return [*joined, *left, *(_carried(bodies, body, sources, SAME_CLOTHES, gallery) for body in alone)]
+    shots = [bisect.bisect_right(starts, track.start_s + _MILLISECOND) for track in bodies.tracks]
+    before = np.where(np.equal.outer(shots, shots), SAME_CLOTHES, SAME_CLOTHES_LATER)
+    return [*joined, *left, *(_carried(bodies, body, sources, before[body], gallery) for body in alone)]
 
 
 def _counts_inside(track: Track, bodies: Sequence[Track]) -> list[int]:
@@ -251,14 +261,14 @@ def _carried(
     one: Evidence,
     number: int,
     sources: Sequence[tuple[int, _Group]],
-    before: float,
+    before: Double,
     gallery: _Gallery,
     own: bool = False,
 ) -> _Group:
     """A track by itself, with the name of the one of the same modality that is most like it.
 
-    sources: numbers of tracks that belong to groups. before: how probable it is that two tracks are one person. Who is
-    seen at the same time is somebody else. Small items tell less of whether they are alike.
+    sources: numbers of tracks that belong to groups. before: (T,) how probable it is that each track is this one's
+    person. Who is seen at the same time is somebody else. Small items tell less of whether they are alike.
     own: what the track itself tells of persons counts, too.
     """
     single = _single(one, number)
@@ -268,8 +278,9 @@ def _carried(
         numbers = [source for source, _ in sources]
         ratios = one.calibration.llr(one.units[numbers] @ one.units[number])
         ratios = ratios * np.minimum(one.trust[numbers], one.trust[number])
+        ratios = ratios + np.log(before[numbers] / (1 - before[numbers]))
         best = int(np.argmax(ratios))
-        odds = math.exp(min(50.0, float(ratios[best]))) * before / (1 - before)
+        odds = math.exp(min(50.0, float(ratios[best])))
         more, rest = gallery.carried(gallery.shares(sources[best][1].llrs, sources[best][1].others), odds / (1 + odds))
         llrs, others = llrs + more, others + rest - _nothing(gallery) if math.isfinite(others) else others
     return single._replace(llrs=llrs, others=others)
@@ -299,8 +310,9 @@ def _with_voices(groups: list[_Group], voices: Evidence, gallery: _Gallery) -> l
         _with_own_voices(group, voices, numbers) if numbers else group
         for group, numbers in zip(groups, of_group, strict=True)
     ]
+    before = np.full(len(voices.tracks), SAME_VOICE)
     known = [(number, group) for group, numbers in zip(joined, of_group, strict=True) for number in numbers]
-    return [*joined, *(_carried(voices, number, known, SAME_VOICE, gallery, own=True) for number in alone)]
+    return [*joined, *(_carried(voices, number, known, before, gallery, own=True) for number in alone)]
 
 
 def _common(track: Track, group: _Group) -> float:
