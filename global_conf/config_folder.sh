@@ -8,3 +8,5 @@ find_persons=true
 fps=5.0
 face_detector=retinaface_tiny
 face_embedder=arcface_tiny
+speaker_detector=energy      # of --modalities "face speaker": who talks when, 2 s at a time
+speaker_window_s=2.0
