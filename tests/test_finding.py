@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -187,8 +188,21 @@ def test_linked_clusters_are_those_of_average_linkage_also_when_vectors_come_in_
     assert 30 <= expected.max() + 1 < 200
     monkeypatch.setattr(clustering, "_FEW", 64)
     monkeypatch.setattr(clustering, "_WIDE", 100)
+    monkeypatch.setattr(clustering, "_ROWS", 7)
     assert linked_clusters(units, 0.45, 2**30).tolist() == expected.tolist()
     assert linked_clusters(units[:0], 0.45, 2**30).tolist() == []
+
+
+def test_memory_does_not_grow_with_the_links_among_many_vectors_of_one_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clustering, "_FEW", 256)
+    monkeypatch.setattr(clustering, "_WIDE", 1024)
+    units = noisy(1, 3000, 0.3)[0].astype(np.float32)
+    tracemalloc.start()
+    labels = clustering._linked(units, np.float32(0.5))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(set(labels.tolist())) == 1
+    assert peak < 16 << 20  # its 4.5 million links take 36 MiB
 
 
 @pytest.mark.parametrize("few", [16, 4096])

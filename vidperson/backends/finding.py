@@ -7,6 +7,7 @@ and :func:`join` names them and joins the tracks of a person that follow each ot
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -207,13 +208,18 @@ class Finder:
             beside.setdefault(one, []).append(other)
             beside.setdefault(other, []).append(one)
         llrs, left = llrs.copy(), set(beside)
+        surest = [(-float(llrs[track].max()), track) for track in left]
+        heapq.heapify(surest)
         while left:
-            track = min(left, key=lambda number: (-llrs[number].max(), number))
-            left.remove(track)
+            height, track = heapq.heappop(surest)
             best = int(llrs[track].argmax())
+            if track not in left or -height != llrs[track, best]:  # decided, or less sure than it was
+                continue
+            left.remove(track)
             shares, _ = posteriors(llrs[track], self.thresholds.person_prior, len(self.persons), others[track])
-            after = [other for other in beside[track] if other in left]
-            llrs[after, best] += math.log1p(shares[best] * (TWICE - 1))
+            for other in left.intersection(beside[track]):
+                llrs[other, best] += math.log1p(shares[best] * (TWICE - 1))
+                heapq.heappush(surest, (-float(llrs[other].max()), other))
         return llrs
 
     def _decided(self, tracks: tuple[Track, ...], rows: Index, llrs: Double, others: float) -> Appearance:
