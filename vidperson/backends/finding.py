@@ -341,4 +341,5 @@ def join(answer: VideoAnswer, names: Iterable[str]) -> VideoAnswer:
 def _together(one: Appearance, other: Appearance) -> Appearance:
     better, worse = (one, other) if one.probability >= other.probability else (other, one)
     start, end = min(one.start_s, other.start_s), max(one.end_s, other.end_s)
-    return replace(better, start_s=start, end_s=end, tracks=better.tracks + worse.tracks)
+    shown, after = (worse, better) if worse.num_faces and not better.num_faces else (better, worse)  # not what is heard
+    return replace(better, start_s=start, end_s=end, tracks=shown.tracks + after.tracks)
