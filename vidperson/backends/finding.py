@@ -146,7 +146,8 @@ class Finder:
             tracks = tuple(evidence[modality].tracks[number] for modality, number in members)
             modality, first = members[0]
             appearance = self._decided(tracks, rows, llrs, others)
-            if modality in self.calibrations or appearance.decision != "unknown":
+            probable = appearance.decision != "unknown" and appearance.probability >= self.thresholds.unsure
+            if modality in self.calibrations or probable:
                 named.append((appearance, modality, evidence[modality].units[first]))
         named.sort(key=lambda each: _order(each[0]))
         unknown = [(modality, unit) for each, modality, unit in named if each.decision == "unknown"]
