@@ -17,7 +17,7 @@ Outputs:
   SCORES_DIR/who/<experiment>/<test set>_notes.jsonl
       a line per portrait or person that the user should know of: vidperson.answers.PortraitNote
 Beside each is the record of how it was made. What is there, intact and of the same options and inputs
-is kept. docs/who.md says how it is decided.
+is kept. docs/metrics.md says how it is decided.
 
 Example:
   face="--modality face --embed-dir exp/face_embed/arcface_tiny --items-dir exp/face_det/retinaface_tiny"

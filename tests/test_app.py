@@ -195,6 +195,12 @@ def test_gallery_of_nobody_finds_strangers_and_a_folder_without_faces_is_refused
     (one,) = app.gallery({}).find(photos / "biden.jpg").appearances
     assert (one.person, one.decision) == ("unknown 1", "unknown") and math.isnan(one.llr)
     (tmp_path / "persons" / "Wall").mkdir(parents=True)
+    assert app.gallery(tmp_path / "persons").persons == ()
+    (tmp_path / "persons" / "Joe.jpg").symlink_to(photos / "biden.jpg")  # beside the folders: named as the person
+    beside = app.gallery(tmp_path / "persons").find_all(str(photos / "biden.jpg"))
+    assert beside == app.gallery({"Joe": photos / "biden.jpg"}).find_all([str(photos / "biden.jpg")])
+    assert beside[0].appearances[0].person == "Joe"
+    (tmp_path / "persons" / "Joe.jpg").unlink()
     blank.rename(tmp_path / "persons" / "Wall" / "wall.png")
     with pytest.raises(DataError, match="no face found in any photo or video of: Wall"):
         app.gallery(tmp_path / "persons")
@@ -264,7 +270,8 @@ def test_folders_have_the_answer_of_the_gallery_and_a_second_run_does_only_what_
     ]
     assert [(row.person, row.video, row.decision, row.num_faces) for row in rows] == told
     assert ("Łucja, *", "two people.jpg", "yes", 1) in told
-    assert "broken.mp4" in (folders.out / "report.html").read_text()
+    page = (folders.out / "report.html").read_text()
+    assert all(word in page for word in ("broken.mp4", DETECTOR, "max_size", "numpy", shlex.quote(str(folders.out))))
     first = folders.outputs()
 
     began: list[str] = []
@@ -466,6 +473,7 @@ def test_command_faces_prints_a_name_that_is_no_text(run: Run, photos: Path, tmp
 
 
 def test_command_that_is_wrong_is_refused_with_what_is_valid(run: Run) -> None:
+    assert run()[0] == 2 and "vidperson who persons/ videos/" in run()[2]
     assert "invalid choice: 'fases'" in run("fases", "x.jpg")[2]
     assert "--det-threshold" in run("faces", "x.jpg", "--threshold", "1")[2]
     assert "expected a number above 0 and below 1, found 2" in run("compare", "a", "b", "--prior", "2")[2]

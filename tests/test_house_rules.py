@@ -242,9 +242,10 @@ def test_no_file_names_a_path_of_one_machine() -> None:
     assert found == []
 
 
-def test_no_media_or_checkpoint_but_the_networks_that_ship_is_in_the_repository() -> None:
+def test_no_media_or_checkpoint_but_networks_that_ship_and_the_page_of_drawn_persons_is_in_the_repository() -> None:
     shipped = {f"vidperson/zoo/{name}.onnx" for name in ("arcface_tiny", "body_tiny", "ecapa_tiny", "retinaface_tiny")}
-    assert {name for name in tracked() if MEDIA.search(name.lower())} == shipped
+    assert {name for name in tracked() if MEDIA.search(name.lower())} == shipped | {"docs/who.png"}
+    assert (ROOT / "docs/who.png").stat().st_size < 50_000
 
 
 def test_top_level_has_only_the_names_of_the_design() -> None:

@@ -10,7 +10,7 @@ import pytest
 from vidperson.errors import ModelError
 from vidperson.io.record import RECORD
 from vidperson.networks import choice
-from vidperson.networks.card import ZOO, load_card
+from vidperson.networks.card import ZOO, known_calibration, load_card
 
 EMBEDDERS = choice.preferred_kinds()["face_embedder"]
 
@@ -20,6 +20,7 @@ def test_preferred_networks_have_cards_of_their_kind_and_the_last_one_ships() ->
         cards = [load_card(name) for name in names]
         assert [card.kind for card in cards] == [kind] * len(names)
         assert all((ZOO / file.name).is_file() for file in cards[-1].files)
+        assert kind.endswith("detector") or None not in map(known_calibration, cards)
 
 
 def test_network_that_ships_is_taken_where_nothing_else_is_at_hand(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import pytest
 from steps_face.evaluate_pairs import PairsOptions, evaluate_pairs, measure_pairs
 from vidperson import cli, metrics
 from vidperson.errors import DataError, ScoringError
-from vidperson.face.pairs import pair_scores
+from vidperson.face.pairs import aligned_face, cross_scores, pair_scores
 from vidperson.io.pairs import find_pictures, picture_key, read_pairs
 from vidperson.io.pictures import list_pictures
+from vidperson.networks.card import card_path, load_card
 
 
 def make_faces(folder: Path, names: list[str]) -> Path:
@@ -258,6 +259,19 @@ def test_pair_picture_cut_short_or_of_another_size_is_named(tmp_path: Path) -> N
         pair_scores(mean_colour, list_pictures(folder), pairs, 64)
 
 
+def test_cross_scores_are_of_every_two_images_once(tmp_path: Path) -> None:
+    folder = make_faces(tmp_path / "faces", ["A/A_0001.jpg", "A/A_0002.jpg", "B/B_0001.jpg", "C/C_0001.jpg"])
+    (tmp_path / "pairs").write_text("1\nA 1 2\nA 1 B 1\n")
+    scores, same = cross_scores(mean_colour, list_pictures(folder), read_pairs(tmp_path / "pairs"), 2)
+    units = np.stack([mean_colour(aligned_face(list_pictures(folder), i)[None])[0] for i in range(3)]).astype(float)
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    assert same.tolist() == [True, False, False]
+    assert scores == pytest.approx([units[0] @ units[1], units[0] @ units[2], units[1] @ units[2]])
+    (tmp_path / "flat").write_text("A/A_0001.jpg A/A_0002.jpg target\nA/A_0001.jpg A/A_0002.jpg nontarget\n")
+    with pytest.raises(DataError, match="expected folders that are persons"):
+        cross_scores(mean_colour, list_pictures(folder), read_pairs(tmp_path / "flat"), 2)
+
+
 def test_step_measures_an_installed_network_on_real_pairs(models: Path, shared: Path, tmp_path: Path) -> None:
     """Sixty pairs of LFW View 1, which MobileFaceNet tells nearly all."""
     faces = shared / "data/faces"
@@ -269,9 +283,14 @@ def test_step_measures_an_installed_network_on_real_pairs(models: Path, shared: 
         pictures=str(faces / "lfw_view1_aligned.tar"),
         pairs=str(tmp_path / "pairs"),
         threshold_pairs=str(tmp_path / "pairs"),
+        card=str(tmp_path / "mobilefacenet_casia_pytorch.yaml"),
         output=str(tmp_path / "out/figures.json"),
     )
+    Path(options.card).write_text(card_path("mobilefacenet_casia_pytorch").read_text())
     figures = evaluate_pairs(options)
+    learnt = load_card(options.card).calibration
+    assert learnt is not None and learnt.measured_on == "every two images of pairs"
+    assert learnt.num_targets >= 30 and learnt.num_nontargets > 5000 and 0.2 < learnt.cosine(0.0) < 0.5
     assert figures["eer"] < 0.05 and figures["accuracy"] > 0.95 and figures["ten_fold_accuracy"] > 0.9
     written = json.loads((tmp_path / "out/figures.json").read_text())
     assert written == {"network": "mobilefacenet_casia_pytorch", **figures}

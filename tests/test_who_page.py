@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -18,6 +19,7 @@ from vidperson import cli
 from vidperson.errors import DataError
 from vidperson.io.answers import Names, answer_line
 from vidperson.io.record import write_record
+from vidperson.networks.install import install_model
 from vidperson.report import who
 from vidperson.report.who import Made, Network, Skipped, clock, percent, seconds_text, span_text
 from vidperson.who.pages import PageSource, media_link, networks_of, write_who_page
@@ -168,8 +170,11 @@ def test_every_link_of_every_page_leads_to_a_file(pages):
 
 def test_print_shows_what_is_folded(report):
     assert "Uncle Tom" not in " ".join(report.texts("#persons"))
+    late = "58:30 – 59:40"
+    assert late not in " ".join(report.texts("#videos")) and "9 more" in " ".join(report.texts("#videos"))
     report.show(dark=False, media="print")
     assert "Uncle Tom" in " ".join(report.texts("#persons"))
+    assert late in " ".join(report.texts("#videos")) and "9 more" not in " ".join(report.texts("#videos"))
     text = " ".join(report.texts("#made"))
     assert "./run_who.sh persons videos" in text and "ab" * 32 in text and "27 November 2026" in text
 
@@ -389,5 +394,8 @@ def test_step_without_answer_files_names_the_step_that_writes_them(stage):
         make_who_page(stage)
 
 
-def test_networks_of_folders_without_a_network_are_none(tmp_path):
-    assert networks_of([tmp_path / "energy"]) == []
+def test_networks_tell_licence_and_hash_of_what_is_installed(tmp_path):
+    installed = install_model("arcface_tiny", tmp_path)
+    folders = [tmp_path / "energy", tmp_path / "arcface_tiny", tmp_path / "arcface_tiny"]
+    digest = hashlib.sha256(installed.network.read_bytes()).hexdigest()
+    assert networks_of(folders) == [Network("arcface_tiny", "face embedder", digest, installed.card.licence)]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from vidperson.backends.finding import Finder, Found, Unknown, join, portrait
 from vidperson.backends.gallery import Gallery as Vectors
 from vidperson.backends.gallery import Portrait
 from vidperson.backends.portrait_notes import gallery_notes, noted
-from vidperson.corpora.folder import media_of_persons
+from vidperson.corpora.folder import portraits_of, without_live_films
 from vidperson.durations import figures_of
 from vidperson.engines import ENGINES, PRECISIONS, Network
 from vidperson.engines.processor import processor_features
@@ -203,16 +203,20 @@ class App:
         (probability,), _ = posteriors(np.array([llr]), prior, 1)
         return Comparison(cosine, llr, float(probability), tuple(notes))
 
-    def gallery(self, persons: str | os.PathLike[str] | Mapping[str, Sequence[Source]]) -> Gallery:
+    def gallery(self, persons: str | os.PathLike[str] | Mapping[str, Source | Iterable[Source]]) -> Gallery:
         """The persons to find in videos.
 
-        persons: a folder with one folder per person, with photos or videos in it; or name -> photos and videos.
+        persons: a folder with one folder per person, with photos or videos in it; a file beside these folders is of the
+            person of its name. Or name -> photos and videos. Without any everybody is unknown.
         A photo that cannot be read, or shows no face, is named in :attr:`Gallery.notes`. Raises DataError for a folder
         that is missing or where no photo shows a face, ModelError for an embedder without calibration.
         """
+        given: Mapping[str, Source | Iterable[Source]]
         given = persons if isinstance(persons, Mapping) else _portraits(Path(persons))
         notes: list[PortraitNote] = []
-        portraits = (self._portrait(source, person) for person, sources in given.items() for source in sources)
+        portraits = (
+            self._portrait(source, person) for person, sources in given.items() for source in _as_list(sources)
+        )
         vectors = Vectors.of(noted(portraits, "face", notes))
         if given and not len(vectors):
             raise DataError(f"no face found in any photo or video of: {', '.join(given)}")
@@ -287,14 +291,14 @@ class Gallery:
         _require_readable(source, answer.status)
         return answer
 
-    def find_all(self, sources: Iterable[Source]) -> list[VideoAnswer]:
+    def find_all(self, sources: Source | Iterable[Source]) -> list[VideoAnswer]:
         """Who is in each of these. "unknown 1", "unknown 2", ... are the same persons in all of them.
 
         A file that cannot be read has a status that says so, and no appearance.
         """
         unknown = Unknown(self._finder.calibrations)
         answers = []
-        for source in sources:
+        for source in _as_list(sources):
             status, shots, found = self._app.found(source)
             duration_s, taken = _figures(source)
             video = video_of(_name(source), status, shots, duration_s, self._app.settings.fps, taken)
@@ -376,8 +380,17 @@ def _name(source: Source) -> str:
 
 
 def _portraits(root: Path) -> dict[str, list[Source]]:
-    found = media_of_persons(root)
-    return {person: [root / person / name for name in names] for person, names in found.items()}
+    """Person -> files, of a folder; see :func:`~vidperson.corpora.folder.portraits_of`."""
+    person_of = portraits_of(root)
+    found: dict[str, list[Source]] = {}
+    for name in without_live_films(root, list(person_of)):
+        found.setdefault(person_of[name], []).append(root / name)
+    return found
+
+
+def _as_list(sources: Source | Iterable[Source]) -> list[Source]:
+    """A single file or image counts, too: a path is text, and its letters are no files."""
+    return [sources] if isinstance(sources, str | os.PathLike | np.ndarray) else list(sources)
 
 
 def _figures(source: Source) -> tuple[float, str]:

@@ -1,5 +1,6 @@
 """Recognise persons in photos and videos.
 
+vidperson who persons/ videos/      who is in these videos, and when?
 vidperson compare a.jpg b.jpg       is it the same person?
 vidperson faces photo.jpg           the faces in an image or a video
 """
@@ -40,6 +41,10 @@ FACE_COLUMNS = ("file", "time_s", "x1", "y1", "x2", "y2", "score", "eyes")
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command ``vidperson``. Leaves the process with the outcome; see :func:`vidperson.cli.main`."""
     made, commands = _parsers()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments:
+        made.print_help(sys.stderr)
+        sys.exit(2)
     found, unknown = made.parse_known_args(arguments)
     given = vars(found)
     if unknown:
@@ -47,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     del given["name"]
     command, verbose = given.pop("command"), given.pop("verbose")
     if command is who:
-        given["call"] = shlex.join(["vidperson", *(sys.argv[1:] if arguments is None else arguments)])
+        given["call"] = shlex.join(["vidperson", *arguments])
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, stream=sys.stderr, format=cli.LOG_FORMAT)

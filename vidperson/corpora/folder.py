@@ -57,7 +57,7 @@ def prepare(
     or a key that names what is not there.
     """
     persons_root, videos_root = Path(os.path.abspath(persons_dir)), Path(os.path.abspath(videos_dir))
-    found = _portraits(persons_root, bool(persons_dir)) if find_persons else _files(media_of_persons(persons_root))
+    found = portraits_of(persons_root, bool(persons_dir)) if find_persons else _files(media_of_persons(persons_root))
     portraits = {name: found[name] for name in without_live_films(persons_root, found)}
     videos_root, videos = _videos(videos_root)
     videos = without_live_films(videos_root, videos)
@@ -130,7 +130,7 @@ def _inside(whole: str, person: str) -> str:
     return whole.removeprefix(f"{person}/")
 
 
-def _portraits(root: Path, is_given: bool) -> dict[str, str]:
+def portraits_of(root: Path, is_given: bool = True) -> dict[str, str]:
     """File below root -> person: in the person's folder, or beside the folders and named as the person.
 
     Empty, with a warning, where there is none; is_given: False where the user names no folder.

@@ -542,7 +542,7 @@ def calibration_of(card: ModelCard) -> Calibration:
         raise ModelError(
             f"{card.name}: its card has no calibration, which makes probabilities of cosines; measure it on pairs that"
             f" you have: python {step} --card {card_path(card.name) if card.name in card_names() else 'CARD'} ...,"
-            " see docs/who.md"
+            " see docs/networks.md"
         )
     return known
 

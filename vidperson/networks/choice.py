@@ -1,7 +1,7 @@
 """Which network to take where the user names none: the best one that is at hand.
 
 ``vidperson/zoo/preferred.txt`` has a line per kind of network, ``<kind> <card> <card> ...``, the best first. The last
-one ships with the project.
+one ships with the project. Embedders have a calibration: without it there are no probabilities.
 """
 
 from __future__ import annotations

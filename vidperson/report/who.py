@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 MOST_CARDS = 60
 """Persons, and videos, that the first page shows with their time lines; the others are listed there by name."""
-MOST_LANES, MOST_TIMES, MOST_PICTURES = 8, 4, 12
-"""Lines of a card, times of a line and pictures of a card on the first page; the pages of their own have more."""
+MOST_LANES, MOST_TIMES = 8, 4
+"""Lines of a card and times of a line on the first page; pages of their own have more, and paper has all times."""
 MOST_LISTED = 20_000
 """Names in a list of the first page."""
 MOST_FACES, FACE_WIDTH = 300, 112
@@ -131,13 +131,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Lane:
-    """A person in a video: the spans on one time line. more: how many spans there are beyond these."""
+    """A person in a video: the spans on one time line."""
 
     name: str
     href: str
     decision: str
     spans: Sequence[Span]
-    more: int
     duration: str
     face: bytes | None = None
     picture: bool = False
@@ -196,6 +195,7 @@ def _first_page(index: _Index, skipped: Sequence[Skipped], made: Made) -> str:
         "who.html.j2",
         title="Who is in these videos?" if films or not bursts else "Who is in these pictures?",
         subtitle=index.summary(len(known), len(unknown)),
+        most_times=MOST_TIMES,
         num_persons=len(known),
         persons=[index.person_card(key) for key in known[:MOST_CARDS]],
         more_persons=_listing(known[MOST_CARDS:], index.person_line),
@@ -229,7 +229,7 @@ def _person_pages(index: _Index) -> Iterator[tuple[str, str]]:
             root = _root(page)
             card = index.person_card(key, root, math.inf, number * MOST_VIDEOS)
             others = [(root + link, link == page) for link in pages] if count > 1 else []
-            text = render("who_person.html.j2", title=card.name, subtitle="", card=card, root=root, others=others)
+            text = render("who_person.html.j2", title=card.name, card=card, root=root, others=others)
             yield unquote(page), text
 
 
@@ -238,7 +238,10 @@ def _video_pages(index: _Index) -> Iterator[tuple[str, str]]:
         _, page = index.video_line(number)
         root = _root(page)
         card = index.video_card(number, root, math.inf)
-        yield unquote(page), render("who_video.html.j2", title=card.name, subtitle="", card=card, root=root)
+        yield (
+            unquote(page),
+            render("who_video.html.j2", title=card.name, card=card, root=root, most_times=2 * MOST_TIMES),
+        )
 
 
 _TABLES = """
@@ -455,7 +458,6 @@ class _Index:
     ) -> Lane:
         """The appearances of a person in a video. faces: pictures that may be shown. person: key, to name it by."""
         media = _below(root, video["media"])
-        shown = rows if whole else rows[:MOST_TIMES]
         spans = [
             self._span(video, row, media, at < faces if whole else video["picture"]) for at, row in enumerate(rows)
         ]
@@ -466,7 +468,6 @@ class _Index:
             href=root + (self.page_of(person) if person else f"videos/{quote(video['page'])}.html"),
             decision="unsure" if all(row["decision"] == "unsure" for row in rows) else rows[0]["decision"],
             spans=spans,
-            more=len(rows) - len(shown),
             duration=clock(video["duration_s"]),
             face=face,
             picture=bool(video["picture"]),

@@ -40,7 +40,7 @@ class StoredPart:
         self.statuses = read_scp(checked(items / "status"))
         self._rows = checked_matrices(items, ITEMS[modality])
         self._quality = checked_matrices(items, "quality") if (items / "quality.scp").is_file() else None
-        self._shots = checked_matrices(items, "shots") if (items / "shots.scp").is_file() else None
+        self._shots = checked_matrices(items, "shots", 3) if (items / "shots.scp").is_file() else None
         self._embeddings = checked_matrices(embeddings, "embed")
 
     def shots(self, segment: str) -> Float | None:
