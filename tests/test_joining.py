@@ -238,7 +238,7 @@ def test_sound_of_a_clip_that_begins_before_its_frames_is_told_on_their_clock(sh
     np.testing.assert_allclose(moved[:, :2], [[0, 0], [2.156, 3.156]], atol=0.002)
 
 
-@pytest.mark.parametrize(("alike", "listed"), [(0.98, 1), (0.6, 0)])
+@pytest.mark.parametrize(("alike", "listed"), [(0.98, 1), (0.6, 1), (0.5, 0)])
 def test_body_from_behind_is_listed_only_where_it_is_probably_somebody(alike, listed):
     """In the same shot; odds before are 1 to 4, and the ratios are 20 x cosine - 10."""
     galleries = {"face": Gallery.of([Portrait("p", "p", vector(0))])}
