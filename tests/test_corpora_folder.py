@@ -299,4 +299,4 @@ def test_folder_with_voices_lists_the_sound_of_the_same_files(tmp_path: Path, ro
     for heard, plain in zip(folder.prepare(tmp_path / "data", *roots, sound=True), silent, strict=True):
         assert read_scp(heard / "wav.scp") == read_scp(heard / "vid.scp") == read_scp(plain / "vid.scp")
         assert not (plain / "wav.scp").exists()
-        data_dir.validate(heard)
+        assert data_dir.validate(heard) == []
