@@ -141,7 +141,7 @@ class Finder:
         rows, evidence = self._evidence(video, found)
         named: list[tuple[Appearance, str, Double]] = []
         for members, llrs, others in join_modalities(
-            list(evidence.values()), self.thresholds.person_prior, len(self.persons)
+            list(evidence.values()), self.thresholds.person_prior, len(self.persons), _starts_of(video)
         ):
             tracks = tuple(evidence[modality].tracks[number] for modality, number in members)
             modality, first = members[0]
@@ -231,6 +231,10 @@ class Finder:
             person, probability = "", round(nobody, _DIGITS)
         span = min(track.start_s for track in tracks), max(track.end_s for track in tracks)
         return Appearance(person, decision, probability, best.llr, *span, tracks, candidates)
+
+
+def _starts_of(video: Video) -> list[float]:
+    return [] if video.shots is None else [float(start) for start in video.shots[:, 0]]
 
 
 def seen_together(tracks: Sequence[Track]) -> Index:
