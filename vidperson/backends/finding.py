@@ -7,6 +7,7 @@ and :func:`join` names them and joins the tracks of a person that follow each ot
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -213,13 +214,18 @@ class Finder:
             beside.setdefault(one, []).append(other)
             beside.setdefault(other, []).append(one)
         llrs, left = llrs.copy(), set(beside)
+        surest = [(-float(llrs[track].max()), track) for track in left]
+        heapq.heapify(surest)
         while left:
-            track = min(left, key=lambda number: (-llrs[number].max(), number))
-            left.remove(track)
+            height, track = heapq.heappop(surest)
             best = int(llrs[track].argmax())
+            if track not in left or -height != llrs[track, best]:  # decided, or less sure than it was
+                continue
+            left.remove(track)
             shares, _ = posteriors(llrs[track], self.thresholds.person_prior, len(self.persons), others[track])
-            after = [other for other in beside[track] if other in left]
-            llrs[after, best] += math.log1p(shares[best] * (TWICE - 1))
+            for other in left.intersection(beside[track]):
+                llrs[other, best] += math.log1p(shares[best] * (TWICE - 1))
+                heapq.heappush(surest, (-float(llrs[other].max()), other))
         return llrs
 
     def _decided(self, tracks: tuple[Track, ...], rows: Index, llrs: Double, others: float) -> Appearance:
@@ -341,4 +347,5 @@ def join(answer: VideoAnswer, names: Iterable[str]) -> VideoAnswer:
 def _together(one: Appearance, other: Appearance) -> Appearance:
     better, worse = (one, other) if one.probability >= other.probability else (other, one)
     start, end = min(one.start_s, other.start_s), max(one.end_s, other.end_s)
-    return replace(better, start_s=start, end_s=end, tracks=better.tracks + worse.tracks)
+    shown, after = (worse, better) if worse.num_faces and not better.num_faces else (better, worse)  # not what is heard
+    return replace(better, start_s=start, end_s=end, tracks=shown.tracks + after.tracks)
