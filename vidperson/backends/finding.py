@@ -37,6 +37,7 @@ TWICE = 0.01
 FEWEST_UNKNOWN = 100
 """Two of U tracks of nobody in the gallery are of one person with the prior probability 1 / U, or one in this many."""
 _DIGITS = 4
+_CARRIED = 1.0  # log-likelihood ratio from which on what somebody wears carries a name
 _TELLS = 0.1  # log-likelihood ratio below which nothing is known of anybody; then the prior decides nothing, either
 
 
@@ -147,13 +148,18 @@ class Finder:
             tracks = tuple(evidence[modality].tracks[number] for modality, number in members)
             modality, first = members[0]
             appearance = self._decided(tracks, rows, llrs, others)
-            if modality in self.calibrations or appearance.decision != "unknown":
+            if modality in self.calibrations or self._is_carried(appearance):
                 named.append((appearance, modality, evidence[modality].units[first]))
         named.sort(key=lambda each: _order(each[0]))
         unknown = [(modality, unit) for each, modality, unit in named if each.decision == "unknown"]
         appearances = tuple(each for each, _, _ in named)
         size = video.duration_s, video.width, video.height
         return VideoAnswer(video.segment, video.status, *size, appearances, video.taken), unknown
+
+    def _is_carried(self, appearance: Appearance) -> bool:
+        """Whether somebody who is seen by the clothes only is probably a person, and not by the prior alone."""
+        probable = appearance.decision != "unknown" and appearance.probability >= self.thresholds.unsure
+        return probable and appearance.llr >= _CARRIED
 
     def _evidence(self, video: Video, found: Sequence[Found]) -> tuple[Index, dict[str, Evidence]]:
         """(K,) rows of ``persons`` that come into question, and what each modality tells of the tracks."""

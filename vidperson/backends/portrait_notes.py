@@ -42,8 +42,11 @@ def gallery_notes(gallery: Gallery, modality: str, calibration: Calibration) -> 
     least = min(calibration.cosine(math.log(count * (count - 1) / 2 / FALSE_NOTES)), COPY_COSINE)
     vectors = gallery.vectors.astype(np.float32)
     for start in range(0, count, _BLOCK):
-        cosines = vectors[start : start + _BLOCK] @ vectors[start:].T
-        for row, column in np.argwhere(np.triu(cosines >= least, 1)).tolist():
-            one, other = gallery.persons[start + row], gallery.persons[start + column]
+        alike = []
+        for begin in range(start, count, _BLOCK):
+            cosines = vectors[start : start + _BLOCK] @ vectors[begin : begin + _BLOCK].T
+            alike += (np.argwhere(cosines >= least) + (start, begin)).tolist()
+        for row, column in sorted(pair for pair in alike if pair[0] < pair[1]):
+            one, other = gallery.persons[row], gallery.persons[column]
             notes.append(PortraitNote("same", modality, one, other=other))
     return notes
