@@ -124,6 +124,12 @@ def test_faces_of_an_array_are_those_of_its_file(app: App, photos: Path) -> None
         assert one.time_s == one.frame == 0
 
 
+@pytest.mark.parametrize("image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3)), np.zeros((0, 9, 3), np.uint8)])
+def test_array_that_is_no_image_is_refused_with_what_is_expected(app: App, image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected \(height, width, 3\) uint8, found \("):
+        app.faces(image)
+
+
 def test_faces_of_an_image_without_one_are_none(app: App, blank: Path) -> None:
     assert app.faces(blank) == []
 
