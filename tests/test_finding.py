@@ -457,6 +457,10 @@ def test_step_writes_a_line_per_segment_and_keeps_it_until_something_changes(sto
     write_lines(stored.data_dir / "enroll/utt2spk", ["Ada-1 Ida", "Bob-1 Bob"])
     find_persons(stored)
     assert stored.target.read_bytes() == lines.replace(b'"Ada"', b'"Ida"')
+    write_lines(stored.test_data / "vid2taken", ["v2 2020-05-01T10:00:00"])
+    find_persons(stored)
+    taken = [VideoAnswer.from_dict(json.loads(line)).taken for line in stored.target.read_bytes().splitlines()]
+    assert taken == ["", "2020-05-01T10:00:00", ""]
 
 
 def test_step_with_check_tells_what_is_to_be_made_and_writes_nothing(
