@@ -49,7 +49,9 @@ def gallery_notes(gallery: Gallery, modality: str, calibration: Calibration) -> 
             cosines = vectors[start : start + _BLOCK] @ vectors[begin : begin + _BLOCK].T
             alike += (np.argwhere(cosines >= least - _ROUNDING) + (start, begin)).tolist()
         for row, column in sorted(pair for pair in alike if pair[0] < pair[1]):
-            cosine = float(vectors[row].astype(np.float64) @ vectors[column].astype(np.float64))  # on any machine the same
+            cosine = float(
+                vectors[row].astype(np.float64) @ vectors[column].astype(np.float64)
+            )  # on any machine the same
             if cosine >= least:
                 one, other = gallery.persons[row], gallery.persons[column]
                 notes.append(PortraitNote("same", modality, one, other=other))
