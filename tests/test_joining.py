@@ -236,3 +236,18 @@ def test_sound_of_a_clip_that_begins_before_its_frames_is_told_on_their_clock(sh
     speech[:, :2] = [[0.2, 0.6], [3, 4]]
     moved = _on_clock_of_frames(Found("speaker", speech, None, np.ones((2, 4), np.float32)), str(clip)).rows
     np.testing.assert_allclose(moved[:, :2], [[0, 0], [2.156, 3.156]], atol=0.002)
+
+
+@pytest.mark.parametrize(("alike", "listed"), [(0.98, 1), (0.6, 1), (0.5, 0)])
+def test_body_from_behind_is_listed_only_where_it_is_probably_somebody(alike, listed):
+    """In the same shot; odds before are 1 to 4, and the ratios are 20 x cosine - 10."""
+    galleries = {"face": Gallery.of([Portrait("p", "p", vector(0))])}
+    finder = Finder(galleries, {"face": CALIBRATION}, Thresholds(), {"body": CALIBRATION})
+    faces, bodies = np.zeros((1, 17), np.float32), np.zeros((2, 7), np.float32)
+    faces[0, 2:7] = (*FACE_BOX, 0.9)
+    bodies[:, 0], bodies[:, 1], bodies[:, 6] = [0, 50], [0, 10], 0.9
+    bodies[:, 2:6] = BODY_BOX, OTHER_BODY
+    worn = np.array([[1, 0], [alike, np.sqrt(1 - alike**2)]], np.float32)
+    found = [Found("face", faces, None, vector(0)[None].astype(np.float32)), Found("body", bodies, None, worn)]
+    answer, _ = finder.answer(Video("v", "ok", 12.0), found)
+    assert [one.person for one in answer.appearances] == ["p"] * (1 + listed)

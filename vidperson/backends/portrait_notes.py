@@ -14,7 +14,9 @@ from vidperson.types import Calibration
 FALSE_NOTES = 0.001
 """How many pairs of different persons of a gallery are told to be the same one, at most, on average."""
 COPY_COSINE = 0.99
+"""Of portraits that are copies of each other, or nearly."""
 _BLOCK = 2048
+_ROUNDING = 1e-5  # more than float32 is off
 
 
 def noted(portraits: Iterable[Portrait], modality: str, notes: list[PortraitNote]) -> Iterator[Portrait]:
@@ -40,10 +42,17 @@ def gallery_notes(gallery: Gallery, modality: str, calibration: Calibration) -> 
     if count < 2:
         return notes
     least = min(calibration.cosine(math.log(count * (count - 1) / 2 / FALSE_NOTES)), COPY_COSINE)
-    vectors = gallery.vectors.astype(np.float32)
+    vectors = gallery.vectors
     for start in range(0, count, _BLOCK):
-        cosines = vectors[start : start + _BLOCK] @ vectors[start:].T
-        for row, column in np.argwhere(np.triu(cosines >= least, 1)).tolist():
-            one, other = gallery.persons[start + row], gallery.persons[start + column]
-            notes.append(PortraitNote("same", modality, one, other=other))
+        alike = []
+        for begin in range(start, count, _BLOCK):
+            cosines = vectors[start : start + _BLOCK] @ vectors[begin : begin + _BLOCK].T
+            alike += (np.argwhere(cosines >= least - _ROUNDING) + (start, begin)).tolist()
+        for row, column in sorted(pair for pair in alike if pair[0] < pair[1]):
+            cosine = float(
+                vectors[row].astype(np.float64) @ vectors[column].astype(np.float64)
+            )  # on any machine the same
+            if cosine >= least:
+                one, other = gallery.persons[row], gallery.persons[column]
+                notes.append(PortraitNote("same", modality, one, other=other))
     return notes

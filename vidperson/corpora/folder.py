@@ -37,6 +37,7 @@ def prepare(
     videos_dir: str | os.PathLike[str],
     key: str | os.PathLike[str] | None = None,
     find_persons: bool = False,
+    sound: bool = False,
 ) -> list[Path]:
     """Write `folder_enroll` (a model per person) and `folder_test` below data_dir; every pair is a trial.
 
@@ -48,6 +49,7 @@ def prepare(
     find_persons: whether the videos are asked who is in them. Then `folder_test` has trials only with a key.
         A file beside the persons' folders is a portrait, too, with the person's name. There may be no portrait
         at all, and persons_dir may be empty: then the lists of `folder_enroll` are empty.
+    sound: whether `wav.scp` lists the sound of all files, too. Those without any are told by stage 2.
 
     Names become ids by `safe_id` and `unique_ids`, enrolment ids are `<person>-<file>`; the `names` list of a
     set gives the original of each id. Hidden files and what is no media by its extension are left out, links
@@ -68,9 +70,11 @@ def prepare(
         {whole: f"{models[person]}-{bare_id(_inside(whole, person))}" for whole, person in portraits.items()},
         set(models.values()),
     )
-    enrolled = [Segment(enroll_ids[whole], persons_root / whole, models[person]) for whole, person in portraits.items()]
+    enrolled = [
+        _segment(enroll_ids[whole], persons_root / whole, models[person], sound) for whole, person in portraits.items()
+    ]
     test_ids = unique_ids({name: bare_id(name) for name in videos})
-    tested = [Segment(test_ids[name], videos_root / name, test_ids[name]) for name in videos]
+    tested = [_segment(test_ids[name], videos_root / name, test_ids[name], sound) for name in videos]
 
     targets: dict[str, set[str]] | None = None
     if key:
@@ -93,20 +97,24 @@ def prepare(
     ]
 
 
+def _segment(name: str, path: Path, model: str, sound: bool) -> Segment:
+    return Segment(name, path, model, sound=path if sound else "")
+
+
 def without_live_films(root: Path, names: Collection[str]) -> list[str]:
     """Media below a folder without the films of live photos, which show the seconds around a photo beside them.
 
     Such a film has the name of its photo, the extension .mov, and says in its header what it is.
     """
     photos = {_without_suffix(name) for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES}
-    films = [
-        name
+    films = {
+        name: None
         for name in names
         if name.lower().endswith(".mov") and _without_suffix(name) in photos and _is_live_film(root / name)
-    ]
+    }
     if films:
-        log.info("%s: %d films of live photos left out, the photos count: %s", root, len(films), shortened(films))
-    return [name for name in names if name not in set(films)]
+        log.info("%s: %d films of live photos left out, the photos count: %s", root, len(films), shortened(list(films)))
+    return [name for name in names if name not in films]
 
 
 def _without_suffix(name: str) -> str:
@@ -137,6 +145,8 @@ def portraits_of(root: Path, is_given: bool = True) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     if is_given:
+        if root.is_file():
+            raise DataError("expected a folder, found a file; put the photo into a folder and name that", root)
         if not root.is_dir():
             raise DataError("no such folder; make it: without any portrait in it everybody is unknown", root)
         loose = [path for path in root.iterdir() if _is_media(path) and not path.name.startswith(".")]
@@ -144,7 +154,7 @@ def portraits_of(root: Path, is_given: bool = True) -> dict[str, str]:
             check_path(path)
             found[path.name] = path.stem
         if any(path.is_dir() and not path.name.startswith(".") for path in root.iterdir()):
-            found |= _files(media_of_persons(root, is_alone=False))
+            found |= _files(media_of_persons(root, folders_only=False))
     if not found:
         example = "put a photo into a folder with the person's name, such as persons/Anna/photo.jpg"
         log.warning("no portrait of anybody, so everybody is unknown; to have names, %s", example)
@@ -170,11 +180,11 @@ def bare_id(name: str) -> str:
     return safe_id(_without_suffix(name))
 
 
-def media_of_persons(root: Path, suffixes: Collection[str] = MEDIA, is_alone: bool = True) -> dict[str, list[str]]:
+def media_of_persons(root: Path, suffixes: Collection[str] = MEDIA, folders_only: bool = True) -> dict[str, list[str]]:
     """Person -> media files relative to the person's folder; persons without any are named and left out.
 
-    suffixes: extensions of what is taken. is_alone: whether there is nothing else to take: files beside the
-    folders are told, and DataError is raised where nobody has any file.
+    suffixes: extensions of what is taken. folders_only: nothing but these folders counts: files beside them are
+    told, and DataError is raised where nobody has any file.
     """
     what = "video" if suffixes == VIDEOS else "image or video"
     if not root.is_dir():
@@ -182,7 +192,7 @@ def media_of_persons(root: Path, suffixes: Collection[str] = MEDIA, is_alone: bo
     persons = sorted((p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")), key=os.fsencode)
     if not persons:
         raise DataError("no folder in it; expected one folder per person", root)
-    if is_alone and (loose := [p.name for p in root.iterdir() if not p.is_dir() and p.suffix.lower() in suffixes]):
+    if folders_only and (loose := [p.name for p in root.iterdir() if not p.is_dir() and p.suffix.lower() in suffixes]):
         log.warning(
             "%s: %d files beside the persons' folders left out: %s",
             root,
@@ -196,7 +206,7 @@ def media_of_persons(root: Path, suffixes: Collection[str] = MEDIA, is_alone: bo
             found[person.name] = names
         else:
             log.warning("%s: no %s in it, so this person is left out", person, what)
-    if not found and is_alone:
+    if not found and folders_only:
         raise DataError(f"no {what} in any person's folder", root)
     return found
 

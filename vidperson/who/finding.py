@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 
 from vidperson.answers import PortraitNote, VideoAnswer
 from vidperson.backends.finding import Finder, Found, Unknown, Video, join, portrait
 from vidperson.backends.gallery import Gallery
 from vidperson.backends.portrait_notes import noted
 from vidperson.errors import DataError, MediaError
+from vidperson.io.answers import answer_line
 from vidperson.io.atomic import atomic_write
 from vidperson.io.lines import read_paths, read_scp
 from vidperson.io.matrices import checked_matrices
@@ -148,22 +148,13 @@ def write_answers(
     folder = Path(target).parent
     folder.mkdir(parents=True, exist_ok=True)
     unknown = Unknown(finder.calibrations)
-    with tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) as between:
+    with tempfile.TemporaryFile("w+b", dir=folder) as between:
         for video, found in videos:
             answer, vectors = finder.answer(video, found)
             unknown.add(answer, vectors)
-            between.write(line_of(answer))
+            between.write(answer_line(answer))
         names = iter(unknown.names())
         between.seek(0)
-        with atomic_write(target) as stream:
+        with atomic_write(target, "wb") as stream:
             for line in between:
-                stream.write(line_of(join(VideoAnswer.from_dict(json.loads(line)), names)))
-
-
-def line_of(answer: VideoAnswer) -> str:
-    """A line of the file. JSON has no NaN: an unknown ratio is null."""
-    values = answer.as_dict()
-    for appearance in values["appearances"]:
-        if math.isnan(appearance["llr"]):
-            appearance["llr"] = None
-    return json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+                stream.write(answer_line(join(VideoAnswer.from_dict(orjson.loads(line)), names)))
