@@ -22,22 +22,22 @@ from vidperson.who.files import annotate_videos, remove_annotated
 RATE, GREEN = 10, (30, 150, 60)
 
 
-def film(path: Path, frames: int = 20, size: tuple[int, int] = (160, 120), sound: str = "") -> Path:
+def film(path: Path, frames: int = 20, size: tuple[int, int] = (160, 120), sound: str = "", rate: int = 16_000) -> Path:
     """A grey film of 10 frames a second, with a tone where a codec of sound is named."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("mpeg4" if path.suffix != ".avi" else "mjpeg", rate=RATE)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p" if path.suffix != ".avi" else "yuvj420p"
-        track = output.add_stream(sound, rate=16000, layout="mono") if sound else None
+        track = output.add_stream(sound, rate=rate, layout="mono") if sound else None
         for number in range(frames):
             image = np.full((size[1], size[0], 3), 120, np.uint8)
             frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=stream.pix_fmt)
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             output.mux(stream.encode(frame))
         if track:
-            tone = (8000 * np.sin(np.arange(16000 * frames // RATE) / 8)).astype(np.int16)[None]
+            tone = (8000 * np.sin(np.arange(rate * frames // RATE) / 8)).astype(np.int16)[None]
             piece = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
-            piece.sample_rate, piece.pts, piece.time_base = 16000, 0, Fraction(1, 16000)
-            parts = av.AudioResampler(track.format.name, "mono", 16000, track.frame_size or None).resample(piece)
+            piece.sample_rate, piece.pts, piece.time_base = rate, 0, Fraction(1, rate)
+            parts = av.AudioResampler(track.format.name, "mono", rate, track.frame_size or None).resample(piece)
             output.mux([packet for part in [*parts, None] for packet in track.encode(part)])
         output.mux(stream.encode(None))
     return path
@@ -116,8 +116,9 @@ def test_sound_that_mp4_may_hold_is_copied_packet_by_packet(tmp_path, name, enco
     assert copies == packets[-len(copies) :] and len(packets) - len(copies) <= 2  # what is before the first frame
 
 
-def test_other_sound_is_encoded_and_lasts_as_long(tmp_path) -> None:
-    path = film(tmp_path / "a.avi", sound="pcm_s16le")
+@pytest.mark.parametrize("rate", [16_000, 11_024])  # AAC has no 11,024 samples a second
+def test_other_sound_is_encoded_and_lasts_as_long(tmp_path, rate) -> None:
+    path = film(tmp_path / "a.avi", sound="pcm_s16le", rate=rate)
     annotate_video(path, tmp_path / "b", [(moving(), "Ann")])
     codec, _, seconds = sound_of(tmp_path / "b")
     assert codec == "aac"

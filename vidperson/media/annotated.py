@@ -266,7 +266,8 @@ class _Sound:
                 yield float(ticks * packet.time_base), packet
 
     def _encoded(self, packets: Iterator[Any], track: Any, origin: Fraction) -> Iterator[tuple[float, Any]]:
-        rate = track.codec_context.sample_rate or _USUAL_RATE
+        rate = track.codec_context.sample_rate
+        rate = rate if rate in (av.Codec("aac", "w").audio_rates or ()) else _USUAL_RATE
         layout = "mono" if track.codec_context.channels == 1 else "stereo"
         stream = self._output.add_stream("aac", rate=rate, layout=layout)
         return self._made(packets, stream, av.AudioResampler("fltp", layout, rate), origin)
