@@ -91,9 +91,8 @@ def _linked(vectors: NDArray[np.float32], threshold: np.float32) -> Labels:
                 own, theirs = groups[begin + first :][: len(some)], groups[other:][: some.shape[1]]
                 rows, columns = np.nonzero(some & (own[:, None] != theirs))
                 if len(rows):
-                    pairs = own[rows], theirs[columns]
-                    links = coo_array((np.ones(len(rows), np.bool_), pairs), shape=(count, count))
-                    groups = connected_components(links, directed=False)[1][groups]
+                    links = np.ones(len(rows), np.bool_), (own[rows], theirs[columns])
+                    groups = connected_components(coo_array(links, shape=(count, count)), directed=False)[1][groups]
     return np.asarray(groups, np.int64)
 
 
