@@ -49,7 +49,7 @@ fi
 for modality in $modalities; do
   detector=${modality}_detector
   embedder=${modality}_embedder
-  echo "networks for $modality: ${!detector:-none} and ${!embedder}" >&2
+  echo "networks for $modality: ${!detector:+${!detector} and }${!embedder}" >&2
 done
 
 log=$exp_dir/log/run_who.$experiment.log

@@ -9,6 +9,7 @@ import json
 import math
 import shutil
 from contextlib import redirect_stdout
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -71,7 +72,7 @@ STILL = VideoAnswer(
     *("photo", "ok", 0.0, 64, 48),
     (appearance("bob", "yes", 0.9999, Track("face", 0.0, 0.0, (0,), ((0.0, 1, 2, 33, 44),), 0)),),
 )
-EMPTY = VideoAnswer("empty", "no_face", 4.0, 320, 240, ())
+EMPTY = VideoAnswer("empty", "no_face", 4.0, 320, 240, (), "2024-05-01T10:20:30.000")
 BROKEN = VideoAnswer("broken", "unreadable: not a media file", 0.0, 0, 0, ())
 VIDEOS = {"clip": "deep/er/my clip.mp4", "photo": "Foto 1.jpg", "empty": "empty.mov", "broken": "broken.avi"}
 ANSWERS = (CLIP, STILL, EMPTY, BROKEN)
@@ -147,7 +148,9 @@ def test_who_csv_has_the_documented_header_and_names_as_typed(written) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "'=1", "''@", "'a", "", 'a"b', "a,b", "a;b\u2028c"])
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+a", "-a", "@a", "'=1", "''@", "'a", "", 'a"b', "a,b", "a;b\u2028c", "\uff1d1"]
+)
 def test_a_name_that_a_spreadsheet_would_compute_is_made_harmless_and_read_as_typed(tmp_path, name) -> None:
     from vidperson.io.answers import Listed
 
@@ -157,14 +160,14 @@ def test_a_name_that_a_spreadsheet_would_compute_is_made_harmless_and_read_as_ty
         WhoCsv(stream).add(listed)
     with open(tmp_path / "who.csv", encoding="utf-8", newline="") as stream:
         cells = list(csv.reader(stream))[1]
-    assert not cells[0].startswith(("=", "+", "-", "@"))
+    assert not cells[0].startswith(("=", "+", "-", "@", "\uff1d"))
     row = next(read_who_csv(tmp_path / "who.csv"))
     assert (row.person, row.video) == (name, name)
 
 
-@pytest.mark.parametrize("content", ["", "person,video\n", "HEAD\na,b\n", "HEAD\na,b,x,1,1,yes,1,0,\n"])
+@pytest.mark.parametrize("content", ["", "person,video\n", "HEAD\na,b\n", "HEAD\na,b,x,1,1,yes,1,0,\n", "HEAD\n\xe9\n"])
 def test_another_table_is_refused_as_who_csv(tmp_path, content) -> None:
-    (tmp_path / "who.csv").write_text(content.replace("HEAD", ",".join(WhoRow._fields)))
+    (tmp_path / "who.csv").write_bytes(content.replace("HEAD", ",".join(WhoRow._fields)).encode("latin-1"))
     with pytest.raises(DataError, match=r"who\.csv:[12]: expected"):
         list(read_who_csv(tmp_path / "who.csv"))
 
@@ -174,6 +177,7 @@ def test_who_json_has_every_box_with_its_frame(written) -> None:
     assert [person["name"] for person in content["persons"]] == list(PERSONS.values())
     assert [video["segment"] for video in content["videos"]] == ["clip", "photo", "empty", "broken"]
     assert content["videos"][3]["status"] == "unreadable: not a media file"
+    assert [video["taken"] for video in content["videos"]] == ["", "", "2024-05-01T10:20:30.000", ""]
     found = content["videos"][0]["appearances"][0]
     assert found["tracks"][1]["frames"] == [25, 30, 35]
     assert found["tracks"][1]["boxes"][0] == [3.0, 25.0, 20.0, 65.0, 80.0]
@@ -215,6 +219,13 @@ def test_subtitles_of_a_clip_that_was_cut_out_of_a_film_are_in_the_time_of_playe
     videos = json.loads((tmp_path / "who.json").read_text(encoding="utf-8"))["videos"]
     assert [video["first_frame_s"] for video in videos] == [0.852, 0.0]
     assert next(read_who_csv(tmp_path / "who.csv")).start_s == 1.0
+
+
+def test_subtitles_of_a_sound_of_unknown_length_name_who_is_heard(tmp_path) -> None:
+    heard = VideoAnswer("talk", "ok", 0.0, 0, 0, CLIP.appearances[2:])
+    write_answer_files([Source([heard], Names(PERSONS, {"talk": "talk.wav"}), {})], tmp_path)
+    (cue,) = webvtt.read(tmp_path / "subtitles/talk.vtt")
+    assert (cue.start, cue.end, cue.text) == ("00:00:06.000", "00:00:08.500", "Bob? (61 %)")
 
 
 def test_rttm_lines_have_ten_fields_and_times_that_last(written) -> None:
@@ -285,7 +296,7 @@ def test_cvat_boxes_of_an_image_are_in_the_form_for_images(written) -> None:
         ({"a": "a.mp4", "b": "a.mov"}, ["a.mp4", "a.mov"]),
         ({"a": "A.mp4", "b": "a.mp4"}, ["A.mp4", "b"]),
         ({"a": "../x.mp4", "b": "/x.mp4", "c": "..", "d": "x/../../y.mp4"}, ["a", "b", "c", "d"]),
-        ({"a": "b.vtt/x.mp4"}, ["a"]),
+        ({"a": "b.vtt/x.mp4", "b": "b.jpg/x.mp4", "c": "b.tmp/x.mp4"}, ["a", "b", "c"]),
         ({"a": "x" * 300 + ".mp4", "b": "é.mp4", "c": "e\u0301.mov"}, ["a", "é.mp4", "e\u0301.mov"]),
         ({"a": "b", "b": "../b"}, ["b", "b-2"]),
         ({"李": "李 明.mp4"}, ["李 明"]),
@@ -304,6 +315,16 @@ def test_two_test_sets_with_the_same_segments_keep_their_files_apart(tmp_path, i
         assert (tmp_path / best_name("clip", 1, name)).is_file()
     paths = [row.best_face for row in read_who_csv(tmp_path / "who.csv") if row.best_face]
     assert len(set(paths)) == len(paths) == 5
+
+
+def test_images_of_ids_with_slashes_and_of_sets_with_alike_names_are_kept_apart(tmp_path) -> None:
+    assert best_name("b_c", 1, "a") != best_name("c", 1, "a_b")
+    items = write_items(tmp_path / "det", {"id1/clip": 11})
+    answer = replace(CLIP, segment="id1/clip")
+    write_answer_files([Source([answer], Names(PERSONS, {}), {"face": items})], tmp_path)
+    paths = [row.best_face for row in read_who_csv(tmp_path / "who.csv") if row.best_face]
+    assert paths == ["faces/id1/clip_001.jpg", "faces/id1/clip_002.jpg"]
+    assert all((tmp_path / path).is_file() for path in paths) and (tmp_path / "subtitles/id1/clip.vtt").is_file()
 
 
 def test_answers_of_other_items_are_refused_and_the_files_before_are_kept(tmp_path, items) -> None:

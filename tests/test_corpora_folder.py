@@ -281,6 +281,7 @@ def test_folder_of_videos_may_be_one_file(tmp_path: Path, roots: tuple[Path, Pat
     ("persons", "videos", "message"),
     [
         ("typo", "v", "typo: no such folder; make it"),
+        ("v/a b.mp4", "v", "a b.mp4: expected a folder, found a file"),
         ("p", "typo", "typo: no such folder"),
         ("p", "p/empty", "put some"),
     ],

@@ -59,6 +59,15 @@ def test_photo_with_odd_or_no_time(tmp_path: Path, fields: dict[str, str], expec
     assert taken_at(photo(tmp_path / "a.jpg", **fields)) == expected
 
 
+def test_photo_of_very_many_pixels_tells_its_time_without_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = photo(tmp_path / "a.jpg", taken="2024:05:01 10:20:30")
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 2000)  # it has more
+    assert taken_at(path) == "2024-05-01T10:20:30.000"
+    assert not list(recwarn)
+
+
 def test_video_tells_the_time_of_its_maker_before_that_of_its_header(tmp_path: Path) -> None:
     utc = "2024-05-01T08:20:30.000000Z"
     local = {"com.apple.quicktime.creationdate": "2024-05-01T10:20:30+0200"}

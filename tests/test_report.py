@@ -707,6 +707,17 @@ def test_report_in_a_browser_sorts_folds_hides_curves_and_asks_for_nothing(resul
     page.close()
 
 
+def test_search_in_a_browser_finds_accents_in_either_form(browser, tmp_path):
+    macros = page.environment().get_template("macros.html.j2").module
+    table = macros.searchable("Persons", (["person"], [["Zoe\u0308"], ["Bob"]]), 2, "results.json")
+    path = tmp_path / "report.html"
+    path.write_text(evaluation.evaluation_page("t", "s", [evaluation.Section("one", [table])]))
+    opened = browser.open(path)
+    opened.type(".searchable input", "zo\u00eb")
+    assert opened.texts("tbody th") == ["Zoe\u0308"]
+    opened.close()
+
+
 def test_report_in_a_browser_is_narrow_dark_and_on_paper_all_there(results, browser):
     folder, faces = results
     report(folder, list(SYSTEMS), SETS, faces)

@@ -352,6 +352,8 @@ def test_curves_without_misses_ties_or_strangers_are_drawn():
         ({"none listed": {"fpir": [0.0], "fnir": [1.0]}}, 1),
     ):
         assert len(plots.open_set_plot(curves, [0.01, 0.001], "t").curves) == lines
+    assert not plots.open_set_plot({"a": perfect}, [], "t").marks
+    assert plots.match_plot({"nobody is listed": []}, "t").curves[0].path == "M0.0 240.0h0"
     one, two = plots.match_plot({"a": [1.0], "b": [0.2, 0.9]}, "t").curves
     assert one.path == "M0.0 0.0h0" and points_of(two.path)[1].tolist() == [330, pytest.approx(28.2, abs=0.1)]
 

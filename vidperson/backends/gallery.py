@@ -93,9 +93,9 @@ class Gallery:
         """The persons to compare some tracks with exactly, and what all the others together say.
 
         units: (T, D) unit vectors of tracks, such as those of a video.
-        Returns (K,) int64 rows, ascending: everybody in a gallery of up to ``ALL`` persons, else of the ``most`` nearest
-        of each track those with a positive ratio, and the first ``ALWAYS``; and (T,) ln of the sum of the likelihood
-        ratios of the others, -inf where there are none.
+        Returns (K,) int64 rows, ascending: everybody in a gallery of up to ``ALL`` persons, else of the ``most``
+        nearest of each track those with a positive ratio, and the first ``ALWAYS``; and (T,) ln of the sum of the
+        likelihood ratios of the others, -inf where there are none.
         """
         if len(self) <= ALL or not len(units):
             return np.arange(len(self)), np.full(len(units), -np.inf)

@@ -107,14 +107,14 @@ def without_live_films(root: Path, names: Collection[str]) -> list[str]:
     Such a film has the name of its photo, the extension .mov, and says in its header what it is.
     """
     photos = {_without_suffix(name) for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES}
-    films = [
-        name
+    films = {
+        name: None
         for name in names
         if name.lower().endswith(".mov") and _without_suffix(name) in photos and _is_live_film(root / name)
-    ]
+    }
     if films:
-        log.info("%s: %d films of live photos left out, the photos count: %s", root, len(films), shortened(films))
-    return [name for name in names if name not in set(films)]
+        log.info("%s: %d films of live photos left out, the photos count: %s", root, len(films), shortened(list(films)))
+    return [name for name in names if name not in films]
 
 
 def _without_suffix(name: str) -> str:
@@ -145,6 +145,8 @@ def portraits_of(root: Path, is_given: bool = True) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     if is_given:
+        if root.is_file():
+            raise DataError("expected a folder, found a file; put the photo into a folder and name that", root)
         if not root.is_dir():
             raise DataError("no such folder; make it: without any portrait in it everybody is unknown", root)
         loose = [path for path in root.iterdir() if _is_media(path) and not path.name.startswith(".")]
@@ -152,7 +154,7 @@ def portraits_of(root: Path, is_given: bool = True) -> dict[str, str]:
             check_path(path)
             found[path.name] = path.stem
         if any(path.is_dir() and not path.name.startswith(".") for path in root.iterdir()):
-            found |= _files(media_of_persons(root, is_alone=False))
+            found |= _files(media_of_persons(root, folders_only=False))
     if not found:
         example = "put a photo into a folder with the person's name, such as persons/Anna/photo.jpg"
         log.warning("no portrait of anybody, so everybody is unknown; to have names, %s", example)
@@ -178,11 +180,11 @@ def bare_id(name: str) -> str:
     return safe_id(_without_suffix(name))
 
 
-def media_of_persons(root: Path, suffixes: Collection[str] = MEDIA, is_alone: bool = True) -> dict[str, list[str]]:
+def media_of_persons(root: Path, suffixes: Collection[str] = MEDIA, folders_only: bool = True) -> dict[str, list[str]]:
     """Person -> media files relative to the person's folder; persons without any are named and left out.
 
-    suffixes: extensions of what is taken. is_alone: whether there is nothing else to take: files beside the
-    folders are told, and DataError is raised where nobody has any file.
+    suffixes: extensions of what is taken. folders_only: nothing but these folders counts: files beside them are
+    told, and DataError is raised where nobody has any file.
     """
     what = "video" if suffixes == VIDEOS else "image or video"
     if not root.is_dir():
@@ -190,7 +192,7 @@ def media_of_persons(root: Path, suffixes: Collection[str] = MEDIA, is_alone: bo
     persons = sorted((p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")), key=os.fsencode)
     if not persons:
         raise DataError("no folder in it; expected one folder per person", root)
-    if is_alone and (loose := [p.name for p in root.iterdir() if not p.is_dir() and p.suffix.lower() in suffixes]):
+    if folders_only and (loose := [p.name for p in root.iterdir() if not p.is_dir() and p.suffix.lower() in suffixes]):
         log.warning(
             "%s: %d files beside the persons' folders left out: %s",
             root,
@@ -204,7 +206,7 @@ def media_of_persons(root: Path, suffixes: Collection[str] = MEDIA, is_alone: bo
             found[person.name] = names
         else:
             log.warning("%s: no %s in it, so this person is left out", person, what)
-    if not found and is_alone:
+    if not found and folders_only:
         raise DataError(f"no {what} in any person's folder", root)
     return found
 

@@ -6,6 +6,7 @@ All are read and written one video at a time: memory does not grow with their nu
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,9 +23,9 @@ from vidperson.io.data_dir import SCPS
 from vidperson.io.lines import PathLike, read_lines, read_scp
 from vidperson.io.rttm import rttm_names
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")  # the last ones are full-width
 _LONGEST_NAME = 200  # bytes of a part of a path, of at most 255 with what is added
-_ENDINGS = (".vtt", ".xml", ".mp4")
+_ENDINGS = (".vtt", ".xml", ".mp4", ".jpg", ".html", ".json", ".tmp")  # of files that we write
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def best_name(segment: str, number: int, test_set: str = "") -> str:
 
     number: of the appearance in its video, from 1. test_set: where there are several.
     """
-    return f"{BEST_FOLDER}/{test_set}{'_' if test_set else ''}{segment}_{number:03d}.jpg"
+    return os.path.join(BEST_FOLDER, test_set, f"{segment}_{number:03d}.jpg")
 
 
 def file_names(videos: Mapping[str, str]) -> dict[str, str]:
@@ -99,8 +100,8 @@ def file_names(videos: Mapping[str, str]) -> dict[str, str]:
     taken = set[str]()
     for segment, name in videos.items():
         stem = stems.get(segment, segment)
-        wished = [stem] if count[_folded(stem)] <= 1 else [name]
-        wished += [segment, *(f"{segment}-{number}" for number in range(2, len(videos) + 2))]
+        first = stem if count[_folded(stem)] <= 1 else name
+        wished = itertools.chain((first, segment), (f"{segment}-{number}" for number in itertools.count(2)))
         found[segment] = next(word for word in wished if _folded(word) not in taken)
         taken.add(_folded(found[segment]))
     return found
@@ -143,9 +144,8 @@ class Listed:
 
     @property
     def is_still(self) -> bool:
-        """Whether it is an image: nothing in it has a time."""
-        times = [box[0] for found in self.answer.appearances for track in found.tracks for box in track.boxes]
-        return not self.answer.duration_s and not any(times)
+        """Whether it is an image: nothing in it lasts."""
+        return not self.answer.duration_s and not any(found.end_s for found in self.answer.appearances)
 
     def rows(self) -> list[WhoRow]:
         """The lines of who.csv."""
@@ -185,19 +185,25 @@ def read_who_csv(path: PathLike) -> Iterator[WhoRow]:
         raise DataError("no such file; run stage 5 with find_persons=true", path)
     with open(path, encoding="utf-8", newline="") as stream:
         reader = csv.reader(stream)
-        if next(reader, None) != list(WhoRow._fields):
-            raise DataError(f"expected the header '{','.join(WhoRow._fields)}'", path, 1)
-        for cells in reader:
-            try:
-                person, video, start_s, end_s, probability, decision, count, best_time_s, best = cells
-                numbers = float(start_s), float(end_s), float(probability)
-                row = WhoRow(
-                    _as_typed(person), _as_typed(video), *numbers, decision, int(count), float(best_time_s), best
-                )
-            except ValueError:
-                message = f"expected {len(WhoRow._fields)} cells as the header names them, found {cells}"
-                raise DataError(message, path, reader.line_num) from None
-            yield row
+        try:
+            if next(reader, None) != list(WhoRow._fields):
+                raise DataError(f"expected the header '{','.join(WhoRow._fields)}'", path, 1)
+            for cells in reader:
+                yield _row(cells, path, reader.line_num)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DataError(
+                f"expected a table in UTF-8 ({error}); run stage 5 again", path, reader.line_num + 1
+            ) from None
+
+
+def _row(cells: list[str], path: PathLike, line: int) -> WhoRow:
+    try:
+        person, video, start_s, end_s, probability, decision, count, best_time_s, best = cells
+        numbers = float(start_s), float(end_s), float(probability)
+        return WhoRow(_as_typed(person), _as_typed(video), *numbers, decision, int(count), float(best_time_s), best)
+    except ValueError:
+        message = f"expected {len(WhoRow._fields)} cells as the header names them, found {cells}"
+        raise DataError(message, path, line) from None
 
 
 class WhoJson:
@@ -229,6 +235,7 @@ def _as_json(listed: Listed) -> dict[str, Any]:
         "first_frame_s": round(listed.first_frame_s, 3),
         "width": answer.width,
         "height": answer.height,
+        "taken": answer.taken,
         "files": listed.stem,
         "appearances": [
             _appearance(found, row, frames, listed.names)
@@ -261,7 +268,7 @@ def _appearance(found: Appearance, row: WhoRow, frames: tuple[tuple[int, ...], .
 def read_who_json(path: PathLike) -> Iterator[dict[str, Any]]:
     """The videos of who.json, one at a time, as it was written: a video a line.
 
-    Raises DataError, naming the line, for another file.
+    Raises DataError, naming the line, for what is no JSON.
     """
     for number, line in read_lines(path):
         if number > 2 and line != "]}":

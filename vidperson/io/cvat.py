@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SAME_S = 0.001
 _SHAPE = 'source="auto" occluded="0"'
+_ATTRIBUTES = ("decision", "probability")
+_ATTRIBUTE_KINDS = "".join(
+    f"<attribute><name>{name}</name><mutable>False</mutable><input_type>text</input_type>"
+    "<default_value></default_value><values></values></attribute>"
+    for name in _ATTRIBUTES
+)
 
 
 def cvat_xml(listed: Listed) -> str:
@@ -35,8 +41,7 @@ def _lines(listed: Listed) -> Iterator[str]:
     mode = f"<mode>{'annotation' if listed.is_still else 'interpolation'}</mode>"
     yield f"<meta><task><name>{escape(_clean(listed.video))}</name>{mode}<labels>"
     for label in labels:
-        attributes = "".join(_attribute_kind(name, kind, default) for name, kind, default in _ATTRIBUTES)
-        yield f"<label><name>{escape(label)}</name><attributes>{attributes}</attributes></label>"
+        yield f"<label><name>{escape(label)}</name><attributes>{_ATTRIBUTE_KINDS}</attributes></label>"
     yield f"</labels><original_size>{size}</original_size></task></meta>"
     if listed.is_still:
         name = f'"{escape(_clean(listed.video))}"'
@@ -81,17 +86,11 @@ def _corners(box: tuple[float, ...]) -> str:
     return " ".join(f'{name}="{side:.2f}"' for name, side in zip(("xtl", "ytl", "xbr", "ybr"), box[1:], strict=True))
 
 
-_ATTRIBUTES = (("decision", "text", ""), ("probability", "text", ""))
-
-
-def _attribute_kind(name: str, kind: str, default: str) -> str:
-    told = f"<name>{name}</name><mutable>False</mutable><input_type>{kind}</input_type>"
-    return f"<attribute>{told}<default_value>{default}</default_value><values></values></attribute>"
-
-
 def _attributes(found: Appearance) -> str:
-    told = (("decision", found.decision), ("probability", f"{found.probability:.4f}"))
-    return "".join(f'<attribute name="{name}">{value}</attribute>' for name, value in told)
+    told = (found.decision, f"{found.probability:.4f}")
+    return "".join(
+        f'<attribute name="{name}">{value}</attribute>' for name, value in zip(_ATTRIBUTES, told, strict=True)
+    )
 
 
 def _label(listed: Listed, found: Appearance) -> str:

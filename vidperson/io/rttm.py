@@ -17,12 +17,12 @@ from vidperson.answers import RTTM_TYPE
 if TYPE_CHECKING:
     from vidperson.io.answers import Listed
 
-_NOBODY = "<NA>"
+_EMPTY = "<NA>"  # a field that has nothing
 _LIKE_UNKNOWN = re.compile(r"unknown_\d+")
 
 
 def rttm_names(persons: Mapping[str, str]) -> dict[str, str]:
-    """Id -> name without blanks, different for each.
+    """Id -> name without blanks; those of different names as typed are different.
 
     persons: id -> name as typed. In it blanks become ``_``, and ``"`` becomes ``'``. Where two persons, or one and
     "unknown 1", would share it, ``-`` and eight hexadecimal digits of the SHA-256 of the name as typed are added.
@@ -31,7 +31,7 @@ def rttm_names(persons: Mapping[str, str]) -> dict[str, str]:
     count = Counter(words.values())
     return {
         person: word
-        if count[word] == 1 and word != _NOBODY and not _LIKE_UNKNOWN.fullmatch(word)
+        if count[word] == 1 and word != _EMPTY and not _LIKE_UNKNOWN.fullmatch(word)
         else f"{word}-{hashlib.sha256(persons[person].encode()).hexdigest()[:8]}"
         for person, word in words.items()
     }
@@ -55,6 +55,4 @@ class Rttm:
             if seconds > 0:
                 word = self._words.get(found.person) or _word(found.person)
                 where = f"{_word(answer.segment)} 1 {found.start_s:.3f} {seconds:.3f}"
-                self._stream.write(
-                    f"{RTTM_TYPE} {where} {_NOBODY} {_NOBODY} {word} {found.probability:.4f} {_NOBODY}\n"
-                )
+                self._stream.write(f"{RTTM_TYPE} {where} {_EMPTY} {_EMPTY} {word} {found.probability:.4f} {_EMPTY}\n")

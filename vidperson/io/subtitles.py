@@ -18,7 +18,8 @@ _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\u200e": "&lr
 def webvtt(listed: Listed) -> str:
     """The subtitles of a video: while the same persons are there, a cue that names each of them on a line.
 
-    Times are those of a player."""
+    Times are those of a player.
+    """
     return "".join(["WEBVTT\n", *(f"\n{cue}\n" for cue in _cues(listed))])
 
 

@@ -45,7 +45,7 @@ _BOX_LATE_S = 0.0005  # times of boxes are rounded
 _LINES = 240  # of a picture per pixel of the width of a line
 _LETTERS = 22  # as high as that many in a picture
 _LEAST_HEIGHT = 12  # of letters, in pixels
-# What MP4 files may hold and players play, by libav's names.
+# What MP4 files may hold and players play, by libav's names of codecs.
 _COPIED_SOUND = {"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"}
 _USUAL_RATE = 48_000  # samples a second
 _LATE = 10  # a share of a second by which a frame of sound may overlap the one before
@@ -137,8 +137,8 @@ def annotate_video(
 ) -> str | None:
     """Write a copy of a video with boxes and names to ``target``, an MP4 file whatever its name.
 
-    Returns what was lost, None if nothing was. Raises MediaError where no frame can be read, OSError where the copy
-    cannot be written.
+    Returns what was lost, None if nothing was. Raises MediaError where no frame can be read, or an MP4 file cannot hold
+    the frames or the sound, OSError where the copy cannot be written.
     """
     with FrameReader(path, UniformSampling(_EVERY_FRAME), limits=limits) as reader:
         frames = iter(reader)
@@ -146,7 +146,9 @@ def annotate_video(
         try:
             damage = _copy(path, target, chain([first], frames), first.image.shape[:2], Drawing(labels))
         except av.FFmpegError as error:
-            raise OSError(error.errno, error.strerror or str(error), os.fspath(target)) from None
+            if isinstance(error, OSError):
+                raise OSError(error.errno, error.strerror or str(error), os.fspath(target)) from None
+            raise MediaError(f"cannot be copied as MP4: {error.strerror or error}") from None
         return "; ".join(text for text in (reader.damage, damage) if text) or None
 
 
@@ -231,7 +233,7 @@ class _Sound:
             return
         origin = (film.start_time or 0) * (film.time_base or Fraction(0))
         packets = self._intact(source.demux(track))
-        copied = track.codec_context.name in _COPIED_SOUND
+        copied = track.codec_context.codec.canonical_name in _COPIED_SOUND
         self._pieces = self._copied(packets, track, origin) if copied else self._encoded(packets, track, origin)
 
     def mux_until(self, time_s: float) -> None:
@@ -264,7 +266,8 @@ class _Sound:
                 yield float(ticks * packet.time_base), packet
 
     def _encoded(self, packets: Iterator[Any], track: Any, origin: Fraction) -> Iterator[tuple[float, Any]]:
-        rate = track.codec_context.sample_rate or _USUAL_RATE
+        rate = track.codec_context.sample_rate
+        rate = rate if rate in (av.Codec("aac", "w").audio_rates or ()) else _USUAL_RATE
         layout = "mono" if track.codec_context.channels == 1 else "stereo"
         stream = self._output.add_stream("aac", rate=rate, layout=layout)
         return self._made(packets, stream, av.AudioResampler("fltp", layout, rate), origin)

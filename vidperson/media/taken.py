@@ -1,13 +1,15 @@
 """When a photo or a video was taken, as its file says.
 
-EXIF (JEITA CP-3451, tags DateTimeOriginal, OffsetTimeOriginal and SubSecTimeOriginal) in photos; in videos the
-QuickTime entry `creationdate`, which has a time zone, or the time in the header of MP4 and Matroska files.
+In photos EXIF (JEITA CP-3451): tags DateTimeOriginal, OffsetTimeOriginal and SubSecTimeOriginal, or DateTime where the
+first is missing. In videos the QuickTime entry `creationdate`, which has a time zone, or the time in the header of MP4
+and Matroska files.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import warnings
 from datetime import datetime
 from typing import Any
 
@@ -46,7 +48,8 @@ def _of_photo(path: str | os.PathLike[str], kind: str) -> str:
                 exif.load(exif_of(file.read()))
                 words = _words(exif)
         else:
-            with PIL.Image.open(path) as image:
+            # Pillow warns of large images; nothing but the header is read.
+            with warnings.catch_warnings(action="ignore"), PIL.Image.open(path) as image:
                 words = _words(image.getexif())
     except Exception:  # Pillow raises whatever a damaged header leads it to
         return ""

@@ -80,14 +80,14 @@ def encoded_uri(text: str) -> str:
 
 
 @functools.cache
-def inline(name: str) -> Any:
+def inline(name: str) -> Markup:
     """A file beside the templates as markup that is not escaped: our own style and script, never what a user gave."""
     from markupsafe import Markup
 
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
-def breakable(name: str) -> Any:
+def breakable(name: str) -> Markup:
     """A name as markup that a line may break behind ``/``, ``_``, ``-`` and ``.``, too."""
     from markupsafe import Markup, escape
 

@@ -1,7 +1,7 @@
 """Plots of the report, and the picture of a training.
 
-Those of the report are laid out here in pixels and drawn as SVG by ``templates/plots.html.j2``: their colours are those
-of the page, light or dark, and their text is text. All of them are the same for equal input.
+Those of the report are laid out here in pixels and drawn as SVG by ``templates/macros.html.j2``: their colours are
+those of the page, light or dark, and their text is text. All of them are the same for equal input.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def open_set_plot(curves: Mapping[str, Mapping[str, Sequence[float]]], fpirs: Se
     fpirs: where the tables tell the misses, which is marked.
     """
     smallest = min([rate for rates in curves.values() for rate in rates["fpir"] if rate > 0], default=1.0)
-    x = _Axis(min(smallest, *fpirs) / 2, 1, 330, scale=math.log10)
+    x = _Axis(min([smallest, *fpirs]) / 2, 1, 330, scale=math.log10)
     merged = _merged({name: (tuple(rates["fpir"]), tuple(rates["fnir"])) for name, rates in curves.items()})
     highest = max(0.01, *(rate for _, fnir in merged for rate in fnir))
     y = _Axis(0, 105 * highest, 240, True)
@@ -248,8 +248,11 @@ def open_set_plot(curves: Mapping[str, Mapping[str, Sequence[float]]], fpirs: Se
 
 
 def match_plot(curves: Mapping[str, Sequence[float]], title: str) -> Plot:
-    """The CMC of systems: name of the system -> share of 0..1 that is found so far up, from rank 1 on."""
-    merged = _merged({name: tuple(shares) for name, shares in curves.items()})
+    """The CMC of systems: name of the system -> share of 0..1 that is found so far up, from rank 1 on.
+
+    Empty where nobody is listed for any segment: then none is found.
+    """
+    merged = _merged({name: tuple(shares) or (0.0,) for name, shares in curves.items()})
     last = max(2, *map(len, merged))
     lowest = min(min(shares) for shares in merged)
     x = _Axis(1, last, 330)

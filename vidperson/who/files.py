@@ -81,10 +81,12 @@ def write_answer_files(sources: Sequence[Source], output_dir: Path) -> None:
             for listed, images in _listed(source, len(sources) > 1):
                 for writer in writers:
                     writer.add(listed)
-                _write_text(partial / "subtitles" / f"{listed.stem}.vtt", "" if listed.is_still else webvtt(listed))
-                _write_text(partial / "cvat" / f"{listed.stem}.xml", cvat_xml(listed) if _has_boxes(listed) else "")
+                if not listed.is_still:
+                    _write(partial / "subtitles" / f"{listed.stem}.vtt", webvtt(listed).encode())
+                if _has_boxes(listed):
+                    _write(partial / "cvat" / f"{listed.stem}.xml", cvat_xml(listed).encode())
                 for name, image in images.items():
-                    (partial / name).write_bytes(image)
+                    _write(partial / name, image)
         whole.close()
     for name in (*FOLDERS, *FILES):
         _replace(partial / name, output_dir / name)
@@ -102,7 +104,7 @@ def annotate_videos(
     """
     from vidperson.media.lettering import undrawable
 
-    stems, copies, failed, boxes = file_names(names.videos), list[Path](), 0, ""
+    stems, copies, failed, missing = file_names(names.videos), list[Path](), 0, ""
     for answer in answers:
         if answer.segment not in media or not answer.appearances:
             continue
@@ -124,16 +126,16 @@ def annotate_videos(
             log.warning("%s: a part is not in the copy with names: %s", path, damage)
         copy.note()
         copies.append(copy.target)
-        boxes += undrawable("".join(text for _, text in labels if not boxes))
-    if boxes:
-        log.warning("no font of this machine has the letters %s: install one, such as Noto, and run again", boxes)
+        missing = missing or undrawable("".join(text for _, text in labels))
+    if missing:
+        log.warning("no font of this machine has the letters %s: install one, such as Noto, and run again", missing)
     log.info("%s: %d copies with names, %d failed", output_dir / ANNOTATED, len(copies), failed)
     return copies
 
 
 def remove_annotated(output_dir: Path, but: Collection[Path] = ()) -> None:
     """Remove the copies of :func:`annotate_videos` but some, and what a killed run left; other files stay."""
-    for left in (output_dir / ANNOTATED).rglob("*.tmp"):
+    for left in filter(Path.is_file, (output_dir / ANNOTATED).rglob("*.tmp")):
         left.unlink()
     for record in sorted((output_dir / ANNOTATED).rglob(f"*.{RECORD}")):
         target = record.with_name(record.name.removesuffix(f".{RECORD}"))
@@ -182,11 +184,9 @@ def _has_boxes(listed: Listed) -> bool:
     return any(track.boxes for found in listed.answer.appearances for track in found.tracks)
 
 
-def _write_text(path: Path, text: str) -> None:
-    """Nothing where there is no text."""
-    if text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="")
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)  # names of videos are paths, and ids may have slashes
+    path.write_bytes(content)
 
 
 def _replace(new: Path, old: Path) -> None:

@@ -27,7 +27,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
 for (const box of document.querySelectorAll(".searchable")) {
   const marked = [...box.querySelectorAll("[data-item]")];
   const items = marked.length ? marked : [...box.querySelectorAll("tbody tr")];
-  const texts = items.map(item => (item.dataset.item || item.textContent).toLowerCase());
+  const plain = text => text.normalize("NFC").toLowerCase();  // an accent may be a letter of its own in names of files
+  const texts = items.map(item => plain(item.dataset.item || item.textContent));
   const groups = [...box.querySelectorAll("[data-group]")];
   const line = document.createElement("div"), input = document.createElement("input");
   const count = document.createElement("span");
@@ -40,7 +41,7 @@ for (const box of document.querySelectorAll(".searchable")) {
   input.placeholder = box.dataset.placeholder ?? "search, such as a name";
   input.setAttribute("aria-label", box.dataset.label ?? "show only lines with these words");
   const show = () => {
-    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = plain(input.value).split(/\s+/).filter(Boolean);
     let shown = 0;
     items.forEach((item, at) => {
       item.hidden = !words.every(word => texts[at].includes(word));
