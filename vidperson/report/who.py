@@ -140,7 +140,6 @@ class Lane:
     duration: str
     face: bytes | None = None
     picture: bool = False
-    media: str = ""
 
 
 @dataclass(frozen=True)
@@ -471,7 +470,6 @@ class _Index:
             duration=clock(video["duration_s"]),
             face=face,
             picture=bool(video["picture"]),
-            media=media,
         )
 
     def _span(self, video: sqlite3.Row, row: sqlite3.Row, media: str, with_face: bool) -> Span:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -18,7 +18,7 @@ from vidperson.io.answers import Names, best_name, file_names, read_who_json
 from vidperson.io.atomic import atomic_write
 from vidperson.io.lines import read_scp
 from vidperson.io.record import record_path
-from vidperson.networks.install import InstalledModel
+from vidperson.networks.install import InstalledModel, installed_model
 from vidperson.report.who import Gallery, Made, Network, Shown, Skipped, who_pages
 
 FIRST_PAGE = "report.html"
@@ -62,7 +62,7 @@ def write_who_page(
     made = made or Made()
     if not made.files:
         files = {name: what for name, what in ANSWER_FILES.items() if (output_dir / name).exists()}
-        made = Made(made.date, made.command, made.options, made.versions, made.networks, files)
+        made = replace(made, files=files)
 
     def face(test_set: str, segment: str, number: int) -> bytes | None:
         path = output_dir / best_name(segment, number, test_set if several else "")
@@ -158,6 +158,4 @@ def network_of(model: InstalledModel) -> Network:
 
 def networks_of(folders: Iterable[Path]) -> list[Network]:
     """Those of installed models, each once. A folder where none is installed is left out."""
-    from vidperson.networks.install import installed_model
-
     return [network_of(installed_model(folder)) for folder in dict.fromkeys(folders) if record_path(folder).is_file()]
