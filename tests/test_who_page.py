@@ -285,6 +285,20 @@ def photos(**taken):
     return {f"x/{name}.jpg": replace(video(name, 0, appearance("Anna", 0, 0)), taken=at) for name, at in taken.items()}
 
 
+def test_persons_with_like_ids_have_pages_of_their_own(tmp_path):
+    persons = ("a/b", "a_b", "a%2Fb")
+    answers = [video("v", 9, *(appearance(person, at, at + 1) for at, person in enumerate(persons)))]
+    write_who_page(
+        [PageSource(answers, Names({person: person.upper() for person in persons}, {"v": "v.mp4"}))], tmp_path
+    )
+    pages = {path.name: path.read_text() for path in (tmp_path / "persons").iterdir()}
+    assert sorted(text.partition("<h1>")[2].partition("</h1>")[0] for text in pages.values()) == sorted(
+        map(str.upper, persons)
+    )
+    links = {unquote(link) for link in Links((tmp_path / "report.html").read_text()).links}
+    assert {f"persons/{name}" for name in pages} <= links
+
+
 def test_photos_are_in_the_order_in_which_they_were_taken(tmp_path):
     write(tmp_path / "r", photos(a="", b="2024-05-02T10:00:00", c="2024-05-01T10:00:00"))
     text = (tmp_path / "r" / "report.html").read_text()

@@ -19,7 +19,7 @@ from vidperson.io.atomic import atomic_write
 from vidperson.io.lines import read_scp
 from vidperson.io.record import record_path
 from vidperson.networks.install import InstalledModel, installed_model
-from vidperson.report.who import Gallery, Made, Network, Shown, Skipped, who_pages
+from vidperson.report.who import Made, Network, Shown, Skipped, who_pages
 
 FIRST_PAGE = "report.html"
 FOLDERS = ("persons", "unknown", "videos")
@@ -58,7 +58,6 @@ def write_who_page(
     """
     several = len(sources) > 1
     persons = {person: _readable(name) for source in sources for person, name in source.names.persons.items()}
-    gallery = Gallery(persons, {person: person.replace("/", "_") for person in persons})
     made = made or Made()
     if not made.files:
         files = {name: what for name, what in ANSWER_FILES.items() if (output_dir / name).exists()}
@@ -75,7 +74,7 @@ def write_who_page(
     written, first_page = [], ""
     first = _first_frames(output_dir / "who.json")
     videos = (shown for source in sources for shown in _shown(source, output_dir, several, first))
-    for name, text in who_pages(videos, gallery, face, skipped, made):
+    for name, text in who_pages(videos, persons, face, skipped, made):
         if name == FIRST_PAGE:
             first_page = text
             continue
