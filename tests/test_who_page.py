@@ -270,8 +270,8 @@ def test_several_sets_keep_their_unknown_persons_apart(tmp_path):
     for test_set in ("one", "two"):
         answers = [video("a", 5, appearance("unknown 1", 0, 5, 1, "unknown"), appearance("Anna", 1, 2))]
         sources.append(PageSource(answers, Names({"Anna": "Anna"}, {"a": "a.mp4"}), {}, test_set))
-    (tmp_path / "faces").mkdir()
-    (tmp_path / "faces" / "two_a_001.jpg").write_bytes(drawn_face("Anna"))
+    (tmp_path / "faces/two").mkdir(parents=True)
+    (tmp_path / "faces/two/a_001.jpg").write_bytes(drawn_face("Anna"))
     write_who_page(sources, tmp_path)
     text = (tmp_path / "report.html").read_text()
     assert "1 person and 2 unknown persons in 2 videos." in text and "unknown 1 of two" in text
