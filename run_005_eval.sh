@@ -53,7 +53,7 @@ fi
 answer_options
 if [ ${#answers[@]} != 0 ]; then   # then report.html tells who is in the videos
   python steps/write_answers.py "${report[@]}" --sources "${answers[@]}" --annotate "$annotate"
-  python steps/make_who_page.py "${report[@]}" --sources "${answers[@]}" --models "${answer_models[@]}"
+  python steps/make_who_page.py "${report[@]}" --sources "${answers[@]}" --models "${answer_models[@]}" --call "${VIDPERSON_CALL:-}"
   exit 0
 fi
 report+=(--note "$report_note" "${casts[@]}" --pairs "${pairs[@]}" --searches "${searches[@]}" --search-systems "${search_args[*]@Q}")

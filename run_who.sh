@@ -49,13 +49,17 @@ fi
 for modality in $modalities; do
   detector=${modality}_detector
   embedder=${modality}_embedder
-  echo "networks for $modality: ${!detector:-none} and ${!embedder}" >&2
+  echo "networks for $modality: ${!detector:+${!detector} and }${!embedder}" >&2
 done
 
 log=$exp_dir/log/run_who.$experiment.log
 mkdir -p "$exp_dir/log"
 : > "$log"
-export VIDPERSON_QUIET=true
+export VIDPERSON_QUIET=true VIDPERSON_CALL=$0   # the page shows the call
+for word in "$@"; do
+  if [[ ! $word =~ ^[A-Za-z0-9_./=:,+-]+$ ]]; then word=${word@Q}; fi
+  VIDPERSON_CALL+=" $word"
+done
 run_stage() {
   local code=0
   echo "$1 ..." >&2

@@ -90,7 +90,7 @@ def flat_means(options: argparse.Namespace) -> Search:
     return lambda tracks: index.search(tracks, 64)[1][:, 0]
 
 
-WAYS = {"this project": ours, "FAISS, all faces": flat_faces, "FAISS, means of persons": flat_means}
+WAYS = {"ours": ours, "faiss-faces": flat_faces, "faiss-means": flat_means}
 
 
 def tracks_of(options: argparse.Namespace) -> tuple[Float, NDArray[np.int64]]:
@@ -124,13 +124,14 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--cosine", type=float, default=0.4)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="default: all, in turn")
     options = parser.parse_args()
     if options.threads != int(os.environ.get("OMP_NUM_THREADS", "0")):
         os.environ["OMP_NUM_THREADS"] = str(options.threads)  # read when NumPy is loaded
         os.execv(sys.executable, [sys.executable, *sys.argv])
     print("| | made, CPU s | searched, CPU s | searched, s | memory, GiB | right person first |")
     print("|---|---|---|---|---|---|", flush=True)
-    for way in WAYS:
+    for way in options.ways:
         process = multiprocessing.get_context("spawn").Process(target=measure, args=(way, options))
         process.start()
         process.join()

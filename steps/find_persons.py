@@ -183,7 +183,9 @@ def plan(options: FindOptions, sources: Sequence[SourceOptions], calibrations: M
     for name, value in vars(options.decisions).items():
         command += [f"--{name.replace('_', '-')}", f"{value:g}"]
     inputs = [need(folder / "utt2spk", cure) for folder in options.enrolment()]
-    inputs += [folder / "names" for folder in options.enrolment() if (folder / "names").is_file()]
+    lists = [folder / "names" for folder in options.enrolment()]
+    lists += [options.test_data / name for name in ("vid2dur", "vid2taken", "vid.scp", "wav.scp")]
+    inputs += [path for path in lists if path.is_file()]
     for source in sources:
         command += ["--sources", source.modality, str(source.embed_dir)]
         parts = [source.test_part]

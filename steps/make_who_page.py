@@ -58,6 +58,7 @@ def make_who_page(options: WhoPageOptions) -> None:
     target = options.output_dir / "report.html"
     command = ["python", "steps/make_who_page.py", "--call", options.call, "--test-sets"]
     command += [source.test_data.name for source in sources]
+    command += ["--copies", _copies(options.output_dir)]
     records = [folder / RECORD for folder in options.models if (folder / RECORD).is_file()]
     inputs = [record_path(options.output_dir / "who.csv"), *records]
     inputs += [path for source in sources for path in (*inputs_of(source), *_notes(source))]
@@ -83,6 +84,15 @@ def make_who_page(options: WhoPageOptions) -> None:
     pages = write_who_page(read, options.output_dir, _skipped(sources), _made(options, sources))
     write_record(target, command, inputs, pages)
     logging.info("%s: %d pages", target, len(pages))
+
+
+def _copies(output_dir: Path) -> str:
+    """A digest of the names of the copies with names and boxes, to which the pages link."""
+    import hashlib
+
+    copies = (path for path in (output_dir / "annotated").rglob("*") if path.suffix in (".mp4", ".jpg"))
+    found = sorted(str(path.relative_to(output_dir)) for path in copies)
+    return hashlib.sha256("\n".join(found).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _expect_answers(who_csv: Path) -> None:

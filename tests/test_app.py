@@ -124,6 +124,12 @@ def test_faces_of_an_array_are_those_of_its_file(app: App, photos: Path) -> None
         assert one.time_s == one.frame == 0
 
 
+@pytest.mark.parametrize("image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3)), np.zeros((0, 9, 3), np.uint8)])
+def test_array_that_is_no_image_is_refused_with_what_is_expected(app: App, image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected \(height, width, 3\) uint8, found \("):
+        app.faces(image)
+
+
 def test_faces_of_an_image_without_one_are_none(app: App, blank: Path) -> None:
     assert app.faces(blank) == []
 
@@ -270,7 +276,8 @@ def test_folders_have_the_answer_of_the_gallery_and_a_second_run_does_only_what_
     ]
     assert [(row.person, row.video, row.decision, row.num_faces) for row in rows] == told
     assert ("Łucja, *", "two people.jpg", "yes", 1) in told
-    assert "broken.mp4" in (folders.out / "report.html").read_text()
+    page = (folders.out / "report.html").read_text()
+    assert all(word in page for word in ("broken.mp4", DETECTOR, "max_size", "numpy", shlex.quote(str(folders.out))))
     first = folders.outputs()
 
     began: list[str] = []

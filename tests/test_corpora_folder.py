@@ -293,3 +293,11 @@ def test_folder_that_is_not_there_is_refused_though_there_may_be_no_portrait(
     with pytest.raises(DataError, match=message):
         folder.prepare(tmp_path / "data", tmp_path / persons, tmp_path / videos, find_persons=True)
     assert not (tmp_path / "data").exists()
+
+
+def test_folder_with_voices_lists_the_sound_of_the_same_files(tmp_path: Path, roots: tuple[Path, Path]) -> None:
+    silent = folder.prepare(tmp_path / "silent", *roots)
+    for heard, plain in zip(folder.prepare(tmp_path / "data", *roots, sound=True), silent, strict=True):
+        assert read_scp(heard / "wav.scp") == read_scp(heard / "vid.scp") == read_scp(plain / "vid.scp")
+        assert not (plain / "wav.scp").exists()
+        assert data_dir.validate(heard) == []

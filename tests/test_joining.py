@@ -12,8 +12,10 @@ from vidperson.backends.decisions import Thresholds, posteriors
 from vidperson.backends.exact import length_normalise
 from vidperson.backends.finding import Finder, Found, Video
 from vidperson.backends.gallery import Gallery, Portrait
-from vidperson.backends.joining import SAME_CLOTHES, SAME_VOICE, Evidence, join_modalities
+from vidperson.backends.joining import SAME_CLOTHES, SAME_CLOTHES_LATER, SAME_VOICE, Evidence, join_modalities
+from vidperson.media.video import sound_after_frames_s
 from vidperson.types import Calibration
+from vidperson.who.finding import _on_clock_of_frames
 
 PRIOR, PERSONS = 0.5, 2
 CALIBRATION = Calibration(20.0, -10.0, "a test")
@@ -48,8 +50,8 @@ def evidence(modality, tracks, llrs, directions=None, sizes=None):
     )
 
 
-def joined(*all_evidence, persons=PERSONS):
-    return {one.members: one for one in join_modalities(all_evidence, PRIOR, persons)}
+def joined(*all_evidence, starts=()):
+    return {one.members: one for one in join_modalities(all_evidence, PRIOR, PERSONS, starts)}
 
 
 def shares(llrs):
@@ -99,13 +101,33 @@ def test_faces_before_and_after_turning_away_are_one_person_and_another_face_in_
     assert together.llrs.tolist() == pytest.approx([(10 * 8 + 5 * 2) / 15, 0])
 
 
+def test_face_whose_body_is_found_in_two_pieces_has_both_and_of_two_at_once_the_better_one():
+    faces = evidence("face", [seen("face", 0, 4, FACE_BOX)], [(9, -5)])
+    pieces = [seen("body", 0, 1, BODY_BOX), seen("body", 2, 4, BODY_BOX), seen("body", 2.4, 3, BODY_BOX)]
+    found = joined(faces, evidence("body", pieces, [UNSURE] * 3, directions=[3, 4, 5]))
+    assert set(found) == {(("face", 0), ("body", 1), ("body", 0)), (("body", 2),)}
+
+
+def test_body_beside_the_one_like_it_is_not_that_person_and_a_small_one_tells_less():
+    faces = evidence("face", [seen("face", 0, 1, FACE_BOX)], [(9, -5)])
+    beside = [seen("body", 0, 1, BODY_BOX), seen("body", 0.4, 2, OTHER_BODY)]
+    found = joined(faces, evidence("body", beside, [UNSURE] * 2, directions=[0, 0]))
+    assert found[(("body", 1),)].llrs.tolist() == [0, 0]
+    later = [seen("body", 0, 1, BODY_BOX), seen("body", 5, 6, OTHER_BODY)]
+    small = joined(faces, evidence("body", later, [UNSURE] * 2, directions=[0, 0], sizes=[200.0, 20.0]))
+    odds = math.exp(10.0 * 0.2) * SAME_CLOTHES / (1 - SAME_CLOTHES)
+    assert shares(small[(("body", 1),)].llrs) == pytest.approx(carried((9, -5), odds / (1 + odds)), abs=1e-9)
+
+
+@pytest.mark.parametrize("starts", [(), (0.0, 5.0)])
 @pytest.mark.parametrize("direction", [0, 5])
-def test_body_from_behind_takes_over_the_name_of_the_one_like_it_as_probable_as_that_is(direction):
+def test_body_from_behind_takes_over_the_name_of_the_one_like_it_as_probable_as_that_is(direction, starts):
     faces = evidence("face", [seen("face", 0, 1, FACE_BOX)], [(9, -5)])
     tracks = [seen("body", 0, 1, BODY_BOX), seen("body", 5, 6, OTHER_BODY)]
     bodies = evidence("body", tracks, [UNSURE, (0, 50)], directions=[0, direction])
-    behind = joined(faces, bodies)[(("body", 1),)]
-    odds = math.exp(20.0 * (direction == 0) - 10.0) * SAME_CLOTHES / (1 - SAME_CLOTHES)
+    behind = joined(faces, bodies, starts=starts)[(("body", 1),)]
+    before = SAME_CLOTHES_LATER if starts else SAME_CLOTHES
+    odds = math.exp(20.0 * (direction == 0) - 10.0) * before / (1 - before)
     assert shares(behind.llrs) == pytest.approx(carried((9, -5), odds / (1 + odds)), abs=1e-9)
 
 
@@ -203,3 +225,29 @@ def test_voice_of_which_no_portrait_tells_anything_is_unknown_whatever_the_prior
     nobody = Found("face", np.zeros((0, 17), np.float32), None, np.zeros((0, 8), np.float32))
     answer, unknown = finder.answer(Video("v", "ok", 4.0), [nobody, Found("speaker", speech, None, np.ones((1, 4)))])
     assert [one.decision for one in answer.appearances] == ["unknown"] and len(unknown) == 1
+
+
+def test_sound_of_a_clip_that_begins_before_its_frames_is_told_on_their_clock(shared):
+    """ffprobe: the video starts at 0.852 s, the sound at 0.008 s."""
+    clip = shared / "data/video/hamilton/short_hamilton_clip.mp4"
+    assert sound_after_frames_s(clip) == pytest.approx(0.008 - 0.852, abs=0.002)
+    assert sound_after_frames_s(shared / "data/video/titanic/portrait_jack.jpg") == 0
+    speech = np.zeros((2, 7), np.float32)
+    speech[:, :2] = [[0.2, 0.6], [3, 4]]
+    moved = _on_clock_of_frames(Found("speaker", speech, None, np.ones((2, 4), np.float32)), str(clip)).rows
+    np.testing.assert_allclose(moved[:, :2], [[0, 0], [2.156, 3.156]], atol=0.002)
+
+
+@pytest.mark.parametrize(("alike", "listed"), [(0.98, 1), (0.6, 1), (0.5, 0)])
+def test_body_from_behind_is_listed_only_where_it_is_probably_somebody(alike, listed):
+    """In the same shot; odds before are 1 to 4, and the ratios are 20 x cosine - 10."""
+    galleries = {"face": Gallery.of([Portrait("p", "p", vector(0))])}
+    finder = Finder(galleries, {"face": CALIBRATION}, Thresholds(), {"body": CALIBRATION})
+    faces, bodies = np.zeros((1, 17), np.float32), np.zeros((2, 7), np.float32)
+    faces[0, 2:7] = (*FACE_BOX, 0.9)
+    bodies[:, 0], bodies[:, 1], bodies[:, 6] = [0, 50], [0, 10], 0.9
+    bodies[:, 2:6] = BODY_BOX, OTHER_BODY
+    worn = np.array([[1, 0], [alike, np.sqrt(1 - alike**2)]], np.float32)
+    found = [Found("face", faces, None, vector(0)[None].astype(np.float32)), Found("body", bodies, None, worn)]
+    answer, _ = finder.answer(Video("v", "ok", 12.0), found)
+    assert [one.person for one in answer.appearances] == ["p"] * (1 + listed)

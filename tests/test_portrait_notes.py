@@ -37,6 +37,15 @@ def test_portraits_that_show_nobody_or_several_are_noted_and_all_go_on() -> None
     assert missing == [PortraitNote("missing", "face", "b")]
 
 
+def test_photo_without_a_voice_is_no_news_and_a_person_without_one_is() -> None:
+    portraits = [Portrait("a-1", "a", None, "no_audio: the file has no sound track", 0)]
+    portraits.append(Portrait("a-2", "a", None, "unreadable: cut off", 0))
+    notes: list[PortraitNote] = []
+    assert list(noted(portraits, "speaker", notes)) == portraits
+    assert [(note.kind, note.segment) for note in notes] == [("unreadable", "a-2")]
+    assert gallery_notes(Gallery.of(portraits), "speaker", Calibration(20.0, -6.0, "x"))[0].kind == "missing"
+
+
 @pytest.mark.parametrize("persons", [2, 50])
 def test_persons_who_are_alike_are_told_from_the_ratio_that_so_many_pairs_demand(persons: int) -> None:
     calibration = Calibration(20.0, 0.0, "x")
@@ -72,8 +81,8 @@ def test_persons_who_are_alike_are_told_across_blocks_and_once(monkeypatch: pyte
          "Bea <b> and c seem to be the same person; put their portraits into one folder"),
         (PortraitNote("unreadable", "face", "b", "b-1", detail="unreadable: cut off"),
          "Bea <b>/1.jpg: this file cannot be read, so it is left out (cut off)"),
-        (PortraitNote("nothing", "speaker", "b", "b-1"),
-         "Bea <b>/1.jpg: no voice is found in it, so it is left out; take one that shows Bea <b> larger and sharper"),
+        (PortraitNote("nothing", "body", "b", "b-1"),
+         "Bea <b>/1.jpg: no body is found in it, so it is left out; take one that shows Bea <b> larger and sharper"),
         (PortraitNote("missing", "body", "b"),
          "Bea <b>: no body is found in any portrait, so Bea <b> cannot be recognised by it"),
     ],

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 import scipy.io.wavfile
@@ -90,6 +91,7 @@ def made(folder: Path, what: str) -> str:
         "nan": lambda: written(path, np.where(np.arange(RATE) < 9, np.nan, noise(1.0))),
         "telephone": lambda: written(path, noise(1.0)[:8000], 8000),
         "film": lambda: silent_film(folder / "film.mp4"),
+        "photo": lambda: cv2.imwrite(name := str(folder / "me.JPG"), np.zeros((64, 64, 3), np.uint8)) and name,
         "text": lambda: str(path.write_text("no sound") and path),
         "gone": lambda: str(path),
         "nothing": lambda: str(path.write_bytes(b"") or path),
@@ -106,6 +108,7 @@ def made(folder: Path, what: str) -> str:
         ("nan", r"damaged: 9 samples are no numbers .*", 1),
         ("telephone", r"ok: sampled at 8000 Hz, so what is above 4000 Hz is missing", 1),
         ("film", r"no_audio: the file has no sound track", 0),
+        ("photo", r"no_audio: this is an image", 0),
         ("text", r"unreadable: .+", 0),
         ("gone", r"unreadable: .+", 0),
         ("nothing", r"unreadable: .+", 0),

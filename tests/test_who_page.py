@@ -374,6 +374,18 @@ def test_step_writes_the_pages_once_with_names_as_typed(stage):
     assert (stage.output_dir / "videos" / "hall.html").is_file()
 
 
+def test_step_links_to_copies_with_names_once_they_are_there_and_no_longer(stage):
+    page, copy = stage.output_dir / "videos" / "hall.html", stage.output_dir / "annotated" / "hall.mp4"
+    for content, linked in ((None, False), (b"video", True), (None, False)):
+        if content:
+            copy.parent.mkdir()
+            copy.write_bytes(content)
+        else:
+            copy.unlink(missing_ok=True)
+        make_who_page(stage)
+        assert ("../annotated/hall.mp4" in Links(page.read_text()).links) == linked
+
+
 def test_step_refuses_an_edited_list_and_a_lost_face_by_name(stage):
     face = stage.output_dir / "faces" / "hall_001.jpg"
     content = face.read_bytes()

@@ -1,17 +1,17 @@
-"""Who is in a video, and when: the types of the answer, and the lines in which stage 4 hands it to stage 5.
+"""Who is in a video, and when: the types of the answer.
 
-``<test set>_who.jsonl`` has one JSON object per video, in the order of the set: what :meth:`VideoAnswer.as_dict` gives.
+Stage 4 hands it to stage 5 as ``<test set>_who.jsonl``, a line of JSON per video, in the order of the set, see
+:func:`vidperson.io.answers.answer_line`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 DECISIONS = ("yes", "unsure", "unknown")
 """The person that is named; probably that person; nobody of the gallery."""
-
 
 BEST_FOLDER = "faces"
 """Folder of the best items of the appearances, beside who.csv."""
@@ -131,13 +131,9 @@ class VideoAnswer:
     appearances: tuple[Appearance, ...]
     taken: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON has them."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> VideoAnswer:
-        """The inverse of :meth:`as_dict`. Raises KeyError or TypeError for another shape."""
+        """From plain values, as JSON has them. Raises KeyError or TypeError for another shape."""
         return cls(**{**values, "appearances": tuple(map(_appearance, values["appearances"]))})
 
 

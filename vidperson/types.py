@@ -81,7 +81,7 @@ class Frame:
     label: int = -1
 
     def __post_init__(self) -> None:
-        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
+        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3 or not self.image.size:
             raise ValueError(f"image: expected (height, width, 3) uint8, found {self.image.shape} {self.image.dtype}")
 
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 from vidperson import cli
 
 
-def prepare_data(data_dir: str, persons_dir: str, videos_dir: str, key: str, find_persons: bool) -> None:
+def prepare_data(data_dir: str, persons_dir: str, videos_dir: str, key: str, find_persons: bool, sound: bool) -> None:
     from vidperson.corpora import folder
 
-    for path in folder.prepare(data_dir, persons_dir, videos_dir, key, find_persons):
+    for path in folder.prepare(data_dir, persons_dir, videos_dir, key, find_persons, sound):
         if (path / "spk2utt").stat().st_size:
             print(path)
 
@@ -30,4 +30,5 @@ if __name__ == "__main__":
     parser.add_argument("--videos-dir", required=True, help="videos or images to search")
     parser.add_argument("--key", default="", help="list of the target pairs; empty: trials have no key")
     parser.add_argument("--find-persons", type=cli.flag, default=False, help="true: who is in each video, and when")
+    parser.add_argument("--sound", type=cli.flag, default=False, help="true: list their sound, too")
     cli.main(prepare_data, parser.parse_args())

@@ -10,7 +10,7 @@ from vidperson.backends.exact import UNIT_BITS, Double, round_to_grid
 Labels = NDArray[np.int64]
 NOBODY_APART: Labels = np.zeros((0, 2), np.int64)
 _APART = 1e9  # a distance: as many vectors as there can be do not make up for it
-_FEW, _WIDE = 4096, 16384  # vectors at once
+_FEW, _WIDE, _ROWS = 4096, 16384, 64  # vectors at once; rows whose links are held at once
 _ROUNDING = 1e-5  # more than float32 is off
 
 
@@ -74,19 +74,26 @@ def linked_clusters(units: Double, threshold: float, max_bytes: int, apart: Labe
 
 
 def _linked(vectors: NDArray[np.float32], threshold: np.float32) -> Labels:
-    """(N,) number of the group of each vector: those that are linked by cosines >= threshold."""
+    """(N,) number of the group of each vector: those that are linked by cosines >= threshold.
+
+    Links within a group so far are dropped, a few rows at a time: many vectors of one person have N^2 / 2 links.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    count, rows, columns = len(vectors), [], []
+    count = len(vectors)
+    groups = np.arange(count)
     for begin in range(0, count, _FEW):
         for other in range(begin, count, _WIDE):
-            found = np.nonzero(vectors[begin : begin + _FEW] @ vectors[other : other + _WIDE].T >= threshold)
-            rows.append((found[0] + begin).astype(np.int32))
-            columns.append((found[1] + other).astype(np.int32))
-    links = np.concatenate(rows), np.concatenate(columns)
-    graph = coo_array((np.ones(len(links[0]), np.bool_), links), shape=(count, count))
-    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+            near = vectors[begin : begin + _FEW] @ vectors[other : other + _WIDE].T >= threshold
+            for first in range(0, len(near), _ROWS):
+                some = near[first : first + _ROWS]
+                own, theirs = groups[begin + first :][: len(some)], groups[other:][: some.shape[1]]
+                rows, columns = np.nonzero(some & (own[:, None] != theirs))
+                if len(rows):
+                    links = np.ones(len(rows), np.bool_), (own[rows], theirs[columns])
+                    groups = connected_components(coo_array(links, shape=(count, count)), directed=False)[1][groups]
+    return np.asarray(groups, np.int64)
 
 
 def _by_distances(units: Double, threshold: float, apart: Labels) -> Labels:

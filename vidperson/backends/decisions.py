@@ -37,10 +37,8 @@ class Thresholds:
         if not 0 < self.person_prior < 1:
             raise ScoringError(f"person_prior: expected a number between 0 and 1, found {self.person_prior:g}")
         if not 0 < self.unsure <= self.yes <= 1:
-            found = f"{self.unsure:g} and {self.yes:g}"
-            raise ScoringError(
-                f"unsure_probability, min_probability: expected 0 < one <= the other <= 1, found {found}"
-            )
+            found = f"found {self.unsure:g} and {self.yes:g}"
+            raise ScoringError(f"expected 0 < unsure_probability <= min_probability <= 1, {found}")
 
     def decide(self, probability: float, nobody: float) -> str:
         """The decision for the most probable person.

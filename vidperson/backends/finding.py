@@ -7,6 +7,7 @@ and :func:`join` names them and joins the tracks of a person that follow each ot
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +37,7 @@ TWICE = 0.01
 FEWEST_UNKNOWN = 100
 """Two of U tracks of nobody in the gallery are of one person with the prior probability 1 / U, or one in this many."""
 _DIGITS = 4
+_CARRIED = 1.0  # log-likelihood ratio from which on what somebody wears carries a name
 _TELLS = 0.1  # log-likelihood ratio below which nothing is known of anybody; then the prior decides nothing, either
 
 
@@ -141,18 +143,23 @@ class Finder:
         rows, evidence = self._evidence(video, found)
         named: list[tuple[Appearance, str, Double]] = []
         for members, llrs, others in join_modalities(
-            list(evidence.values()), self.thresholds.person_prior, len(self.persons)
+            list(evidence.values()), self.thresholds.person_prior, len(self.persons), _starts_of(video)
         ):
             tracks = tuple(evidence[modality].tracks[number] for modality, number in members)
             modality, first = members[0]
             appearance = self._decided(tracks, rows, llrs, others)
-            if modality in self.calibrations or appearance.decision != "unknown":
+            if modality in self.calibrations or self._is_carried(appearance):
                 named.append((appearance, modality, evidence[modality].units[first]))
         named.sort(key=lambda each: _order(each[0]))
         unknown = [(modality, unit) for each, modality, unit in named if each.decision == "unknown"]
         appearances = tuple(each for each, _, _ in named)
         size = video.duration_s, video.width, video.height
         return VideoAnswer(video.segment, video.status, *size, appearances, video.taken), unknown
+
+    def _is_carried(self, appearance: Appearance) -> bool:
+        """Whether somebody who is seen by the clothes only is probably a person, and not by the prior alone."""
+        probable = appearance.decision != "unknown" and appearance.probability >= self.thresholds.unsure
+        return probable and appearance.llr >= _CARRIED
 
     def _evidence(self, video: Video, found: Sequence[Found]) -> tuple[Index, dict[str, Evidence]]:
         """(K,) rows of ``persons`` that come into question, and what each modality tells of the tracks."""
@@ -207,13 +214,18 @@ class Finder:
             beside.setdefault(one, []).append(other)
             beside.setdefault(other, []).append(one)
         llrs, left = llrs.copy(), set(beside)
+        surest = [(-float(llrs[track].max()), track) for track in left]
+        heapq.heapify(surest)
         while left:
-            track = min(left, key=lambda number: (-llrs[number].max(), number))
-            left.remove(track)
+            height, track = heapq.heappop(surest)
             best = int(llrs[track].argmax())
+            if track not in left or -height != llrs[track, best]:  # decided, or less sure than it was
+                continue
+            left.remove(track)
             shares, _ = posteriors(llrs[track], self.thresholds.person_prior, len(self.persons), others[track])
-            after = [other for other in beside[track] if other in left]
-            llrs[after, best] += math.log1p(shares[best] * (TWICE - 1))
+            for other in left.intersection(beside[track]):
+                llrs[other, best] += math.log1p(shares[best] * (TWICE - 1))
+                heapq.heappush(surest, (-float(llrs[other].max()), other))
         return llrs
 
     def _decided(self, tracks: tuple[Track, ...], rows: Index, llrs: Double, others: float) -> Appearance:
@@ -231,6 +243,10 @@ class Finder:
             person, probability = "", round(nobody, _DIGITS)
         span = min(track.start_s for track in tracks), max(track.end_s for track in tracks)
         return Appearance(person, decision, probability, best.llr, *span, tracks, candidates)
+
+
+def _starts_of(video: Video) -> list[float]:
+    return [] if video.shots is None else [float(start) for start in video.shots[:, 0]]
 
 
 def seen_together(tracks: Sequence[Track]) -> Index:
@@ -331,4 +347,5 @@ def join(answer: VideoAnswer, names: Iterable[str]) -> VideoAnswer:
 def _together(one: Appearance, other: Appearance) -> Appearance:
     better, worse = (one, other) if one.probability >= other.probability else (other, one)
     start, end = min(one.start_s, other.start_s), max(one.end_s, other.end_s)
-    return replace(better, start_s=start, end_s=end, tracks=better.tracks + worse.tracks)
+    shown, after = (worse, better) if worse.num_faces and not better.num_faces else (better, worse)  # not what is heard
+    return replace(better, start_s=start, end_s=end, tracks=shown.tracks + after.tracks)

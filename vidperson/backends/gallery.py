@@ -19,8 +19,9 @@ from vidperson.types import Calibration
 Float = NDArray[np.float32]
 Index = NDArray[np.int64]
 
-NEAREST = 64
-"""Persons that a track is compared with exactly, of a gallery that is larger than ``ALL``."""
+NEAREST, ALWAYS = 64, 5
+"""Persons that a track is compared with exactly, of a gallery that is larger than ``ALL``: so many whom it rather shows
+than somebody else, and so many in any case. Of thousands of tracks more would not fit into memory."""
 ALL = 1024
 _LEVELS = 127
 _PERSONS_AT_ONCE = 4096
@@ -92,8 +93,9 @@ class Gallery:
         """The persons to compare some tracks with exactly, and what all the others together say.
 
         units: (T, D) unit vectors of tracks, such as those of a video.
-        Returns (K,) int64 rows, ascending: everybody in a gallery of up to ``ALL`` persons, else the ``most`` nearest
-        of each track; and (T,) ln of the sum of the likelihood ratios of the others, -inf where there are none.
+        Returns (K,) int64 rows, ascending: everybody in a gallery of up to ``ALL`` persons, else of the ``most``
+        nearest of each track those with a positive ratio, and the first ``ALWAYS``; and (T,) ln of the sum of the
+        likelihood ratios of the others, -inf where there are none.
         """
         if len(self) <= ALL or not len(units):
             return np.arange(len(self)), np.full(len(units), -np.inf)
@@ -101,8 +103,10 @@ class Gallery:
         chosen = np.zeros(0, np.int64)
         for part in parts:
             scores = self._scores(part)
-            near = np.argpartition(scores, -most, axis=1)[:, -most:]
-            chosen = np.union1d(chosen, near)
+            near = np.argpartition(scores, (-most, -ALWAYS), axis=1)[:, -most:]
+            keep = np.take_along_axis(scores, near, axis=1) >= calibration.cosine(0.0)
+            keep[:, -ALWAYS:] = True
+            chosen = np.union1d(chosen, near[keep])
         # Of many tracks the scores are made twice, so that memory does not grow with the video.
         rest = [_log_sums(calibration, scores if len(parts) == 1 else self._scores(part), chosen) for part in parts]
         return chosen, np.concatenate(rest)

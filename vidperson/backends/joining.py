@@ -5,7 +5,7 @@ on the name of one:
 
 - A face inside the box of a body in the same frames is of the same person. Such a body adds its time.
 - A body in which no face was found is compared with the other bodies of the video: people keep their clothes. It takes
-  over the name of the one that is most like it, as probable as it is that both are one person.
+  over the name of the one that is most likely the same person, as probable as that is.
 - A voice joins who is seen while it talks, if that is more probable than not: by the number of those who are seen, and
   by whether both are probably the same person of the gallery, or both nobody of it.
 - A voice that joins nobody takes over the name of the most similar voice of the video that did.
@@ -18,6 +18,7 @@ and Gait" (FarSight, arXiv 2505.04616); its estimator is trained, this one is a 
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,10 +36,13 @@ GOOD_SIZE = {"faces": 20.0, "bodies": 100.0, "speech": 3.0}
 """What is found -> the size from which on it is trusted in full: distance of the eyes or height in pixels, seconds."""
 TALKER_IS_SEEN = 0.7
 """How probable it is that one of those who are seen is the one who talks."""
-SAME_CLOTHES = 0.2
-"""How probable it is, before they are compared, that two bodies of a video are one person."""
+SAME_CLOTHES, SAME_CLOTHES_LATER = 0.2, 0.01
+"""How probable it is, before they are compared, that two bodies are one person: in one shot, and in two of a video.
+
+Networks for bodies mistake many for each other in dark scenes and in crowds, to which a shot often cuts."""
 SAME_VOICE = 0.5
 """The same of two voices."""
+_MILLISECOND = 0.001  # to which times of tracks are rounded
 _INSIDE = 0.8  # of the box of a face that is inside that of its body
 _COMMON = 0.5  # of a face's frames in which it is there; of a voice's time in which somebody is seen
 _ALIKE = 0.0  # log-likelihood ratio of two faces from which on they may be in one body
@@ -128,11 +132,13 @@ class _Gallery:
             return ratios, float(np.log(rest)) if rest else -math.inf
 
 
-def join_modalities(evidence: Sequence[Evidence], person_prior: float, persons: int) -> list[Joined]:
+def join_modalities(
+    evidence: Sequence[Evidence], person_prior: float, persons: int, starts: Sequence[float] = ()
+) -> list[Joined]:
     """The persons of a video: each track is in one of them, and each of them has a track.
 
     evidence: one a modality; of one only, each track is by itself. person_prior: see ``decisions.posteriors``.
-    persons: of the gallery.
+    persons: of the gallery. starts: seconds at which shots begin, ascending; none: there is one shot.
     """
     kinds = [(one, ITEMS[one.modality]) for one in evidence]
     heard = [one for one, items in kinds if items in HEARD]
@@ -143,7 +149,7 @@ def join_modalities(evidence: Sequence[Evidence], person_prior: float, persons: 
     gallery = _Gallery(person_prior, persons, evidence[0].llrs.shape[1] if evidence else 0)
     groups = list(chain.from_iterable(_singles(one) for one in seen))
     for bodies in around:
-        groups = _with_bodies(groups, seen, bodies, gallery)
+        groups = _with_bodies(groups, seen, bodies, gallery, starts)
     for voices in heard:
         groups = _with_voices(groups, voices, gallery)
     return [Joined(group.members, group.llrs, group.others) for group in groups]
@@ -159,38 +165,52 @@ def _single(one: Evidence, number: int) -> _Group:
     return _Group(((one.modality, number),), (span,), one.llrs[number], float(one.others[number]), one.trust[number])
 
 
-def _with_bodies(groups: list[_Group], seen: Sequence[Evidence], bodies: Evidence, gallery: _Gallery) -> list[_Group]:
+def _with_bodies(
+    groups: list[_Group], seen: Sequence[Evidence], bodies: Evidence, gallery: _Gallery, starts: Sequence[float]
+) -> list[_Group]:
     """Groups of faces, joined where they are in one body, with the bodies; and bodies without a face."""
     by_modality = {one.modality: one for one in seen}
-    of_body: list[list[int]] = [[] for _ in bodies.tracks]  # groups
+    pairs = []
     for place, group in enumerate(groups):
         ((modality, number),) = group.members
-        body = _body_around(by_modality[modality].tracks[number], bodies.tracks)
-        if body is not None:
-            of_body[body].append(place)
-    joined, gone = list[_Group](), set[int]()
-    sources = list[tuple[int, _Group]]()
-    for body, places in enumerate(of_body):
-        if places:
-            inside = _consistent([groups[place] for place in places], by_modality)
-            gone |= {place for place in places if any(groups[place] is one for one in inside)}
-            joined.append(_together(inside, bodies, body, by_modality))
-            sources.append((body, joined[-1]))
-    alone = [
-        _carried(bodies, body, sources, SAME_CLOTHES, gallery) for body, places in enumerate(of_body) if not places
-    ]
-    return [*joined, *(group for place, group in enumerate(groups) if place not in gone), *alone]
+        counts = _counts_inside(by_modality[modality].tracks[number], bodies.tracks)
+        pairs += [(-count, place, body) for body, count in enumerate(counts) if count]
+    clusters: list[tuple[list[int], list[int]]] = []  # places of groups, and bodies
+    for _, place, body in sorted(pairs):
+        having = next((one for one in clusters if place in one[0] or body in one[1]), None)
+        if having is None:
+            clusters.append(([place], [body]))
+            continue
+        faces, around = having
+        if body in around and not any(place in one for one, _ in clusters):
+            faces += [place] if _fits(groups[place], [groups[one] for one in faces], by_modality) else []
+        elif place in faces and not any(body in one for _, one in clusters):
+            fits = all(_apart(bodies.tracks[body], bodies.tracks[one]) for one in around)
+            around += [body] if fits else []
+    joined = [_together([groups[place] for place in faces], bodies, around, by_modality) for faces, around in clusters]
+    sources = [(body, one) for one, (_, around) in zip(joined, clusters, strict=True) for body in around]
+    taken = {place for faces, _ in clusters for place in faces}
+    left = [group for place, group in enumerate(groups) if place not in taken]
+    known = {body for body, _ in sources}
+    alone = [body for body in range(len(bodies.tracks)) if body not in known]
+    shots = [bisect.bisect_right(starts, track.start_s + _MILLISECOND) for track in bodies.tracks]
+    before = np.where(np.equal.outer(shots, shots), SAME_CLOTHES, SAME_CLOTHES_LATER)
+    return [*joined, *left, *(_carried(bodies, body, sources, before[body], gallery) for body in alone)]
 
 
-def _body_around(track: Track, bodies: Sequence[Track]) -> int | None:
-    """The body that a face is in for at least half of its frames, the one with the most; None: there is none."""
+def _counts_inside(track: Track, bodies: Sequence[Track]) -> list[int]:
+    """Per body how many frames the face is inside of it, 0 if these are less than half of those that have both."""
     faces = {box[0]: box[1:] for box in track.boxes}
-    counts = [
-        sum(_share_inside(faces[time], around) >= _INSIDE for time, *around in body.boxes if time in faces)
-        for body in bodies
-    ]
-    best = int(np.argmax(counts)) if counts else -1
-    return best if best >= 0 and counts[best] >= max(1.0, _COMMON * len(faces)) else None
+    counts = []
+    for body in bodies:
+        inside = [_share_inside(faces[time], around) >= _INSIDE for time, *around in body.boxes if time in faces]
+        counts.append(sum(inside) if sum(inside) >= _COMMON * len(inside) else 0)
+    return counts
+
+
+def _apart(one: Track, other: Track) -> bool:
+    """Whether two tracks are never there at the same time."""
+    return one.end_s <= other.start_s or other.end_s <= one.start_s
 
 
 def _share_inside(box: Sequence[float], around: Sequence[float]) -> float:
@@ -201,27 +221,24 @@ def _share_inside(box: Sequence[float], around: Sequence[float]) -> float:
     return max(width, 0.0) * max(height, 0.0) / area if area > 0 else 0.0
 
 
-def _consistent(groups: Sequence[_Group], by_modality: dict[str, Evidence]) -> list[_Group]:
-    """Of faces in one body those that are alike, and not seen at the same time: the track of a body may change persons.
+def _fits(group: _Group, kept: Sequence[_Group], by_modality: dict[str, Evidence]) -> bool:
+    """Whether a face is one more of a person: like the first one, and at no time beside another one.
 
-    The face that is seen longest is one of them.
+    The track of a body may change persons.
     """
-    order = sorted(groups, key=lambda group: (group.spans[0][0] - group.spans[0][1], group.spans))
-    kept = [order[0]]
-    (modality, first), evidence = order[0].members[0], by_modality[order[0].members[0][0]]
-    for group in order[1:]:
-        start, end = group.spans[0]
-        apart = all(end <= begin or start >= last for one in kept for begin, last in one.spans)
-        other_modality, number = group.members[0]
-        cosine = float(evidence.units[number] @ evidence.units[first]) if other_modality == modality else -1.0
-        alike = evidence.calibration is not None and evidence.calibration.llr(np.array(cosine)) >= _ALIKE
-        if apart and alike:
-            kept.append(group)
-    return kept
+    (modality, number), (first_modality, first) = group.members[0], kept[0].members[0]
+    evidence = by_modality[modality]
+    if modality != first_modality or evidence.calibration is None:
+        return False
+    alike = float(evidence.calibration.llr(evidence.units[number] @ evidence.units[first])) >= _ALIKE
+    (start, end), spans = group.spans[0], [span for one in kept for span in one.spans]
+    return alike and all(end <= begin or start >= last for begin, last in spans)
 
 
-def _together(inside: Sequence[_Group], bodies: Evidence, body: int, by_modality: dict[str, Evidence]) -> _Group:
-    """Faces in one body: their ratios by trust and number of items, since they tell the same and not more."""
+def _together(
+    inside: Sequence[_Group], bodies: Evidence, around: Sequence[int], by_modality: dict[str, Evidence]
+) -> _Group:
+    """Faces in the bodies of one person: their mean ratios by trust and number of items, as they tell the same."""
     weights = []
     for group in inside:
         modality, number = group.members[0]
@@ -230,10 +247,10 @@ def _together(inside: Sequence[_Group], bodies: Evidence, body: int, by_modality
     order = np.argsort(-shares, kind="stable").tolist()
     llrs = sum(shares[place] * inside[place].llrs for place in order)
     others = math.fsum(shares[place] * inside[place].others for place in order)
-    track = bodies.tracks[body]
+    tracks = [bodies.tracks[body] for body in around]
     return _Group(
-        (*(inside[place].members[0] for place in order), (bodies.modality, body)),
-        (*(inside[place].spans[0] for place in order), (track.start_s, track.end_s)),
+        (*(inside[place].members[0] for place in order), *((bodies.modality, body) for body in around)),
+        (*(inside[place].spans[0] for place in order), *((track.start_s, track.end_s) for track in tracks)),
         np.asarray(llrs),
         others,
         max(group.trust for group in inside),
@@ -244,21 +261,26 @@ def _carried(
     one: Evidence,
     number: int,
     sources: Sequence[tuple[int, _Group]],
-    before: float,
+    before: Double,
     gallery: _Gallery,
     own: bool = False,
 ) -> _Group:
     """A track by itself, with the name of the one of the same modality that is most like it.
 
-    sources: numbers of tracks that belong to groups. before: how probable it is that two tracks are one person.
+    sources: numbers of tracks that belong to groups. before: (T,) how probable it is that each track is this one's
+    person. Who is seen at the same time is somebody else. Small items tell less of whether they are alike.
     own: what the track itself tells of persons counts, too.
     """
     single = _single(one, number)
+    sources = [(source, group) for source, group in sources if own or _apart(one.tracks[number], one.tracks[source])]
     llrs, others = (single.llrs, single.others) if own else (np.zeros_like(single.llrs), _nothing(gallery))
     if sources and one.calibration is not None:
-        ratios = one.calibration.llr(one.units[[source for source, _ in sources]] @ one.units[number])
+        numbers = [source for source, _ in sources]
+        ratios = one.calibration.llr(one.units[numbers] @ one.units[number])
+        ratios = ratios * np.minimum(one.trust[numbers], one.trust[number])
+        ratios = ratios + np.log(before[numbers] / (1 - before[numbers]))
         best = int(np.argmax(ratios))
-        odds = math.exp(min(50.0, float(ratios[best]))) * before / (1 - before)
+        odds = math.exp(min(50.0, float(ratios[best])))
         more, rest = gallery.carried(gallery.shares(sources[best][1].llrs, sources[best][1].others), odds / (1 + odds))
         llrs, others = llrs + more, others + rest - _nothing(gallery) if math.isfinite(others) else others
     return single._replace(llrs=llrs, others=others)
@@ -288,8 +310,9 @@ def _with_voices(groups: list[_Group], voices: Evidence, gallery: _Gallery) -> l
         _with_own_voices(group, voices, numbers) if numbers else group
         for group, numbers in zip(groups, of_group, strict=True)
     ]
+    before = np.full(len(voices.tracks), SAME_VOICE)
     known = [(number, group) for group, numbers in zip(joined, of_group, strict=True) for number in numbers]
-    return [*joined, *(_carried(voices, number, known, SAME_VOICE, gallery, own=True) for number in alone)]
+    return [*joined, *(_carried(voices, number, known, before, gallery, own=True) for number in alone)]
 
 
 def _common(track: Track, group: _Group) -> float:

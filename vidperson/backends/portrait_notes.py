@@ -9,20 +9,24 @@ import numpy as np
 
 from vidperson.answers import PortraitNote
 from vidperson.backends.gallery import Gallery, Portrait
-from vidperson.types import Calibration
+from vidperson.types import HEARD, ITEMS, Calibration
 
 FALSE_NOTES = 0.001
 """How many pairs of different persons of a gallery are told to be the same one, at most, on average."""
 COPY_COSINE = 0.99
+"""Of portraits that are copies of each other, or nearly."""
 _BLOCK = 2048
+_ROUNDING = 1e-5  # more than float32 is off
 
 
 def noted(portraits: Iterable[Portrait], modality: str, notes: list[PortraitNote]) -> Iterator[Portrait]:
-    """The same portraits; what is wrong with each is added to ``notes``."""
+    """The same portraits; what is wrong with each is added to ``notes``. That a photo is not heard is not wrong."""
+    heard = ITEMS[modality] in HEARD
     for one in portraits:
         if one.vector is None:
             kind = "unreadable" if one.status.startswith("unreadable") else "nothing"
-            notes.append(PortraitNote(kind, modality, one.person, one.segment, detail=one.status))
+            if kind == "unreadable" or not heard:
+                notes.append(PortraitNote(kind, modality, one.person, one.segment, detail=one.status))
         elif one.together > 1:
             notes.append(PortraitNote("several", modality, one.person, one.segment, number=one.together))
         yield one
@@ -40,10 +44,15 @@ def gallery_notes(gallery: Gallery, modality: str, calibration: Calibration) -> 
     if count < 2:
         return notes
     least = min(calibration.cosine(math.log(count * (count - 1) / 2 / FALSE_NOTES)), COPY_COSINE)
-    vectors = gallery.vectors.astype(np.float32)
+    vectors = gallery.vectors
     for start in range(0, count, _BLOCK):
-        cosines = vectors[start : start + _BLOCK] @ vectors[start:].T
-        for row, column in np.argwhere(np.triu(cosines >= least, 1)).tolist():
-            one, other = gallery.persons[start + row], gallery.persons[start + column]
-            notes.append(PortraitNote("same", modality, one, other=other))
+        alike = []
+        for begin in range(start, count, _BLOCK):
+            cosines = vectors[start : start + _BLOCK] @ vectors[begin : begin + _BLOCK].T
+            alike += (np.argwhere(cosines >= least - _ROUNDING) + (start, begin)).tolist()
+        for row, column in sorted(pair for pair in alike if pair[0] < pair[1]):
+            exact = vectors[[row, column]].astype(np.float64)  # so the same on any machine
+            if exact[0] @ exact[1] >= least:
+                one, other = gallery.persons[row], gallery.persons[column]
+                notes.append(PortraitNote("same", modality, one, other=other))
     return notes

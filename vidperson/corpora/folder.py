@@ -37,6 +37,7 @@ def prepare(
     videos_dir: str | os.PathLike[str],
     key: str | os.PathLike[str] | None = None,
     find_persons: bool = False,
+    sound: bool = False,
 ) -> list[Path]:
     """Write `folder_enroll` (a model per person) and `folder_test` below data_dir; every pair is a trial.
 
@@ -48,6 +49,7 @@ def prepare(
     find_persons: whether the videos are asked who is in them. Then `folder_test` has trials only with a key.
         A file beside the persons' folders is a portrait, too, with the person's name. There may be no portrait
         at all, and persons_dir may be empty: then the lists of `folder_enroll` are empty.
+    sound: whether `wav.scp` lists the sound of all files, too. Those without any are told by stage 2.
 
     Names become ids by `safe_id` and `unique_ids`, enrolment ids are `<person>-<file>`; the `names` list of a
     set gives the original of each id. Hidden files and what is no media by its extension are left out, links
@@ -68,9 +70,11 @@ def prepare(
         {whole: f"{models[person]}-{bare_id(_inside(whole, person))}" for whole, person in portraits.items()},
         set(models.values()),
     )
-    enrolled = [Segment(enroll_ids[whole], persons_root / whole, models[person]) for whole, person in portraits.items()]
+    enrolled = [
+        _segment(enroll_ids[whole], persons_root / whole, models[person], sound) for whole, person in portraits.items()
+    ]
     test_ids = unique_ids({name: bare_id(name) for name in videos})
-    tested = [Segment(test_ids[name], videos_root / name, test_ids[name]) for name in videos]
+    tested = [_segment(test_ids[name], videos_root / name, test_ids[name], sound) for name in videos]
 
     targets: dict[str, set[str]] | None = None
     if key:
@@ -91,6 +95,10 @@ def prepare(
             names={unique: name for name, unique in test_ids.items()},
         ),
     ]
+
+
+def _segment(name: str, path: Path, model: str, sound: bool) -> Segment:
+    return Segment(name, path, model, sound=path if sound else "")
 
 
 def without_live_films(root: Path, names: Collection[str]) -> list[str]:

@@ -263,6 +263,21 @@ def first_frame_s(path: str | os.PathLike[str]) -> float:
         return max(0.0, float(begin))
 
 
+def sound_after_frames_s(path: str | os.PathLike[str]) -> float:
+    """Seconds from the first frame of a video to the begin of its sound, below 0 where the sound begins earlier.
+
+    By the headers; 0 where there is not both. Raises MediaError as :func:`probe`.
+    """
+    if os.path.isdir(path) or kind_of_image(read_head(path)):
+        return 0.0
+    with open_container(path) as container:
+        if not (container.streams.video and container.streams.audio):
+            return 0.0
+        sound, frames = container.streams.audio[0], video_stream(container, path)
+        begins = [Fraction(stream.start_time or 0) * (stream.time_base or 0) for stream in (sound, frames)]
+        return float(begins[0] - begins[1])
+
+
 def _content(path: str | os.PathLike[str]) -> bytes:
     """All bytes of an image. Raises MediaError if there are too many, or they cannot be read."""
     try:

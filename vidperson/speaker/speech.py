@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vidperson.errors import MediaError
 from vidperson.media.audio import NoSound, SoundReader
 from vidperson.media.limits import USUAL_LIMITS, Limits
-from vidperson.types import SPEECH_COLUMNS, Float
+from vidperson.types import IMAGE_SUFFIXES, SPEECH_COLUMNS, Float
 
 STATES = ("ok", "silent", "short", "no_audio", "damaged", "unreadable")
 SAMPLE_RATE = 16000  # Hz; also the least that a file should have
@@ -66,6 +66,8 @@ def find_speech(path: str, policy: SpeechPolicy | None = None, limits: Limits = 
     Columns as in ``SPEECH_COLUMNS``. Without a detector a stretch is the whole sound.
     """
     policy = policy or SpeechPolicy()
+    if path.lower().endswith(IMAGE_SUFFIXES):
+        return "no_audio: this is an image", _NOTHING
     try:
         with SoundReader(path, SAMPLE_RATE, _BLOCK_S, limits) as reader:
             levels = measure(reader)

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import orjson
+
 from vidperson.answers import PortraitNote, VideoAnswer
 from vidperson.backends.finding import Finder, Found, Unknown, Video, join, portrait
 from vidperson.backends.gallery import Gallery
 from vidperson.backends.portrait_notes import noted
-from vidperson.errors import DataError
+from vidperson.errors import DataError, MediaError
+from vidperson.io.answers import answer_line
 from vidperson.io.atomic import atomic_write
-from vidperson.io.lines import read_scp
+from vidperson.io.lines import read_paths, read_scp
 from vidperson.io.matrices import checked_matrices
 from vidperson.io.portrait_notes import write_notes
 from vidperson.io.record import checked
+from vidperson.media.video import sound_after_frames_s
 from vidperson.report.portrait_notes import note_text
-from vidperson.types import IMAGE_SUFFIXES, ITEMS, Float
+from vidperson.types import HEARD, IMAGE_SUFFIXES, ITEMS, Float
 
 
 class StoredPart:
@@ -97,19 +100,34 @@ def read_videos(
     """Each segment with what there is of it by each modality.
 
     parts: of the same set, one a modality. fps: frames per second that stage 2 searched.
-    data: data folder; ``vid2dur`` and ``vid2taken`` in it tell how long videos last, and when they were taken.
+    data: data folder; ``vid2dur`` and ``vid2taken`` in it tell how long videos last, and when they were taken; the
+        files of ``wav.scp`` tell where their sound begins.
     Raises DataError as :meth:`StoredPart.found`.
     """
     seconds, taken, paths = (
         read_scp(data / name) if (data / name).is_file() else {} for name in ("vid2dur", "vid2taken", "vid.scp")
     )
+    sounds = read_paths(data / "wav.scp") if (data / "wav.scp").is_file() else {}
     for segment in segments:
         status = next((part.statuses[segment] for part in parts if segment in part.statuses), "unreadable: no status")
         shots = next((rows for part in parts if (rows := part.shots(segment)) is not None), None)
         is_image = paths.get(segment, "").lower().endswith(IMAGE_SUFFIXES)
         duration_s = 0.0 if is_image else round(float(seconds.get(segment, 0.0)), 3)
         video = video_of(segment, status, shots, duration_s, fps, taken.get(segment, ""))
-        yield video, [part.found(segment) for part in parts]
+        yield video, [_on_clock_of_frames(part.found(segment), sounds.get(segment)) for part in parts]
+
+
+def _on_clock_of_frames(found: Found, path: str | None) -> Found:
+    """What is heard in a video, with times since its first frame: the sound of a clip may begin earlier or later."""
+    if path is None or ITEMS[found.modality] not in HEARD or not len(found.rows):
+        return found
+    try:
+        later_s = sound_after_frames_s(path)
+    except MediaError:
+        return found
+    rows = found.rows.copy()
+    rows[:, :2] = np.maximum(rows[:, :2] + later_s, 0)
+    return replace(found, rows=rows)
 
 
 def video_of(segment: str, status: str, shots: Float | None, duration_s: float, fps: float, taken: str = "") -> Video:
@@ -130,22 +148,13 @@ def write_answers(
     folder = Path(target).parent
     folder.mkdir(parents=True, exist_ok=True)
     unknown = Unknown(finder.calibrations)
-    with tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) as between:
+    with tempfile.TemporaryFile("w+b", dir=folder) as between:
         for video, found in videos:
             answer, vectors = finder.answer(video, found)
             unknown.add(answer, vectors)
-            between.write(line_of(answer))
+            between.write(answer_line(answer))
         names = iter(unknown.names())
         between.seek(0)
-        with atomic_write(target) as stream:
+        with atomic_write(target, "wb") as stream:
             for line in between:
-                stream.write(line_of(join(VideoAnswer.from_dict(json.loads(line)), names)))
-
-
-def line_of(answer: VideoAnswer) -> str:
-    """A line of the file. JSON has no NaN: an unknown ratio is null."""
-    values = answer.as_dict()
-    for appearance in values["appearances"]:
-        if math.isnan(appearance["llr"]):
-            appearance["llr"] = None
-    return json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+                stream.write(answer_line(join(VideoAnswer.from_dict(orjson.loads(line)), names)))

@@ -31,6 +31,7 @@ from vidperson.io.items import store_unreadable
 from vidperson.io.lines import read_scp
 from vidperson.io.making import make_set
 from vidperson.io.portrait_notes import notes_path, read_notes
+from vidperson.io.record import new_record
 from vidperson.networks.card import calibration_of
 from vidperson.networks.install import InstalledModel
 from vidperson.progress import Progress
@@ -97,7 +98,9 @@ def find_in_folders(
     write_answer_files([source], output_dir)
     remove_annotated(output_dir, annotate_videos(read_answers(answers), names, media, output_dir) if annotate else [])
     pages = PageSource(read_answers(answers), names, media, test.name)
-    made = Made(made_on(answers), call, networks=[network_of(network) for network in networks])
+    options = {name: str(value) for name, value in vars(settings).items() if value not in ("", None)}
+    used = [network_of(network) for network in networks]
+    made = Made(made_on(answers), call, options, new_record([], []).versions, used)
     write_who_page([pages], output_dir, skipped_portraits(told, names.persons), made)
     return list(dict.fromkeys(note.text for note in told))
 
