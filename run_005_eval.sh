@@ -8,8 +8,8 @@
 # Writes: exp/results/<experiment>/ with results.{txt,md,csv,json}, report.html, record.json,
 #         <system>/<test set>.json, trials/<embedder>/<test set>.json and, of searched sets,
 #         picks/<embedder>/<test set>.json or, with cast systems or regions, casts/<test set>.json;
-#         with find_persons=true who.{csv,json,rttm}, coco.json, subtitles/, cvat/, faces/,
-#         persons/, unknown/, videos/
+#         with find_persons=true who.{csv,json,rttm}, coco.json, report.html, subtitles/, cvat/,
+#         faces/, persons/, unknown/, videos/, and all of the above in evaluation/
 #
 #   ./run_005_eval.sh --config-file global_conf/config_r50.sh
 set -euo pipefail
@@ -23,8 +23,7 @@ fi
 . ./path.sh
 
 system_options
-pairs=()
-searches=()
+pairs=() searches=() casts=() cast_args=()
 for modality in $modalities; do
   use_modality "$modality" detector embedder
   for pair in "${scored_pairs[@]}"; do
@@ -36,25 +35,26 @@ for modality in $modalities; do
     fi
   done
 done
-casts=()
-cast_args=()
 for pair in "${cast_pairs[@]}"; do
   cast_options "$pair"
   casts+=("${cast_pair_args[*]@Q}")
 done
 casts=(--casts "${casts[@]}" --cast-systems "${cast_args[*]@Q}")
-report=(--output-dir "$exp_dir/results/$experiment")
+answer_options
+answer=(--output-dir "$exp_dir/results/$experiment")
+report=("${answer[@]}")
+[ ${#answers[@]} = 0 ] || report[1]+=/evaluation
 if [ ${#pairs[@]} != 0 ]; then
   python steps/evaluate.py "${report[@]}" --pairs "${pairs[@]}" "${system_args[@]}" --priors "$priors"
 fi
 if [ ${#searches[@]} != 0 ]; then
   python steps/evaluate_searches.py "${report[@]}" --searches "${searches[@]}" "${search_args[@]}" "${casts[@]}"
 fi
-answer_options
-if [ ${#answers[@]} != 0 ]; then   # then report.html tells who is in the videos
-  python steps/write_answers.py "${report[@]}" --sources "${answers[@]}" --annotate "$annotate"
-  python steps/make_who_page.py "${report[@]}" --sources "${answers[@]}" --models "${answer_models[@]}" --call "${VIDPERSON_CALL:-}"
-  exit 0
+if [ ${#answers[@]} = 0 ] || [ $((${#pairs[@]} + ${#searches[@]})) != 0 ]; then
+  report+=(--note "$report_note" "${casts[@]}" --pairs "${pairs[@]}" --searches "${searches[@]}" --search-systems "${search_args[*]@Q}")
+  python steps/make_report.py "${report[@]}" "${system_args[@]}"
 fi
-report+=(--note "$report_note" "${casts[@]}" --pairs "${pairs[@]}" --searches "${searches[@]}" --search-systems "${search_args[*]@Q}")
-python steps/make_report.py "${report[@]}" "${system_args[@]}"
+if [ ${#answers[@]} != 0 ]; then
+  python steps/write_answers.py "${answer[@]}" --sources "${answers[@]}" --annotate "$annotate"
+  python steps/make_who_page.py "${answer[@]}" --sources "${answers[@]}" --models "${answer_models[@]}" --call "${VIDPERSON_CALL:-}"
+fi

@@ -310,6 +310,18 @@ def test_folders_without_a_person_or_a_video_are_answered_in_words(
         folders.find()
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_answer_never_replaces_folders_of_the_user(tmp_path: Path, blank: Path, begun: bool) -> None:
+    portrait = tmp_path / "persons" / "Ada" / "1.png"
+    portrait.parent.mkdir(parents=True)
+    portrait.write_bytes(blank.read_bytes())
+    if begun:  # an answer has been there before
+        (tmp_path / "work" / "data").mkdir(parents=True)
+    with pytest.raises(DataError, match="the answer would replace 'persons' in it; choose another folder"):
+        find_in_folders(SMALL, tmp_path / "persons", blank, tmp_path)
+    assert portrait.is_file()
+
+
 # --------------------------------------------------------------------------------------------- networks and settings
 
 

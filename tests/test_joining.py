@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,6 +130,14 @@ def test_body_from_behind_takes_over_the_name_of_the_one_like_it_as_probable_as_
     before = SAME_CLOTHES_LATER if starts else SAME_CLOTHES
     odds = math.exp(20.0 * (direction == 0) - 10.0) * before / (1 - before)
     assert shares(behind.llrs) == pytest.approx(carried((9, -5), odds / (1 + odds)), abs=1e-9)
+
+
+def test_name_that_is_certain_is_carried_on_as_numbers():
+    faces = evidence("face", [seen("face", 0, 1, FACE_BOX)], [(900, -900)])
+    tracks = [seen("body", 0, 1, BODY_BOX), seen("body", 5, 6, OTHER_BODY)]
+    bodies = replace(evidence("body", tracks, [UNSURE] * 2, directions=[0, 0]), calibration=Calibration(400.0, 0.0, "x"))
+    behind = joined(faces, bodies)[(("body", 1),)]
+    assert np.isfinite(behind.llrs).all() and shares(behind.llrs) == pytest.approx([1, 0, 0], abs=1e-6)
 
 
 def test_voice_joins_the_only_one_who_is_seen_and_nobody_where_two_are():

@@ -38,10 +38,9 @@ def told(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, su
     write_photo(work / "videos/<b>lunch, été.jpg", "Chidi", 2.2)
     write_photo(work / "videos/nobody knows.jpg", "Emil", 0.4)
     (work / "videos/broken.mp4").write_bytes(RAW)
-    done = run_who(
-        repo, work / "persons", work / "videos", "--data-dir", work / "data", "--exp-dir", work / "exp", "--nj", "1"
-    )
-    return work, done
+    (work / "key.tsv").write_text("王伟\t<b>lunch, été.jpg\n")
+    options = ("--data-dir", work / "data", "--exp-dir", work / "exp", "--nj", "1", "--folder-key", work / "key.tsv")
+    return work, run_who(repo, work / "persons", work / "videos", *options)
 
 
 def test_answer_names_who_is_known_and_numbers_who_is_not(
@@ -55,6 +54,15 @@ def test_answer_names_who_is_known_and_numbers_who_is_not(
     assert rows == {"<b>lunch, été.jpg": ("王伟", "yes"), "nobody knows.jpg": ("unknown 1", "unknown")}
     table = [line for line in lines if "lunch" in line]
     assert len(table) == 1 and table[0].split()[0] == "王伟" and " yes " in table[0]
+
+
+def test_error_rates_are_printed_and_reported_beside_the_answer_where_it_is_known_who_is_where(
+    told: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    work, done = told
+    row = next(line for line in done.stdout.splitlines() if line.startswith("folder_test"))
+    assert row.split()[:3] == ["folder_test", "arcface_tiny", "max"] and " EER %" in done.stdout
+    assert (work / "exp/results/folder/evaluation/report.html").is_file()
 
 
 def test_what_is_wrong_with_files_is_said_in_plain_words(

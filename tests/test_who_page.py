@@ -270,8 +270,8 @@ def test_several_sets_keep_their_unknown_persons_apart(tmp_path):
     for test_set in ("one", "two"):
         answers = [video("a", 5, appearance("unknown 1", 0, 5, 1, "unknown"), appearance("Anna", 1, 2))]
         sources.append(PageSource(answers, Names({"Anna": "Anna"}, {"a": "a.mp4"}), {}, test_set))
-    (tmp_path / "faces/two").mkdir(parents=True)
-    (tmp_path / "faces/two/a_001.jpg").write_bytes(drawn_face("Anna"))
+    (tmp_path / "faces" / "two").mkdir(parents=True)
+    (tmp_path / "faces" / "two" / "a_001.jpg").write_bytes(drawn_face("Anna"))
     write_who_page(sources, tmp_path)
     text = (tmp_path / "report.html").read_text()
     assert "1 person and 2 unknown persons in 2 videos." in text and "unknown 1 of two" in text
@@ -283,6 +283,20 @@ def test_several_sets_keep_their_unknown_persons_apart(tmp_path):
 def photos(**taken):
     """Name of a photo -> answer with Anna in it; taken: by name of the photo, when it was taken."""
     return {f"x/{name}.jpg": replace(video(name, 0, appearance("Anna", 0, 0)), taken=at) for name, at in taken.items()}
+
+
+def test_persons_with_like_ids_have_pages_of_their_own(tmp_path):
+    persons = ("a/b", "a_b", "a%2Fb")
+    answers = [video("v", 9, *(appearance(person, at, at + 1) for at, person in enumerate(persons)))]
+    write_who_page(
+        [PageSource(answers, Names({person: person.upper() for person in persons}, {"v": "v.mp4"}))], tmp_path
+    )
+    pages = {path.name: path.read_text() for path in (tmp_path / "persons").iterdir()}
+    assert sorted(text.partition("<h1>")[2].partition("</h1>")[0] for text in pages.values()) == sorted(
+        map(str.upper, persons)
+    )
+    links = {unquote(link) for link in Links((tmp_path / "report.html").read_text()).links}
+    assert {f"persons/{name}" for name in pages} <= links
 
 
 def test_photos_are_in_the_order_in_which_they_were_taken(tmp_path):

@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
@@ -170,23 +171,30 @@ def _with_bodies(
 ) -> list[_Group]:
     """Groups of faces, joined where they are in one body, with the bodies; and bodies without a face."""
     by_modality = {one.modality: one for one in seen}
+    at_time: dict[float, list[tuple[int, Sequence[float]]]] = {}
+    for body, track in enumerate(bodies.tracks):
+        for time, *box in track.boxes:
+            at_time.setdefault(time, []).append((body, box))
     pairs = []
     for place, group in enumerate(groups):
         ((modality, number),) = group.members
-        counts = _counts_inside(by_modality[modality].tracks[number], bodies.tracks)
-        pairs += [(-count, place, body) for body, count in enumerate(counts) if count]
+        counts = _counts_inside(by_modality[modality].tracks[number], at_time)
+        pairs += [(-count, place, body) for body, count in counts.items()]
     clusters: list[tuple[list[int], list[int]]] = []  # places of groups, and bodies
+    of_face, of_body = dict[int, int](), dict[int, int]()  # place, body -> number of its cluster
     for _, place, body in sorted(pairs):
-        having = next((one for one in clusters if place in one[0] or body in one[1]), None)
-        if having is None:
+        known = [cluster for cluster in (of_face.get(place), of_body.get(body)) if cluster is not None]
+        if not known:
+            of_face[place] = of_body[body] = len(clusters)
             clusters.append(([place], [body]))
             continue
-        faces, around = having
-        if body in around and not any(place in one for one, _ in clusters):
-            faces += [place] if _fits(groups[place], [groups[one] for one in faces], by_modality) else []
-        elif place in faces and not any(body in one for _, one in clusters):
-            fits = all(_apart(bodies.tracks[body], bodies.tracks[one]) for one in around)
-            around += [body] if fits else []
+        faces, around = clusters[min(known)]
+        if place not in of_face and _fits(groups[place], [groups[one] for one in faces], by_modality):
+            of_face[place] = of_body[body]
+            faces.append(place)
+        elif body not in of_body and all(_apart(bodies.tracks[body], bodies.tracks[one]) for one in around):
+            of_body[body] = of_face[place]
+            around.append(body)
     joined = [_together([groups[place] for place in faces], bodies, around, by_modality) for faces, around in clusters]
     sources = [(body, one) for one, (_, around) in zip(joined, clusters, strict=True) for body in around]
     taken = {place for faces, _ in clusters for place in faces}
@@ -198,14 +206,17 @@ def _with_bodies(
     return [*joined, *left, *(_carried(bodies, body, sources, before[body], gallery) for body in alone)]
 
 
-def _counts_inside(track: Track, bodies: Sequence[Track]) -> list[int]:
-    """Per body how many frames the face is inside of it, 0 if these are less than half of those that have both."""
-    faces = {box[0]: box[1:] for box in track.boxes}
-    counts = []
-    for body in bodies:
-        inside = [_share_inside(faces[time], around) >= _INSIDE for time, *around in body.boxes if time in faces]
-        counts.append(sum(inside) if sum(inside) >= _COMMON * len(inside) else 0)
-    return counts
+def _counts_inside(track: Track, bodies: Mapping[float, Sequence[tuple[int, Sequence[float]]]]) -> dict[int, int]:
+    """Body -> how many frames the face is inside of it, if these are half or more of those that have both.
+
+    bodies: time -> the bodies that are seen then, with their boxes.
+    """
+    both, inside = Counter[int](), Counter[int]()
+    for time, *box in track.boxes:
+        for body, around in bodies.get(time, ()):
+            both[body] += 1
+            inside[body] += _share_inside(box, around) >= _INSIDE
+    return {body: count for body, count in inside.items() if count and count >= _COMMON * both[body]}
 
 
 def _apart(one: Track, other: Track) -> bool:
@@ -280,7 +291,7 @@ def _carried(
         ratios = ratios * np.minimum(one.trust[numbers], one.trust[number])
         ratios = ratios + np.log(before[numbers] / (1 - before[numbers]))
         best = int(np.argmax(ratios))
-        odds = math.exp(min(50.0, float(ratios[best])))
+        odds = math.exp(min(30.0, float(ratios[best])))  # more is 1 when it is rounded, and leaves nobody else
         more, rest = gallery.carried(gallery.shares(sources[best][1].llrs, sources[best][1].others), odds / (1 + odds))
         llrs, others = llrs + more, others + rest - _nothing(gallery) if math.isfinite(others) else others
     return single._replace(llrs=llrs, others=others)

@@ -102,14 +102,6 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """The persons that were searched for: id -> name as typed, and id -> name of the person's page."""
-
-    names: Mapping[str, str]
-    pages: Mapping[str, str]
-
-
-@dataclass(frozen=True)
 class Span:
     """An appearance as it is drawn.
 
@@ -140,7 +132,6 @@ class Lane:
     duration: str
     face: bytes | None = None
     picture: bool = False
-    media: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,13 +164,13 @@ class Listing:
 
 
 def who_pages(
-    videos: Iterable[Shown], gallery: Gallery, face: Face, skipped: Sequence[Skipped], made: Made
+    videos: Iterable[Shown], persons: Mapping[str, str], face: Face, skipped: Sequence[Skipped], made: Made
 ) -> Iterator[tuple[str, str]]:
     """Name of each page below the folder of the answer -> its text; the first page, ``report.html``, comes last.
 
-    videos: are read once, one at a time.
+    videos: are read once, one at a time. persons: that were searched for, id -> name as typed.
     """
-    with _Index(gallery, face) as index:
+    with _Index(persons, face) as index:
         for shown in videos:
             index.add(shown)
         yield from _person_pages(index)
@@ -261,8 +252,8 @@ class _Index:
     A person's key: the id, after "+" for one of the gallery and after "?" for an unknown one.
     """
 
-    def __init__(self, gallery: Gallery, face: Face) -> None:
-        self.gallery = gallery
+    def __init__(self, names: Mapping[str, str], face: Face) -> None:
+        self._names = names
         self._face = face
         self._sets: set[str] = set()
 
@@ -344,12 +335,12 @@ class _Index:
     def absent(self) -> list[str]:
         """Names of the gallery's persons that appear nowhere."""
         here = {key for (key,) in self._db.execute("SELECT DISTINCT person FROM appearance")}
-        return [name for person, name in self.gallery.names.items() if f"+{person}" not in here]
+        return [name for person, name in self._names.items() if f"+{person}" not in here]
 
     def summary(self, known: int, unknown: int) -> str:
         """What was found, in a sentence."""
         films, pictures = (self._one(f"SELECT count(*) FROM video WHERE picture = {each}") for each in (0, 1))
-        persons = [_count(known, "person")] if known or self.gallery.names or not unknown else []
+        persons = [_count(known, "person")] if known or self._names or not unknown else []
         persons += [_count(unknown, "unknown person")] if unknown else []
         media = [_count(films, "video")] if films or not pictures else []
         media += [_count(pictures, "picture")] if pictures else []
@@ -360,14 +351,14 @@ class _Index:
     def name_of(self, key: str) -> str:
         """A person's name as it is shown; an unknown one is named with the set where there are several."""
         if key.startswith("+"):
-            return self.gallery.names.get(key[1:], key[1:])
+            return self._names.get(key[1:], key[1:])
         test_set, _, name = key[1:].partition("\n")
         return f"{name} of {test_set}" if len(self._sets) > 1 else name
 
     def page_of(self, key: str) -> str:
         """Link from the first page to a person's page."""
         if key.startswith("+"):
-            return f"persons/{quote(self.gallery.pages.get(key[1:], key[1:]))}.html"
+            return f"persons/{quote(key[1:].replace('%', '%25').replace('/', '%2F'))}.html"
         test_set, _, name = key[1:].partition("\n")
         of_set = f"{quote(test_set, '')}/" if len(self._sets) > 1 else ""
         return f"unknown/{of_set}{quote(name.removeprefix('unknown '), '')}.html"
@@ -471,7 +462,6 @@ class _Index:
             duration=clock(video["duration_s"]),
             face=face,
             picture=bool(video["picture"]),
-            media=media,
         )
 
     def _span(self, video: sqlite3.Row, row: sqlite3.Row, media: str, with_face: bool) -> Span:

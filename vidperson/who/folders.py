@@ -37,8 +37,10 @@ from vidperson.networks.install import InstalledModel
 from vidperson.progress import Progress
 from vidperson.report.who import Made
 from vidperson.supervision import Watch, run_supervised
+from vidperson.who.files import FOLDERS as ANSWER_FOLDERS
 from vidperson.who.files import Source, annotate_videos, remove_annotated, write_answer_files
 from vidperson.who.finding import StoredPart, read_gallery, read_videos, write_answers, write_portrait_notes
+from vidperson.who.pages import FOLDERS as PAGE_FOLDERS
 from vidperson.who.pages import PageSource, made_on, media_of, network_of, skipped_portraits, write_who_page
 
 TIMEOUT_S = 3600.0
@@ -61,13 +63,10 @@ def find_in_folders(
     annotate: copy each video and image with boxes and names drawn in.
     Call it before other threads or engines are started: files are decoded in a child process.
     Returns what the user should know of the portraits, a sentence each. A file that cannot be read costs only itself.
-    Raises DataError for a folder that is missing or has no video, for an answer within one of them, and as
-    :func:`~vidperson.app.load`.
+    Raises DataError for a folder that is missing or has no video, for an answer within one of them or in place of other
+    files, and as :func:`~vidperson.app.load`.
     """
-    for folder in (persons, videos):
-        if folder and output_dir.resolve().is_relative_to(Path(folder).resolve()):
-            message = f"the answer would be in {os.fspath(folder)}, and its images be searched; choose another folder"
-            raise DataError(message, output_dir)
+    _refuse_a_folder_of_the_user(output_dir, persons, videos)
     tell("reading the folders")
     work = output_dir / "work"
     enrolment, test = prepare(work / "data", persons, videos, find_persons=True)
@@ -103,6 +102,19 @@ def find_in_folders(
     made = Made(made_on(answers), call, options, new_record([], []).versions, used)
     write_who_page([pages], output_dir, skipped_portraits(told, names.persons), made)
     return list(dict.fromkeys(note.text for note in told))
+
+
+def _refuse_a_folder_of_the_user(output_dir: Path, *given: str | os.PathLike[str]) -> None:
+    """Raises DataError where files of the user would be searched as if they were of the answer, or replaced by it."""
+    output, folders = output_dir.resolve(), [Path(folder).resolve() for folder in given if folder]
+    if inside := next((folder for folder in folders if output.is_relative_to(folder)), None):
+        raise DataError(
+            f"the answer would be in {inside}, and its images be searched; choose another folder", output_dir
+        )
+    is_ours = (output / "work" / "data").is_dir()
+    for place in (output / name for name in (*PAGE_FOLDERS, *ANSWER_FOLDERS)):
+        if place.exists() and (not is_ours or any(folder.is_relative_to(place.resolve()) for folder in folders)):
+            raise DataError(f"the answer would replace '{place.name}' in it; choose another folder", output_dir)
 
 
 class _Places:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -18,8 +18,8 @@ from vidperson.io.answers import Names, best_name, file_names, read_who_json
 from vidperson.io.atomic import atomic_write
 from vidperson.io.lines import read_scp
 from vidperson.io.record import record_path
-from vidperson.networks.install import InstalledModel
-from vidperson.report.who import Gallery, Made, Network, Shown, Skipped, who_pages
+from vidperson.networks.install import InstalledModel, installed_model
+from vidperson.report.who import Made, Network, Shown, Skipped, who_pages
 
 FIRST_PAGE = "report.html"
 FOLDERS = ("persons", "unknown", "videos")
@@ -58,11 +58,10 @@ def write_who_page(
     """
     several = len(sources) > 1
     persons = {person: _readable(name) for source in sources for person, name in source.names.persons.items()}
-    gallery = Gallery(persons, {person: person.replace("/", "_") for person in persons})
     made = made or Made()
     if not made.files:
         files = {name: what for name, what in ANSWER_FILES.items() if (output_dir / name).exists()}
-        made = Made(made.date, made.command, made.options, made.versions, made.networks, files)
+        made = replace(made, files=files)
 
     def face(test_set: str, segment: str, number: int) -> bytes | None:
         path = output_dir / best_name(segment, number, test_set if several else "")
@@ -75,7 +74,7 @@ def write_who_page(
     written, first_page = [], ""
     first = _first_frames(output_dir / "who.json")
     videos = (shown for source in sources for shown in _shown(source, output_dir, several, first))
-    for name, text in who_pages(videos, gallery, face, skipped, made):
+    for name, text in who_pages(videos, persons, face, skipped, made):
         if name == FIRST_PAGE:
             first_page = text
             continue
@@ -158,6 +157,4 @@ def network_of(model: InstalledModel) -> Network:
 
 def networks_of(folders: Iterable[Path]) -> list[Network]:
     """Those of installed models, each once. A folder where none is installed is left out."""
-    from vidperson.networks.install import installed_model
-
     return [network_of(installed_model(folder)) for folder in dict.fromkeys(folders) if record_path(folder).is_file()]
