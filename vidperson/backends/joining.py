@@ -199,8 +199,8 @@ def _with_bodies(
     sources = [(body, one) for one, (_, around) in zip(joined, clusters, strict=True) for body in around]
     taken = {place for faces, _ in clusters for place in faces}
     left = [group for place, group in enumerate(groups) if place not in taken]
-    known = {body for body, _ in sources}
-    alone = [body for body in range(len(bodies.tracks)) if body not in known]
+    given = {body for body, _ in sources}
+    alone = [body for body in range(len(bodies.tracks)) if body not in given]
     shots = [bisect.bisect_right(starts, track.start_s + _MILLISECOND) for track in bodies.tracks]
     before = np.where(np.equal.outer(shots, shots), SAME_CLOTHES, SAME_CLOTHES_LATER)
     return [*joined, *left, *(_carried(bodies, body, sources, before[body], gallery) for body in alone)]
