@@ -313,8 +313,13 @@ def test_two_test_sets_with_the_same_segments_keep_their_files_apart(tmp_path, i
     for name in ("one", "two"):
         assert (tmp_path / "subtitles" / name / "deep/er/my clip.vtt").is_file()
         assert (tmp_path / best_name("clip", 1, name)).is_file()
-    paths = [row.best_face for row in read_who_csv(tmp_path / "who.csv") if row.best_face]
+    rows = list(read_who_csv(tmp_path / "who.csv"))
+    paths = [row.best_face for row in rows if row.best_face]
     assert len(set(paths)) == len(paths) == 5
+    unknown = ["unknown 1 of one", "unknown 1 of two"]  # they are two persons
+    assert [row.person for row in rows if row.decision == "unknown"] == unknown
+    categories = json.loads((tmp_path / "coco.json").read_text(encoding="utf-8"))["categories"]
+    assert [each["name"] for each in categories if "unknown" in each["name"]] == unknown
 
 
 def test_images_of_ids_with_slashes_and_of_sets_with_alike_names_are_kept_apart(tmp_path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vidperson.io.answers import Listed
 
 _EMPTY = "<NA>"  # a field that has nothing
-_LIKE_UNKNOWN = re.compile(r"unknown_\d+")
+_LIKE_UNKNOWN = re.compile(r"unknown_\d+(_of_.+)?")
 
 
 def rttm_names(persons: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vidperson.answers import BEST_FOLDER, Appearance, VideoAnswer
@@ -105,7 +105,7 @@ def annotate_videos(
     from vidperson.media.lettering import undrawable
 
     stems, copies, failed, missing = file_names(names.videos), list[Path](), 0, ""
-    for answer in answers:
+    for answer in (_told_apart(answer, test_set) for answer in answers):
         if answer.segment not in media or not answer.appearances:
             continue
         path, labels = media[answer.segment], _labels(answer, names)
@@ -214,7 +214,7 @@ def _listed(source: Source, several: bool) -> Iterator[tuple[Listed, dict[str, b
     }
     prefix = source.test_set if several else ""
     stems = file_names(source.names.videos)
-    for answer in source.answers:
+    for answer in (_told_apart(answer, prefix) for answer in source.answers):
         stem = os.path.join(prefix, stems.get(answer.segment, answer.segment))
         best, wanted = [], {}
         for number, found in enumerate(answer.appearances, 1):
@@ -226,6 +226,17 @@ def _listed(source: Source, several: bool) -> Iterator[tuple[Listed, dict[str, b
         first_frame_s = _first_frame_s(source.media.get(answer.segment)) if answer.appearances else 0.0
         listed = Listed(answer, source.test_set, stem, source.names, tuple(best), frames, first_frame_s)
         yield listed, _images(answer.segment, wanted, stored)
+
+
+def _told_apart(answer: VideoAnswer, test_set: str) -> VideoAnswer:
+    """With the set in the names of unknown persons, who are counted in each set; test_set: "" where there is one."""
+    if not test_set:
+        return answer
+    found = (
+        replace(one, person=f"{one.person} of {test_set}") if one.decision == "unknown" else one
+        for one in answer.appearances
+    )
+    return replace(answer, appearances=tuple(found))
 
 
 def _first_frame_s(path: Path | None) -> float:
