@@ -91,6 +91,11 @@ def test_call_without_two_folders_is_refused_at_once(
     assert done.returncode == 1 and message in done.stderr and not (tmp_path / "exp").exists()
 
 
+def test_frames_that_are_too_far_apart_are_refused(repo: Path, tmp_path: Path) -> None:
+    done = run_who(repo, "", tmp_path, "--frames", "fast", "--exp-dir", tmp_path / "exp", check=False)
+    assert done.returncode == 1 and "find_persons needs --frames uniform" in done.stderr and done.stdout == ""
+
+
 def test_folder_without_videos_stops_with_what_to_do(repo: Path, tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     folders = ("--data-dir", tmp_path / "data", "--exp-dir", tmp_path / "exp")

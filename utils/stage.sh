@@ -48,6 +48,10 @@ for data_set in $snorm_cohort $submean_set; do   # a part of a set is made with 
     data_sets+=("$data_set")
   fi
 done
+if [ "$find_persons $frames" = "true fast" ]; then
+  echo "$0: find_persons needs --frames uniform: the key frames of fast are too far apart to tell when; for speed lower --fps" >&2
+  exit 1
+fi
 wrong_modality=
 if [ -z "${modalities// /}" ]; then wrong_modality=none; fi
 for modality in $modalities; do
