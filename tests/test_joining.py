@@ -136,7 +136,7 @@ def test_name_that_is_certain_is_carried_on_as_numbers():
     faces = evidence("face", [seen("face", 0, 1, FACE_BOX)], [(900, -900)])
     tracks = [seen("body", 0, 1, BODY_BOX), seen("body", 5, 6, OTHER_BODY)]
     sure = Calibration(400.0, 0.0, "x")
-    bodies = replace(evidence("body", tracks, [UNsure] * 2, directions=[0, 0]), calibration=SURE)
+    bodies = replace(evidence("body", tracks, [UNSURE] * 2, directions=[0, 0]), calibration=sure)
     behind = joined(faces, bodies)[(("body", 1),)]
     assert np.isfinite(behind.llrs).all() and shares(behind.llrs) == pytest.approx([1, 0, 0], abs=1e-6)
 
