@@ -135,8 +135,8 @@ def test_body_from_behind_takes_over_the_name_of_the_one_like_it_as_probable_as_
 def test_name_that_is_certain_is_carried_on_as_numbers():
     faces = evidence("face", [seen("face", 0, 1, FACE_BOX)], [(900, -900)])
     tracks = [seen("body", 0, 1, BODY_BOX), seen("body", 5, 6, OTHER_BODY)]
-    sure = Calibration(400.0, 0.0, "x")
-    bodies = replace(evidence("body", tracks, [UNSURE] * 2, directions=[0, 0]), calibration=sure)
+    bodies = evidence("body", tracks, [UNSURE] * 2, directions=[0, 0])
+    bodies = replace(bodies, calibration=Calibration(400.0, 0.0, "x"))
     behind = joined(faces, bodies)[(("body", 1),)]
     assert np.isfinite(behind.llrs).all() and shares(behind.llrs) == pytest.approx([1, 0, 0], abs=1e-6)
 

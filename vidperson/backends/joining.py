@@ -183,12 +183,12 @@ def _with_bodies(
     clusters: list[tuple[list[int], list[int]]] = []  # places of groups, and bodies
     of_face, of_body = dict[int, int](), dict[int, int]()  # place, body -> number of its cluster
     for _, place, body in sorted(pairs):
-        known = [cluster for cluster in (of_face.get(place), of_body.get(body)) if cluster is not None]
-        if not known:
+        having = [cluster for cluster in (of_face.get(place), of_body.get(body)) if cluster is not None]
+        if not having:
             of_face[place] = of_body[body] = len(clusters)
             clusters.append(([place], [body]))
             continue
-        faces, around = clusters[min(known)]
+        faces, around = clusters[min(having)]
         if place not in of_face and _fits(groups[place], [groups[one] for one in faces], by_modality):
             of_face[place] = of_body[body]
             faces.append(place)
@@ -197,10 +197,8 @@ def _with_bodies(
             around.append(body)
     joined = [_together([groups[place] for place in faces], bodies, around, by_modality) for faces, around in clusters]
     sources = [(body, one) for one, (_, around) in zip(joined, clusters, strict=True) for body in around]
-    taken = {place for faces, _ in clusters for place in faces}
-    left = [group for place, group in enumerate(groups) if place not in taken]
-    given = {body for body, _ in sources}
-    alone = [body for body in range(len(bodies.tracks)) if body not in given]
+    left = [group for place, group in enumerate(groups) if place not in of_face]
+    alone = [body for body in range(len(bodies.tracks)) if body not in of_body]
     shots = [bisect.bisect_right(starts, track.start_s + _MILLISECOND) for track in bodies.tracks]
     before = np.where(np.equal.outer(shots, shots), SAME_CLOTHES, SAME_CLOTHES_LATER)
     return [*joined, *left, *(_carried(bodies, body, sources, before[body], gallery) for body in alone)]
