@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vidperson.errors import DataError, VidPersonError
+
 if TYPE_CHECKING:
     from vidperson.app import App, Comparison, Face, Gallery, Settings, load
 
 __version__ = "0.1.0"
-__all__ = ["App", "Comparison", "Face", "Gallery", "Settings", "__version__", "load"]
+__all__ = ["App", "Comparison", "DataError", "Face", "Gallery", "Settings", "VidPersonError", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
