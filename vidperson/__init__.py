@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vidperson.errors import DataError, VidPersonError
-
 if TYPE_CHECKING:
     from vidperson.app import App, Comparison, Face, Gallery, Settings, load
+    from vidperson.errors import DataError, VidPersonError
 
 __version__ = "0.1.0"
 __all__ = ["App", "Comparison", "DataError", "Face", "Gallery", "Settings", "VidPersonError", "__version__", "load"]
@@ -23,6 +22,6 @@ __all__ = ["App", "Comparison", "DataError", "Face", "Gallery", "Settings", "Vid
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'vidperson' has no attribute '{name}'")
-    from vidperson import app
+    from vidperson import app, errors
 
-    return getattr(app, name)
+    return getattr(errors if name.endswith("Error") else app, name)
