@@ -76,7 +76,7 @@ def report(pages, browser):
 
 def test_first_page_tells_persons_times_and_what_was_skipped(report):
     text = " ".join(report.texts("body"))
-    assert "5 persons and 2 unknown persons in 7 videos and 2 photos." in text
+    assert "5 persons and 2 unknown persons in 6 videos and 2 photos." in text
     assert report.texts("#persons .card h3")[:2] == ["Anna", "Grandpa Otto"]
     assert report.texts("#unknown h3") == ["unknown 1", "unknown 2"]
     anna = " ".join(report.texts("#persons .card")[0].split())

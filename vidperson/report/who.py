@@ -347,8 +347,11 @@ class _Index:
         return [name for person, name in self.gallery.names.items() if f"+{person}" not in here]
 
     def summary(self, known: int, unknown: int) -> str:
-        """What was found, in a sentence."""
-        films, pictures = (self._one(f"SELECT count(*) FROM video WHERE picture = {each}") for each in (0, 1))
+        """What was found, in a sentence, in the files that could be read."""
+        read = "status NOT LIKE 'unreadable%' AND status NOT LIKE 'missing%'"
+        films, pictures = (
+            self._one(f"SELECT count(*) FROM video WHERE {read} AND picture = {each}") for each in (0, 1)
+        )
         persons = [_count(known, "person")] if known or self.gallery.names or not unknown else []
         persons += [_count(unknown, "unknown person")] if unknown else []
         media = [_count(films, "video")] if films or not pictures else []
