@@ -729,7 +729,8 @@ def test_recording_that_fails_is_no_reason_to_record_no_other_shape(monkeypatch:
 
 
 def test_onnx_runtime_reports_nothing_to_its_maker(tmp_path: Path) -> None:
-    kept = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")}
+    ours = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
     code = "import vidperson.engines.onnxruntime_engine"
     subprocess.run([sys.executable, "-c", code], env={**kept, "HOME": str(tmp_path)}, check=True, timeout=120)
     assert list(tmp_path.iterdir()) == []  # it would keep a number of the machine here, and what it is about to send

@@ -1,7 +1,7 @@
 """Plots of the report, and the picture of a training.
 
-Those of the report are laid out here in pixels and drawn as SVG by ``templates/macros.html.j2``: their colours are those
-of the page, light or dark, and their text is text. All of them are the same for equal input.
+Those of the report are laid out here in pixels and drawn as SVG by ``templates/macros.html.j2``: their colours are
+those of the page, light or dark, and their text is text. All of them are the same for equal input.
 """
 
 from __future__ import annotations
