@@ -29,6 +29,7 @@ export LC_ALL=C.UTF-8
 export PYTHONPATH=$PWD/utils/lib   # has links to our packages only: your own numpy.py, here, hides no other
 export PYTHONSAFEPATH=1            # nor does it with python -m and python -c
 unset PYTHONOPTIMIZE PYTHONHOME PYTHONSTARTUP   # of yours; they would take help texts, or modules, away
+export ORT_DISABLE_TELEMETRY=${ORT_DISABLE_TELEMETRY:-1}   # else ONNX Runtime reports its use to Microsoft
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}   # one thread per job: parallelism comes from the jobs (nj)
 
 # Sourced twice, or with the other interpreter than last time: the folders stand on PATH once.

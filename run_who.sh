@@ -22,12 +22,22 @@ fi
 config_file=global_conf/config_folder.sh  # configs to read: a.sh, or a.sh,b.sh
 declare -a po_words=(folder_persons folder_videos)
 . ./utils/parse_options.sh
-. ./path.sh
 
+# Told before path.sh makes the environment, which takes minutes the first time.
 if [ -z "$folder_videos" ]; then
   echo "$0: expected two folders: $0 PERSONS VIDEOS; --help tells what is in them" >&2
   exit 1
 fi
+if [ -n "$folder_persons" ] && [ ! -e "$folder_persons" ]; then
+  echo "$0: no folder '$folder_persons'; check its name, or make it:" \
+    "without any portrait everybody is unknown" >&2
+  exit 1
+fi
+if [ ! -e "$folder_videos" ]; then
+  echo "$0: no folder or file '$folder_videos'; check its name" >&2
+  exit 1
+fi
+. ./path.sh
 options=()
 for name in "${!po_given[@]}"; do
   options+=("--${name//_/-}=${po_given[$name]}")

@@ -98,7 +98,7 @@ model_dir=                   # folder of downloaded network files; empty: VIDPER
 max_pixels=100000000         # [>=1] larger frames and images are refused as unreadable
 max_duration_s=86400.0       # [>0] longer videos are refused as unreadable (seconds)
 
-## Video (stages 2 4)
+## Video (stages 2 4 who)
 fps=1.0                      # [>0] frames per second of video that are searched
 
 ## Video (stage 2)

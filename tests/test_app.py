@@ -389,6 +389,7 @@ def test_import_is_cheap_and_every_public_name_is_there() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr.strip()) == (0, "") or done.stderr.strip() == ""
     assert all(getattr(vidperson, name) for name in vidperson.__all__)
+    assert issubclass(vidperson.DataError, vidperson.VidPersonError)  # what a caller catches
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         vidperson.lod  # noqa: B018
 

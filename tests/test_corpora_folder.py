@@ -124,7 +124,7 @@ def test_folder_hidden_and_other_files_are_left_out_and_counted(
     enroll, test = folder.prepare(tmp_path / "data", *roots)
     assert len(read_scp(test / "vid.scp")) == len(VIDEOS)
     assert len(read_spk2utt(enroll / "spk2utt")) == 4
-    assert "2 files that are no media by their extension left out: notes.txt, x/list.csv" in caplog.text
+    assert "left out, since no photo or video by their names: notes.txt, x/list.csv" in caplog.text
     assert "Nobody: no image or video in it" in caplog.text
     assert "1 files beside the persons' folders left out: loose.jpg" in caplog.text
 
@@ -280,16 +280,18 @@ def test_folder_of_videos_may_be_one_file(tmp_path: Path, roots: tuple[Path, Pat
 @pytest.mark.parametrize(
     ("persons", "videos", "message"),
     [
-        ("typo", "v", "typo: no such folder; make it"),
+        ("typo", "v", "typo: no such folder; check its name, or make it"),
         ("v/a b.mp4", "v", "a b.mp4: expected a folder, found a file"),
         ("p", "typo", "typo: no such folder"),
         ("p", "p/empty", "put some"),
+        ("p", "p/notes.txt", "notes.txt: no photo or video by its name"),
     ],
 )
 def test_folder_that_is_not_there_is_refused_though_there_may_be_no_portrait(
     tmp_path: Path, roots: tuple[Path, Path], persons: str, videos: str, message: str
 ) -> None:
     (roots[0] / "empty").mkdir()
+    (roots[0] / "notes.txt").write_text("")
     with pytest.raises(DataError, match=message):
         folder.prepare(tmp_path / "data", tmp_path / persons, tmp_path / videos, find_persons=True)
     assert not (tmp_path / "data").exists()

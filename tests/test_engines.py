@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 import logging
+import os
 import re
 import struct
 import subprocess
@@ -725,6 +726,14 @@ def test_recording_that_fails_is_no_reason_to_record_no_other_shape(monkeypatch:
         assert_close(network(batch), exact(batch), 1e-4, count)
         assert recorder.replayed == replayed
     assert len(recorder.recorded) == 2
+
+
+def test_onnx_runtime_reports_nothing_to_its_maker(tmp_path: Path) -> None:
+    ours = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    code = "import vidperson.engines.onnxruntime_engine"
+    subprocess.run([sys.executable, "-c", code], env={**kept, "HOME": str(tmp_path)}, check=True, timeout=120)
+    assert list(tmp_path.iterdir()) == []  # it would keep a number of the machine here, and what it is about to send
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ EVERYTHING = {
 }
 MODALITY = {"networks", "media", "training", "io", "engines", "prefetch", "supervision", *NEUTRAL}
 ALLOWED: dict[str, set[str]] = {
-    "__init__": {"app"},
+    "__init__": {"app", "errors"},
     "types": set(),
     "answers": set(),
     "errors": set(),

@@ -156,6 +156,28 @@ def test_options_name_that_is_no_name_is_refused(recipe: Path, name: str) -> Non
     assert not (recipe / "x").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("--detctor", "--detector"),
+        ("--fsp", "--fps"),
+        ("--contactsheets", "--contact-sheet"),
+        ("--fqs", "--fps"),
+        ("--xyz", ""),
+        ("--f", ""),
+        ("--detected", "--detector"),
+    ],
+)
+def test_options_the_most_similar_one_is_asked_for(recipe: Path, given: str, meant: str) -> None:
+    message = refusal(recipe, given, "1")
+    assert message.partition("did you mean ")[2].strip() == (f"{meant}?" if meant else "")
+
+
+def test_options_switch_without_value_is_told_both(recipe: Path) -> None:
+    message = refusal(recipe, "--force")
+    assert "option --force lacks its value; write --force true, or --force false" in message
+
+
 @pytest.mark.parametrize("args", [["--nj"], ["--nj", "--stage", "2"]])
 def test_options_value_missing_is_refused(recipe: Path, args: list[str]) -> None:
     assert "option --nj lacks its value" in refusal(recipe, *args)

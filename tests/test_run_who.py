@@ -81,7 +81,10 @@ def test_what_is_wrong_with_files_is_said_in_plain_words(
     [
         ((), "expected two folders: ./run_who.sh PERSONS VIDEOS"),
         (("one",), "expected two folders: ./run_who.sh PERSONS VIDEOS"),
-        (("one", "two", "three"), "expected options, found 'three'"),
+        (("one", "two", "three"), "expected options, found 'three'; first come 2 names, then options;"),
+        (("one", "two"), "no folder 'one'; check its name, or make it: without any portrait everybody is unknown"),
+        (("docs", "two"), "no folder or file 'two'; check its name"),
+        (("docs", "docs", "--anotate", "true"), "did you mean --annotate?"),
     ],
 )
 def test_call_without_two_folders_is_refused_at_once(
@@ -89,6 +92,7 @@ def test_call_without_two_folders_is_refused_at_once(
 ) -> None:
     done = run_who(repo, *words, "--exp-dir", tmp_path / "exp", check=False)
     assert done.returncode == 1 and message in done.stderr and not (tmp_path / "exp").exists()
+    assert done.stderr.count("\n") == 1  # networks and the environment come later
 
 
 def test_frames_that_are_too_far_apart_are_refused(repo: Path, tmp_path: Path) -> None:

@@ -76,11 +76,11 @@ def report(pages, browser):
 
 def test_first_page_tells_persons_times_and_what_was_skipped(report):
     text = " ".join(report.texts("body"))
-    assert "5 persons and 2 unknown persons in 7 videos and 2 pictures." in text
+    assert "5 persons and 2 unknown persons in 6 videos and 2 photos." in text
     assert report.texts("#persons .card h3")[:2] == ["Anna", "Grandpa Otto"]
     assert report.texts("#unknown h3") == ["unknown 1", "unknown 2"]
     anna = " ".join(report.texts("#persons .card")[0].split())
-    assert "0:03 – 0:41 98 %" in anna and "2:30 – 2:43 perhaps, 60 %" in anna and "2 videos · 1 picture" in anna
+    assert "0:03 – 0:41 98 %" in anna and "2:30 – 2:43 perhaps, 60 %" in anna and "2 videos · 1 photo" in anna
     skipped = [" ".join(row.split()) for row in report.texts("#skipped tbody tr")]
     assert skipped[0] == "video old tape.avi it cannot be read (the file ends after 12 of 4096 bytes)"
     assert [row.split()[0] for row in skipped] == ["video", "video", "portrait"] and "largest counts" in skipped[2]
@@ -197,7 +197,7 @@ def test_answer_without_videos_persons_and_faces_is_a_page(tmp_path):
         ({}, {}, "0 persons in 0 videos."),
         ({"a.mp4": video("a", 5)}, PERSONS, "0 persons in 1 video."),
         ({"a.mp4": video("a", 5, appearance("unknown 1", 0, 5, 1, "unknown"))}, {}, "1 unknown person in 1 video."),
-        ({"a.jpg": video("a", 0, appearance("Anna", 0, 0))}, PERSONS, "1 person in 1 picture."),
+        ({"a.jpg": video("a", 0, appearance("Anna", 0, 0))}, PERSONS, "1 person in 1 photo."),
     ):
         write(tmp_path / "r", answers, persons)
         assert text in (tmp_path / "r" / "report.html").read_text()

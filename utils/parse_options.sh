@@ -257,6 +257,44 @@ po_name_experiment() {
   fi
 }
 
+# Set po_similar to a question for the option that a name was meant to be: of those that differ
+# least, the first. Empty where all differ by more than two letters, or a third of the name.
+# Arguments: name.
+po_find_similar() {
+  local po_other po_best="" po_least=$((${#1} / 3 < 2 ? ${#1} / 3 : 2)) po_i po_j po_cost
+  local -a po_row po_last po_older
+  po_similar=
+  for po_other in "${po_names[@]}"; do
+    po_i=$((${#1} - ${#po_other}))
+    ((${po_i#-} <= po_least)) || continue
+    po_row=()
+    for ((po_j = 0; po_j <= ${#po_other}; po_j++)); do po_row+=("$po_j"); done
+    po_last=()
+    for ((po_i = 1; po_i <= ${#1}; po_i++)); do
+      po_older=("${po_last[@]}")
+      po_last=("${po_row[@]}")
+      po_row=("$po_i")
+      for ((po_j = 1; po_j <= ${#po_other}; po_j++)); do
+        po_cost=1
+        [ "${1:po_i-1:1}" != "${po_other:po_j-1:1}" ] || po_cost=0
+        po_cost=$((po_last[po_j - 1] + po_cost))
+        ((po_last[po_j] + 1 >= po_cost)) || po_cost=$((po_last[po_j] + 1))
+        ((po_row[po_j - 1] + 1 >= po_cost)) || po_cost=$((po_row[po_j - 1] + 1))
+        if ((po_i > 1 && po_j > 1)) && [ "${1:po_i-2:2}" = "${po_other:po_j-1:1}${po_other:po_j-2:1}" ] &&
+          ((po_older[po_j - 2] + 1 < po_cost)); then
+          po_cost=$((po_older[po_j - 2] + 1))   # two letters changed places
+        fi
+        po_row+=("$po_cost")
+      done
+    done
+    if ((po_row[-1] < po_least)) || { [ -z "$po_best" ] && ((po_row[-1] == po_least)); }; then
+      po_least=${po_row[-1]}
+      po_best=$po_other
+    fi
+  done
+  [ -z "$po_best" ] || po_similar="; did you mean --${po_best//_/-}?"
+}
+
 po_help() {
   local po_name po_text po_comment po_heading po_title=""
   sed -n '2,${/^#/!q; /^# shellcheck /d; s/^# \{0,1\}//; p}' "$po_script"
@@ -334,17 +372,25 @@ for ((po_index = 0; po_index < ${#po_args[@]}; po_index++)); do
     po_given[${po_words[po_word]}]=$po_arg
     po_word=$((po_word + 1))
   elif [[ $po_arg != --?* ]]; then
+    if [ -v po_words ]; then
+      po_fail "expected options, found '$po_arg'; first come ${#po_words[@]} names, then options;" \
+        "a name with blanks needs quotes"
+    fi
     po_fail "expected options, found '$po_arg'; --help shows how it is called"
   elif [[ ! $po_name =~ ^[a-z0-9_]+$ || ! -v po_headings[$po_name] ]]; then
     po_all=("${po_names[@]/#/--}")
-    po_fail "unknown option $po_option; valid: ${po_all[*]//_/-} --help"
+    po_find_similar "$po_name"
+    po_fail "unknown option $po_option; valid: ${po_all[*]//_/-} --help$po_similar"
   elif [[ $po_arg == *=* ]]; then
     po_given[$po_name]=${po_arg#*=}
   else
     po_index=$((po_index + 1))
-    [[ $po_index -lt ${#po_args[@]} && ${po_args[po_index]} != --* ]] ||
+    if [[ $po_index -ge ${#po_args[@]} || ${po_args[po_index]} == --* ]]; then
+      [ "${po_kinds[$po_name]}" != switch ] ||
+        po_fail "option $po_option lacks its value; write $po_option true, or $po_option false"
       po_fail "option $po_option lacks its value;" \
         "one that starts with -- is given as $po_option=--..."
+    fi
     po_given[$po_name]=${po_args[po_index]}
   fi
 done

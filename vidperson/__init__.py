@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vidperson.app import App, Comparison, Face, Gallery, Settings, load
+    from vidperson.errors import DataError, VidPersonError
 
 __version__ = "0.1.0"
-__all__ = ["App", "Comparison", "Face", "Gallery", "Settings", "__version__", "load"]
+__all__ = ["App", "Comparison", "DataError", "Face", "Gallery", "Settings", "VidPersonError", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'vidperson' has no attribute '{name}'")
-    from vidperson import app
+    from vidperson import app, errors
 
-    return getattr(app, name)
+    return getattr(errors if name.endswith("Error") else app, name)

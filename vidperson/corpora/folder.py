@@ -148,7 +148,8 @@ def portraits_of(root: Path, is_given: bool = True) -> dict[str, str]:
         if root.is_file():
             raise DataError("expected a folder, found a file; put the photo into a folder and name that", root)
         if not root.is_dir():
-            raise DataError("no such folder; make it: without any portrait in it everybody is unknown", root)
+            why = "no such folder; check its name, or make it: without any portrait everybody is unknown"
+            raise DataError(why, root)
         loose = [path for path in root.iterdir() if _is_media(path) and not path.name.startswith(".")]
         for path in sorted(loose, key=os.fsencode):
             check_path(path)
@@ -166,6 +167,8 @@ def _videos(root: Path) -> tuple[Path, list[str]]:
     if _is_media(root):
         check_path(root)
         return root.parent, [root.name]
+    if root.is_file():
+        raise DataError("no photo or video by its name, which ends in none of .mp4, .mov, .jpg and others", root)
     videos = media_below(root)
     if not videos:
         raise DataError("no video or image in it; put some there, such as .mp4, .mov or .jpg", root)
@@ -224,9 +227,8 @@ def media_below(root: Path, suffixes: Collection[str] = MEDIA) -> list[str]:
         else:
             ignored.append(str(path.relative_to(root)))
     if ignored:
-        what = "videos" if suffixes == VIDEOS else "media"
-        message = "%s: %d files that are no %s by their extension left out: %s"
-        log.warning(message, root, len(ignored), what, shortened(sorted(ignored)))
+        what = "video" if suffixes == VIDEOS else "photo or video"
+        log.warning("%s: left out, since no %s by their names: %s", root, what, shortened(sorted(ignored)))
     return [str(path) for path in sorted(found, key=os.fsencode)]
 
 

@@ -22,6 +22,8 @@ from vidperson.errors import EngineError, ModelError
 ONNX_ENGINES = ("openvino", "onnxruntime", "torch")
 ENGINES = (*ONNX_ENGINES, "mxnet")
 PRECISIONS = ("fp32", "bf16", "fp16")
+# From its import on ONNX Runtime reports its use to Microsoft, with a number of this machine, kept in ~/.cache.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _INSTALL = {
     "openvino": "it is in requirements/base.txt: run . ./path.sh",
     "onnxruntime": "it is in requirements/base.txt: run . ./path.sh",

@@ -184,7 +184,7 @@ def _first_page(index: _Index, skipped: Sequence[Skipped], made: Made) -> str:
     later = [number for burst in bursts[MOST_CARDS:] for number in burst]
     return render(
         "who.html.j2",
-        title="Who is in these videos?" if films or not bursts else "Who is in these pictures?",
+        title="Who is in these videos?" if films or not bursts else "Who is in these photos?",
         subtitle=index.summary(len(known), len(unknown)),
         most_times=MOST_TIMES,
         num_persons=len(known),
@@ -322,7 +322,7 @@ class _Index:
         """Files that could not be read, or not as a whole."""
         rows = self._db.execute("SELECT name, status, picture FROM video ORDER BY number")
         return [
-            Skipped("picture" if picture else "video", name, plain_status(status))
+            Skipped("photo" if picture else "video", name, plain_status(status))
             for name, status, picture in rows
             if status.partition(":")[0] in _SKIPPED
         ]
@@ -338,12 +338,15 @@ class _Index:
         return [name for person, name in self._names.items() if f"+{person}" not in here]
 
     def summary(self, known: int, unknown: int) -> str:
-        """What was found, in a sentence."""
-        films, pictures = (self._one(f"SELECT count(*) FROM video WHERE picture = {each}") for each in (0, 1))
+        """What was found, in a sentence, in the files that could be read."""
+        read = "status NOT LIKE 'unreadable%' AND status NOT LIKE 'missing%'"
+        films, pictures = (
+            self._one(f"SELECT count(*) FROM video WHERE {read} AND picture = {each}") for each in (0, 1)
+        )
         persons = [_count(known, "person")] if known or self._names or not unknown else []
         persons += [_count(unknown, "unknown person")] if unknown else []
         media = [_count(films, "video")] if films or not pictures else []
-        media += [_count(pictures, "picture")] if pictures else []
+        media += [_count(pictures, "photo")] if pictures else []
         return f"{_joined(persons)} in {_joined(media)}."
 
     # -- cards ------------------------------------------------------------------------------------------------------
@@ -382,7 +385,7 @@ class _Index:
             (key,),
         ).fetchone()
         facts = [_count(films, "video")] if films else []
-        facts += [_count(pictures, "picture")] if pictures else []
+        facts += [_count(pictures, "photo")] if pictures else []
         facts += [f"{seconds_text(seconds)} in all"] if films else []
         lanes, words, whole = [], [self.name_of(key)], most == math.inf
         faces = MOST_FACES if whole else 0
