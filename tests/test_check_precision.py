@@ -151,6 +151,7 @@ def test_stage_takes_the_batch_size_for_a_setting_where_it_may_change_the_last_d
     script = (
         f"set -euo pipefail; cmd=here cuda_cmd=there engine={engine} device={device} precision=fp32 threads=2\n"
         f"trial_sets=a:b snorm_cohort= submean_set= modalities=face exp_dir={tmp_path}/exp data_dir={tmp_path}/data\n"
+        "find_persons=false frames=uniform\n"
         ". utils/stage.sh; use_modality face; use_network tiny --det-batch 4; check_precision /no/such\n"
         'echo "$launch|$speed_args|${network_args[*]}|${network_inputs[*]}"'
     )

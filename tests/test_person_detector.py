@@ -319,7 +319,7 @@ def test_stage_2_finds_persons_where_there_is_no_region_and_keeps_given_boxes(
     assert (items / "cast/contact_sheet.jpg").is_file()
     made = {path: path.read_bytes() for path in items.glob("*/*") if path.suffix in (".ark", ".tar", ".scp")}
     stage(repo, tmp_path, "002_detect_faces", "--body-detector", "pillars", "--nj", "3", "--force", "true")
-    assert len(made) == 16 and all(path.read_bytes() == content for path, content in made.items())
+    assert len(made) == 20 and all(path.read_bytes() == content for path, content in made.items())
     statuses = dict(line.split(maxsplit=1) for line in (items / "cast/status").read_text().splitlines())
     assert list(statuses) == list(media) and statuses["a-video"] == "ok" and statuses["c-nobody"] == "no_body"
     rows = load_matrices(items / "cast/bodies.scp", 7)

@@ -6,9 +6,8 @@
 #                          data_sets also those of $snorm_cohort and $submean_set that are there
 #   enroll_of              test set -> its enrolment sets, joined by + as in $trial_sets
 #
-# and defines is_search, is_scored, is_empty, use_modality, use_network, check_precision, need, each_part, add_set,
-# make_sets, system_options, pair_options, cast_options, who_options and
-# answer_options.
+# and defines is_search, is_scored, is_empty, use_modality, use_network, check_precision, need, each_part,
+# add_set, make_sets, system_options, pair_options, cast_options, who_options and answer_options.
 
 data_sets=()
 test_sets=()
@@ -79,9 +78,9 @@ is_empty() {
   [ "$find_persons" = true ] && [ -f "$data_dir/$1/spk2utt" ] && [ ! -s "$data_dir/$1/spk2utt" ]
 }
 
-# Stop where a file is not there, and say what makes it. Arguments: file, what to run.
+# Stop where a file or folder is not there, and say what makes it. Arguments: file, what to run.
 need() {
-  if [ ! -f "$1" ]; then
+  if [ ! -e "$1" ]; then
     echo "$0: there is no $1; run $2" >&2
     exit 1
   fi
@@ -307,7 +306,9 @@ cast_options() {
 who_options() {
   local enroll_sets=() enroll_data=() test=${1##*:} sources=() items=() word data_set parts enroll_parts
   word=${1%%:*}
+  need "$data_dir/$test" ./run_001_prepare_data.sh
   for data_set in ${word//+/ }; do
+    need "$data_dir/$data_set" ./run_001_prepare_data.sh
     if ! is_empty "$data_set"; then
       enroll_sets+=("$data_set")
       enroll_data+=("$data_dir/$data_set")
