@@ -369,7 +369,7 @@ def test_the_step_prints_the_table_and_tells_what_could_not_be_read(tmp_path, it
     assert said[0].split() == list(WhoRow._fields[:-1])
     assert said[3].split() == ["Bob", "deep/er/my", "clip.mp4", "6.00", "8.50", "0.61", "unsure", "0", "6.00"]
     assert said[-2:] == [
-        "4 videos and photos: 2 appearances recognised, 1 unsure, 1 unknown; 1 show nobody",
+        "files: 4, with nobody: 1; appearances: 2 recognised, 1 unsure, 1 unknown",
         "1 could not be read: broken.avi (not a media file)",
     ]
 

@@ -36,9 +36,9 @@ class Summary:
 
     def lines(self) -> list[str]:
         """In words."""
-        told = f"{self.decisions['yes']} appearances recognised, {self.decisions['unsure']} unsure"
-        told += f", {self.decisions['unknown']} unknown; {self.empty} show nobody"
-        lines = [f"{self.videos} videos and photos: {told}"]
+        told = f"{self.decisions['yes']} recognised, {self.decisions['unsure']} unsure"
+        told += f", {self.decisions['unknown']} unknown"
+        lines = [f"files: {self.videos}, with nobody: {self.empty}; appearances: {told}"]
         if self.failures:
             more = f", and {self.failures - len(self.failed)} more" if self.failures > len(self.failed) else ""
             names = "; ".join(f"{video} ({why})" for video, why in self.failed)
