@@ -125,12 +125,13 @@ def test_other_sound_is_encoded_and_lasts_as_long(tmp_path, rate) -> None:
     assert seconds == pytest.approx(2.0, abs=0.15)
 
 
-def test_a_copy_is_the_same_every_time(tmp_path) -> None:
-    path = film(tmp_path / "a.mp4", size=(97, 61), sound="aac")  # odd sides grow by a pixel
-    for name in ("b", "c"):
+@pytest.mark.parametrize(("size", "shape"), [((97, 61), (62, 98, 3)), ((64, 48), (48, 64, 3))])  # even sides
+def test_a_copy_is_the_same_every_time(tmp_path, size, shape) -> None:
+    path = film(tmp_path / "a.mp4", size=size, sound="aac")
+    for name in "bcde":
         annotate_video(path, tmp_path / name, [(moving(), "Ann")])
-    assert (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
-    assert decoded(tmp_path / "b")[0][1].shape == (62, 98, 3)
+    assert len({(tmp_path / name).read_bytes() for name in "bcde"}) == 1
+    assert decoded(tmp_path / "b")[0][1].shape == shape
 
 
 def test_a_film_that_was_turned_is_upright_in_the_copy(shared, tmp_path) -> None:

@@ -50,7 +50,8 @@ _COPIED_SOUND = {"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"}
 _USUAL_RATE = 48_000  # samples a second
 _LATE = 10  # a share of a second by which a frame of sound may overlap the one before
 _ENCODER = "libx264"
-_OPTIONS = {"preset": "veryfast", "crf": "21", "threads": "2"}  # the number of threads decides the bytes
+# The number of threads decides the bytes. The macroblock tree reads memory that nobody has written, in small frames.
+_OPTIONS = {"preset": "veryfast", "crf": "21", "threads": "2", "mbtree": "0"}
 
 
 class Drawing:
