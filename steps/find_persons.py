@@ -37,10 +37,10 @@ from typing import TYPE_CHECKING
 from steps.parts import listed_segments
 from steps.score import RunOptions, embedding_inputs, files_of, items_of, need, refuse_damaged, to_make
 from vidperson import cli
+from vidperson.backends.decisions import Thresholds
 
 if TYPE_CHECKING:
     from vidperson.answers import PortraitNote
-    from vidperson.backends.decisions import Thresholds
     from vidperson.backends.gallery import Gallery
     from vidperson.io.planned import Planned
     from vidperson.types import Calibration
@@ -97,16 +97,18 @@ class SourceOptions:
 class DecisionOptions:
     """When a person is named."""
 
-    person_prior: float = cli.option(0.5, "prior probability that somebody is in the gallery", convert=cli.share)
-    min_probability: float = cli.option(0.8, "lowest probability of the decision yes", convert=cli.share)
+    person_prior: float = cli.option(
+        Thresholds.person_prior, "prior probability that somebody is in the gallery", convert=cli.share
+    )
+    min_probability: float = cli.option(Thresholds.yes, "lowest probability of the decision yes", convert=cli.share)
     unsure_probability: float = cli.option(
-        0.5, "lowest probability that it is anybody of the gallery, for the decision unsure", convert=cli.share
+        Thresholds.unsure,
+        "lowest probability that it is anybody of the gallery, for the decision unsure",
+        convert=cli.share,
     )
 
     def thresholds(self) -> Thresholds:
         """Raises ScoringError for values that cannot be."""
-        from vidperson.backends.decisions import Thresholds
-
         return Thresholds(self.person_prior, self.min_probability, self.unsure_probability)
 
 

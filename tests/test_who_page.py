@@ -50,7 +50,7 @@ class Links(HTMLParser):
 
 
 def write(folder, answers, persons=PERSONS, skipped=(), made=MADE):
-    """The pages of an answer, name of the video -> answer, whose files are said to be in media/ beside the folder."""
+    """The pages of answers. videos: name -> answer; the files are said to be in media/ beside the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     names = Names(persons, {answer.segment: name for name, answer in answers.items()})
     media = {answer.segment: folder.parent / "media" / name for name, answer in answers.items()}

@@ -48,7 +48,7 @@ from vidperson.networks.choice import best_at_hand
 from vidperson.networks.install import InstalledModel, install_model, shipped_model
 from vidperson.networks.opening import AUTO, auto_precision, open_network
 from vidperson.report.portrait_notes import note_text
-from vidperson.types import IMAGE_SUFFIXES, Calibration, Float, Frame, Image
+from vidperson.types import Calibration, Float, Frame, Image, is_image_name
 from vidperson.who.finding import video_of
 
 Source = str | os.PathLike[str] | Image
@@ -401,7 +401,7 @@ def _figures(source: Source) -> tuple[float, str]:
         found = figures_of(os.path.abspath(source))
     except (DataError, MediaError):
         return 0.0, ""
-    is_image = os.fspath(source).lower().endswith(IMAGE_SUFFIXES)
+    is_image = is_image_name(os.fspath(source))
     return 0.0 if is_image else round(found.seconds, 3), found.taken
 
 

@@ -38,7 +38,7 @@ class Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFo
 def parser(
     doc: str | None, epilog: str = "Run it from the repository root after `. ./path.sh`."
 ) -> argparse.ArgumentParser:
-    """A parser whose help is the step's docstring, with the defaults shown per option."""
+    """A parser. Its help is the step's docstring, with the defaults shown per option."""
     return _Parser(description=doc, epilog=epilog, formatter_class=Help, allow_abbrev=False)
 
 

@@ -28,6 +28,12 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 """Extensions of images that are decoded as such, lower case."""
 
+
+def is_image_name(name: str) -> bool:
+    """Whether a file is an image by its extension."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
 NUM_LANDMARKS = 5
 FACE_COLUMNS = ("frame", "time_s", "x1", "y1", "x2", "y2", "score") + tuple(
     f"{axis}_{point}" for point in ("eye_r", "eye_l", "nose", "mouth_r", "mouth_l") for axis in "xy"

@@ -10,7 +10,7 @@ from vidperson.backends.exact import UNIT_BITS, Double, round_to_grid
 Labels = NDArray[np.int64]
 NOBODY_APART: Labels = np.zeros((0, 2), np.int64)
 _APART = 1e9  # a distance: as many vectors as there can be do not make up for it
-_FEW, _WIDE, _ROWS = 4096, 16384, 64  # vectors at once; rows whose links are held at once
+_FEW, _WIDE, _ROWS = 4096, 16384, 64  # vectors at once; rows of which the links are held at once
 _ROUNDING = 1e-5  # more than float32 is off
 
 
@@ -50,9 +50,10 @@ def _parted(labels: Labels, apart: Labels) -> Labels:
 def linked_clusters(units: Double, threshold: float, max_bytes: int, apart: Labels = NOBODY_APART) -> Labels:
     """The clusters of :func:`average_linkage`, faster where most of many vectors are alike to few others.
 
-    Two clusters whose average cosine is >= threshold have members whose cosine is, so no cluster reaches beyond the
-    vectors that are linked by such cosines, directly or through others: those are clustered group by group. A group is
-    found in O(N^2 dim) time, without a loop over vectors. Takes memory for 2^26 cosines beside that of the groups.
+    Where the average cosine of two clusters is >= threshold, that of some of their members is, too. So no cluster
+    reaches beyond the vectors that such cosines link, directly or through others. Each group of these is clustered by
+    itself. A group is found in O(N^2 dim) time, without a loop over vectors. Takes memory for 2^26 cosines beside that
+    of the groups.
     """
     count = len(units)
     if count <= _FEW:

@@ -137,7 +137,7 @@ def on_itself(result: Result) -> bool:
 
 
 def with_labels(table: Table, results: Sequence[Result], labels: Sequence[str]) -> Table:
-    """A table with a line per result of one set, whose systems are named by one label each in place of columns."""
+    """A table of one set, a line per result. One label names a system, in place of several columns."""
     names = len(_head(several_modalities(results)))
     head, lines = table
     return ["system", *head[names:]], [[one, *line[names:]] for one, line in zip(labels, lines, strict=True)]

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 from vidperson.answers import VideoAnswer
 from vidperson.report.page import render
 from vidperson.report.pictures import narrow_jpeg
-from vidperson.types import IMAGE_SUFFIXES
+from vidperson.types import is_image_name
 
 T = TypeVar("T")
 
@@ -274,7 +274,7 @@ class _Index:
         self._sets.add(shown.test_set)
         values = (number, shown.test_set, answer.segment, shown.name, shown.page, shown.media, shown.annotated)
         about = (max([answer.duration_s, *ends]), answer.status, answer.taken, len(ends))
-        picture = answer.duration_s == 0 and shown.name.lower().endswith(IMAGE_SUFFIXES)
+        picture = answer.duration_s == 0 and is_image_name(shown.name)
         self._db.execute(
             f"INSERT INTO video VALUES ({','.join('?' * 13)})", (*values, *about, picture, shown.first_frame_s)
         )

@@ -27,7 +27,7 @@ from vidperson.io.planned import Planned
 from vidperson.io.record import MISSING, RECORD
 from vidperson.io.rttm import Rttm
 from vidperson.io.subtitles import caption, webvtt
-from vidperson.types import BODY_COLUMNS, FACE_COLUMNS, HEARD, IMAGE_SUFFIXES, ITEMS, Image
+from vidperson.types import BODY_COLUMNS, FACE_COLUMNS, HEARD, ITEMS, Image, is_image_name
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ def _labels(answer: VideoAnswer, names: Names) -> list[tuple[Appearance, str]]:
 
 def _copy_of(answer: VideoAnswer, names: Names, path: Path, stem: Path) -> Planned:
     """The copy of a file, with what decides its content. stem: its path without an ending."""
-    still = path.suffix.lower() in IMAGE_SUFFIXES
+    still = is_image_name(path.name)
     captions = "\n".join(text for _, text in _labels(answer, names))
     digest = hashlib.sha256(answer_line(answer) + captions.encode()).hexdigest()
     try:
@@ -241,7 +241,7 @@ def _told_apart(answer: VideoAnswer, test_set: str) -> VideoAnswer:
 
 def _first_frame_s(path: Path | None) -> float:
     """0 also where the file is not there any more, or there was none."""
-    if path is None or path.suffix.lower() in IMAGE_SUFFIXES:
+    if path is None or is_image_name(path.name):
         return 0.0
     from vidperson.media.video import first_frame_s
 

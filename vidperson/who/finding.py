@@ -24,7 +24,7 @@ from vidperson.io.portrait_notes import write_notes
 from vidperson.io.record import checked
 from vidperson.media.video import sound_after_frames_s
 from vidperson.report.portrait_notes import note_text
-from vidperson.types import HEARD, IMAGE_SUFFIXES, ITEMS, Float
+from vidperson.types import HEARD, ITEMS, Float, is_image_name
 
 
 class StoredPart:
@@ -111,7 +111,7 @@ def read_videos(
     for segment in segments:
         status = next((part.statuses[segment] for part in parts if segment in part.statuses), "unreadable: no status")
         shots = next((rows for part in parts if (rows := part.shots(segment)) is not None), None)
-        is_image = paths.get(segment, "").lower().endswith(IMAGE_SUFFIXES)
+        is_image = is_image_name(paths.get(segment, ""))
         duration_s = 0.0 if is_image else round(float(seconds.get(segment, 0.0)), 3)
         video = video_of(segment, status, shots, duration_s, fps, taken.get(segment, ""))
         yield video, [_on_clock_of_frames(part.found(segment), sounds.get(segment)) for part in parts]
