@@ -200,24 +200,28 @@ def test_exported_file_equals_the_torch_network_for_any_number_of_items_and_fram
 def test_step_killed_and_run_again_equals_an_undisturbed_run(
     voices: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With everything on: other speeds, a teacher, unknown speakers, a margin that rises, a mean of the last epochs."""
+    """With everything on: other speeds, a teacher, unknown speakers, a margin that rises, a mean of the last epochs.
+
+    Killed before the first step, with what the teacher says on the disk and no checkpoint, and in the second epoch.
+    """
     from vidperson.training.loop import _Run
 
     more: dict[str, Any] = {"epochs": 3, "average": 2, "valid_data": [], "test_data": [], "save_steps": 1, "top_k": 2}
     more |= {"teacher": [str(teacher)], "speeds": [0.9, 1.1], "unlabelled": [str(voices / "anyone")]}
     more |= {"unlabelled_batch": 3, "margin_epochs": [1, 3], "music": str(voices / "music"), "sub_centres": 2}
     more |= {"augment": "noise=0.2 music=0.2 babble=0.2 television=0.1 reverb=0.2 mask=1 channel=0.3 level=0.3"}
-    update = _Run._update
+    update, dies_at = _Run._update, 0
 
     def dying(self: _Run, batch: Any) -> Any:
-        if self.step == 5:
+        if self.step == dies_at:
             raise KeyboardInterrupt
         return update(self, batch)
 
     train(**options(voices, tmp_path / "whole/tiny", **more))
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(_Run, "_update", dying)
-        train(**options(voices, tmp_path / "tiny", **more))
+    for dies_at in (0, 5):  # noqa: B007
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(_Run, "_update", dying)
+            train(**options(voices, tmp_path / "tiny", **more))
     assert load_checkpoint(tmp_path / "tiny/last.pt")["step"] == 5
     train(**options(voices, tmp_path / "tiny", **more))
     for name in ("last.pt", "best.pt"):
@@ -531,7 +535,7 @@ def test_loader_with_answers_goes_to_a_worker_without_them(voices: Path, teacher
 
 
 def test_teachers_answers_are_of_whole_utterances_at_each_speed_less_their_mean(
-    voices: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    voices: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made, installed = training_set([read_speakers(str(voices / "train"))], []), installed_model(teacher)
     monkeypatch.setattr("vidperson.speaker.training_teachers._CHUNK", 5)
@@ -549,7 +553,11 @@ def test_teachers_answers_are_of_whole_utterances_at_each_speed_less_their_mean(
     part = tmp_path / "b" / whole.stem / "1.npy"
     part.parent.mkdir(parents=True)
     np.save(part, np.full((10, SIZE), 0.5, np.float32), allow_pickle=False)
+    capsys.readouterr()
     again = teacher_answers(made, (1.0, 0.9), [installed], "auto", 0, "", tmp_path / "b")
+    told = [line.split(",")[0] for line in capsys.readouterr().err.splitlines() if line.startswith("progress")]
+    assert told[0] == f"progress 5/{len(made)} utterances"
+    assert told[-1] == f"progress {len(made)}/{len(made)} utterances"
     assert again.path.name == whole.name and not part.parent.exists()
     rows = np.load(again.path)
     assert np.ptp(rows[10:20], axis=0).max() < 1e-6 and np.ptp(rows[:10], axis=0).max() > 0.1

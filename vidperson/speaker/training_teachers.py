@@ -18,6 +18,7 @@ from vidperson.io.atomic import atomic_write
 from vidperson.media.excerpts import excerpt
 from vidperson.networks.install import InstalledModel
 from vidperson.networks.opening import open_network
+from vidperson.progress import Progress
 from vidperson.speaker.augment import Sound, at_speed
 from vidperson.speaker.embedder import SpeakerEmbedder
 from vidperson.speaker.training_sounds import place_of, where_of
@@ -92,8 +93,11 @@ def teacher_answers(
         num_workers=workers,
         worker_init_fn=one_thread,
         multiprocessing_context="forkserver" if workers else None,
+        generator=torch.Generator(),  # its own: the first weights do not depend on what was computed before
     )
-    logging.info("%d of %d parts of what the teachers say are missing", len(missing), len(chunks))
+    to_hear = sum(chunks.size(number) for number in missing)
+    logging.info("the teachers hear %d of %d utterances", to_hear, len(utterances))
+    progress = Progress(len(utterances), "utterances", done=len(utterances) - to_hear)
     broken = 0
     for number, (rows, why) in zip(missing, loader, strict=True):
         for line in why:
@@ -101,6 +105,7 @@ def teacher_answers(
         broken += len(why)
         with atomic_write(parts / f"{number}.npy", "wb") as stream:
             np.save(stream, np.asarray(rows), allow_pickle=False)
+        progress.step(chunks.size(number))
     if broken:
         logging.warning("%d utterances cannot be read", broken)
     found = np.concatenate([np.load(parts / f"{number}.npy") for number in range(len(chunks))])
@@ -145,13 +150,17 @@ class _Chunks(torch.utils.data.Dataset["tuple[Float, list[str]]"]):
     def __len__(self) -> int:
         return -(-len(self.utterances) // _CHUNK)
 
+    def size(self, number: int) -> int:
+        return min(_CHUNK, len(self.utterances) - number * _CHUNK)
+
     def __getitem__(self, number: int) -> tuple[Float, list[str]]:
         if not self.embedders:
             networks = [open_network(each, self.engine, "cpu", 1) for each in self.teachers]
             cards = [each.card for each in self.teachers]
             self.embedders = [SpeakerEmbedder(*both) for both in zip(networks, cards, strict=True)]
         rows, broken = [], []
-        for item in range(number * _CHUNK, min((number + 1) * _CHUNK, len(self.utterances))):
+        first = number * _CHUNK
+        for item in range(first, first + self.size(number)):
             try:
                 rows += self._rows(item)
             except (MediaError, OSError) as error:
