@@ -1,45 +1,10 @@
 # shellcheck shell=bash disable=SC2034
-# A small network for voices that imitates Resemblyzer, like vidperson/zoo/ecapa_tiny. The weights
-# that ship are of a trial before this stage: same network, losses, teacher and speech. With this
-# config they are still to be trained. For run_012_train_speaker_embedder.sh; get its teacher first:
-#   ./run_000_get_pretrained_models.sh --modalities speaker --speaker-embedder resemblyzer_dvector \
-#     --model-dir "$VIDPERSON_SHARED/models/speaker"
-# Folders of speakers, sound of 16 kHz; where each is from: SOURCES.txt beside them.
+# The small network for voices that ships as vidperson/zoo/ecapa_tiny, the second training, from the
+# weights of the first. The steps are smaller, and the margin grows sooner.
+. ./global_conf/config_train_ecapa_tiny_first.sh
 train_name=ecapa_tiny
-train_data=
-for corpus in accent_archive audiomnist_az dspspeech20 emodb emospeech_in hyke librispeech_tc100 \
-  urdu; do
-  train_data="$train_data ${VIDPERSON_SHARED:-../shared}/data/speech_train/$corpus"
-done
-unset corpus
-train_held_out=83         # speakers who choose the epoch
-test_data="${VIDPERSON_SHARED:-../shared}/data/speech/librispeech"
-train_cache=exp/speech_cache
-train_architecture=resnet18_w16_tstp
-train_embedding_size=256  # as many as the teacher's
-train_crop_s=2.015
-train_batch=256
-train_speeds="0.9 1.1 0.8 1.25"
-train_augment="noise=0.25 babble=0.2 reverb=0.3 channel=0.4 level=1 mask=1"
-train_noise="${VIDPERSON_SHARED:-../shared}/data/speech/noise"
-train_ranges="noise=0:15 babble=8:20"
-train_loss=arcface
-train_margin=0.2
-train_margin_epochs="1 30"
-train_teacher=resemblyzer_dvector
-train_cosine_weight=1
-train_relation_weight=10
-train_epochs=100
-train_optimiser=adamw
-train_lr=0.002
-train_weight_decay=0.02
-train_schedule=cosine
-train_warmup_epochs=5
-train_ema=0.999
-train_clip=5
-train_precision=bf16
-train_half_weights=true
-train_valid_epochs=20
-train_workers=15
-train_threads=1
-train_gpus=1
+train_init=exp/speaker_train/ecapa_tiny_first/best.pt
+train_epochs=20
+train_lr=0.0006
+train_margin_epochs="0 3"
+train_warmup_epochs=1

@@ -45,7 +45,7 @@ EVERYTHING = {
     "who",
     "zoo",
 }
-MODALITY = {"networks", "media", "training", "io", "engines", "prefetch", "supervision", *NEUTRAL}
+MODALITY = {"networks", "media", "training", "io", "engines", "prefetch", "progress", "supervision", *NEUTRAL}
 ALLOWED: dict[str, set[str]] = {
     "__init__": {"app", "errors"},
     "types": set(),
