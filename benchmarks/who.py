@@ -21,6 +21,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import subprocess
 import time
 from collections import Counter, defaultdict
@@ -351,7 +352,7 @@ def put_portrait(portrait: Portrait, data: Path, folder: Path, number: int) -> N
 def answered(options: Options, work: Path) -> Path:
     """Run ./run_who.sh; returns its folder of results."""
     command = ["./run_who.sh", f"{work}/persons", f"{work}/videos", "--data-dir", f"{work}/data"]
-    command += ["--exp-dir", f"{work}/exp", *options.who_options.split()]
+    command += ["--exp-dir", f"{work}/exp", *shlex.split(options.who_options)]
     start = time.perf_counter()
     answer = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if answer.returncode:

@@ -20,9 +20,7 @@ from vidperson.io.record import sha256
 from vidperson.networks.card import ZOO, load_card
 from vidperson.networks.install import install_model, installed_model
 
-BY_STAGES = ("retinaface_tiny", "arcface_tiny", "body_tiny")
-"""Trained by a stage; ecapa_tiny is of a trial before there was one."""
-SHIPPED = (*BY_STAGES, "ecapa_tiny")
+SHIPPED = ("retinaface_tiny", "arcface_tiny", "body_tiny", "ecapa_tiny")
 TAKEN = {
     "retinaface_tiny": (3, 96, 160), "arcface_tiny": (3, 112, 112), "body_tiny": (3, 256, 128), "ecapa_tiny": (80, 203)
 }  # fmt: skip
@@ -54,9 +52,7 @@ def test_card_of_a_shipped_network_has_its_hash_data_command_commit_figures_and_
     assert card.file.sha256 == sha256(ZOO / card.file.name)
     assert card.file.size_bytes == (ZOO / card.file.name).stat().st_size
     assert card.training_data and card.figures and "for trying" in card.description
-    assert "run_01" in card.training["command"]
-    if name in BY_STAGES:
-        assert card.training["command"].startswith("./run_01") and len(card.training["commit"]) == 40
+    assert card.training["command"].startswith("./run_01") and len(card.training["commit"]) == 40
     assert "teacher" in card.training_data and card.licence.startswith("Apache-2.0; learnt from")
 
 
@@ -187,7 +183,7 @@ def test_voice_network_tells_speakers_apart_in_a_third_of_the_recordings_of_its_
         return unit(np.concatenate([voices.embed([voices.items(read(str(path)))]) for path in files]))
 
     mean = embedded(sorted((speech / "librispeech_cohort").rglob("*.flac"))[::3]).mean(axis=0)
-    for corpus, session, expected in (("ucla", r"_\d+([ABC])_", 0.081), ("librispeech", "()$", 0.004)):
+    for corpus, session, expected in (("ucla", r"_\d+([ABC])_", 0.073), ("librispeech", "()$", 0.016)):
         files = sorted((speech / corpus).rglob("*.flac"))[::3]
         vectors = unit(embedded(files) - mean)
         first, second = np.triu_indices(len(files), 1)
