@@ -593,7 +593,7 @@ def test_checkpoint_that_is_no_checkpoint_is_an_error_without_running_it(
     content = evil_format.dumps({"weights": Attack()})
     (tmp_path / "tiny.onnx").write_bytes(content)
     card = write_card(checkpoint={"architecture": "mobilefacenet"}, file__sha256=hashlib.sha256(content).hexdigest())
-    with pytest.raises(ModelError, match="not a checkpoint of tensors"):
+    with pytest.raises(ModelError, match="not a checkpoint of tensors: it holds more than tensors"):
         install_model(card, tmp_path / "models", [tmp_path])
     assert not (tmp_path / "attacked").exists()
 

@@ -179,7 +179,7 @@ def test_start_from_takes_the_weights_of_the_best_epoch_and_writes_down_which(tm
     [
         (nn.Linear(4, 2), r"best.pt: 0.bias: expected \[16\], found nothing; it is of another network"),
         (nn.Sequential(nn.Linear(5, 16)), r"best.pt: 0.weight: expected \[16, 4\], found \[16, 5\]; it is of another"),
-        (None, r"best.pt: not a checkpoint: .*; name the best.pt of an earlier run to start from"),
+        (None, r"best.pt: not a checkpoint: no such file or directory; name the best.pt of an earlier run"),
     ],
     ids=["other layers", "other shapes", "not there"],
 )
@@ -208,11 +208,23 @@ def test_checkpoint_cut_short_or_with_code_in_it_is_refused(tmp_path: Path) -> N
     path = tmp_path / CHECKPOINT
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(TrainingError, match=r"last.pt: not a checkpoint"):
+    with pytest.raises(TrainingError, match=r"last.pt: not a checkpoint: it is damaged, or its end is missing; remove"):
         run(tmp_path)
     torch.save({"step": Path("x")}, path)
-    with pytest.raises(TrainingError, match=r"last.pt: not a checkpoint"):
+    with pytest.raises(TrainingError, match=r"last.pt: not a checkpoint: it holds more than tensors, such as code"):
         run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"<html>not found", "PyTorch did not write it; it begins with '<html>no'"), (b"", "the file is empty")],
+)
+def test_checkpoint_that_pytorch_did_not_write_is_refused_with_what_it_begins_with(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    (tmp_path / BEST).write_bytes(content)
+    with pytest.raises(TrainingError, match=f"best.pt: not a checkpoint: {reason}; name the best.pt"):
+        start_from(Task().network, str(tmp_path / BEST))
 
 
 def test_best_weights_in_the_place_of_the_checkpoint_are_refused(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from vidperson.errors import DataError, EngineError, ModelError, TrainingError
 from vidperson.io.atomic import atomic_write
 from vidperson.io.record import sha256
 from vidperson.networks.architectures.backbones import load_backbone
+from vidperson.networks.convert import why_not_loaded
 from vidperson.training.muon import Muon
 from vidperson.training.settings import Settings
 
@@ -383,8 +384,7 @@ def load_checkpoint(path: Path, remedy: str = "remove it to begin again") -> dic
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the damaged file leads it to
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TrainingError(f"{path}: not a checkpoint: {reason}; {remedy}") from None
+        raise TrainingError(f"{path}: not a checkpoint: {why_not_loaded(path, error)}; {remedy}") from None
     return content
 
 
