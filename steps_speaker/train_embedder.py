@@ -32,7 +32,6 @@ Several GPUs:
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -147,11 +146,7 @@ def measure(scores: NDArray[np.float64], is_target: NDArray[np.bool_]) -> dict[s
 
     curve = roc(scores[is_target], scores[~is_target])
     found = {"eer": eer(curve), "min_dcf": min_dcf(curve, 0.05)}
-    counts = {"num_targets": int(is_target.sum()), "num_nontargets": int((~is_target).sum())}
-    logging.info(
-        "%d targets, %d others: EER %.2f %%, minDCF %.3f", *counts.values(), 100 * found["eer"], found["min_dcf"]
-    )
-    return found | counts
+    return found | {"num_targets": int(is_target.sum()), "num_nontargets": int((~is_target).sum())}
 
 
 if __name__ == "__main__":

@@ -348,7 +348,10 @@ def test_run_of_fewer_epochs_than_were_done_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("goal", "best"), [("good", 1), ("-bad", 2)])
-def test_best_epoch_by_validation_is_kept(tmp_path: Path, goal: str, best: int) -> None:
+def test_best_epoch_by_validation_is_kept_and_told(
+    tmp_path: Path, goal: str, best: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     figures = [
         {"good": 0.1, "bad": 0.5},
         {"good": 0.9, "bad": 0.4},
@@ -368,6 +371,9 @@ def test_best_epoch_by_validation_is_kept(tmp_path: Path, goal: str, best: int) 
     assert content["best"] == kept and equal(content["network"], seen[best])
     assert not equal(content["network"], seen[3])
     assert [entry["good"] for entry in read_log(tmp_path) if entry["kind"] == "validate"] == [0.1, 0.9, 0.3, 0.9]
+    name = goal.removeprefix("-")
+    assert f"epoch {best + 1}: {name} {figures[best][name]}, the best so far" in caplog.text
+    assert f"epoch 4: {name} {figures[3][name]}, the best one has {figures[best][name]}" in caplog.text
 
 
 def test_average_of_the_weights_equals_the_written_out_sum(tmp_path: Path) -> None:

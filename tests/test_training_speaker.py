@@ -437,6 +437,12 @@ def test_speakers_held_out_of_a_set_with_trials_are_validated_on_all_their_pairs
     held = [path for path in paths if "/id00/" in path or "/id02/" in path]
     assert [place.path for place in found.valid.places] == held
     assert found.valid.is_target.tolist() == [True, False, False, False, False, True]
+    assert found.valid.words == f"2 speakers held out of {tmp_path.name}"
+
+
+def test_one_speaker_held_out_is_refused_since_it_has_pairs_of_one_only(voices: Path) -> None:
+    with pytest.raises(DataError, match=r"found \d+ and 0; take two speakers or more, with two utterances or more"):
+        read_data([str(voices / "train")], [], [], [], 1)
 
 
 class Levels:
@@ -454,6 +460,7 @@ class Levels:
 def test_utterances_that_cannot_be_read_are_left_out_of_the_figures(
     voices: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     shutil.copytree(voices / "valid", tmp_path / "broken")
     shutil.copytree(voices / "valid", tmp_path / "without")
     for name in ("id08/v0/00000.wav", "id09/v1/00003.wav"):
@@ -463,14 +470,15 @@ def test_utterances_that_cannot_be_read_are_left_out_of_the_figures(
 
     def keep(scores: np.ndarray, is_target: np.ndarray) -> dict[str, Any]:
         seen.append((scores, is_target))
-        return {"num_targets": int(is_target.sum())}
+        return {"eer": 0.25, "num_targets": int(is_target.sum())}
 
     for name in ("broken", "without"):
         figures = valid_pairs([read_speakers(str(tmp_path / name))]).figures(Levels(), keep, "")  # type: ignore[arg-type]
-        assert figures == {"num_targets": 3 + 3 + 6}
+        assert figures == {"eer": 0.25, "eer_centred": 0.25, "num_targets": 3 + 3 + 6}
     for one, other in zip(seen[:2], seen[2:], strict=True):  # cosines, and those less the mean
         assert np.allclose(one[0], other[0]) and np.array_equal(one[1], other[1])
     assert "2 of 12 utterances to validate on are left out, e.g. " in caplog.text and "id08/v0/00000.wav" in caplog.text
+    assert "12 pairs of one speaker, 33 of two: EER 25.00 %; after the mean is subtracted 25.00 %" in caplog.text
     for path in (tmp_path / "broken").glob("id0[89]/*/*.wav"):
         path.unlink()
     write_wav(tmp_path / "broken/id11/a.wav", voice(3, 0))

@@ -253,7 +253,12 @@ class _Run:
             if validates:
                 log.write("validate", self.step, done - 1, figures)
             name, sign = self.goal.removeprefix("-"), -1 if self.goal.startswith("-") else 1
-            if not validates or name not in self.best or sign * figures[name] > sign * self.best[name]:
+            best = self.best.get(name)
+            keeps = not validates or best is None or sign * figures[name] > sign * best
+            if validates:
+                beside = "the best so far" if keeps else f"the best one has {best:.4g}"
+                logging.info("epoch %d: %s %.4g, %s", done, name, figures[name], beside)
+            if keeps:
                 self._keep(figures, done - 1)
             self.chosen_at = self.step
             self._save()
