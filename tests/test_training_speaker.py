@@ -361,10 +361,35 @@ def test_run_script_gives_the_step_every_option(repo: Path, tmp_path: Path) -> N
     assert (margin.top_k, margin.top_k_angle, margin.margin, margin.scale) == (5, 0.06, 0.3, 32)
     assert (found.features, found.crop_s, found.utterances, found.training.settings.average) == ("kaldi", 6, 2, 10)
     (tmp_path / "words").unlink()
+    spaced = str(data)  # one path, though it has a space
+    more = [f"--{name}={spaced}" for name in ("train-data", "train-unlabelled", "valid-data", "test-data")]
+    subprocess.run([*call, *more], cwd=repo, check=True, capture_output=True, timeout=60)
+    found = cli.parse(TrainEmbedderOptions, "doc", (tmp_path / "words").read_text().split("\0")[2:-1])
+    assert found.training.train_data == [f"{data}/a", f"{data}/b", spaced] and found.training.unlabelled == [spaced]
+    assert found.validation.valid_data == [f"{data}/v", spaced] and found.validation.test_data == [spaced]
+    (tmp_path / "words").unlink()
     (data / "v").rmdir()
     done = subprocess.run(call, cwd=repo, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and f"{data}/v is not there: make it with ./run_001_prepare_data.sh" in done.stderr
     assert not (tmp_path / "words").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("run_010_train_face_embedder", "--train-data or --train-sets; see"),
+        ("run_011_train_face_detector", "--train-data; see"),
+        ("run_012_train_speaker_embedder", "--train-data or --train-sets, or --train-unlabelled with a teacher; see"),
+        ("run_013_train_body_embedder", "--train-data or --train-sets, or --train-unlabelled with a teacher; see"),
+    ],
+)
+def test_run_script_without_anything_to_train_on_names_the_options_for_it(
+    repo: Path, tmp_path: Path, script: str, expected: str
+) -> None:
+    call = [f"./{script}.sh", f"--exp-dir={tmp_path}/exp"]
+    done = subprocess.run(call, cwd=repo, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and f"expected something to train on: {expected} docs/networks.md" in done.stderr
+    assert not (tmp_path / "exp").exists()
 
 
 # -- data -----------------------------------------------------------------------------------------------------------
