@@ -64,7 +64,7 @@ class ChangeOptions:
         "noise=0:15 music=5:15 babble=13:20 talkers=3:8 frames=0:19 bins=0:7",
         "lowest and highest signal-to-noise ratios in dB, numbers of talkers, masked frames and bins",
     )
-    speeds: list[float] = cli.option((), "speeds at which speakers are played as others, too", convert=float)
+    speeds: list[float] = cli.option((), "speeds at which speakers are played as others, too", convert=cli.positive)
     noise: str = cli.option("", "noises to add; empty: they are made")
     music: str = cli.option("", "music to add; empty: none")
     babble: str = cli.option("", "talkers to add; empty: other speakers of the training data")
