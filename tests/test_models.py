@@ -618,7 +618,10 @@ def test_models_without_a_folder_to_put_them_in_are_refused() -> None:
         get_models(GetOptions(embedder="arcface_tiny"))
 
 
-@pytest.mark.parametrize(("card", "waits"), [("iresnet18_vox2_pytorch", True), ("arcface_tiny", False), ("", False)])
+@pytest.mark.parametrize(
+    ("card", "waits"),
+    [("iresnet18_vox2_pytorch", True), ("arcface_tiny", False), ("", False), ("no_such_card", False)],
+)
 def test_torch_is_needed_for_a_checkpoint_that_is_not_installed_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], card: str, waits: bool
 ) -> None:
