@@ -579,6 +579,14 @@ def test_network_that_was_never_installed_says_which_stage_to_run(tmp_path: Path
         installed_model(tmp_path / "none")
 
 
+@pytest.mark.parametrize("named", ["mine", "mine/mine.yaml"])
+def test_network_that_was_trained_but_not_installed_is_refused_with_its_card(tmp_path: Path, named: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/mine.yaml").write_text("name: mine\n")
+    with pytest.raises(ModelError, match="no installed network; run ./run_000.* with the card .*/mine/mine.yaml, and"):
+        installed_model(tmp_path / named)
+
+
 def test_checkpoint_that_is_no_checkpoint_is_an_error_without_running_it(
     tmp_path: Path, write_card: Callable[..., str]
 ) -> None:
