@@ -23,6 +23,7 @@ torch = pytest.importorskip("torch", reason="training needs the torch extra")
 
 from torch import Tensor, nn  # noqa: E402
 
+from vidperson.training.command import alone_in  # noqa: E402
 from vidperson.training.loop import (  # noqa: E402
     BEST,
     CHECKPOINT,
@@ -225,6 +226,23 @@ def test_checkpoint_that_pytorch_did_not_write_is_refused_with_what_it_begins_wi
     (tmp_path / BEST).write_bytes(content)
     with pytest.raises(TrainingError, match=f"best.pt: not a checkpoint: {reason}; name the best.pt"):
         start_from(Task().network, str(tmp_path / BEST))
+
+
+def test_second_training_in_a_folder_is_refused_while_the_first_is_at_work(tmp_path: Path) -> None:
+    lines = ["import pathlib, sys, types", "from vidperson.training.command import alone_in"]
+    lines += ["with alone_in(pathlib.Path(sys.argv[1]), types.SimpleNamespace(rank=0)):"]
+    lines += ["    print('at work', flush=True)", "    sys.stdin.read()"]
+    call = [sys.executable, "-c", "\n".join(lines), str(tmp_path / "x")]
+    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout and first.stdout.readline() == "at work\n"
+        refused = pytest.raises(TrainingError, match="x: another training is at work in it; wait")
+        with refused, alone_in(tmp_path / "x", HERE):
+            pass
+        with alone_in(tmp_path / "x", World(1, 2, HERE.device)):  # others of the same training
+            pass
+        first.kill()
+    with alone_in(tmp_path / "x", HERE):
+        pass
 
 
 def test_best_weights_in_the_place_of_the_checkpoint_are_refused(tmp_path: Path) -> None:
