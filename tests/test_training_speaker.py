@@ -307,7 +307,11 @@ def test_sounds_that_cannot_be_used_are_named_and_the_rest_is_learnt(
         ({"train_data": ["{one}"]}, TrainingError, "babble needs a folder of talkers, or two speakers or more"),
         ({"train_data": ["{anyone}"]}, DataError, "'0.wav': expected <speaker>/.../<sound>"),
         ({"held_out": 2}, DataError, "speakers are held out, or others are named to validate on, not both"),
-        ({"valid_data": [], "held_out": 8}, DataError, "8 speakers cannot be held out of 8"),
+        (
+            {"valid_data": [], "held_out": 8},
+            DataError,
+            "8 speakers cannot be held out of 8 that have two items or more; one",
+        ),
         ({"valid_data": ["{one}"]}, DataError, "expected pairs of one speaker, and of two, .* found 6 and 0"),
         ({"test_data": ["{train}"]}, DataError, "the same is learnt from and measured on"),
     ],
@@ -424,6 +428,17 @@ def test_data_folder_gives_its_speakers_and_leaves_out_who_is_nobody(voices: Pat
     assert found.place(2).path == f"{voices}/valid/id{SPEAKERS + 1:02d}/v0/00000.wav"
     made = training_set([found], [])
     assert (len(made), made.identities) == (4, ["0:s0", "0:s1"])
+
+
+def test_data_folder_with_what_only_kaldi_reads_is_refused(voices: Path, tmp_path: Path) -> None:
+    folder = data_folder(voices, tmp_path / "set")
+    (folder / "segments").write_text("u0-0-a u0-0 0 1\n")
+    with pytest.raises(DataError, match="set/segments: parts of recordings, as Kaldi has them, are not read"):
+        read_speakers(str(folder))
+    (folder / "segments").unlink()
+    write_lines(folder / "wav.scp", ["a x.wav", "b sox y.sph -t wav - |"])
+    with pytest.raises(DataError, match=r"set/wav.scp:2: a command, 'sox y.sph -t wav - \|'; expected a path"):
+        read_speakers(str(folder))
 
 
 def test_same_name_in_two_sources_is_two_speakers(voices: Path) -> None:

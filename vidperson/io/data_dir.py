@@ -206,13 +206,22 @@ def _check_layout(path: Path, lines: Sequence[str]) -> list[str]:
     return [_problem(path, number, message) for message, number in problems.items()]
 
 
-def _check_commands(scp: Path, rows: Sequence[Row]) -> list[str]:
-    """The first line of an scp with a command in place of a path, as Kaldi has them."""
-    for row in rows:
-        if row.fields[1].endswith("|") and not (scp.parent / row.fields[1]).exists():
-            message = f"a command, '{row.fields[1]}'; expected a path: write what it gives into a file, and list that"
-            return [_problem(scp, row.line, message, False)]
+def _check_commands(scp: Path, paths: Iterable[tuple[int, str]]) -> list[str]:
+    """The first line of an scp with a command in place of a path, as Kaldi has them. paths: of each line."""
+    for line, path in paths:
+        if path.endswith("|") and not (scp.parent / path).exists():
+            message = f"a command, '{path}'; expected a path: write what it gives into a file, and list that"
+            return [_problem(scp, line, message, False)]
     return []
+
+
+def refuse_kaldi(directory: PathLike) -> None:
+    """Raises DataError for a data folder with what only Kaldi reads: parts of recordings, commands in wav.scp."""
+    folder = Path(directory)
+    if (folder / "segments").is_file():
+        raise DataError(NO_PARTS, folder / "segments")
+    for problem in _check_commands(folder / "wav.scp", _paths_of(folder / "wav.scp")):
+        raise DataError(problem)
 
 
 def _by_model(utt2spk: Iterable[Row]) -> list[str]:
@@ -376,7 +385,8 @@ def validate(directory: PathLike, check_files: bool = False) -> list[str]:
         tables[name], wrong = _parse(path, lines)
         problems += [_problem(path, number, message) for number, message in wrong]
         problems += _check_layout(path, lines)
-        problems += _check_commands(path, tables[name]) if name in SCPS else []
+        if name in SCPS:
+            problems += _check_commands(path, ((row.line, row.fields[1]) for row in tables[name]))
     if not any(scp in tables for scp in SCPS):
         problems.append(_problem(folder, None, f"none of {', '.join(SCPS)} is there; {AGAIN}", False))
     for name, other in (("utt2spk", "spk2utt"), ("spk2utt", "utt2spk")):
