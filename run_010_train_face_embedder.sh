@@ -37,9 +37,9 @@ test_pairs=                   # pairs of other persons, for the card's figures o
 . ./utils/training.sh face "--face-detector '' --face-embedder"
 use_modality face
 set_folders
-# shellcheck disable=SC2086,SC2154  # lists of words; what utils/stage.sh and utils/training.sh set
+# shellcheck disable=SC2154  # what utils/stage.sh and utils/training.sh set
 $launch "$output/log/train.log" "${python[@]}" steps_face/train_embedder.py \
-  --train-data "${train_folders[@]}" $train_data --items-dir "$items_dir" --augment "$train_augment" \
+  --train-data "${train_folders[@]}" --items-dir "$items_dir" --augment "$train_augment" \
   --embedding-size "$train_embedding_size" --loss "$train_loss" --scale "$train_scale" \
   --margin "$train_margin" --sub-centres "$train_sub_centres" --sample-rate "$train_sample_rate" \
   --valid-pictures "$valid_pictures" --valid-pairs "$valid_pairs" --test-pairs "$test_pairs" \

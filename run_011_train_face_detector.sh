@@ -31,12 +31,12 @@ test_data=                                      # yet others, for the card's fig
 test_annotations=                               # the faces marked in those; empty: the teacher's
 . ./utils/parse_options.sh
 . ./utils/training.sh face "--face-embedder '' --face-detector"
-
-# shellcheck disable=SC2086,SC2154  # train_data, valid_data and test_data are lists of words
+set_folders
+# shellcheck disable=SC2154  # what utils/training.sh sets
 $launch "$output/log/train.log" "${python[@]}" steps_face/train_detector.py \
-  --train-data $train_data --train-annotations "$train_annotations" --sizes "$train_sizes" \
+  --train-data "${train_folders[@]}" --train-annotations "$train_annotations" --sizes "$train_sizes" \
   --augment "$train_augment" \
-  --held-out "$train_held_out" --valid-data $valid_data --valid-annotations "$valid_annotations" \
-  --test-data $test_data --test-annotations "$test_annotations" \
+  --held-out "$train_held_out" --valid-data "${valid_folders[@]}" --valid-annotations "$valid_annotations" \
+  --test-data "${test_folders[@]}" --test-annotations "$test_annotations" \
   "${training[@]}"
 echo "$output/$train_name.yaml"

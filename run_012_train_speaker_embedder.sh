@@ -49,12 +49,12 @@ test_data=                    # other speakers, for the card's figures only
 set_folders
 # shellcheck disable=SC2086,SC2154  # lists of words; what utils/training.sh sets
 $launch "$output/log/train.log" "${python[@]}" steps_speaker/train_embedder.py "${training[@]}" \
-  --train-data "${train_folders[@]}" $train_data --unlabelled $train_unlabelled \
+  --train-data "${train_folders[@]}" --unlabelled "${unlabelled_folders[@]}" \
   --unlabelled-batch "$train_unlabelled_batch" --features "$train_features" --crop-s "$train_crop_s" \
   --embedding-size "$train_embedding_size" --loss "$train_loss" --scale "$train_scale" --margin "$train_margin" \
   --margin-epochs $train_margin_epochs --sub-centres "$train_sub_centres" --sample-rate "$train_sample_rate" \
   --top-k "$train_top_k" --utterances "$train_utterances" --speeds $train_speeds --augment "$train_augment" \
   --ranges "$train_ranges" --noise "$train_noise" --music "$train_music" --babble "$train_babble" \
-  --rooms "$train_rirs" --cache "$train_cache" --valid-data "${valid_folders[@]}" $valid_data \
-  --held-out "$train_held_out" --test-data $test_data "${teaching[@]}"
+  --rooms "$train_rirs" --cache "$train_cache" --valid-data "${valid_folders[@]}" \
+  --held-out "$train_held_out" --test-data "${test_folders[@]}" "${teaching[@]}"
 echo "$output/$train_name.yaml"

@@ -48,13 +48,13 @@ train_warmup_epochs=10.0      # [>=0] epochs in which the rate rises linearly
 . ./utils/training.sh body "--modalities body --body-embedder"
 use_modality body
 set_folders
-# shellcheck disable=SC2086,SC2154  # lists of words; what utils/stage.sh and utils/training.sh set
+# shellcheck disable=SC2154  # what utils/stage.sh and utils/training.sh set
 $launch "$output/log/train.log" "${python[@]}" steps_body/train_embedder.py --items-dir "$items_dir" "${training[@]}" \
-  --train-data "${train_folders[@]}" $train_data --unlabelled $train_unlabelled \
+  --train-data "${train_folders[@]}" --unlabelled "${unlabelled_folders[@]}" \
   --unlabelled-batch "$train_unlabelled_batch" --pretrained "$train_pretrained" \
   --embedding-size "$train_embedding_size" --loss "$train_loss" --smoothing "$train_smoothing" \
   --triplets "$train_triplets" --triplet-margin "$train_triplet_margin" --images "$train_images" \
   --triplet-weight "$train_triplet_weight" --triplets-behind-neck "$train_triplets_behind_neck" \
-  --valid-data "${valid_folders[@]}" $valid_data --held-out "$train_held_out" \
-  --test-data $test_data --mirror "$train_mirror" --augment "$train_augment" "${teaching[@]}"
+  --valid-data "${valid_folders[@]}" --held-out "$train_held_out" \
+  --test-data "${test_folders[@]}" --mirror "$train_mirror" --augment "$train_augment" "${teaching[@]}"
 echo "$output/$train_name.yaml"

@@ -6,8 +6,8 @@
 #         exp/<modality>_det/<detector>/<set>. Stages 2 and 3 make them: with <set>:<set> in
 #         trial_sets
 # Writes: exp/cleanse/<experiment>/<set>/ with train_all_clean.txt, a list of six columns,
-#         decisions.tsv, relabel, results.json and report.html; data/<set>_clean, to train on.
-#         What is there, intact and of the same options and inputs is kept.
+#         decisions.tsv, relabel, results.json, results.txt and report.html; data/<set>_clean, to
+#         train on. What is there, intact and of the same options and inputs is kept.
 #
 #   ./run_015_cleanse_list.sh --train-sets vox2_train --modalities "face speaker"
 #   ./run_015_cleanse_list.sh --train-sets "vox1_train vox2_train" --cleanse-precision 0.95
@@ -44,5 +44,6 @@ for set in $train_sets; do
     python steps/cleanse_list.py --data "$data_dir/$set" --views "${views[@]}" --output-dir "$output" \
     --clean-data "$data_dir/${set}_clean" --precision "$cleanse_precision" \
     --duplicate "$cleanse_duplicate" --relabel "$cleanse_relabel" --link-cosine "$link_cosine"
+  cat "$output/results.txt"
   echo "report: $output/report.html"
 done

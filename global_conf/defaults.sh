@@ -143,7 +143,7 @@ person_nms_threshold=0.45    # [>0..1] overlap (IoU) from which the weaker perso
 body_embedder=omz_person_reidentification_0277  # embedding network, a folder of exp/body_models
 
 ## Speaker (stages 2 3 4 5)
-speaker_detector=            # what finds speech: energy; empty: the whole sound is speech
+speaker_detector=            # [energy] what finds speech; empty: the whole sound is speech
 
 ## Speaker (stage 2)
 speaker_shortest_s=0.3       # [>=0] seconds of sound that a segment needs

@@ -4,8 +4,7 @@
 
 ## Training: data
 train_data=                  # what to train on, see the top of the script; several with spaces
-train_teacher=               # network to imitate, a folder of exp/<modality>_models, or none;
-                             # embedders may have several
+train_teacher=               # installed network to imitate; embedders may have several
 train_teacher_weights=       # of embedders: weight of each; empty: all alike, 1 in all
 train_cosine_weight=1.0      # [>=0] of embedders: weight of: embeddings like the teacher's
 train_relation_weight=1.0    # [>=0] of embedders: weight: cosines in a batch like the teacher's

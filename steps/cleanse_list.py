@@ -13,7 +13,7 @@ Inputs:
 Outputs:
   OUTPUT_DIR/train_all_clean.txt
       <label> <path> <seconds> <audio similarity> <visual similarity> clean|noisy, a line a segment
-  OUTPUT_DIR/decisions.tsv, relabel, results.json, report.html
+  OUTPUT_DIR/decisions.tsv, relabel, results.json, results.txt, report.html
       docs/formats.md tells what they hold
   OUTPUT_DIR/vectors/<modality>/
       a vector of each segment; made again where its inputs change
@@ -94,6 +94,7 @@ def cleanse_list(options: CleanseOptions) -> None:
     """
     from steps.cleanse_report import write_report
     from vidperson.errors import ScoringError
+    from vidperson.io.lines import write_lines
 
     need(options.data / "utt2spk", "run ./run_001_prepare_data.sh")
     if options.clean_data.resolve() == options.data.resolve():
@@ -120,9 +121,11 @@ def cleanse_list(options: CleanseOptions) -> None:
     write_clean_data(options, decisions)
     summary = decisions.summary(options)
     write_report(options.output_dir, summary, decisions, options)
+    lines = said(summary, options.relabel)
+    write_lines(planned["results.txt"].target, lines)
     for one in planned.values():
         one.note()
-    print("\n".join(said(summary)))
+    print("\n".join(lines))
 
 
 def plan(options: CleanseOptions, parts: Sequence[Part]) -> dict[str, Planned]:
@@ -137,7 +140,7 @@ def plan(options: CleanseOptions, parts: Sequence[Part]) -> dict[str, Planned]:
     lists = [options.data / "utt2spk", *segment_lists(options.data)]
     lists += [options.data / name for name in DURATIONS if (options.data / name).is_file()]
     inputs = list(dict.fromkeys([*lists, *(path for part in parts for path in part.inputs)]))
-    names = ("decisions.tsv", "relabel", "train_all_clean.txt", "results.json", "report.html")
+    names = ("decisions.tsv", "relabel", "train_all_clean.txt", "results.json", "results.txt", "report.html")
     targets = {name: options.output_dir / name for name in names} | {"utt2spk": options.clean_data / "utt2spk"}
     return {name: Planned(target, command, inputs) for name, target in targets.items()}
 
@@ -375,11 +378,15 @@ def write_clean_data(options: CleanseOptions, decisions: Decisions) -> None:
     write_subset(options.data, options.clean_data, decisions.kept())
 
 
-def said(summary: dict[str, Any]) -> list[str]:
-    """What the log says in the end."""
+def said(summary: dict[str, Any], relabel: bool) -> list[str]:
+    """What results.txt and the log say in the end. relabel: segments may get another label."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in summary["reasons"].items())
     lines = [f"{summary['set']}: {summary['noisy']} of {summary['segments']} segments are noisy"]
     lines[0] += f" ({reasons})" if reasons else ""
+    if relabel:
+        lines.append(f"{summary['relabelled']} of these are kept, under a label that is theirs with {SURE} or more")
+    if summary["not_judged"]:
+        lines.append(f"{summary['not_judged']} segments are the only ones of their labels: they are kept, not judged")
     if summary["labels_without_clean"]:
         lines.append(f"{len(summary['labels_without_clean'])} of {summary['labels']} labels have no clean segment left")
     if summary["splits"] or summary["merges"]:

@@ -57,6 +57,7 @@ class GetOptions:
 
 def get_models(options: GetOptions) -> None:
     """Install the cards; raises ModelError, after all were tried, with the reasons of those that failed."""
+    import contextlib
     import importlib.util
 
     from vidperson.errors import ModelError, VidPersonError
@@ -72,7 +73,9 @@ def get_models(options: GetOptions) -> None:
         return
     if options.needs_torch:
         missing = importlib.util.find_spec("torch") is None
-        waits = any(needs_conversion(card, options.models_dir) for card in options.cards.values())
+        waits = False
+        with contextlib.suppress(VidPersonError):  # a card that is wrong is refused when it is to be installed
+            waits = any(needs_conversion(card, options.models_dir) for card in options.cards.values())
         print("true" if missing and waits else "false")
         return
     failures: list[str] = []

@@ -44,5 +44,8 @@ if __name__ == "__main__":
     parser.add_argument("--engine", default="auto", help="what runs the network")
     finds = "what finds speech; empty: the whole sound is speech"
     parser.add_argument("--detector", default="", choices=("", "energy"), help=finds)
-    parser.add_argument("files", nargs=2, metavar="FILE", help="sound or video file")
-    cli.main(compare, parser.parse_args())
+    parser.add_argument("files", nargs="+", metavar="FILE", help="sound or video file; two of them")
+    given = parser.parse_args()
+    if len(given.files) != 2:
+        parser.error(f"expected two files, found {len(given.files)}: {' '.join(given.files)}")
+    cli.main(compare, given)

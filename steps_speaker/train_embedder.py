@@ -32,7 +32,6 @@ Several GPUs:
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +64,7 @@ class ChangeOptions:
         "noise=0:15 music=5:15 babble=13:20 talkers=3:8 frames=0:19 bins=0:7",
         "lowest and highest signal-to-noise ratios in dB, numbers of talkers, masked frames and bins",
     )
-    speeds: list[float] = cli.option((), "speeds at which speakers are played as others, too", convert=float)
+    speeds: list[float] = cli.option((), "speeds at which speakers are played as others, too", convert=cli.positive)
     noise: str = cli.option("", "noises to add; empty: they are made")
     music: str = cli.option("", "music to add; empty: none")
     babble: str = cli.option("", "talkers to add; empty: other speakers of the training data")
@@ -147,11 +146,7 @@ def measure(scores: NDArray[np.float64], is_target: NDArray[np.bool_]) -> dict[s
 
     curve = roc(scores[is_target], scores[~is_target])
     found = {"eer": eer(curve), "min_dcf": min_dcf(curve, 0.05)}
-    counts = {"num_targets": int(is_target.sum()), "num_nontargets": int((~is_target).sum())}
-    logging.info(
-        "%d targets, %d others: EER %.2f %%, minDCF %.3f", *counts.values(), 100 * found["eer"], found["min_dcf"]
-    )
-    return found | counts
+    return found | {"num_targets": int(is_target.sum()), "num_nontargets": int((~is_target).sum())}
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from vidperson.backends.cleansing import Centres, View, calibrate, cleanse, judg
 from vidperson.corpora import voxceleb
 from vidperson.errors import DataError, ScoringError
 from vidperson.io.data_dir import validate, write_subset
+from vidperson.io.lines import write_lines
 from vidperson.report.sounds import small_wav
 
 NAMES = ["m0", "m1"]
@@ -406,6 +407,17 @@ def test_relabelling_keeps_what_surely_is_of_another_label_with_that_label(
     assert (lines["id00-u004"], lines["id04-u030"]) == ("id09", "id02") and "id08-u060" not in lines
     assert validate(tmp_path / "data/clean") == []
     assert json.loads((tmp_path / "out/results.json").read_text())["relabelled"] == 2
+    kept = "2 of these are kept, under a label that is theirs with 0.95 or more"
+    assert (tmp_path / "out/results.txt").read_text().splitlines()[1] == kept
+
+
+def test_segments_that_are_alone_in_their_labels_are_counted_as_not_judged(
+    made: dict[str, str], tmp_path: Path
+) -> None:
+    write_lines(tmp_path / "data/train/utt2spk", [f"{name} alone-{name}" for name in made])
+    cleanse_list(options(tmp_path))
+    told = (tmp_path / "out/results.txt").read_text()
+    assert re.search(r"^8\d segments are the only ones of their labels: they are kept, not judged$", told, re.M), told
 
 
 def test_modality_without_any_item_tells_nothing_and_without_both_the_set_is_refused(
@@ -467,7 +479,9 @@ def test_stage_15_cleanses_by_the_modalities_of_the_config_and_refuses_what_is_n
 
     done = run("--train-sets", "train")
     folder = tmp_path / "exp/cleanse/x/train"
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"report: {folder}/report.html"), done.stderr
+    assert done.returncode == 0, done.stderr
+    told = "train: 4 of 84 segments are noisy (2 like_other, 1 no_items, 1 not_like_class)"
+    assert done.stdout.splitlines()[-2:] == [told, f"report: {folder}/report.html"]
     assert json.loads((folder / "results.json").read_text())["reasons"] == {
         "like_other": 2,
         "no_items": 1,

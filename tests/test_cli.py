@@ -239,7 +239,8 @@ def test_options_of_a_dataclass_have_its_types_defaults_and_groups() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--names", "x"], "the following arguments are required: --scp"),
+        (["--names", "x"], "the following arguments are required: --scp\n"),
+        (["--names", "x", "--spc=a"], "the following arguments are required: --scp; unknown: --spc=a\n"),
         (["--scp", "a", "--names", "x", "--mirror", "yes"], "expected true or false, found 'yes'"),
         (["--scp", "a", "--names", "x", "--share", "2"], "expected a number above 0 and up to 1, found 2"),
         (["--scp", "a", "--names", "x", "--threads", "0"], "expected a whole number from 1 on, found 0"),

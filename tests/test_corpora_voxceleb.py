@@ -144,7 +144,7 @@ def test_version_of_a_trial_list_is_told_by_its_number_of_trials(
     (folder,) = voxceleb.prepare(tmp_path / "data", vox1)
     assert folder.name == f"vox1_o_{version}"
     assert len((folder / "trials").read_text().splitlines()) == count
-    message = f"O_trials.txt: {count} trials, expected 37611 (cleaned) or 37720 (original)"
+    message = f"O_trials.txt: {count} trials, expected 37611 (cleaned) or 37720 (original); its set is vox1_o_other;"
     assert (message in caplog.text) == (version == "other")
 
 
@@ -273,7 +273,7 @@ def test_folders_without_lists_or_media_are_refused(tmp_path: Path, vox2: Path) 
     with pytest.raises(DataError, match=r"VoxCeleb2: expected at least one of train_all\.txt, .*; found none"):
         voxceleb.prepare(tmp_path / "data", None, vox2)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="expected a folder 'wav or aac' of sounds"):
+    with pytest.raises(DataError, match="expected a folder 'wav' or 'aac' of sounds"):
         voxceleb.prepare(tmp_path / "data", tmp_path / "empty")
     with pytest.raises(DataError, match="no such folder"):
         voxceleb.prepare(tmp_path / "data", tmp_path / "none")

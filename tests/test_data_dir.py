@@ -157,6 +157,24 @@ def test_validate_what_the_fixer_cannot_mend_says_what_to_do(folder: Path, name:
     assert "fix_data_dir" not in matching[0]
 
 
+def test_command_in_place_of_a_path_is_refused_and_a_file_of_such_a_name_is_not(tmp_path: Path) -> None:
+    folder = write(tmp_path / "set", {"wav.scp": "a sox a.sph -t wav - |\nb b|\n", "utt2spk": "a m\nb m\n"})
+    write(folder, {"spk2utt": "m a b\n", "b|": "sound"})
+    message = "a command, 'sox a.sph -t wav - |'; expected a path: write what it gives into a file, and list that"
+    assert validate(folder) == [f"{folder}/wav.scp:1: {message}"]
+    (folder / "sox a.sph -t wav - |").touch()
+    assert validate(folder, check_files=True) == []
+
+
+def test_list_of_parts_of_recordings_is_refused_and_fixing_does_not_drop_all_segments(repo: Path, folder: Path) -> None:
+    before = contents(write(folder, {"segments": "a-1-x a-1 0 1.5\n"}))
+    refused = f"{folder}/segments: parts of recordings, as Kaldi has them, are not read; write each into a sound file"
+    (problem,) = validate(folder)
+    assert problem.startswith(refused) and "fix_data_dir" not in problem
+    done = command(repo, "fix", folder)
+    assert done.returncode == 1 and done.stderr.startswith(refused) and contents(folder) == before
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -489,6 +507,7 @@ SEGMENT_FLAWS = {
     "order of segments": lambda text: text.replace("a-1 a-2", "a-2 a-1"),
     "no number": lambda text: text.replace("0.5", "nan").replace(" m", " \u00a0"),
     "no text": lambda text: text.replace("B-1", "B\x00"),
+    "a command": lambda text: text.replace("\n", " |\n", 1),
 }
 
 

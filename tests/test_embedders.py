@@ -170,7 +170,7 @@ def test_state_dict_under_a_key_in_half_precision_and_without_counters_loads(tmp
         (lambda w: {k: v for k, v in w.items() if k != "layer4.1.conv2.weight"}, "Missing key.*layer4.1.conv2.weight"),
         (lambda w: {**w, "layer5.0.weight": w["fc.bias"]}, "Unexpected key.*layer5.0.weight"),
         (lambda w: {**w, "fc.bias": w["fc.bias"][:5]}, "size mismatch for fc.bias"),
-        (lambda w: [w], "not a checkpoint of tensors"),
+        (lambda w: [w], "not a checkpoint of tensors: expected tensors by their names, found list"),
         (lambda w: {}, "Missing key"),
     ],
 )
@@ -183,6 +183,17 @@ def test_state_dict_of_another_network_is_refused_with_the_weight(
     torch.save(change(random_iresnet("iresnet18", 32, 24)), tmp_path / "x.model")
     with pytest.raises(ModelError, match=message):
         load_checkpoint(small_card("iresnet18"), tmp_path / "x.model")
+
+
+def test_state_dict_under_another_key_than_the_card_says_is_refused_with_the_key(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="reads PyTorch checkpoints")
+    from vidperson.networks.convert import load_checkpoint
+
+    torch.save({"weights": {}}, tmp_path / "x.pt")
+    with pytest.raises(
+        ModelError, match="not a checkpoint of tensors: nothing in it is called 'net', as the card says"
+    ):
+        load_checkpoint(small_card("iresnet18", "net"), tmp_path / "x.pt")
 
 
 def test_checkpoint_of_the_voxceleb_recipe_put_there_by_hand_embeds_crops(tmp_path: Path) -> None:

@@ -579,6 +579,14 @@ def test_network_that_was_never_installed_says_which_stage_to_run(tmp_path: Path
         installed_model(tmp_path / "none")
 
 
+@pytest.mark.parametrize("named", ["mine", "mine/mine.yaml"])
+def test_network_that_was_trained_but_not_installed_is_refused_with_its_card(tmp_path: Path, named: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/mine.yaml").write_text("name: mine\n")
+    with pytest.raises(ModelError, match="no installed network; run ./run_000.* with the card .*/mine/mine.yaml, and"):
+        installed_model(tmp_path / named)
+
+
 def test_checkpoint_that_is_no_checkpoint_is_an_error_without_running_it(
     tmp_path: Path, write_card: Callable[..., str]
 ) -> None:
@@ -593,7 +601,7 @@ def test_checkpoint_that_is_no_checkpoint_is_an_error_without_running_it(
     content = evil_format.dumps({"weights": Attack()})
     (tmp_path / "tiny.onnx").write_bytes(content)
     card = write_card(checkpoint={"architecture": "mobilefacenet"}, file__sha256=hashlib.sha256(content).hexdigest())
-    with pytest.raises(ModelError, match="not a checkpoint of tensors"):
+    with pytest.raises(ModelError, match="not a checkpoint of tensors: it holds more than tensors"):
         install_model(card, tmp_path / "models", [tmp_path])
     assert not (tmp_path / "attacked").exists()
 
@@ -618,7 +626,10 @@ def test_models_without_a_folder_to_put_them_in_are_refused() -> None:
         get_models(GetOptions(embedder="arcface_tiny"))
 
 
-@pytest.mark.parametrize(("card", "waits"), [("iresnet18_vox2_pytorch", True), ("arcface_tiny", False), ("", False)])
+@pytest.mark.parametrize(
+    ("card", "waits"),
+    [("iresnet18_vox2_pytorch", True), ("arcface_tiny", False), ("", False), ("no_such_card", False)],
+)
 def test_torch_is_needed_for_a_checkpoint_that_is_not_installed_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], card: str, waits: bool
 ) -> None:

@@ -572,6 +572,7 @@ def said_by(recipe: Path, repo: Path, script: str, *args: str) -> str:
     ("device", "cuda:x", "one of cpu cuda cuda:N"),
     ("device", "", "one of cpu cuda cuda:N"),
     ("device", "*", "one of cpu cuda cuda:N"),
+    ("speaker-detector", "energi", "one of energy"),
     ("engine", "tensorrt", "one of auto openvino onnxruntime torch mxnet"),
     ("precision", "fp8", "one of auto fp32 bf16 fp16"),
     ("embed-mirror", "both", "one of none concatenate sum"),

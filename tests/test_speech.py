@@ -381,7 +381,7 @@ def test_states_are_those_that_stages_and_report_know(repo: Path) -> None:
     assert tables.states_of("speech") == speech.STATES
 
 
-def test_compare_prints_the_cosine_of_what_stage_3_stored(spoken: Path, repo: Path) -> None:
+def test_compare_prints_the_cosine_of_what_stage_3_stored_and_takes_two_files_only(spoken: Path, repo: Path) -> None:
     rows = load_matrices(spoken / f"exp/speaker_embed/{DVECTOR.name}/set/embed.scp")
     one, other = (rows[name][0].astype(float) for name in ("s00", "s04"))
     paths = [line.split(" ", 1)[1] for line in (spoken / "data/set/wav.scp").read_text().splitlines()]
@@ -390,6 +390,8 @@ def test_compare_prints_the_cosine_of_what_stage_3_stored(spoken: Path, repo: Pa
     done = subprocess.run([*words, paths[4]], cwd=repo, capture_output=True, text=True)
     expected = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
     assert done.stdout == f"cosine {expected:.4f}\n" and done.returncode == 0, done.stderr
+    done = subprocess.run([*words, "b c.wav", "d.wav"], cwd=repo, capture_output=True, text=True)
+    assert done.returncode == 2 and f"expected two files, found 3: {paths[0]} b c.wav d.wav\n" in done.stderr
     done = subprocess.run([*words, paths[5]], cwd=repo, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr == f"ERROR: {paths[5]}: silent: the loudest 20 ms have -150 dB\n"
 

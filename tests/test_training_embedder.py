@@ -334,11 +334,17 @@ def test_step_whose_network_would_have_a_name_that_no_card_can_have_says_so_befo
     assert not (tmp_path / name).exists()
 
 
-@pytest.mark.parametrize("name", ["", "a/b", ".."])
-def test_run_script_refuses_a_name_that_is_another_folder(repo: Path, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["", "a/b", "..", "two words"])
+def test_run_script_refuses_a_name_that_is_another_folder_or_that_no_card_can_have(
+    repo: Path, tmp_path: Path, name: str
+) -> None:
     call = ["./run_010_train_face_embedder.sh", f"--exp-dir={tmp_path}/exp", f"--train-name={name}"]
     done = subprocess.run(call, cwd=repo, env=RECIPE, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and f"no '/' in it, found '{name}'" in done.stderr and not (tmp_path / "exp").exists()
+    assert (
+        done.returncode == 1
+        and f"first a letter or digit, found '{name}'" in done.stderr
+        and not (tmp_path / "exp").exists()
+    )
 
 
 @pytest.mark.usefixtures("no_export")

@@ -23,6 +23,7 @@ torch = pytest.importorskip("torch", reason="training needs the torch extra")
 
 from torch import Tensor, nn  # noqa: E402
 
+from vidperson.training.command import alone_in  # noqa: E402
 from vidperson.training.loop import (  # noqa: E402
     BEST,
     CHECKPOINT,
@@ -179,7 +180,7 @@ def test_start_from_takes_the_weights_of_the_best_epoch_and_writes_down_which(tm
     [
         (nn.Linear(4, 2), r"best.pt: 0.bias: expected \[16\], found nothing; it is of another network"),
         (nn.Sequential(nn.Linear(5, 16)), r"best.pt: 0.weight: expected \[16, 4\], found \[16, 5\]; it is of another"),
-        (None, r"best.pt: not a checkpoint: .*; name the best.pt of an earlier run to start from"),
+        (None, r"best.pt: not a checkpoint: no such file or directory; name the best.pt of an earlier run"),
     ],
     ids=["other layers", "other shapes", "not there"],
 )
@@ -208,11 +209,40 @@ def test_checkpoint_cut_short_or_with_code_in_it_is_refused(tmp_path: Path) -> N
     path = tmp_path / CHECKPOINT
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(TrainingError, match=r"last.pt: not a checkpoint"):
+    with pytest.raises(TrainingError, match=r"last.pt: not a checkpoint: it is damaged, or its end is missing; remove"):
         run(tmp_path)
     torch.save({"step": Path("x")}, path)
-    with pytest.raises(TrainingError, match=r"last.pt: not a checkpoint"):
+    with pytest.raises(TrainingError, match=r"last.pt: not a checkpoint: it holds more than tensors, such as code"):
         run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"<html>not found", "PyTorch did not write it; it begins with '<html>no'"), (b"", "the file is empty")],
+)
+def test_checkpoint_that_pytorch_did_not_write_is_refused_with_what_it_begins_with(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    (tmp_path / BEST).write_bytes(content)
+    with pytest.raises(TrainingError, match=f"best.pt: not a checkpoint: {reason}; name the best.pt"):
+        start_from(Task().network, str(tmp_path / BEST))
+
+
+def test_second_training_in_a_folder_is_refused_while_the_first_is_at_work(tmp_path: Path) -> None:
+    lines = ["import pathlib, sys, types", "from vidperson.training.command import alone_in"]
+    lines += ["with alone_in(pathlib.Path(sys.argv[1]), types.SimpleNamespace(rank=0)):"]
+    lines += ["    print('at work', flush=True)", "    sys.stdin.read()"]
+    call = [sys.executable, "-c", "\n".join(lines), str(tmp_path / "x")]
+    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout and first.stdout.readline() == "at work\n"
+        refused = pytest.raises(TrainingError, match="x: another training is at work in it; wait")
+        with refused, alone_in(tmp_path / "x", HERE):
+            pass
+        with alone_in(tmp_path / "x", World(1, 2, HERE.device)):  # others of the same training
+            pass
+        first.kill()
+    with alone_in(tmp_path / "x", HERE):
+        pass
 
 
 def test_best_weights_in_the_place_of_the_checkpoint_are_refused(tmp_path: Path) -> None:
@@ -336,7 +366,10 @@ def test_run_of_fewer_epochs_than_were_done_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("goal", "best"), [("good", 1), ("-bad", 2)])
-def test_best_epoch_by_validation_is_kept(tmp_path: Path, goal: str, best: int) -> None:
+def test_best_epoch_by_validation_is_kept_and_told(
+    tmp_path: Path, goal: str, best: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     figures = [
         {"good": 0.1, "bad": 0.5},
         {"good": 0.9, "bad": 0.4},
@@ -356,6 +389,9 @@ def test_best_epoch_by_validation_is_kept(tmp_path: Path, goal: str, best: int) 
     assert content["best"] == kept and equal(content["network"], seen[best])
     assert not equal(content["network"], seen[3])
     assert [entry["good"] for entry in read_log(tmp_path) if entry["kind"] == "validate"] == [0.1, 0.9, 0.3, 0.9]
+    name = goal.removeprefix("-")
+    assert f"epoch {best + 1}: {name} {figures[best][name]}, the best so far" in caplog.text
+    assert f"epoch 4: {name} {figures[3][name]}, the best one has {figures[best][name]}" in caplog.text
 
 
 def test_average_of_the_weights_equals_the_written_out_sum(tmp_path: Path) -> None:

@@ -307,7 +307,11 @@ def test_sounds_that_cannot_be_used_are_named_and_the_rest_is_learnt(
         ({"train_data": ["{one}"]}, TrainingError, "babble needs a folder of talkers, or two speakers or more"),
         ({"train_data": ["{anyone}"]}, DataError, "'0.wav': expected <speaker>/.../<sound>"),
         ({"held_out": 2}, DataError, "speakers are held out, or others are named to validate on, not both"),
-        ({"valid_data": [], "held_out": 8}, DataError, "8 speakers cannot be held out of 8"),
+        (
+            {"valid_data": [], "held_out": 8},
+            DataError,
+            "8 speakers cannot be held out of 8 that have two items or more; one",
+        ),
         ({"valid_data": ["{one}"]}, DataError, "expected pairs of one speaker, and of two, .* found 6 and 0"),
         ({"test_data": ["{train}"]}, DataError, "the same is learnt from and measured on"),
     ],
@@ -361,10 +365,35 @@ def test_run_script_gives_the_step_every_option(repo: Path, tmp_path: Path) -> N
     assert (margin.top_k, margin.top_k_angle, margin.margin, margin.scale) == (5, 0.06, 0.3, 32)
     assert (found.features, found.crop_s, found.utterances, found.training.settings.average) == ("kaldi", 6, 2, 10)
     (tmp_path / "words").unlink()
+    spaced = str(data)  # one path, though it has a space
+    more = [f"--{name}={spaced}" for name in ("train-data", "train-unlabelled", "valid-data", "test-data")]
+    subprocess.run([*call, *more], cwd=repo, check=True, capture_output=True, timeout=60)
+    found = cli.parse(TrainEmbedderOptions, "doc", (tmp_path / "words").read_text().split("\0")[2:-1])
+    assert found.training.train_data == [f"{data}/a", f"{data}/b", spaced] and found.training.unlabelled == [spaced]
+    assert found.validation.valid_data == [f"{data}/v", spaced] and found.validation.test_data == [spaced]
+    (tmp_path / "words").unlink()
     (data / "v").rmdir()
     done = subprocess.run(call, cwd=repo, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and f"{data}/v is not there: make it with ./run_001_prepare_data.sh" in done.stderr
     assert not (tmp_path / "words").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("run_010_train_face_embedder", "--train-data or --train-sets; see"),
+        ("run_011_train_face_detector", "--train-data; see"),
+        ("run_012_train_speaker_embedder", "--train-data or --train-sets, or --train-unlabelled with a teacher; see"),
+        ("run_013_train_body_embedder", "--train-data or --train-sets, or --train-unlabelled with a teacher; see"),
+    ],
+)
+def test_run_script_without_anything_to_train_on_names_the_options_for_it(
+    repo: Path, tmp_path: Path, script: str, expected: str
+) -> None:
+    call = [f"./{script}.sh", f"--exp-dir={tmp_path}/exp"]
+    done = subprocess.run(call, cwd=repo, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and f"expected something to train on: {expected} docs/networks.md" in done.stderr
+    assert not (tmp_path / "exp").exists()
 
 
 # -- data -----------------------------------------------------------------------------------------------------------
@@ -399,6 +428,17 @@ def test_data_folder_gives_its_speakers_and_leaves_out_who_is_nobody(voices: Pat
     assert found.place(2).path == f"{voices}/valid/id{SPEAKERS + 1:02d}/v0/00000.wav"
     made = training_set([found], [])
     assert (len(made), made.identities) == (4, ["0:s0", "0:s1"])
+
+
+def test_data_folder_with_what_only_kaldi_reads_is_refused(voices: Path, tmp_path: Path) -> None:
+    folder = data_folder(voices, tmp_path / "set")
+    (folder / "segments").write_text("u0-0-a u0-0 0 1\n")
+    with pytest.raises(DataError, match="set/segments: parts of recordings, as Kaldi has them, are not read"):
+        read_speakers(str(folder))
+    (folder / "segments").unlink()
+    write_lines(folder / "wav.scp", ["a x.wav", "b sox y.sph -t wav - |"])
+    with pytest.raises(DataError, match=r"set/wav.scp:2: a command, 'sox y.sph -t wav - \|'; expected a path"):
+        read_speakers(str(folder))
 
 
 def test_same_name_in_two_sources_is_two_speakers(voices: Path) -> None:
@@ -437,6 +477,12 @@ def test_speakers_held_out_of_a_set_with_trials_are_validated_on_all_their_pairs
     held = [path for path in paths if "/id00/" in path or "/id02/" in path]
     assert [place.path for place in found.valid.places] == held
     assert found.valid.is_target.tolist() == [True, False, False, False, False, True]
+    assert found.valid.words == f"2 speakers held out of {tmp_path.name}"
+
+
+def test_one_speaker_held_out_is_refused_since_it_has_pairs_of_one_only(voices: Path) -> None:
+    with pytest.raises(DataError, match=r"found \d+ and 0; take two speakers or more, with two utterances or more"):
+        read_data([str(voices / "train")], [], [], [], 1)
 
 
 class Levels:
@@ -454,6 +500,7 @@ class Levels:
 def test_utterances_that_cannot_be_read_are_left_out_of_the_figures(
     voices: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     shutil.copytree(voices / "valid", tmp_path / "broken")
     shutil.copytree(voices / "valid", tmp_path / "without")
     for name in ("id08/v0/00000.wav", "id09/v1/00003.wav"):
@@ -463,14 +510,15 @@ def test_utterances_that_cannot_be_read_are_left_out_of_the_figures(
 
     def keep(scores: np.ndarray, is_target: np.ndarray) -> dict[str, Any]:
         seen.append((scores, is_target))
-        return {"num_targets": int(is_target.sum())}
+        return {"eer": 0.25, "num_targets": int(is_target.sum())}
 
     for name in ("broken", "without"):
         figures = valid_pairs([read_speakers(str(tmp_path / name))]).figures(Levels(), keep, "")  # type: ignore[arg-type]
-        assert figures == {"num_targets": 3 + 3 + 6}
+        assert figures == {"eer": 0.25, "eer_centred": 0.25, "num_targets": 3 + 3 + 6}
     for one, other in zip(seen[:2], seen[2:], strict=True):  # cosines, and those less the mean
         assert np.allclose(one[0], other[0]) and np.array_equal(one[1], other[1])
     assert "2 of 12 utterances to validate on are left out, e.g. " in caplog.text and "id08/v0/00000.wav" in caplog.text
+    assert "12 pairs of one speaker, 33 of two: EER 25.00 %; after the mean is subtracted 25.00 %" in caplog.text
     for path in (tmp_path / "broken").glob("id0[89]/*/*.wav"):
         path.unlink()
     write_wav(tmp_path / "broken/id11/a.wav", voice(3, 0))

@@ -34,7 +34,7 @@
 #   5                    whole numbers
 #   0.5                  numbers
 #   [>=1] [>0] [0..1] [>0..1]   numbers in this range
-#   [cpu|cuda:N]         one of these words; N is a whole number
+#   [cpu|cuda:N] [energy]   one of these words; N is a whole number
 #   [folder]             not empty; slashes at its end are dropped
 #   [not empty]          anything else
 #
@@ -99,7 +99,7 @@ po_note_kind() {
   case ${po_valid[$1]} in
     folder) po_kind=folder ;;
     "not empty") po_kind=filled ;;
-    *"|"*) po_kind=words ;;
+    *"|"* | [a-z]*) po_kind=words ;;
     *)
       case ${!1} in
         true | false) po_kind=switch ;;

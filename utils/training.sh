@@ -7,7 +7,8 @@
 # Sources path.sh with the torch extra. Sets `output` (folder of the training), `launch` (launcher),
 # `python` (how the step is started) and `training` (options of the step, --teacher included) and
 # `teaching` (those of embedders, how a teacher is imitated); and defines set_folders, and
-# set_options, for trainings on what stages 2 and 3 made.
+# set_options, for trainings on what stages 2 and 3 made. An option that takes several paths may be
+# one path with spaces in it.
 
 if [ ! -f "steps_$1/modality.sh" ]; then
   valid=$(echo steps_*/modality.sh)
@@ -15,8 +16,8 @@ if [ ! -f "steps_$1/modality.sh" ]; then
   echo "$0: train_modality: expected one of ${valid//\/modality.sh/}, found '$1'" >&2
   exit 1
 fi
-if [[ $train_name != [A-Za-z0-9]* || $train_name == */* ]]; then   # it would be another folder
-  echo "$0: expected a train_name that begins with a letter or digit and has no '/' in it," \
+if [[ ! $train_name =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]]; then   # as a card has it; a folder
+  echo "$0: train_name: expected letters, digits, '.', '_' and '-', the first a letter or digit," \
     "found '$train_name'" >&2
   exit 1
 fi
@@ -63,20 +64,44 @@ fi
 export VIDPERSON_EXTRAS="${VIDPERSON_EXTRAS:-} torch"
 . ./path.sh
 
-# The folders of $train_sets and $valid_set: sets the arrays `train_folders` and `valid_folders`.
+# Set the array `paths` to those of an option: all of it, where something is there, else its words.
+# Arguments: value.
+paths_of() {
+  paths=("$1")
+  # shellcheck disable=SC2206  # a list of words
+  [ -e "$1" ] || paths=($1)
+}
+
+# Set the arrays `train_folders`, `unlabelled_folders`, `valid_folders` and `test_folders`: what the
+# options of these names tell, sets first. Refuses a set that is not there, and nothing to train on.
 set_folders() {
-  local set
+  local set paths expected="--train-data"
   train_folders=()
   valid_folders=()
-  for set in $train_sets ${valid_set:-}; do
+  for set in ${train_sets-} ${valid_set-}; do
     if [ ! -e "$data_dir/$set" ]; then
       echo "$0: $data_dir/$set is not there: make it with ./run_001_prepare_data.sh, or change" \
         "--train-sets or --valid-set" >&2
       exit 1
     fi
   done
-  for set in $train_sets; do train_folders+=("$data_dir/$set"); done
-  for set in ${valid_set:-}; do valid_folders+=("$data_dir/$set"); done
+  for set in ${train_sets-}; do train_folders+=("$data_dir/$set"); done
+  for set in ${valid_set-}; do valid_folders+=("$data_dir/$set"); done
+  paths_of "$train_data"
+  train_folders+=("${paths[@]}")
+  paths_of "${valid_data-}"
+  valid_folders+=("${paths[@]}")
+  paths_of "${train_unlabelled-}"
+  unlabelled_folders=("${paths[@]}")
+  paths_of "${test_data-}"
+  # shellcheck disable=SC2034  # for the script
+  test_folders=("${paths[@]}")
+  if [ $((${#train_folders[@]} + ${#unlabelled_folders[@]})) = 0 ]; then
+    [ ! -v train_sets ] || expected+=" or --train-sets"
+    [ ! -v train_unlabelled ] || expected+=", or --train-unlabelled with a teacher"
+    echo "$0: expected something to train on: $expected; see docs/networks.md" >&2
+    exit 1
+  fi
 }
 
 # What a step is told of the sets to train and to validate on: sets the array `set_args`.

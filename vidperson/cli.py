@@ -26,8 +26,18 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 class _Parser(argparse.ArgumentParser):
     """Refuses an unknown or shortened option and names the valid ones."""
 
+    _words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
-        valid = " ".join(sorted(o for a in self._actions for o in a.option_strings if o.startswith("--")))
+        known = {option for action in self._actions for option in action.option_strings}
+        unknown = [word for word in self._words if word.startswith("--") and word.partition("=")[0] not in known]
+        if unknown and "required" in message:  # what is missing may be misspelt
+            message += f"; unknown: {' '.join(unknown)}"
+        valid = " ".join(sorted(option for option in known if option.startswith("--")))
         self.exit(2, f"{self.prog}: {message}\nvalid options: {valid}\n")
 
 

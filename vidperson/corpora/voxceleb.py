@@ -125,7 +125,8 @@ def _corpus(name: str, root: Path) -> _Corpus:
         for names in (SOUNDS, (FACES,), (VIDEOS,))
     )
     if not (sounds or faces or videos):
-        expected = f"a folder '{' or '.join(SOUNDS)}' of sounds, '{FACES}' of aligned faces, or both"
+        either = " or ".join(f"'{each}'" for each in SOUNDS)
+        expected = f"a folder {either} of sounds, '{FACES}' of aligned faces, or both"
         raise DataError(f"expected {expected}, or '{VIDEOS}' of videos", root)
     return _Corpus(name, root, sounds, faces, videos, _sound_suffix(sounds))
 
@@ -352,8 +353,8 @@ def _version(source: Path, part: str, rows: int, pairs: int) -> str:
         log.info("%s: %d trials, the %s list", source, pairs, version)
         return version
     expected = " or ".join(f"{count} ({version})" for count, version in known.items())
-    message = "%s: %d trials, expected %s; its figures cannot be compared with published ones"
-    log.warning(message, source, pairs, expected)
+    message = "%s: %d trials, expected %s; its set is vox1_%s_%s; do not compare it with published figures"
+    log.warning(message, source, pairs, expected, part.lower(), OTHER)
     return OTHER
 
 

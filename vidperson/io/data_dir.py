@@ -4,7 +4,8 @@ A folder holds at least one of `vid.scp`, `wav.scp`, `frames.scp`, and `utt2spk`
 the same segments. It may hold boxes, `<what>_boundingbox` with `<what>_boundingbox_conf`, `region`,
 `trials`, `trial_partitions` for the same pairs, `utt2dur`, `vid2dur` and `vid2pixels`. Every list
 is in the order of the C locale (`LC_ALL=C sort -c` agrees), no line is there twice. Paths are
-relative to the folder, or absolute. Other files are left as they are.
+relative to the folder, or absolute. Other files are left as they are. Kaldi's `segments`, and
+commands in place of paths, are refused.
 
 Without `trials`, segments may be missing in `utt2spk`: they show strangers, none of its models. A
 set with `search` has `utt2group`, the group of every segment, and may have `relevant`; it needs no
@@ -39,6 +40,10 @@ TRIAL_LISTS = ("trials", "trial_partitions")
 SEARCH_LISTS = ("search", "utt2group", "relevant")
 BACKUP = ".backup"
 AGAIN = "make the folder again with run_001_prepare_data.sh"
+NO_PARTS = (
+    "parts of recordings, as Kaldi has them, are not read; write each into a sound file of its own, list these in "
+    "wav.scp, and remove this file"
+)
 
 
 def _numbers(fields: Sequence[str]) -> list[float]:
@@ -201,6 +206,24 @@ def _check_layout(path: Path, lines: Sequence[str]) -> list[str]:
     return [_problem(path, number, message) for message, number in problems.items()]
 
 
+def _check_commands(scp: Path, paths: Iterable[tuple[int, str]]) -> list[str]:
+    """The first line of an scp with a command in place of a path, as Kaldi has them. paths: of each line."""
+    for line, path in paths:
+        if path.endswith("|") and not (scp.parent / path).exists():
+            message = f"a command, '{path}'; expected a path: write what it gives into a file, and list that"
+            return [_problem(scp, line, message, False)]
+    return []
+
+
+def refuse_kaldi(directory: PathLike) -> None:
+    """Raises DataError for a data folder with what only Kaldi reads: parts of recordings, commands in wav.scp."""
+    folder = Path(directory)
+    if (folder / "segments").is_file():
+        raise DataError(NO_PARTS, folder / "segments")
+    for problem in _check_commands(folder / "wav.scp", _paths_of(folder / "wav.scp")):
+        raise DataError(problem)
+
+
 def _by_model(utt2spk: Iterable[Row]) -> list[str]:
     """The lines of spk2utt."""
     models: dict[str, list[str]] = {}
@@ -335,6 +358,8 @@ def validate(directory: PathLike, check_files: bool = False) -> list[str]:
     folder = Path(directory)
     if not folder.is_dir():
         return [_problem(folder, None, f"no such folder; {AGAIN}", False)]
+    if (folder / "segments").is_file():
+        return [_problem(folder / "segments", None, NO_PARTS, False)]
     problems: list[str] = []
     tables: dict[str, list[Row]] = {}
     names = _lists_in(folder)
@@ -360,6 +385,8 @@ def validate(directory: PathLike, check_files: bool = False) -> list[str]:
         tables[name], wrong = _parse(path, lines)
         problems += [_problem(path, number, message) for number, message in wrong]
         problems += _check_layout(path, lines)
+        if name in SCPS:
+            problems += _check_commands(path, ((row.line, row.fields[1]) for row in tables[name]))
     if not any(scp in tables for scp in SCPS):
         problems.append(_problem(folder, None, f"none of {', '.join(SCPS)} is there; {AGAIN}", False))
     for name, other in (("utt2spk", "spk2utt"), ("spk2utt", "utt2spk")):
@@ -422,11 +449,13 @@ def fix(directory: PathLike) -> list[str]:
     as they were. A good folder is not touched.
 
     Returns what was dropped, a line each. Raises DataError, with nothing changed, when there is no segment
-    that all lists have.
+    that all lists have, and for Kaldi's list of parts of recordings.
     """
     folder = Path(directory)
     if not folder.is_dir():
         raise DataError("no such folder", folder)
+    if (folder / "segments").is_file():
+        raise DataError(NO_PARTS, folder / "segments")
     tables: dict[str, list[Row]] = {}
     notes: list[str] = []
     unclear: set[str] = set()  # segments with a malformed line in utt2spk: no strangers

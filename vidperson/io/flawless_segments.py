@@ -32,7 +32,7 @@ def are_flawless(folder: Path, scps: Sequence[str], durations: Collection[str], 
         models: dict[str, int] = {}  # model -> hash of its segments so far
         before = ""
         for segment, path in _pairs(folder / scps[0]):
-            if segment <= before or not path:
+            if segment <= before or not path or path.endswith("|"):  # a command of Kaldi, or an odd file
                 return False
             _check_id(before := segment)
             for name, head in heads.items():
@@ -40,6 +40,8 @@ def are_flawless(folder: Path, scps: Sequence[str], durations: Collection[str], 
                     if name in scps or (name == "utt2spk" and not strangers):
                         return False
                     continue
+                if name in scps and head[1].endswith("|"):
+                    return False
                 if name == "utt2spk":
                     model = head[1]
                     if model not in models:

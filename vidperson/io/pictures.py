@@ -51,13 +51,14 @@ class Pictures:
         return f"{self.source}:{self.names[index]}" if self.sizes[index] >= 0 else f"{self.source}/{self.names[index]}"
 
 
-def held_out(count: int, wanted: int, what: str) -> tuple[list[int], list[int]]:
-    """0..count-1 as those to learn from and ``wanted`` others, spread evenly. what: they are, for the message.
+def held_out(count: int, wanted: int, what: str, which: str = "") -> tuple[list[int], list[int]]:
+    """0..count-1 as those to learn from and ``wanted`` others, spread evenly. what: they are, for the message. which:
+    of these are counted.
 
     Raises DataError where none would be left.
     """
     if not 0 <= wanted < max(count, 1):
-        raise DataError(f"{wanted} {what} cannot be held out of {count}; one at least is left to learn from")
+        raise DataError(f"{wanted} {what} cannot be held out of {count}{which}; one at least is left to learn from")
     kept = sorted({index * count // wanted for index in range(wanted)}) if wanted else []
     out = set(kept)
     return [index for index in range(count) if index not in out], kept

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vidperson.errors import EngineError, ModelError
@@ -259,6 +259,22 @@ def build_network(architecture: str, card_input: Input, card_output: Output) -> 
     return network
 
 
+def why_not_loaded(path: str | os.PathLike[str], error: Exception) -> str:
+    """Why torch.load could not read a file, in one line: without its advice to run the code that is in the file."""
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(8)
+    except OSError as unread:
+        return (unread.strerror or str(unread)).lower()
+    if not start:
+        return "the file is empty"
+    if not start.startswith((b"PK", b"\x80")):  # an archive, and what PyTorch wrote before 1.6
+        return f"PyTorch did not write it; it begins with {start.decode('ascii', 'backslashreplace')!r}"
+    if "Weights only load failed" in str(error):
+        return "it holds more than tensors, such as code, which is never run"
+    return "it is damaged, or its end is missing"
+
+
 def load_checkpoint(card: ModelCard, path: str | os.PathLike[str]) -> nn.Module:
     """The card's architecture with the checkpoint's weights, in evaluation mode.
 
@@ -275,13 +291,18 @@ def load_checkpoint(card: ModelCard, path: str | os.PathLike[str]) -> nn.Module:
     checkpoint = card.checkpoint
     if checkpoint is None:
         raise ModelError(f"{card.name}: the card names no checkpoint to convert")
+    refused = f"{os.fspath(path)}: not a checkpoint of tensors"
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        weights = content if checkpoint.state_dict is None else content[checkpoint.state_dict]
-        weights = {str(key): value for key, value in weights.items()}
     except Exception as error:  # torch.load raises whatever the damaged file leads it to
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{os.fspath(path)}: not a checkpoint of tensors: {reason}") from None
+        raise ModelError(f"{refused}: {why_not_loaded(path, error)}") from None
+    for key in [] if checkpoint.state_dict is None else [checkpoint.state_dict]:
+        if not isinstance(content, Mapping) or key not in content:
+            raise ModelError(f"{refused}: nothing in it is called '{key}', as the card says")
+        content = content[key]
+    if not isinstance(content, Mapping):
+        raise ModelError(f"{refused}: expected tensors by their names, found {type(content).__name__}")
+    weights = {str(key): value for key, value in content.items()}
     network = build_network(checkpoint.architecture, card.input, card.output)
     own = network_weights(weights, set(network.state_dict()))
     translated = getattr(network, "translated", dict)  # from the names of other projects, where a network knows them

@@ -61,7 +61,11 @@ def installed_model(directory: str | os.PathLike[str]) -> InstalledModel:
     except DataError:
         record = None
     if record is None or NETWORK not in record.outputs:
-        raise ModelError(f"{folder}: no installed network; run ./run_000_get_pretrained_models.sh")
+        cure = "run ./run_000_get_pretrained_models.sh"
+        card = folder if folder.suffix == ".yaml" else folder / f"{folder.name}.yaml"
+        if card.is_file() and not (card.parent / NETWORK).is_file():  # such as what a training has made
+            cure += f" with the card {card}, and name the folder of exp that it then puts the network in"
+        raise ModelError(f"{folder}: no installed network; {cure}")
     for name in (f"{folder.name}.yaml", NETWORK):
         expected = record.outputs[name].sha256 if name in record.outputs else "of a file in its record"
         found = sha256(folder / name) if (folder / name).is_file() else "no such file"

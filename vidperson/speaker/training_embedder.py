@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -143,6 +143,8 @@ def read_data(
     tested = [read_speakers(source) for source in test]
     unnamed = [read_unlabelled(source) for source in unlabelled]
     chosen_by = valid_pairs(measured, by_trials=not wanted) if measured else None
+    if wanted and chosen_by:
+        chosen_by = replace(chosen_by, words=f"{wanted} speakers held out of {chosen_by.words}")
     figures_of = valid_pairs(tested) if tested else None
     utterances = training_set(known, unnamed)
     if not len(utterances):

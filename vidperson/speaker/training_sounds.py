@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidperson.errors import DataError, MediaError
+from vidperson.io.data_dir import refuse_kaldi
 from vidperson.io.lines import read_paths, read_scp
 from vidperson.io.pictures import Pictures, list_pictures
 from vidperson.media.excerpts import SOUND_SUFFIXES, SoundPlace, excerpt
@@ -108,6 +109,7 @@ def _all_of(source: str) -> PlainPictures:
 
 def _listed(source: str) -> PlainPictures:
     """The sounds of a data folder, in the order of its list."""
+    refuse_kaldi(source)
     paths = list(read_paths(f"{source}/wav.scp").values())
     if not paths:
         raise DataError("no sound in it", f"{source}/wav.scp")

@@ -47,8 +47,8 @@ class ValidPairs:
         return found.hexdigest()
 
     def figures(self, embedder: SpeakerEmbedder, measure: Measure, cache: str) -> dict[str, Any]:
-        """What ``measure`` says of all scores: cosines, and, as ``<name>_centred``, those after the mean of all
-        embeddings was subtracted.
+        """What ``measure`` says of all scores, ``eer`` among it: of cosines, and, as ``<name>_centred``, of those after
+        the mean of all embeddings was subtracted.
 
         Utterances that cannot be read are left out with their pairs, and counted in the log. Raises DataError where
         no pair of one speaker, or none of two, is left.
@@ -65,6 +65,10 @@ class ValidPairs:
         plain = measure(pairs.scores(embeddings), pairs.is_target)
         centred = np.where(heard[:, None], embeddings - embeddings[heard].mean(axis=0), 0)
         after = measure(pairs.scores(centred), pairs.is_target)
+        targets = int(pairs.is_target.sum())
+        rates = 100 * plain["eer"], 100 * after["eer"]
+        text = "%d pairs of one speaker, %d of two: EER %.2f %%; after the mean is subtracted %.2f %%"
+        logging.info(text, targets, len(pairs.pairs) - targets, *rates)
         counts = ("num_targets", "num_nontargets")
         return plain | {f"{name}_centred": value for name, value in after.items() if name not in counts}
 
@@ -112,7 +116,7 @@ def valid_pairs(sources: Sequence[SoundSet], by_trials: bool = True) -> ValidPai
     if not 0 < targets < len(found.is_target):
         raise DataError(
             f"expected pairs of one speaker, and of two, to validate on, found {targets} and "
-            f"{len(found.is_target) - targets}",
+            f"{len(found.is_target) - targets}; take two speakers or more, with two utterances or more",
             folder,
         )
     return found

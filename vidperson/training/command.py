@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import fcntl
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidperson import cli
+from vidperson.errors import TrainingError
 from vidperson.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -262,9 +266,31 @@ def run_plan(plan: TrainingPlan, options: TrainingOptions, world: World, draw: D
     """Train to the end, and export the best epoch's network.
 
     Returns the figures of the exported file: {} without anything to measure it on, and in all processes but the first.
+    Raises TrainingError while another training is at work in the folder.
     """
-    best = train_plan(plan, options, world, draw, options.folder)
-    return export(plan, options, best) if world.rank == 0 else {}
+    with alone_in(options.folder, world):
+        best = train_plan(plan, options, world, draw, options.folder)
+        return export(plan, options, best) if world.rank == 0 else {}
+
+
+@contextmanager
+def alone_in(folder: Path, world: World) -> Iterator[None]:
+    """Keep other trainings out of a folder for the time of the block. Raises TrainingError while one is at work.
+
+    The lock is of this process: it ends with it, also by a kill, and those that load data do not inherit it.
+    """
+    if world.rank:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):  # else the disk knows no locks
+                message = "another training is at work in it; wait for it or end it, or train another name"
+                raise TrainingError(f"{folder}: {message}") from None
+        yield
 
 
 def train_plan(

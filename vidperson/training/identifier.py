@@ -174,8 +174,11 @@ def train_identifier(
     Returns the figures of its card: {} in all processes but the first.
     """
     plans = plan_identifier(clips, card, how, options, world, valid, held_out, whiten)
-    best = {name: command.train_plan(plan, options, world, draw, options.folder / name) for name, plan in plans.items()}
-    return export_identifier(plans, best, how, options, valid) if world.rank == 0 else {}
+    with command.alone_in(options.folder, world):
+        best = {
+            name: command.train_plan(plan, options, world, draw, options.folder / name) for name, plan in plans.items()
+        }
+        return export_identifier(plans, best, how, options, valid) if world.rank == 0 else {}
 
 
 def plan_identifier(

@@ -36,6 +36,7 @@ from vidperson.errors import DataError, EngineError, ModelError, TrainingError
 from vidperson.io.atomic import atomic_write
 from vidperson.io.record import sha256
 from vidperson.networks.architectures.backbones import load_backbone
+from vidperson.networks.convert import why_not_loaded
 from vidperson.training.muon import Muon
 from vidperson.training.settings import Settings
 
@@ -252,7 +253,12 @@ class _Run:
             if validates:
                 log.write("validate", self.step, done - 1, figures)
             name, sign = self.goal.removeprefix("-"), -1 if self.goal.startswith("-") else 1
-            if not validates or name not in self.best or sign * figures[name] > sign * self.best[name]:
+            best = self.best.get(name)
+            keeps = not validates or best is None or sign * figures[name] > sign * best
+            if validates:
+                beside = "the best so far" if keeps else f"the best one has {best:.4g}"
+                logging.info("epoch %d: %s %.4g, %s", done, name, figures[name], beside)
+            if keeps:
                 self._keep(figures, done - 1)
             self.chosen_at = self.step
             self._save()
@@ -383,8 +389,7 @@ def load_checkpoint(path: Path, remedy: str = "remove it to begin again") -> dic
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the damaged file leads it to
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TrainingError(f"{path}: not a checkpoint: {reason}; {remedy}") from None
+        raise TrainingError(f"{path}: not a checkpoint: {why_not_loaded(path, error)}; {remedy}") from None
     return content
 
 

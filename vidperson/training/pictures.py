@@ -238,7 +238,8 @@ def split_off(identities: Sequence[Sequence[str]], wanted: int, what: str) -> tu
     """
     counts = Counter((at, name) for at, names in enumerate(identities) for name in names if name)
     able = sorted((key for key, count in counts.items() if count > 1), key=lambda key: (key[0], os.fsencode(key[1])))
-    out = {able[number] for number in held_out(len(able), wanted, what)[1]}
+    which = " that have two items or more"
+    out = {able[number] for number in held_out(len(able), wanted, what, which)[1]}
     parts: tuple[list[list[int]], list[list[int]]] = [], []
     for at, names in enumerate(identities):
         for is_out, part in enumerate(parts):
