@@ -40,7 +40,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps.parts import Part, listed_segments, segment_lists
+from steps.parts import Part, listed_segments, segment_lists, segments_digest
 from steps.score import RunOptions, log_each, need, require, to_make
 from vidperson import cli
 
@@ -211,12 +211,6 @@ def read_view(folder: Path, modality: str, part: Part, segments: Sequence[str]) 
     without = len(segments) - len(prepared)
     logging.info("%s: %d of %d segments have no item", modality, without, len(segments))
     return View(modality, prepared.number, prepared.vectors)
-
-
-def segments_digest(segments: Sequence[str]) -> str:
-    import hashlib
-
-    return hashlib.sha256("\n".join(segments).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -397,6 +397,24 @@ def test_clips_are_prepared_again_only_where_tracks_are_linked_in_another_way(se
 
 
 @pytest.mark.usefixtures("no_export")
+def test_clips_are_prepared_again_where_a_list_has_lost_a_segment_and_the_embeddings_are_the_same(
+    sets: Path, tmp_path: Path
+) -> None:
+    """Clips know their segment by its number: all behind the lost one would be taken for others."""
+    shutil.copytree(sets / "data", tmp_path / "data")
+    given = options(sets, tmp_path / "x", epochs=1, train_data=[str(tmp_path / "data/train")])
+    given["valid_data"] = str(tmp_path / "data/valid")
+    train(**given)
+    for path in tmp_path.glob("data/*/*"):
+        path.write_text("".join(line for line in path.read_text().splitlines(True) if "-000-0" not in line))
+    (tmp_path / "x/last.pt").unlink()
+    train(**given)
+    train(**given | {"output_dir": str(tmp_path / "fresh/x")})
+    for name in ("last.pt", "clips/part", "clips/number", "clips/vectors", "valid/number", "valid/vectors"):
+        assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "fresh/x" / name).read_bytes()
+
+
+@pytest.mark.usefixtures("no_export")
 def test_persons_without_an_item_and_a_search_without_strangers_are_warned_of(
     sets: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
