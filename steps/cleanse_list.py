@@ -127,6 +127,7 @@ def cleanse_list(options: CleanseOptions) -> None:
 
 def plan(options: CleanseOptions, parts: Sequence[Part]) -> dict[str, Planned]:
     """Each output with what decides its content."""
+    from vidperson.io.data_dir import lists_for_subset
     from vidperson.io.planned import Planned
 
     command = ["python", "steps/cleanse_list.py", "--data", str(options.data)]
@@ -134,8 +135,7 @@ def plan(options: CleanseOptions, parts: Sequence[Part]) -> dict[str, Planned]:
         command += ["--modality", view.modality, "--embed-dir", str(view.embed_dir), "--part", view.part]
     command += ["--precision", f"{options.precision:g}", "--duplicate", f"{options.duplicate:g}"]
     command += ["--relabel", str(options.relabel).lower(), "--link-cosine", f"{options.link_cosine:g}"]
-    lists = [options.data / "utt2spk", *segment_lists(options.data)]
-    lists += [options.data / name for name in DURATIONS if (options.data / name).is_file()]
+    lists = [options.data / "utt2spk", *lists_for_subset(options.data)]
     inputs = list(dict.fromkeys([*lists, *(path for part in parts for path in part.inputs)]))
     names = ("decisions.tsv", "relabel", "train_all_clean.txt", "results.json", "report.html")
     targets = {name: options.output_dir / name for name in names} | {"utt2spk": options.clean_data / "utt2spk"}
