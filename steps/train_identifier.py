@@ -252,7 +252,7 @@ def whitening(vectors: Float, rows: Index) -> tuple[Double, Double]:
 
 
 def held_out(clips: Clips, held: Index) -> Validation:
-    """Held-out clips, by numbers; each is searched for all persons that one of them shows."""
+    """Held-out clips, each searched for all persons that one of them shows; both are known by their numbers."""
     import numpy as np
 
     from vidperson.backends import EmbeddingSets
@@ -260,10 +260,10 @@ def held_out(clips: Clips, held: Index) -> Validation:
     relevant: dict[str, list[str]] = {}
     for clip, label in zip(held.tolist(), clips.labels[held].tolist(), strict=True):
         if label >= 0:
-            relevant.setdefault(clips.persons[label], []).append(str(clip))
-    names = tuple(map(str, held.tolist()))
+            relevant.setdefault(str(label), []).append(str(clip))
+    names, persons = tuple(map(str, held.tolist())), tuple(map(str, range(len(clips.persons))))
     tracks = EmbeddingSets(names, clips.prepared.vectors[held], np.arange(len(held) + 1))
-    return searched(tracks, {"": (list(relevant), list(names))}, relevant, clips.persons, clips.prepared.digest)
+    return searched(tracks, {"": (list(relevant), list(names))}, relevant, persons, clips.prepared.digest)
 
 
 def searched(

@@ -414,6 +414,16 @@ def test_clips_are_prepared_again_where_a_list_has_lost_a_segment_and_the_embedd
         assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "fresh/x" / name).read_bytes()
 
 
+def test_folds_whose_person_got_another_name_are_exported_with_it_and_their_figures(sets: Path, tmp_path: Path) -> None:
+    shutil.copytree(sets / "data/train", tmp_path / "train")
+    given = options(sets, tmp_path / "x", epochs=1, folds=2, train_data=[str(tmp_path / "train")])
+    given |= {"valid_data": "", "valid_part": ""}
+    figures = train(**given)
+    edit(tmp_path / "train/utt2spk", " p3", " p3-again")
+    assert train(**given) == figures
+    assert load_card(tmp_path / "x/x.yaml").output.labels[3] == "p3-again"
+
+
 @pytest.mark.usefixtures("no_export")
 def test_persons_without_an_item_and_a_search_without_strangers_are_warned_of(
     sets: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
