@@ -24,7 +24,7 @@ from vidperson.io.cvat import cvat_xml
 from vidperson.io.items import StoredItems
 from vidperson.io.lines import read_paths
 from vidperson.io.planned import Planned
-from vidperson.io.record import MISSING, RECORD
+from vidperson.io.record import MISSING, RECORD, new_record, save_record
 from vidperson.io.rttm import Rttm
 from vidperson.io.subtitles import caption, webvtt
 from vidperson.types import BODY_COLUMNS, FACE_COLUMNS, HEARD, ITEMS, Image, is_image_name
@@ -115,10 +115,12 @@ def annotate_videos(
         if not copy.reasons():
             copies.append(copy.target)
             continue
-        copy.remove()
+        copy.target.unlink(missing_ok=True)
+        save_record(copy.target, new_record([], []))  # of no copy: what a killed run leaves is known to be ours
         try:
             damage = _annotate(path, copy.target, labels)
         except MediaError as error:
+            copy.remove()
             log.warning("%s: no copy with names: %s", path, error)
             failed += 1
             continue
@@ -140,7 +142,8 @@ def remove_annotated(output_dir: Path, but: Collection[Path] = ()) -> None:
     for record in sorted((output_dir / ANNOTATED).rglob(f"*.{RECORD}")):
         target = record.with_name(record.name.removesuffix(f".{RECORD}"))
         if target not in but:
-            Planned(target, (), ()).remove()
+            target.unlink(missing_ok=True)
+            record.unlink()  # last: what has none is the user's
 
 
 def _labels(answer: VideoAnswer, names: Names) -> list[tuple[Appearance, str]]:
