@@ -99,7 +99,7 @@ def annotate_videos(
     """Copy the videos and images in which somebody is into ``annotated/`` of a folder, with boxes and names drawn in.
 
     media: segment -> file; a segment without one, as of sound only, is left out. test_set: where there are several.
-    A copy that is there, intact, of the same file and the same answer is kept. What cannot be read is named in the log.
+    A copy that is there, intact, of the same file, answer and fonts is kept. What cannot be read is named in the log.
     Returns the copies.
     """
     from vidperson.media.lettering import undrawable
@@ -109,9 +109,11 @@ def annotate_videos(
         if answer.segment not in media or not answer.appearances:
             continue
         path, labels = media[answer.segment], _labels(answer, names)
-        copy = _copy_of(
-            answer, names, path, output_dir / ANNOTATED / test_set / stems.get(answer.segment, answer.segment)
-        )
+        captions = "\n".join(text for _, text in labels)
+        lacking = undrawable(captions)
+        missing = missing or lacking
+        stem = output_dir / ANNOTATED / test_set / stems.get(answer.segment, answer.segment)
+        copy = _copy_of(answer, captions, lacking, path, stem)
         if not copy.reasons():
             copies.append(copy.target)
             continue
@@ -128,7 +130,6 @@ def annotate_videos(
             log.warning("%s: a part is not in the copy with names: %s", path, damage)
         copy.note()
         copies.append(copy.target)
-        missing = missing or undrawable("".join(text for _, text in labels))
     if missing:
         log.warning("no font of this machine has the letters %s: install one, such as Noto, and run again", missing)
     log.info("%s: %d copies with names, %d failed", output_dir / ANNOTATED, len(copies), failed)
@@ -150,17 +151,16 @@ def _labels(answer: VideoAnswer, names: Names) -> list[tuple[Appearance, str]]:
     return [(found, caption(found, names.person(found.person))) for found in answer.appearances]
 
 
-def _copy_of(answer: VideoAnswer, names: Names, path: Path, stem: Path) -> Planned:
-    """The copy of a file, with what decides its content. stem: its path without an ending."""
+def _copy_of(answer: VideoAnswer, captions: str, lacking: str, path: Path, stem: Path) -> Planned:
+    """The copy of a file, with what decides its content. lacking: letters without a font. stem: without an ending."""
     still = is_image_name(path.name)
-    captions = "\n".join(text for _, text in _labels(answer, names))
     digest = hashlib.sha256(answer_line(answer) + captions.encode()).hexdigest()
     try:
         stat = path.stat()
         state = f"{stat.st_size} {stat.st_mtime_ns}"
     except OSError:
         state = MISSING
-    command = ["annotate", "--answer", digest, "--file", state]
+    command = ["annotate", "--answer", digest, "--file", state, *(["--without-font", lacking] if lacking else [])]
     return Planned(stem.with_name(f"{stem.name}{'.jpg' if still else '.mp4'}"), command, [])
 
 
