@@ -40,7 +40,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps.parts import Part, listed_segments, segment_lists
+from steps.parts import Part, listed_segments, segment_lists, segments_digest
 from steps.score import RunOptions, log_each, need, require, to_make
 from vidperson import cli
 
@@ -130,6 +130,7 @@ def cleanse_list(options: CleanseOptions) -> None:
 
 def plan(options: CleanseOptions, parts: Sequence[Part]) -> dict[str, Planned]:
     """Each output with what decides its content."""
+    from vidperson.io.data_dir import lists_for_subset
     from vidperson.io.planned import Planned
 
     command = ["python", "steps/cleanse_list.py", "--data", str(options.data)]
@@ -137,8 +138,7 @@ def plan(options: CleanseOptions, parts: Sequence[Part]) -> dict[str, Planned]:
         command += ["--modality", view.modality, "--embed-dir", str(view.embed_dir), "--part", view.part]
     command += ["--precision", f"{options.precision:g}", "--duplicate", f"{options.duplicate:g}"]
     command += ["--relabel", str(options.relabel).lower(), "--link-cosine", f"{options.link_cosine:g}"]
-    lists = [options.data / "utt2spk", *segment_lists(options.data)]
-    lists += [options.data / name for name in DURATIONS if (options.data / name).is_file()]
+    lists = [options.data / "utt2spk", *lists_for_subset(options.data)]
     inputs = list(dict.fromkeys([*lists, *(path for part in parts for path in part.inputs)]))
     names = ("decisions.tsv", "relabel", "train_all_clean.txt", "results.json", "results.txt", "report.html")
     targets = {name: options.output_dir / name for name in names} | {"utt2spk": options.clean_data / "utt2spk"}
@@ -214,12 +214,6 @@ def read_view(folder: Path, modality: str, part: Part, segments: Sequence[str]) 
     without = len(segments) - len(prepared)
     logging.info("%s: %d of %d segments have no item", modality, without, len(segments))
     return View(modality, prepared.number, prepared.vectors)
-
-
-def segments_digest(segments: Sequence[str]) -> str:
-    import hashlib
-
-    return hashlib.sha256("\n".join(segments).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

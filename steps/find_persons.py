@@ -34,7 +34,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steps.parts import listed_segments
+from steps.parts import listed_segments, segment_lists
 from steps.score import RunOptions, embedding_inputs, files_of, items_of, need, refuse_damaged, to_make
 from vidperson import cli
 from vidperson.backends.decisions import Thresholds
@@ -186,8 +186,8 @@ def plan(options: FindOptions, sources: Sequence[SourceOptions], calibrations: M
         command += [f"--{name.replace('_', '-')}", f"{value:g}"]
     inputs = [need(folder / "utt2spk", cure) for folder in options.enrolment()]
     lists = [folder / "names" for folder in options.enrolment()]
-    lists += [options.test_data / name for name in ("vid2dur", "vid2taken", "vid.scp", "wav.scp")]
-    inputs += [path for path in lists if path.is_file()]
+    lists += [options.test_data / name for name in ("vid2dur", "vid2taken")]
+    inputs += [path for path in lists if path.is_file()] + segment_lists(options.test_data)
     for source in sources:
         command += ["--sources", source.modality, str(source.embed_dir)]
         parts = [source.test_part]

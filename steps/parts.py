@@ -102,6 +102,13 @@ def segment_lists(data: Path) -> list[Path]:
     return [data / name for name in SCPS if (data / name).is_file()]
 
 
+def segments_digest(segments: Sequence[str]) -> str:
+    """SHA-256 of the names of segments in their order."""
+    import hashlib
+
+    return hashlib.sha256("\n".join(segments).encode()).hexdigest()
+
+
 def read_groups(data: Path) -> dict[str, tuple[list[str], list[str]]]:
     """Of a searched set: group -> the models that are searched in it, in C-locale order, and its segments.
 

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps.parts import Part, listed_segments, read_groups
+from steps.parts import Part, listed_segments, read_groups, segments_digest
 from steps.score import log_each, require
 from vidperson import cli
 from vidperson.training import command
@@ -167,7 +167,8 @@ def read_clips(folder: Path, learnt: Sequence[Learnt], persons: Sequence[str], s
     from vidperson.training.clips import Clips, ClipWriter, read_prepared
 
     files = [path for each in learnt for path in each.part.inputs]
-    words = ["train_identifier", "clips", f"{learnt[0].part.link_cosine:g}", *(each.part.name for each in learnt)]
+    words = ["train_identifier", "clips", f"{learnt[0].part.link_cosine:g}"]
+    words += [word for each in learnt for word in (each.part.name, segments_digest(each.segments))]
     if (prepared := read_prepared(folder, size, words, files)) is None:
         with ClipWriter(folder, words, files) as writer:
             for place, each in enumerate(learnt):
@@ -227,6 +228,7 @@ class Truth:
         from vidperson.training.clips import ClipWriter, read_prepared
 
         words = ["train_identifier", "tracks", f"{self.part.link_cosine:g}", self.part.name]
+        words.append(segments_digest(self.segments))
         if (prepared := read_prepared(folder, size, words, self.part.inputs)) is None:
             with ClipWriter(folder, words, self.part.inputs) as writer:
                 for number, (_, pooled, _) in enumerate(self.part.pooled(self.segments, {})):
@@ -250,7 +252,7 @@ def whitening(vectors: Float, rows: Index) -> tuple[Double, Double]:
 
 
 def held_out(clips: Clips, held: Index) -> Validation:
-    """Held-out clips, by numbers; each is searched for all persons that one of them shows."""
+    """Held-out clips, each searched for all persons that one of them shows; both are known by their numbers."""
     import numpy as np
 
     from vidperson.backends import EmbeddingSets
@@ -258,10 +260,10 @@ def held_out(clips: Clips, held: Index) -> Validation:
     relevant: dict[str, list[str]] = {}
     for clip, label in zip(held.tolist(), clips.labels[held].tolist(), strict=True):
         if label >= 0:
-            relevant.setdefault(clips.persons[label], []).append(str(clip))
-    names = tuple(map(str, held.tolist()))
+            relevant.setdefault(str(label), []).append(str(clip))
+    names, persons = tuple(map(str, held.tolist())), tuple(map(str, range(len(clips.persons))))
     tracks = EmbeddingSets(names, clips.prepared.vectors[held], np.arange(len(held) + 1))
-    return searched(tracks, {"": (list(relevant), list(names))}, relevant, clips.persons, clips.prepared.digest)
+    return searched(tracks, {"": (list(relevant), list(names))}, relevant, persons, clips.prepared.digest)
 
 
 def searched(

@@ -196,6 +196,46 @@ def test_copies_are_kept_while_the_answer_is_the_same_and_removed_when_it_is_gon
     ]
 
 
+def test_copy_is_made_again_once_there_is_a_font_for_its_letters(tmp_path, monkeypatch, caplog) -> None:
+    media, names = {"a": film(tmp_path / "a.mp4", frames=2)}, Names({"ann": "李"}, {"a": "a.mp4"})
+    written = []
+    for letters in ("李", "李", "", ""):
+        caplog.clear()
+        monkeypatch.setattr(lettering, "undrawable", lambda text, letters=letters: letters)
+        (copy,) = annotate_videos(answers("a"), names, media, tmp_path)
+        written.append(copy.stat().st_mtime_ns)
+        assert ("has the letters 李: install one" in caplog.text) == bool(letters)
+    assert written[0] == written[1] < written[2] == written[3]
+
+
+def test_copy_that_a_killed_run_made_but_did_not_note_is_removed_by_one_without_copies(tmp_path, monkeypatch) -> None:
+    def dying(copy: object) -> None:
+        raise KeyboardInterrupt
+
+    media, names = {"a": film(tmp_path / "a.mp4", frames=2)}, Names({"ann": "Ann"}, {"a": "a.mp4"})
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("vidperson.who.files.Planned.note", dying)
+        annotate_videos(answers("a"), names, media, tmp_path)
+    assert (tmp_path / "annotated/a.mp4").is_file()
+    remove_annotated(tmp_path)
+    assert not list((tmp_path / "annotated").iterdir())
+
+
+def test_copy_that_a_killed_run_had_removed_in_part_is_removed_by_the_next(tmp_path, monkeypatch) -> None:
+    unlink = Path.unlink
+
+    def dying(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok)
+        raise KeyboardInterrupt
+
+    annotate_videos(answers("a"), Names({}, {"a": "a.mp4"}), {"a": film(tmp_path / "a.mp4", frames=2)}, tmp_path)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "unlink", dying)
+        remove_annotated(tmp_path)
+    remove_annotated(tmp_path)
+    assert not list((tmp_path / "annotated").iterdir())
+
+
 # --- letters
 
 

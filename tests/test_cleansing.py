@@ -399,6 +399,18 @@ def test_second_run_keeps_everything_and_one_that_was_killed_or_edited_gives_the
     assert stop.value.code == 0
 
 
+def test_clean_folder_has_a_list_of_the_set_that_was_changed_after_it_was_cleansed(
+    made: dict[str, str], tmp_path: Path
+) -> None:
+    lines = [f"{name} 0 0 5 5" for name in made]
+    for number in (1, 2):
+        (tmp_path / "data/train/region").write_text("\n".join(lines) + "\n")
+        cleanse_list(options(tmp_path))
+        kept = [line for line in lines if not made[line.split()[0]]]
+        assert (tmp_path / "data/clean/region").read_text().splitlines() == kept, number
+        lines = [line.replace(" 0 0 ", " 1 1 ") for line in lines]
+
+
 def test_relabelling_keeps_what_surely_is_of_another_label_with_that_label(
     made: dict[str, str], tmp_path: Path
 ) -> None:

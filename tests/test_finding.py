@@ -464,6 +464,15 @@ def test_step_writes_a_line_per_segment_and_keeps_it_until_something_changes(sto
     assert taken == ["", "2020-05-01T10:00:00", ""]
 
 
+@pytest.mark.parametrize("name", ["vid.scp", "frames.scp", "wav.scp"])
+def test_step_answers_again_where_any_list_of_segments_is_shorter(stored: FindOptions, name: str) -> None:
+    (stored.test_data / "vid.scp").rename(stored.test_data / name)
+    find_persons(stored)
+    write_lines(stored.test_data / name, ["v1 a", "v3 c"])
+    find_persons(stored)
+    assert [json.loads(line)["segment"] for line in stored.target.read_text().splitlines()] == ["v1", "v3"]
+
+
 def test_step_with_check_tells_what_is_to_be_made_and_writes_nothing(
     stored: FindOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:

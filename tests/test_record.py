@@ -72,6 +72,15 @@ def test_record_written_is_read_back_with_command_options_versions_and_hashes(fo
     assert record.outputs["status"].sha256 == sha256(folder / "status")
 
 
+def test_options_that_only_say_what_is_run_are_not_noted_as_what_is_kept_was_made_without_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIDPERSON_OPTIONS", f"{OPTIONS}stage='1'\nstop_stage='2'\nannotate='true'\n")
+    before = (folder / "record.json").read_bytes()
+    write_record(folder, COMMAND, [Path("data/vid.scp")], [folder / "embed.ark"])
+    assert record_of(folder).options == json.loads(before)["options"]
+
+
 def test_record_of_a_file_lies_beside_it_and_inputs_elsewhere_are_absolute(folder: Path, tmp_path: Path) -> None:
     scores = tmp_path / "scores" / "dev_scores"
     scores.parent.mkdir()

@@ -397,6 +397,34 @@ def test_clips_are_prepared_again_only_where_tracks_are_linked_in_another_way(se
 
 
 @pytest.mark.usefixtures("no_export")
+def test_clips_are_prepared_again_where_a_list_has_lost_a_segment_and_the_embeddings_are_the_same(
+    sets: Path, tmp_path: Path
+) -> None:
+    """Clips know their segment by its number: all behind the lost one would be taken for others."""
+    shutil.copytree(sets / "data", tmp_path / "data")
+    given = options(sets, tmp_path / "x", epochs=1, train_data=[str(tmp_path / "data/train")])
+    given["valid_data"] = str(tmp_path / "data/valid")
+    train(**given)
+    for path in tmp_path.glob("data/*/*"):
+        path.write_text("".join(line for line in path.read_text().splitlines(True) if "-000-0" not in line))
+    (tmp_path / "x/last.pt").unlink()
+    train(**given)
+    train(**given | {"output_dir": str(tmp_path / "fresh/x")})
+    for name in ("last.pt", "clips/part", "clips/number", "clips/vectors", "valid/number", "valid/vectors"):
+        assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "fresh/x" / name).read_bytes()
+
+
+def test_folds_whose_person_got_another_name_are_exported_with_it_and_their_figures(sets: Path, tmp_path: Path) -> None:
+    shutil.copytree(sets / "data/train", tmp_path / "train")
+    given = options(sets, tmp_path / "x", epochs=1, folds=2, train_data=[str(tmp_path / "train")])
+    given |= {"valid_data": "", "valid_part": ""}
+    figures = train(**given)
+    edit(tmp_path / "train/utt2spk", " p3", " p3-again")
+    assert train(**given) == figures
+    assert load_card(tmp_path / "x/x.yaml").output.labels[3] == "p3-again"
+
+
+@pytest.mark.usefixtures("no_export")
 def test_persons_without_an_item_and_a_search_without_strangers_are_warned_of(
     sets: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

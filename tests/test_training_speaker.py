@@ -609,3 +609,12 @@ def test_teachers_answers_are_of_whole_utterances_at_each_speed_less_their_mean(
     assert again.path.name == whole.name and not part.parent.exists()
     rows = np.load(again.path)
     assert np.ptp(rows[10:20], axis=0).max() < 1e-6 and np.ptp(rows[:10], axis=0).max() > 0.1
+
+
+def test_answers_by_another_engine_or_to_sound_in_16_bits_are_not_taken_for_those_that_are_asked(
+    voices: Path, teacher: Path, tmp_path: Path
+) -> None:
+    made, installed = training_set([read_speakers(str(voices / "train"))], []), installed_model(teacher)
+    given = [("onnxruntime", ""), ("torch", ""), ("onnxruntime", str(tmp_path / "cache"))]
+    found = [teacher_answers(made, (1.0,), [installed], engine, 0, cache, tmp_path) for engine, cache in given]
+    assert len({each.path for each in found}) == 3

@@ -398,6 +398,7 @@ def test_step_links_to_copies_with_names_once_they_are_there_and_no_longer(stage
             copy.unlink(missing_ok=True)
         make_who_page(stage)
         assert ("../annotated/hall.mp4" in Links(page.read_text()).links) == linked
+        assert ("annotated" in Links((stage.output_dir / "report.html").read_text()).links) == linked
 
 
 def test_step_refuses_an_edited_list_and_a_lost_face_by_name(stage):

@@ -640,6 +640,13 @@ def split(directory: PathLike, jobs: int, output: PathLike | None = None) -> Pat
     return top
 
 
+def lists_for_subset(directory: PathLike) -> list[Path]:
+    """The lists of a data folder that :func:`write_subset` copies from, the scps last."""
+    folder, others = Path(directory), (*TRIAL_LISTS, *SEARCH_LISTS, "utt2spk", "spk2utt")
+    names = sorted((name for name in _lists_in(folder) if name not in others), key=lambda name: name in SCPS)
+    return [*sorted(folder.glob("*_boundingbox_conf")), *(folder / name for name in names)]
+
+
 def write_subset(directory: PathLike, output: PathLike, models: Mapping[str, str]) -> None:
     """Write the lists of a data folder for some of its segments, under the models that are given, to another folder.
 
@@ -649,17 +656,14 @@ def write_subset(directory: PathLike, output: PathLike, models: Mapping[str, str
     Raises DataError for a list that cannot be read, or that is malformed.
     """
     folder, place = Path(directory), _no_link(Path(output))
-    names = [name for name in _lists_in(folder) if name not in (*TRIAL_LISTS, *SEARCH_LISTS, "utt2spk", "spk2utt")]
-    confs = [path.name for path in folder.glob("*_boundingbox_conf")]
     for name in {*FORMATS, *(path.name for path in place.glob("*_boundingbox*"))}:
         (place / name).unlink(missing_ok=True)
     of_segments = sorted((f"{segment} {model}" for segment, model in models.items()), key=sort_key)
     write_lines(place / "utt2spk", of_segments)
     write_lines(place / "spk2utt", _by_model(Row(0, line.split(" ")) for line in of_segments))
-    for name in sorted(names, key=lambda name: name in SCPS):
-        write_lines(place / name, _lines_of(folder / name, models))
-    for name in confs:
-        write_lines(place / name, _read_lines(folder / name))
+    for path in lists_for_subset(folder):
+        whole = path.name.endswith("_conf")
+        write_lines(place / path.name, _read_lines(path) if whole else _lines_of(path, models))
 
 
 def _lines_of(path: Path, segments: Container[str]) -> Iterator[str]:

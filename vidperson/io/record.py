@@ -34,7 +34,7 @@ RECORD = "record.json"
 UNFINISHED = "unfinished.json"
 MISSING = "missing"
 # Options that say what is run, not how.
-UNRECORDED_OPTIONS = ("stage", "stop_stage")
+UNRECORDED_OPTIONS = ("stage", "stop_stage", "annotate")
 # Options that name a folder: a path below one of them stays the same when the folder is moved.
 FOLDER_OPTIONS = ("data_dir", "exp_dir")
 

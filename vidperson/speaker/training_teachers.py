@@ -78,6 +78,7 @@ def teacher_answers(
     """
     sizes = tuple(each.card.output.embedding_size or 0 for each in teachers)
     about = [utterances.digest(), " ".join(map(str, speeds)), *(each.sha256 for each in teachers)]
+    about += ([] if engine == "auto" else [engine]) + (["decoded to 16 bits"] if cache else [])
     digest = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
     path, parts = folder / f"teachers_{digest}.npy", folder / f"teachers_{digest}"
     if path.is_file():

@@ -286,7 +286,7 @@ def export_identifier(
     card = dataclasses.replace(card, training_data=command.data_in_words(text, options))
     card = export_module(network, options.folder, card, options.half_weights)
     figures: dict[str, Any] = {}
-    if how.folds:
+    if how.folds and all(GOAL in each for each in best.values()):  # not known where they were held out otherwise
         folds = [each[GOAL] for each in best.values()]
         figures = {"mean_of_held_out_folds": float(np.mean(folds)), "held_out_folds": folds}
     if valid is not None:

@@ -24,7 +24,7 @@ from vidperson.io.cvat import cvat_xml
 from vidperson.io.items import StoredItems
 from vidperson.io.lines import read_paths
 from vidperson.io.planned import Planned
-from vidperson.io.record import MISSING, RECORD
+from vidperson.io.record import MISSING, RECORD, new_record, save_record
 from vidperson.io.rttm import Rttm
 from vidperson.io.subtitles import caption, webvtt
 from vidperson.types import BODY_COLUMNS, FACE_COLUMNS, HEARD, ITEMS, Image, is_image_name
@@ -99,7 +99,7 @@ def annotate_videos(
     """Copy the videos and images in which somebody is into ``annotated/`` of a folder, with boxes and names drawn in.
 
     media: segment -> file; a segment without one, as of sound only, is left out. test_set: where there are several.
-    A copy that is there, intact, of the same file and the same answer is kept. What cannot be read is named in the log.
+    A copy that is there, intact, of the same file, answer and fonts is kept. What cannot be read is named in the log.
     Returns the copies.
     """
     from vidperson.media.lettering import undrawable
@@ -109,16 +109,20 @@ def annotate_videos(
         if answer.segment not in media or not answer.appearances:
             continue
         path, labels = media[answer.segment], _labels(answer, names)
-        copy = _copy_of(
-            answer, names, path, output_dir / ANNOTATED / test_set / stems.get(answer.segment, answer.segment)
-        )
+        captions = "\n".join(text for _, text in labels)
+        lacking = undrawable(captions)
+        missing = missing or lacking
+        stem = output_dir / ANNOTATED / test_set / stems.get(answer.segment, answer.segment)
+        copy = _copy_of(answer, captions, lacking, path, stem)
         if not copy.reasons():
             copies.append(copy.target)
             continue
-        copy.remove()
+        copy.target.unlink(missing_ok=True)
+        save_record(copy.target, new_record([], []))  # of no copy: what a killed run leaves is known to be ours
         try:
             damage = _annotate(path, copy.target, labels)
         except MediaError as error:
+            copy.remove()
             log.warning("%s: no copy with names: %s", path, error)
             failed += 1
             continue
@@ -126,7 +130,6 @@ def annotate_videos(
             log.warning("%s: a part is not in the copy with names: %s", path, damage)
         copy.note()
         copies.append(copy.target)
-        missing = missing or undrawable("".join(text for _, text in labels))
     if missing:
         log.warning("no font of this machine has the letters %s: install one, such as Noto, and run again", missing)
     log.info("%s: %d copies with names, %d failed", output_dir / ANNOTATED, len(copies), failed)
@@ -140,24 +143,24 @@ def remove_annotated(output_dir: Path, but: Collection[Path] = ()) -> None:
     for record in sorted((output_dir / ANNOTATED).rglob(f"*.{RECORD}")):
         target = record.with_name(record.name.removesuffix(f".{RECORD}"))
         if target not in but:
-            Planned(target, (), ()).remove()
+            target.unlink(missing_ok=True)
+            record.unlink()  # last: what has none is the user's
 
 
 def _labels(answer: VideoAnswer, names: Names) -> list[tuple[Appearance, str]]:
     return [(found, caption(found, names.person(found.person))) for found in answer.appearances]
 
 
-def _copy_of(answer: VideoAnswer, names: Names, path: Path, stem: Path) -> Planned:
-    """The copy of a file, with what decides its content. stem: its path without an ending."""
+def _copy_of(answer: VideoAnswer, captions: str, lacking: str, path: Path, stem: Path) -> Planned:
+    """The copy of a file, with what decides its content. lacking: letters without a font. stem: without an ending."""
     still = is_image_name(path.name)
-    captions = "\n".join(text for _, text in _labels(answer, names))
     digest = hashlib.sha256(answer_line(answer) + captions.encode()).hexdigest()
     try:
         stat = path.stat()
         state = f"{stat.st_size} {stat.st_mtime_ns}"
     except OSError:
         state = MISSING
-    command = ["annotate", "--answer", digest, "--file", state]
+    command = ["annotate", "--answer", digest, "--file", state, *(["--without-font", lacking] if lacking else [])]
     return Planned(stem.with_name(f"{stem.name}{'.jpg' if still else '.mp4'}"), command, [])
 
 

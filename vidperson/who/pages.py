@@ -60,7 +60,7 @@ def write_who_page(
     persons = {person: _readable(name) for source in sources for person, name in source.names.persons.items()}
     made = made or Made()
     if not made.files:
-        files = {name: what for name, what in ANSWER_FILES.items() if (output_dir / name).exists()}
+        files = {name: what for name, what in ANSWER_FILES.items() if _is_filled(output_dir / name)}
         made = replace(made, files=files)
 
     def face(test_set: str, segment: str, number: int) -> bytes | None:
@@ -89,6 +89,11 @@ def write_who_page(
     with atomic_write(output_dir / FIRST_PAGE) as stream:
         stream.write(first_page)
     return [*written, output_dir / FIRST_PAGE]
+
+
+def _is_filled(path: Path) -> bool:
+    """Whether it is a file, or a folder with one in it: of copies that were removed empty folders are left."""
+    return path.is_file() or any(map(Path.is_file, path.rglob("*")))
 
 
 def _first_frames(who_json: Path) -> dict[tuple[str, str], float]:
