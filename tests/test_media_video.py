@@ -609,7 +609,7 @@ def test_reader_grey_of_limited_range_is_stretched_as_that_of_colour_is(tmp_path
     limited = read(path)[0].image[32, 32::64]
     with av.open(str(path)) as container, av.open(str(tmp_path / "grey.mkv"), "w") as target:
         stream = target.add_stream("ffv1" if pix_fmt != "gray10le" else "libx265", rate=25)
-        stream.options = {"x265-params": "lossless=1:log-level=none"}
+        stream.options = {"x265-params": "lossless=1:log-level=none:bframes=0"}
         stream.width, stream.height, stream.pix_fmt = 320, 64, pix_fmt
         stream.codec_context.color_range = 1
         for frame in container.decode(video=0):
