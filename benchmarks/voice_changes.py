@@ -28,11 +28,11 @@ from vidperson import cli
 from vidperson.backends.exact import length_normalise
 from vidperson.backends.tracks import tracks_of
 from vidperson.errors import DataError
-from vidperson.media.audio import read
 from vidperson.networks.install import installed_model
 from vidperson.networks.opening import open_network
+from vidperson.speaker.cutting import CutPolicy, read_spans
 from vidperson.speaker.embedder import SpeakerEmbedder
-from vidperson.speaker.speech import FRAME_S, windows
+from vidperson.speaker.speech import SpeechPolicy, find_speech
 from vidperson.types import SPEECH_COLUMNS, Float
 
 DIALOGUES, TURNS, WINDOW_S, SEED = 60, 8, 2.0, 20
@@ -73,15 +73,10 @@ def dialogues(folder: Path, one_session: bool) -> Iterator[list[Turn]]:
 
 
 def windows_of(path: Path, embedder: SpeakerEmbedder) -> Float:
-    """(N, D) embeddings of the windows of a recording."""
-    rate = embedder.sample_rate
-    sound = read(str(path), rate)
-    frames = round(len(sound) / rate / FRAME_S)
-    parts = [
-        sound[round(start * FRAME_S * rate) : round(end * FRAME_S * rate)]
-        for start, end in windows([(0, frames)], WINDOW_S)
-    ]
-    return embedder.embed([embedder.items(part) for part in parts])
+    """(N, D) embeddings of the windows of a recording, as stages 2 and 3 make them."""
+    _, stretches = find_speech(str(path), SpeechPolicy(window_s=WINDOW_S))
+    parts = read_spans(str(path), stretches, embedder.sample_rate, CutPolicy(each=True))
+    return embedder.embed([embedder.items(sound) for _, sound in parts])
 
 
 def changes_by_tracks(rows: Float, cosine: float) -> np.ndarray:

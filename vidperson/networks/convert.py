@@ -296,7 +296,7 @@ def load_checkpoint(card: ModelCard, path: str | os.PathLike[str]) -> nn.Module:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the damaged file leads it to
         raise ModelError(f"{refused}: {why_not_loaded(path, error)}") from None
-    for key in [] if checkpoint.state_dict is None else [checkpoint.state_dict]:
+    if (key := checkpoint.state_dict) is not None:
         if not isinstance(content, Mapping) or key not in content:
             raise ModelError(f"{refused}: nothing in it is called '{key}', as the card says")
         content = content[key]

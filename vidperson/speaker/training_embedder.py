@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -144,7 +144,7 @@ def read_data(
     unnamed = [read_unlabelled(source) for source in unlabelled]
     chosen_by = valid_pairs(measured, by_trials=not wanted) if measured else None
     if wanted and chosen_by:
-        chosen_by = replace(chosen_by, words=f"{wanted} speakers held out of {chosen_by.words}")
+        chosen_by = dataclasses.replace(chosen_by, words=f"{wanted} speakers held out of {chosen_by.words}")
     figures_of = valid_pairs(tested) if tested else None
     utterances = training_set(known, unnamed)
     if not len(utterances):
